@@ -1,0 +1,499 @@
+//! The options of a watcher: defaults, units, validation, and the spawning of its threads.
+
+use std::fmt;
+use std::hash::Hash;
+use std::io;
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use crossbeam_channel::Receiver;
+
+use crate::clock::{self, Clock, NEVER};
+use crate::error::BuildError;
+use crate::event::{Event, EventKind, Kinds, Mode};
+use crate::inbox::Inbox;
+use crate::local::LocalWatcher;
+use crate::roster::Roster;
+use crate::router::{self, Role, Router, WatcherId};
+use crate::sink::{Callback, OnWorker, Outbox, Outlet, Sink};
+use crate::table::{Config, Table};
+use crate::watcher::{Threads, Watcher};
+use crate::worker::{self, Setup};
+
+/// The most workers; more threads than any machine has cores only cost memory.
+const MAX_WORKERS: usize = 1_024;
+
+/// The largest inbox and channel; a million messages of 40 bytes are 40 MB a worker.
+const MAX_CAPACITY: usize = 1 << 20;
+
+/// The largest batch; beyond it the messages no longer fit the first-level cache.
+const MAX_BATCH: usize = 4_096;
+
+/// The most keys: slots are numbered with 32 bits.
+const MAX_KEYS: usize = u32::MAX as usize - 1;
+
+/// Options for a [`Watcher`] or a [`LocalWatcher`]. Setters never fail; [`build`](Builder::build) says what is wrong.
+///
+/// ```
+/// use std::time::Duration;
+/// use liveness::{BuildError, Event, EventKind, Watcher};
+///
+/// let watcher = Watcher::<u64>::builder()
+///     .timeout(Duration::from_secs(3))
+///     .events([EventKind::Joined, EventKind::Expired])
+///     .on_event(|event| println!("{event}"))
+///     .build()?;
+/// # drop(watcher);
+///
+/// let error = Watcher::<u64>::builder().workers(0).build().unwrap_err();
+/// assert_eq!(error.to_string(), "`workers` is 0; it must be from 1 to 1024");
+/// # Ok::<(), BuildError>(())
+/// ```
+#[must_use]
+pub struct Builder<K, V = ()> {
+    /// The default timeout.
+    timeout: Duration,
+    /// The default mode.
+    mode: Mode,
+    /// The kinds of event wanted.
+    wanted: Kinds,
+    /// The number of workers; the available parallelism if not set.
+    workers: Option<usize>,
+    /// The messages an inbox holds.
+    inbox_capacity: usize,
+    /// The beats applied at a time.
+    batch: usize,
+    /// What the names of the threads begin with.
+    thread_name: String,
+    /// The most keys, if there is a most.
+    max_keys: Option<usize>,
+    /// The keys to make room for.
+    expected_keys: usize,
+    /// How late a wake-up is a stall; `None` to look for none.
+    stall_threshold: Option<Duration>,
+    /// The most grace in a row.
+    grace_cap: Duration,
+    /// The time source; a monotonic clock if not set.
+    clock: Option<Clock>,
+    /// What the hash of keys is seeded with; random if not set.
+    seed: Option<u64>,
+    /// Where events go.
+    destination: Destination<K, V>,
+}
+
+/// Where events go, as the user said it.
+enum Destination<K, V> {
+    /// Nowhere.
+    Nowhere,
+    /// To a sink on the workers.
+    Sink(Arc<dyn Sink<K, V>>),
+    /// To a callback on the delivery thread.
+    Callback(Callback<K, V>),
+}
+
+/// What makes threads: [`thread::Builder`] in life, something that fails in tests.
+type Spawn<'a> = &'a mut dyn FnMut(String, Box<dyn FnOnce() + Send>) -> io::Result<JoinHandle<()>>;
+
+impl<K, V> Builder<K, V>
+where
+    K: Eq + Hash + Clone + Send + 'static,
+    V: Clone + Send + 'static,
+{
+    /// The defaults.
+    pub(crate) fn new() -> Self {
+        Builder {
+            timeout: Duration::from_secs(10),
+            mode: Mode::Once,
+            wanted: [EventKind::Expired].into_iter().collect(),
+            workers: None,
+            inbox_capacity: 4_096,
+            batch: 64,
+            thread_name: "liveness".to_owned(),
+            max_keys: None,
+            expected_keys: 0,
+            stall_threshold: Some(Duration::from_millis(100)),
+            grace_cap: Duration::from_secs(30),
+            clock: None,
+            seed: None,
+            destination: Destination::Nowhere,
+        }
+    }
+
+    /// The longest silence allowed for a key that is given no timeout of its own. Default: 10 seconds. Zero is an
+    /// error; a timeout whose deadline cannot be represented means never.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// What becomes of an expired key that is given no mode of its own. Default: [`Mode::Once`].
+    pub fn mode(mut self, mode: Mode) -> Self {
+        self.mode = mode;
+        self
+    }
+
+    /// The kinds of event wanted; others are not made. Default: [`EventKind::Expired`] only. None at all is fine: the
+    /// watcher can still be asked. Each kind but `Expired` clones a key per event, `Beat` therefore with every beat.
+    pub fn events(mut self, kinds: impl IntoIterator<Item = EventKind>) -> Self {
+        self.wanted = kinds.into_iter().collect();
+        self
+    }
+
+    /// The number of worker threads, 1 to 1024; zero is an error. Default: the available parallelism. A worker is worth
+    /// about ten million beats a second.
+    pub fn workers(mut self, workers: usize) -> Self {
+        self.workers = Some(workers);
+        self
+    }
+
+    /// How many messages the inbox of each worker holds, 1 to 2^20; zero is an error. Default: 4096. A full inbox makes
+    /// callers wait. A worker that sleeps is woken when its inbox is half full.
+    pub fn inbox_capacity(mut self, messages: usize) -> Self {
+        self.inbox_capacity = messages;
+        self
+    }
+
+    /// How many beats a worker applies at a time, 1 to 4096; zero is an error. Default: 64.
+    pub fn batch(mut self, beats: usize) -> Self {
+        self.batch = beats;
+        self
+    }
+
+    /// What the names of the threads begin with: `name-0`, `name-1` and so on for the workers, `name-delivery`. Default:
+    /// `liveness`. A name with a zero byte is an error; an empty one is fine. Linux shows the first 15 bytes.
+    pub fn thread_name(mut self, name: impl Into<String>) -> Self {
+        self.thread_name = name.into();
+        self
+    }
+
+    /// The most keys, live and expired but not delivered together, 1 to 2^32 - 2; zero is an error. Default: no limit
+    /// below what 32 bits can number in each worker. A new key beyond it is refused with
+    /// [`Full`](crate::BeatErrorKind::Full) and handed back; no watched key is ever evicted.
+    ///
+    /// Costs a locked look-up with every beat, on the caller's and on the worker's side, about 50 ns in all, and 5 to
+    /// 10 bytes a key.
+    pub fn max_keys(mut self, keys: usize) -> Self {
+        self.max_keys = Some(keys);
+        self
+    }
+
+    /// How many keys to allocate room for at once, at most 2^32 - 2; they are assumed to spread evenly over the workers.
+    /// Default, and zero: none; the tables grow as needed.
+    pub fn expected_keys(mut self, keys: usize) -> Self {
+        self.expected_keys = keys;
+        self
+    }
+
+    /// How much later than it meant to a worker must run again for that to be a stall: the process was stopped, or the
+    /// machine paused or overloaded. Default: 100 ms, and for keys with a timeout below 400 ms a quarter of it, but at
+    /// least a millisecond. Zero turns the detection off: then a stalled watcher reports every key dead whose beats it
+    /// could not take. Always off under a manual clock.
+    pub fn stall_threshold(mut self, threshold: Duration) -> Self {
+        self.stall_threshold = (!threshold.is_zero()).then_some(threshold);
+        self
+    }
+
+    /// The most time for which expiry may be held back after stalls in a row; while the watcher runs, a quarter of that
+    /// time comes back. Default: 30 seconds. Zero: stalls are counted and told, and nothing is held back.
+    pub fn stall_cap(mut self, cap: Duration) -> Self {
+        self.grace_cap = cap;
+        self
+    }
+
+    /// The time source. Default: a monotonic clock whose origin is the call of `build`. A
+    /// [`ManualClock`](crate::ManualClock) makes tests deterministic.
+    pub fn clock(mut self, clock: impl Into<Clock>) -> Self {
+        self.clock = Some(clock.into());
+        self
+    }
+
+    /// Seeds the hash of keys, so that they spread over workers and tables as in every other run. Default: random for
+    /// each watcher, which keeps strangers from choosing keys that collide; use a seed in tests only.
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.seed = Some(seed);
+        self
+    }
+
+    /// Calls `callback` with each event, on one delivery thread. It may block, panic and call the watcher: beats go on.
+    /// Of callback, channel and sink the last one given counts.
+    pub fn on_event(mut self, callback: impl FnMut(Event<K, V>) + Send + 'static) -> Self {
+        self.destination = Destination::Callback(Box::new(callback));
+        self
+    }
+
+    /// Calls `callback` with each event on the worker that detected it, several at a time if there are several workers.
+    /// Saves a thread switch, tens of microseconds of lateness; while the callback runs, its worker takes no beats.
+    pub fn on_event_in_worker(
+        self,
+        callback: impl Fn(Event<K, V>) + Send + Sync + 'static,
+    ) -> Self {
+        self.sink(OnWorker(callback))
+    }
+
+    /// Offers events to `sink`, for example the sender of a crossbeam channel.
+    pub fn sink(mut self, sink: impl Sink<K, V>) -> Self {
+        self.destination = Destination::Sink(Arc::new(sink));
+        self
+    }
+
+    /// Starts the watcher's threads.
+    ///
+    /// # Errors
+    ///
+    /// [`BuildError`] says which option is out of range, or which thread could not be spawned; no thread is left then.
+    pub fn build(self) -> Result<Watcher<K, V>, BuildError> {
+        self.build_on(&mut |name, body| thread::Builder::new().name(name).spawn(body))
+    }
+
+    /// Starts the watcher's threads, and gives events to a bounded channel for `capacity` of them (1 to 2^20), whose
+    /// receiver is returned. While the channel is full, expired keys wait in the workers.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`build`](Builder::build), and a capacity out of range.
+    #[expect(
+        clippy::type_complexity,
+        reason = "a pair of two plain types, which an alias would only hide"
+    )]
+    pub fn build_with_channel(
+        self,
+        capacity: usize,
+    ) -> Result<(Watcher<K, V>, Receiver<Event<K, V>>), BuildError> {
+        in_range("build_with_channel", capacity, MAX_CAPACITY)?;
+        let (sender, receiver) = crossbeam_channel::bounded(capacity);
+        Ok((self.sink(sender).build()?, receiver))
+    }
+
+    /// Makes a watcher without threads. Only `timeout`, `mode`, `events`, `max_keys`, `expected_keys` and `seed` matter
+    /// to it.
+    ///
+    /// # Errors
+    ///
+    /// [`BuildError`] says which option is out of range.
+    pub fn build_local(self) -> Result<LocalWatcher<K, V>, BuildError> {
+        self.validate()?;
+        Ok(LocalWatcher::new(
+            Table::new(self.config(1)),
+            router::hasher(self.seed),
+        ))
+    }
+
+    /// Checks every option.
+    fn validate(&self) -> Result<(), BuildError> {
+        if self.timeout.is_zero() {
+            return Err(BuildError::ZeroTimeout);
+        }
+        in_range("workers", self.workers.unwrap_or(1), MAX_WORKERS)?;
+        in_range("inbox_capacity", self.inbox_capacity, MAX_CAPACITY)?;
+        in_range("batch", self.batch, MAX_BATCH)?;
+        in_range("max_keys", self.max_keys.unwrap_or(1), MAX_KEYS)?;
+        in_range("expected_keys", self.expected_keys.max(1), MAX_KEYS)?;
+        if self.thread_name.contains('\0') {
+            return Err(BuildError::ThreadName(self.thread_name.clone()));
+        }
+        Ok(())
+    }
+
+    /// What the table of one of `workers` workers is told.
+    fn config(&self, workers: usize) -> Config {
+        // An even spread is never quite even: a little more room saves the growing.
+        let share = self.expected_keys / workers;
+        let slack = if workers == 1 { 0 } else { share / 64 };
+        Config {
+            timeout: clock::nanos(self.timeout),
+            mode: self.mode,
+            wanted: self.wanted,
+            max_keys: self.max_keys.unwrap_or(MAX_KEYS),
+            expected_keys: share + slack,
+            grace_cap: clock::nanos(self.grace_cap),
+            tell_gone: false,
+        }
+    }
+
+    /// [`build`](Builder::build) with threads made by `spawn`.
+    fn build_on(self, spawn: Spawn<'_>) -> Result<Watcher<K, V>, BuildError> {
+        self.validate()?;
+        let id = WatcherId::new();
+        let workers = self
+            .workers
+            .unwrap_or_else(|| thread::available_parallelism().map_or(1, NonZeroUsize::get));
+        let workers = workers.min(MAX_WORKERS);
+        let clock = self.clock.clone().unwrap_or_default();
+        let stall_threshold = match self.stall_threshold {
+            Some(threshold) if !clock.is_manual() => clock::nanos(threshold),
+            _ => NEVER,
+        };
+        let roster = self.max_keys.map(|max| Arc::new(Roster::new(max, workers)));
+        let config = Config {
+            tell_gone: roster.is_some(),
+            ..self.config(workers)
+        };
+        let (outlet, callback) = match self.destination {
+            Destination::Nowhere => (Outlet::Nowhere, None),
+            Destination::Sink(sink) => (Outlet::Direct(sink), None),
+            Destination::Callback(callback) => (
+                Outlet::Queued(Arc::new(Outbox::new(workers))),
+                Some(callback),
+            ),
+        };
+        let (inboxes, receivers): (Vec<_>, Vec<_>) = (0..workers)
+            .map(|_| Inbox::new(self.inbox_capacity))
+            .map(|(inbox, receiver)| (Arc::new(inbox), receiver))
+            .unzip();
+        let router = Arc::new(Router::new(
+            id,
+            inboxes.into(),
+            router::hasher(self.seed),
+            clock.clone(),
+            config.timeout,
+            roster.clone(),
+        ));
+        let outbox = match &outlet {
+            Outlet::Queued(outbox) => Some(outbox.clone()),
+            _ => None,
+        };
+        // From here on dropping the watcher ends and joins the threads that run so far.
+        let watcher = Watcher::new(router.clone(), outbox.clone(), Threads::default());
+        let mut start = |name: String, body: Box<dyn FnOnce() + Send>| {
+            spawn(name.clone(), body).map_err(|source| BuildError::Spawn { name, source })
+        };
+        for (index, receiver) in receivers.into_iter().enumerate() {
+            let setup = Setup {
+                id,
+                index,
+                inbox: router.inboxes[index].clone(),
+                receiver,
+                table: Table::new(config.clone()),
+                outlet: outlet.clone(),
+                clock: clock.clone(),
+                batch: self.batch,
+                stall_threshold,
+                wanted: self.wanted,
+                roster: roster.clone(),
+            };
+            let name = format!("{}-{index}", self.thread_name);
+            watcher
+                .threads()
+                .workers
+                .push(start(name, Box::new(move || worker::main(setup)))?);
+        }
+        if let (Some(callback), Some(outbox)) = (callback, outbox) {
+            let body = move || {
+                router::enter(id, Role::Delivery);
+                outbox.run(callback, &clock, &router.inboxes);
+            };
+            let name = format!("{}-delivery", self.thread_name);
+            watcher.threads().delivery = Some(start(name, Box::new(body))?);
+        }
+        Ok(watcher)
+    }
+}
+
+/// Whether `given` is from 1 to `max`.
+fn in_range(option: &'static str, given: usize, max: usize) -> Result<(), BuildError> {
+    if (1..=max).contains(&given) {
+        Ok(())
+    } else {
+        Err(BuildError::OutOfRange { option, given, max })
+    }
+}
+
+impl<K, V> fmt::Debug for Builder<K, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Builder")
+            .field("timeout", &self.timeout)
+            .field("mode", &self.mode)
+            .field("workers", &self.workers)
+            .field("inbox_capacity", &self.inbox_capacity)
+            .field("batch", &self.batch)
+            .field("max_keys", &self.max_keys)
+            .field("expected_keys", &self.expected_keys)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    /// Builds with a spawner that fails at the thread number `fail_at`, and returns how many threads were spawned and
+    /// how many ended.
+    fn build_failing_at(fail_at: usize) -> (Result<(), BuildError>, usize, usize) {
+        let spawned = AtomicUsize::new(0);
+        let ended = Arc::new(AtomicUsize::new(0));
+        let builder = Builder::<u64, ()>::new().workers(4).on_event(drop);
+        let result = builder.build_on(&mut |name, body| {
+            if spawned.load(Ordering::SeqCst) == fail_at {
+                return Err(io::Error::other("no more threads"));
+            }
+            spawned.fetch_add(1, Ordering::SeqCst);
+            let ended = ended.clone();
+            thread::Builder::new().name(name).spawn(move || {
+                body();
+                ended.fetch_add(1, Ordering::SeqCst);
+            })
+        });
+        let result = result.map(drop);
+        (result, spawned.into_inner(), ended.load(Ordering::SeqCst))
+    }
+
+    #[test]
+    fn a_thread_that_cannot_be_spawned_is_an_error_and_leaves_none_behind() {
+        for fail_at in 0..5 {
+            let (result, spawned, ended) = build_failing_at(fail_at);
+            let Err(BuildError::Spawn { name, .. }) = result else {
+                panic!("building must fail")
+            };
+            assert_eq!(
+                name,
+                [
+                    "liveness-0",
+                    "liveness-1",
+                    "liveness-2",
+                    "liveness-3",
+                    "liveness-delivery"
+                ][fail_at]
+            );
+            assert_eq!((spawned, ended), (fail_at, fail_at));
+        }
+        assert!(matches!(build_failing_at(99), (Ok(()), 5, 5)));
+    }
+
+    #[test]
+    fn every_option_out_of_range_is_named() {
+        let builder = Builder::<u64, ()>::new;
+        let message = |builder: Builder<u64, ()>| builder.build().unwrap_err().to_string();
+        assert_eq!(
+            message(builder().timeout(Duration::ZERO)),
+            "`timeout` is zero; give one of at least a nanosecond"
+        );
+        assert_eq!(
+            message(builder().workers(2_000)),
+            "`workers` is 2000; it must be from 1 to 1024"
+        );
+        assert_eq!(
+            message(builder().inbox_capacity(0)),
+            "`inbox_capacity` is 0; it must be from 1 to 1048576"
+        );
+        assert_eq!(
+            message(builder().batch(0)),
+            "`batch` is 0; it must be from 1 to 4096"
+        );
+        assert_eq!(
+            message(builder().max_keys(0)),
+            "`max_keys` is 0; it must be from 1 to 4294967294"
+        );
+        assert!(message(builder().expected_keys(usize::MAX)).starts_with("`expected_keys`"));
+        assert!(
+            message(builder().thread_name("a\0b")).starts_with("`thread_name` has a zero byte")
+        );
+        let error = builder().build_with_channel(0).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "`build_with_channel` is 0; it must be from 1 to 1048576"
+        );
+    }
+}

@@ -1,0 +1,274 @@
+//! One small error per operation. Whoever gave a key gets it back.
+
+use std::error::Error;
+use std::fmt;
+use std::io;
+
+/// Why a key was not accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum BeatErrorKind {
+    /// The watcher is closed.
+    Closed,
+    /// The worker of this key ended by a panic in some key's `Eq`, `Clone` or `Drop`.
+    WorkerFailed,
+    /// The key is not watched, and the maximum number of keys is.
+    Full,
+    /// The inbox of the key's worker is full just now (`try_beat`).
+    InboxFull,
+    /// The inbox stayed full for as long as the call was to wait (`beat_timeout`).
+    TimedOut,
+    /// The timeout given for the key is zero.
+    ZeroTimeout,
+}
+
+impl BeatErrorKind {
+    /// What was wrong, and what would be right.
+    fn message(self) -> &'static str {
+        match self {
+            BeatErrorKind::Closed => "the watcher is closed",
+            BeatErrorKind::WorkerFailed => {
+                "the worker of this key was ended by a panic in a key's Eq, Clone or Drop; build a new watcher"
+            }
+            BeatErrorKind::Full => {
+                "the maximum number of keys is reached; remove some, or raise `max_keys`"
+            }
+            BeatErrorKind::InboxFull => {
+                "the inbox of the key's worker is full; try again, or use `beat`, which waits"
+            }
+            BeatErrorKind::TimedOut => {
+                "the inbox of the key's worker stayed full for the whole wait"
+            }
+            BeatErrorKind::ZeroTimeout => {
+                "a timeout of zero would expire at once; give one of at least a nanosecond"
+            }
+        }
+    }
+}
+
+impl fmt::Display for BeatErrorKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.message())
+    }
+}
+
+/// A key that was not accepted, and why.
+///
+/// ```
+/// use liveness::{BeatErrorKind, Watcher};
+///
+/// let watcher = Watcher::<String>::builder().build()?;
+/// watcher.close();
+/// let error = watcher.beat("db-1").unwrap_err();
+/// assert_eq!(error.kind(), BeatErrorKind::Closed);
+/// assert_eq!(error.to_string(), "the watcher is closed");
+/// assert_eq!(error.into_key(), "db-1");
+/// # Ok::<(), liveness::BuildError>(())
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct BeatError<K> {
+    /// Why.
+    kind: BeatErrorKind,
+    /// What was given.
+    key: K,
+}
+
+impl<K> BeatError<K> {
+    /// Refuses `key`.
+    pub(crate) fn new(kind: BeatErrorKind, key: K) -> Self {
+        BeatError { kind, key }
+    }
+
+    /// Why the key was not accepted.
+    #[must_use]
+    pub fn kind(&self) -> BeatErrorKind {
+        self.kind
+    }
+
+    /// The key that was not accepted.
+    #[must_use]
+    pub fn key(&self) -> &K {
+        &self.key
+    }
+
+    /// The key that was not accepted, back.
+    #[must_use]
+    pub fn into_key(self) -> K {
+        self.key
+    }
+}
+
+impl<K> fmt::Debug for BeatError<K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BeatError")
+            .field("kind", &self.kind)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<K> fmt::Display for BeatError<K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.kind.fmt(f)
+    }
+}
+
+impl<K> Error for BeatError<K> {}
+
+/// The keys of a `beat_many` that were not accepted, and why. All others were.
+#[derive(Clone, PartialEq, Eq)]
+pub struct BeatManyError<K> {
+    /// Why; of several reasons, the first that came up.
+    kind: BeatErrorKind,
+    /// What was not accepted, in no order.
+    keys: Vec<K>,
+}
+
+impl<K> BeatManyError<K> {
+    /// Refuses `keys`.
+    pub(crate) fn new(kind: BeatErrorKind, keys: Vec<K>) -> Self {
+        BeatManyError { kind, keys }
+    }
+
+    /// Why the keys were not accepted; of several reasons, the first that came up.
+    #[must_use]
+    pub fn kind(&self) -> BeatErrorKind {
+        self.kind
+    }
+
+    /// The keys that were not accepted, back, in no order.
+    #[must_use]
+    pub fn into_keys(self) -> Vec<K> {
+        self.keys
+    }
+}
+
+impl<K> fmt::Debug for BeatManyError<K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BeatManyError")
+            .field("kind", &self.kind)
+            .field("keys", &self.keys.len())
+            .finish()
+    }
+}
+
+impl<K> fmt::Display for BeatManyError<K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} keys were not accepted: {}",
+            self.keys.len(),
+            self.kind
+        )
+    }
+}
+
+impl<K> Error for BeatManyError<K> {}
+
+/// Why a call that waits for the workers' answer got none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum CallError {
+    /// The watcher is closed.
+    Closed,
+    /// A worker ended by a panic in some key's `Eq`, `Clone` or `Drop`.
+    WorkerFailed,
+    /// The call was made on a worker thread, by a callback or sink that runs there: the answer would wait for itself.
+    OnWorker,
+}
+
+impl fmt::Display for CallError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            CallError::Closed => BeatErrorKind::Closed.message(),
+            CallError::WorkerFailed => {
+                "a worker was ended by a panic in a key's Eq, Clone or Drop; build a new watcher"
+            }
+            CallError::OnWorker => {
+                "a worker cannot wait for its own answer; make the call from another thread, or use `on_event`"
+            }
+        })
+    }
+}
+
+impl Error for CallError {}
+
+/// Why a heart's beat counts for nothing any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum HeartError {
+    /// The key expired and was forgotten; `watch` it again to begin a new episode.
+    Expired,
+    /// The key was removed.
+    Removed,
+    /// A younger heart watches the key: somebody called `watch` for it again.
+    Replaced,
+    /// The watcher is closed, its worker failed, or there was no room for the key.
+    Closed,
+}
+
+impl fmt::Display for HeartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            HeartError::Expired => "the key has expired; watch it again to begin a new episode",
+            HeartError::Removed => "the key was removed",
+            HeartError::Replaced => "a younger heart watches the key",
+            HeartError::Closed => {
+                "nobody watches any more: the watcher is closed or the key's worker has failed"
+            }
+        })
+    }
+}
+
+impl Error for HeartError {}
+
+/// Why a watcher could not be built.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum BuildError {
+    /// The default timeout is zero: every key would expire at once.
+    ZeroTimeout,
+    /// An option that must be from 1 to `max` is not.
+    OutOfRange {
+        /// The builder's method.
+        option: &'static str,
+        /// What was given.
+        given: usize,
+        /// The largest value that makes sense.
+        max: usize,
+    },
+    /// The thread name has a zero byte in it.
+    ThreadName(String),
+    /// A thread could not be spawned; those that were are gone again.
+    Spawn {
+        /// The name that the thread was to have.
+        name: String,
+        /// What the operating system said.
+        source: io::Error,
+    },
+}
+
+impl fmt::Display for BuildError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            BuildError::ZeroTimeout => {
+                f.write_str("`timeout` is zero; give one of at least a nanosecond")
+            }
+            BuildError::OutOfRange { option, given, max } => {
+                write!(f, "`{option}` is {given}; it must be from 1 to {max}")
+            }
+            BuildError::ThreadName(name) => {
+                write!(f, "`thread_name` has a zero byte in it: {name:?}")
+            }
+            BuildError::Spawn { name, .. } => write!(f, "the thread {name:?} could not be spawned"),
+        }
+    }
+}
+
+impl Error for BuildError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            BuildError::Spawn { source, .. } => Some(source),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,428 @@
+//! What a watcher tells: events about keys, the kinds one may ask for, and the status of a key on request.
+
+use std::fmt;
+use std::time::Duration;
+
+/// What becomes of a key when it expires.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+pub enum Mode {
+    /// It is reported and forgotten; its next beat starts a new episode.
+    #[default]
+    Once,
+    /// It stays watched: it is reported again after each further timeout of silence, with the number of misses, and
+    /// a beat after that is a [`Recovered`](EventKind::Recovered).
+    Repeat,
+}
+
+/// The number of an episode: the life of a key from its first beat while absent to its one terminal event.
+///
+/// Numbers grow within a worker, and a key always belongs to the same worker: of two episodes of one key, the later
+/// has the larger number.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+pub struct Generation(pub(crate) u64);
+
+impl Generation {
+    /// The number itself.
+    #[must_use]
+    pub fn get(self) -> u64 {
+        self.0
+    }
+}
+
+impl fmt::Display for Generation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// The kinds of [`Event`]; the builder is told which are wanted, and only those are made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub enum EventKind {
+    /// An absent key beat: an episode began.
+    Joined,
+    /// A watched key beat. These are many; under pressure they are dropped, and counted.
+    Beat,
+    /// A key was silent for its timeout.
+    Expired,
+    /// A [`Repeat`](Mode::Repeat) key that had expired beat again.
+    Recovered,
+    /// A key was removed by the user, or by dropping its heart.
+    Removed,
+    /// A worker found that it had not run for a while, and held expiry back.
+    Stalled,
+}
+
+impl EventKind {
+    /// The kind in lower case, as log lines show it.
+    fn name(self) -> &'static str {
+        match self {
+            EventKind::Joined => "joined",
+            EventKind::Beat => "beat",
+            EventKind::Expired => "expired",
+            EventKind::Recovered => "recovered",
+            EventKind::Removed => "removed",
+            EventKind::Stalled => "stalled",
+        }
+    }
+}
+
+impl fmt::Display for EventKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+/// A set of event kinds, one bit each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Kinds(u8);
+
+impl Kinds {
+    /// Whether `kind` is in the set.
+    #[inline]
+    pub(crate) fn has(self, kind: EventKind) -> bool {
+        self.0 & (1 << kind as u8) != 0
+    }
+}
+
+impl FromIterator<EventKind> for Kinds {
+    fn from_iter<I: IntoIterator<Item = EventKind>>(kinds: I) -> Self {
+        Kinds(kinds.into_iter().fold(0, |set, kind| set | 1 << kind as u8))
+    }
+}
+
+/// One thing that happened.
+///
+/// `Display` is fit for a log line, and needs a key that is `Debug`:
+///
+/// ```
+/// use std::time::Duration;
+/// use liveness::LocalWatcher;
+///
+/// let mut watcher = LocalWatcher::<&str>::builder().timeout(Duration::from_secs(1)).build_local()?;
+/// watcher.beat("db-1", Duration::ZERO)?;
+/// let mut line = String::new();
+/// watcher.poll(Duration::from_millis(1_250), |event| line = event.to_string());
+/// assert_eq!(line, r#"expired "db-1" generation=1 silent=1.25s late=250ms misses=1"#);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub enum Event<K, V = ()> {
+    /// An absent key beat: an episode began.
+    Joined(KeyEvent<K, V>),
+    /// A watched key beat.
+    Beat(KeyEvent<K, V>),
+    /// A key was silent for its timeout.
+    Expired(KeyEvent<K, V>),
+    /// A [`Repeat`](Mode::Repeat) key that had expired beat again.
+    Recovered(KeyEvent<K, V>),
+    /// A key was removed.
+    Removed(KeyEvent<K, V>),
+    /// A worker did not run for a while.
+    Stalled(Stall),
+}
+
+/// What is known of a key at the moment of an event. Points in time are since the origin of the watcher's clock.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct KeyEvent<K, V = ()> {
+    /// The key.
+    pub key: K,
+    /// The value that the last beat with one carried.
+    pub extra: Option<V>,
+    /// The number of the episode.
+    pub generation: Generation,
+    /// Whether the key is forgotten after an expiry or stays watched.
+    pub mode: Mode,
+    /// When the episode began.
+    pub joined: Duration,
+    /// The stamp of the last beat.
+    pub last_beat: Duration,
+    /// The longest silence allowed; [`Duration::MAX`] for one that never ends.
+    pub timeout: Duration,
+    /// Expired: the deadline that passed. Otherwise the next one, `None` if it never comes.
+    pub deadline: Option<Duration>,
+    /// When the worker saw it happen.
+    pub detected: Duration,
+    /// When the sink was given the event: just before the callback runs, or as the channel takes it.
+    pub delivered: Duration,
+    /// Expired: how often in a row the key has missed its timeout, from 1. Recovered: how often it had. Otherwise 0.
+    pub misses: u64,
+    /// Recovered: from the first missed deadline to the beat that ended the silence. Otherwise `None`.
+    pub down_for: Option<Duration>,
+}
+
+impl<K, V> KeyEvent<K, V> {
+    /// From the deadline to the delivery: how late the user learns of an expiry. Zero where there is no deadline,
+    /// and for events that are not expiries, whose deadline lies ahead.
+    #[must_use]
+    pub fn lateness(&self) -> Duration {
+        self.deadline.map_or(Duration::ZERO, |deadline| {
+            self.delivered.saturating_sub(deadline)
+        })
+    }
+
+    /// From the last beat to the detection.
+    #[must_use]
+    pub fn silence(&self) -> Duration {
+        self.detected.saturating_sub(self.last_beat)
+    }
+}
+
+/// A worker that did not run for a while: the process was stopped, the machine paused or overloaded.
+///
+/// Beats sent meanwhile may still be on their way, so expiry is held back: no key expires before
+/// `resumed + min(its timeout, held_for)`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct Stall {
+    /// The index of the worker.
+    pub worker: usize,
+    /// When the worker was last known to run.
+    pub last_alive: Duration,
+    /// When it ran again.
+    pub resumed: Duration,
+    /// How long expiry is held back at the most; less than the gap where the cap on grace was reached.
+    pub held_for: Duration,
+}
+
+impl<K, V> Event<K, V> {
+    /// The event of `kind` about a key; a `Stalled` is about none, and is made as such.
+    pub(crate) fn of_key(kind: EventKind, event: KeyEvent<K, V>) -> Self {
+        match kind {
+            EventKind::Joined => Event::Joined(event),
+            EventKind::Beat => Event::Beat(event),
+            EventKind::Recovered => Event::Recovered(event),
+            EventKind::Removed => Event::Removed(event),
+            EventKind::Expired | EventKind::Stalled => Event::Expired(event),
+        }
+    }
+
+    /// The kind of the event.
+    #[must_use]
+    pub fn kind(&self) -> EventKind {
+        match self {
+            Event::Joined(_) => EventKind::Joined,
+            Event::Beat(_) => EventKind::Beat,
+            Event::Expired(_) => EventKind::Expired,
+            Event::Recovered(_) => EventKind::Recovered,
+            Event::Removed(_) => EventKind::Removed,
+            Event::Stalled(_) => EventKind::Stalled,
+        }
+    }
+
+    /// What is known of the key; `None` for a stall.
+    #[must_use]
+    pub fn key_event(&self) -> Option<&KeyEvent<K, V>> {
+        match self {
+            Event::Joined(event)
+            | Event::Beat(event)
+            | Event::Expired(event)
+            | Event::Recovered(event)
+            | Event::Removed(event) => Some(event),
+            Event::Stalled(_) => None,
+        }
+    }
+
+    /// As [`key_event`](Event::key_event), by value.
+    #[must_use]
+    pub fn into_key_event(self) -> Option<KeyEvent<K, V>> {
+        match self {
+            Event::Joined(event)
+            | Event::Beat(event)
+            | Event::Expired(event)
+            | Event::Recovered(event)
+            | Event::Removed(event) => Some(event),
+            Event::Stalled(_) => None,
+        }
+    }
+
+    /// The key; `None` for a stall.
+    #[must_use]
+    pub fn key(&self) -> Option<&K> {
+        self.key_event().map(|event| &event.key)
+    }
+
+    /// Stamps the delivery.
+    pub(crate) fn set_delivered(&mut self, now: Duration) {
+        match self {
+            Event::Joined(event)
+            | Event::Beat(event)
+            | Event::Expired(event)
+            | Event::Recovered(event)
+            | Event::Removed(event) => event.delivered = now,
+            Event::Stalled(_) => {}
+        }
+    }
+
+    /// Tells an expiry as a removal.
+    pub(crate) fn expired_to_removed(&mut self)
+    where
+        K: Clone,
+        V: Clone,
+    {
+        if let Event::Expired(event) = self {
+            *self = Event::Removed(event.clone());
+        }
+    }
+
+    /// Whether this event ends an episode that was counted as pending until now.
+    pub(crate) fn is_terminal(&self) -> bool {
+        matches!(self, Event::Expired(event) if event.mode == Mode::Once)
+    }
+}
+
+impl<K: fmt::Debug, V> fmt::Display for Event<K, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some(event) = self.key_event() else {
+            let Event::Stalled(stall) = self else {
+                return Ok(());
+            };
+            let gap = stall.resumed.saturating_sub(stall.last_alive);
+            return write!(
+                f,
+                "stalled worker={} gap={gap:?} held_for={:?}",
+                stall.worker, stall.held_for
+            );
+        };
+        write!(
+            f,
+            "{} {:?} generation={}",
+            self.kind(),
+            event.key,
+            event.generation
+        )?;
+        match self {
+            Event::Expired(_) => write!(
+                f,
+                " silent={:?} late={:?} misses={}",
+                event.silence(),
+                event.lateness(),
+                event.misses
+            ),
+            Event::Recovered(_) => {
+                write!(
+                    f,
+                    " down_for={:?} misses={}",
+                    event.down_for.unwrap_or_default(),
+                    event.misses
+                )
+            }
+            _ => write!(f, " timeout={:?}", event.timeout),
+        }
+    }
+}
+
+/// What a watcher knows of a key. Points in time are since the origin of the watcher's clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct Status {
+    /// The number of the episode.
+    pub generation: Generation,
+    /// Whether the key is forgotten after an expiry or stays watched.
+    pub mode: Mode,
+    /// When the episode began.
+    pub joined: Duration,
+    /// The stamp of the last beat.
+    pub last_beat: Duration,
+    /// The longest silence allowed; [`Duration::MAX`] for one that never ends.
+    pub timeout: Duration,
+    /// When the key expires next unless it beats, `None` for never.
+    pub deadline: Option<Duration>,
+    /// How often in a row the key has missed its timeout; above zero only for a [`Mode::Repeat`] key that is down.
+    pub misses: u64,
+}
+
+/// How one key is to be watched, where that differs from the watcher's defaults; goes with
+/// [`Watcher::beat_with`](crate::Watcher::beat_with).
+///
+/// What is set holds for the rest of the episode or until it is set anew: later plain beats keep it.
+///
+/// ```
+/// use std::time::Duration;
+/// use liveness::{Mode, Options};
+///
+/// let options = Options::new().timeout(Duration::from_secs(30)).mode(Mode::Repeat).extra("rack 4");
+/// assert_eq!(options, options.clone());
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[must_use]
+pub struct Options<V = ()> {
+    /// The timeout, if it is set.
+    pub(crate) timeout: Option<Duration>,
+    /// The mode, if it is set.
+    pub(crate) mode: Option<Mode>,
+    /// The value to carry, if there is one.
+    pub(crate) extra: Option<V>,
+}
+
+impl<V> Options<V> {
+    /// Nothing set: as a plain beat.
+    pub fn new() -> Self {
+        Options {
+            timeout: None,
+            mode: None,
+            extra: None,
+        }
+    }
+
+    /// The longest silence allowed for this key. Zero is refused by the call that takes the options; what overflows
+    /// means never.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = Some(timeout);
+        self
+    }
+
+    /// Whether the key is forgotten after an expiry or stays watched.
+    pub fn mode(mut self, mode: Mode) -> Self {
+        self.mode = Some(mode);
+        self
+    }
+
+    /// A value that comes back in the key's events.
+    pub fn extra(mut self, extra: V) -> Self {
+        self.extra = Some(extra);
+        self
+    }
+}
+
+impl<V> Default for Options<V> {
+    fn default() -> Self {
+        Options::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_set_of_kinds_has_what_was_put_in() {
+        let kinds: Kinds = [EventKind::Expired, EventKind::Stalled]
+            .into_iter()
+            .collect();
+        assert!(kinds.has(EventKind::Expired) && kinds.has(EventKind::Stalled));
+        assert!(!kinds.has(EventKind::Joined) && !kinds.has(EventKind::Beat));
+    }
+
+    #[test]
+    fn a_stall_reads_as_a_log_line() {
+        let stall = Stall {
+            worker: 1,
+            last_alive: Duration::from_secs(2),
+            resumed: Duration::from_secs(5),
+            held_for: Duration::from_secs(3),
+        };
+        let event: Event<u64> = Event::Stalled(stall);
+        assert_eq!(event.to_string(), "stalled worker=1 gap=3s held_for=3s");
+        assert_eq!((event.key(), event.kind()), (None, EventKind::Stalled));
+    }
+}

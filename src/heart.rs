@@ -1,0 +1,193 @@
+//! A handle on one watched key: its beat is one clock reading and one atomic store.
+
+use std::fmt;
+use std::hash::Hash;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::clock::Clock;
+use crate::error::HeartError;
+use crate::inbox::{Command, Patience};
+use crate::pulse::{Pulse, Vital};
+use crate::router::{Route, Router};
+use crate::table::Beat;
+
+/// A handle on one watched key, made by [`Watcher::watch`](crate::Watcher::watch).
+///
+/// Its [`beat`](Heart::beat) hashes nothing and sends nothing. Clones beat for the same key. When the last clone is
+/// dropped the key is removed, unless [`leave`](Heart::leave) was called. A heart whose key expired, was removed or was
+/// taken over by a younger heart says so, and never touches another key.
+///
+/// ```
+/// use std::time::Duration;
+/// use liveness::Watcher;
+///
+/// let watcher = Watcher::<u64>::builder().timeout(Duration::from_secs(5)).build()?;
+/// let heart = watcher.watch(17u64)?;
+/// heart.beat()?;
+/// assert!(watcher.contains(&17)?);
+/// drop(heart);
+/// assert!(!watcher.contains(&17)?);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct Heart<K, V = ()>
+where
+    K: Hash,
+{
+    /// The word shared with the worker.
+    pulse: Arc<Pulse>,
+    /// The watcher's clock.
+    clock: Clock,
+    /// What all clones share.
+    owner: Arc<Owner<K, V>>,
+}
+
+/// What all clones of a heart share; dropped with the last of them.
+struct Owner<K: Hash, V> {
+    /// The key; gone only while this is dropped.
+    key: Option<K>,
+    /// Where the key goes.
+    route: Route,
+    /// The word shared with the worker.
+    pulse: Arc<Pulse>,
+    /// The way to the worker.
+    router: Arc<Router<K, V>>,
+    /// Whether the key stays watched when this is dropped.
+    leave: AtomicBool,
+}
+
+impl<K: Hash, V> Heart<K, V> {
+    /// A heart for `key`, which the worker is being told of.
+    pub(crate) fn new(key: K, route: Route, pulse: Arc<Pulse>, router: Arc<Router<K, V>>) -> Self {
+        let clock = router.clock.clone();
+        let owner = Owner {
+            key: Some(key),
+            route,
+            pulse: pulse.clone(),
+            router,
+            leave: AtomicBool::new(false),
+        };
+        Heart {
+            pulse,
+            clock,
+            owner: Arc::new(owner),
+        }
+    }
+
+    /// One sign of life: one clock reading and one store, about 25 ns. Never blocks, except that the first beat of a
+    /// [`Repeat`](crate::Mode::Repeat) key that is down is sent like [`Watcher::beat`](crate::Watcher::beat), so that
+    /// its recovery is told at once.
+    ///
+    /// A beat that comes within nanoseconds of its own deadline may be too late although this returns `Ok`; the next
+    /// one then says so.
+    ///
+    /// # Errors
+    ///
+    /// [`HeartError`] says what became of the key.
+    #[inline]
+    pub fn beat(&self) -> Result<(), HeartError>
+    where
+        K: Clone,
+    {
+        let now = self.clock.now_ns();
+        match self.pulse.beat(now) {
+            Vital::Alive => Ok(()),
+            other => self.beat_anyway(other, now),
+        }
+    }
+
+    /// The key.
+    #[must_use]
+    pub fn key(&self) -> &K {
+        match &self.owner.key {
+            Some(key) => key,
+            None => unreachable!("a heart that is not dropped has its key"),
+        }
+    }
+
+    /// Whether a beat would count.
+    #[must_use]
+    pub fn is_watched(&self) -> bool {
+        matches!(
+            self.pulse.vital(),
+            Vital::Alive | Vital::Deciding | Vital::Down
+        )
+    }
+
+    /// Drops this clone, and leaves the key watched when the last clone goes: it then expires like any other unless
+    /// it beats by other means.
+    pub fn leave(self) {
+        self.owner.leave.store(true, Ordering::Release);
+    }
+
+    /// What to do with a beat of a key that is not simply alive.
+    #[cold]
+    fn beat_anyway(&self, vital: Vital, now: u64) -> Result<(), HeartError>
+    where
+        K: Clone,
+    {
+        match vital {
+            Vital::Alive | Vital::Deciding => Ok(()),
+            Vital::Down => {
+                let Owner { route, router, .. } = &*self.owner;
+                let key = self.key().clone();
+                let beat = Beat {
+                    tag: route.tag,
+                    stamp: now,
+                    key,
+                    timeout: None,
+                    mode: None,
+                    extra: None,
+                };
+                router
+                    .beat(beat, route.worker, Patience::Forever)
+                    .map_err(|_| HeartError::Closed)
+            }
+            Vital::Expired => Err(HeartError::Expired),
+            Vital::Removed => Err(HeartError::Removed),
+            Vital::Replaced => Err(HeartError::Replaced),
+            Vital::Closed => Err(HeartError::Closed),
+        }
+    }
+}
+
+impl<K: Hash, V> Clone for Heart<K, V> {
+    fn clone(&self) -> Self {
+        Heart {
+            pulse: self.pulse.clone(),
+            clock: self.clock.clone(),
+            owner: self.owner.clone(),
+        }
+    }
+}
+
+impl<K: Hash + fmt::Debug, V> fmt::Debug for Heart<K, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Heart")
+            .field("key", self.key())
+            .field("vital", &self.pulse.vital())
+            .finish_non_exhaustive()
+    }
+}
+
+impl<K: Hash, V> Drop for Owner<K, V> {
+    /// Tells the worker, waiting for room in its inbox if need be. A heart that nobody watches any more tells nobody.
+    fn drop(&mut self) {
+        let is_over = matches!(
+            self.pulse.vital(),
+            Vital::Expired | Vital::Removed | Vital::Replaced | Vital::Closed
+        );
+        if let (false, Some(key)) = (is_over, self.key.take()) {
+            let (tag, pulse, leave) = (self.route.tag, self.pulse.clone(), *self.leave.get_mut());
+            let _ = self.router.command(
+                self.route.worker,
+                Command::Release {
+                    tag,
+                    key,
+                    pulse,
+                    leave,
+                },
+            );
+        }
+    }
+}

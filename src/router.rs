@@ -1,0 +1,263 @@
+//! From a key to its worker: hash once, stamp, send. Also who is calling: a worker thread must never wait.
+
+use std::cell::Cell;
+use std::hash::Hash;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use ahash::RandomState;
+
+use crate::clock::{Clock, NEVER};
+use crate::error::{BeatError, BeatErrorKind, CallError};
+use crate::inbox::{Command, Inbox, Message, Patience, Phase};
+use crate::roster::{Admission, Roster};
+use crate::table::{Beat, Tag};
+
+/// The number of a watcher in this process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct WatcherId(u64);
+
+impl WatcherId {
+    /// A number no other watcher has; zero is none's.
+    pub(crate) fn new() -> Self {
+        static LAST: AtomicU64 = AtomicU64::new(0);
+        WatcherId(LAST.fetch_add(1, Ordering::Relaxed) + 1)
+    }
+}
+
+/// What a thread is to a watcher.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// One of the user's threads.
+    Caller,
+    /// A worker.
+    Worker,
+    /// The delivery thread.
+    Delivery,
+}
+
+thread_local! {
+    /// Whose thread this is, and in which role.
+    static ROLE: Cell<(WatcherId, Role)> = const { Cell::new((WatcherId(0), Role::Caller)) };
+}
+
+/// Makes the current thread one of the watcher's own.
+pub(crate) fn enter(id: WatcherId, role: Role) {
+    ROLE.set((id, role));
+}
+
+/// Where a key goes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Route {
+    /// The index of its worker: from the upper half of its hash.
+    pub(crate) worker: usize,
+    /// Its tag: the lower half.
+    pub(crate) tag: Tag,
+}
+
+/// The callers' side of a watcher; hearts share it.
+#[derive(Debug)]
+pub(crate) struct Router<K, V> {
+    /// Which watcher this is.
+    id: WatcherId,
+    /// The workers' inboxes.
+    pub(crate) inboxes: Box<[Arc<Inbox<K, V>>]>,
+    /// Seeded at random for each watcher unless the user gave a seed.
+    hasher: RandomState,
+    /// The watcher's clock.
+    pub(crate) clock: Clock,
+    /// The timeout of a key that was given none, ns.
+    timeout: u64,
+    /// Who is in, where a maximum number of keys is set.
+    roster: Option<Arc<Roster>>,
+    /// Whether the watcher takes no more.
+    closed: AtomicBool,
+}
+
+/// The hasher of a watcher: random, or made from `seed`.
+pub(crate) fn hasher(seed: Option<u64>) -> RandomState {
+    seed.map_or_else(RandomState::new, |seed| {
+        let step = |n: u64| seed.wrapping_add(n.wrapping_mul(0x9E37_79B9_7F4A_7C15));
+        RandomState::with_seeds(step(1), step(2), step(3), step(4))
+    })
+}
+
+impl<K: Hash, V> Router<K, V> {
+    /// A router to `inboxes`.
+    pub(crate) fn new(
+        id: WatcherId,
+        inboxes: Box<[Arc<Inbox<K, V>>]>,
+        hasher: RandomState,
+        clock: Clock,
+        timeout: u64,
+        roster: Option<Arc<Roster>>,
+    ) -> Self {
+        Router {
+            id,
+            inboxes,
+            hasher,
+            clock,
+            timeout,
+            roster,
+            closed: AtomicBool::new(false),
+        }
+    }
+
+    /// Where `key` goes. The only place where a key is hashed.
+    #[inline]
+    pub(crate) fn route(&self, key: &K) -> Route {
+        let hash = self.hasher.hash_one(key);
+        let worker = ((hash >> 32) * self.inboxes.len() as u64) >> 32;
+        Route {
+            worker: worker as usize,
+            tag: Tag(hash as u32),
+        }
+    }
+
+    /// What the current thread is to this watcher.
+    #[inline]
+    pub(crate) fn role(&self) -> Role {
+        let (id, role) = ROLE.get();
+        if id == self.id { role } else { Role::Caller }
+    }
+
+    /// Whether the watcher takes no more.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+
+    /// Takes no more, and tells every worker to finish.
+    pub(crate) fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+        self.inboxes.iter().for_each(|inbox| inbox.close());
+    }
+
+    /// Sends one beat.
+    #[inline]
+    pub(crate) fn beat(
+        &self,
+        beat: Beat<K, V>,
+        worker: usize,
+        patience: Patience,
+    ) -> Result<(), BeatError<K>> {
+        let tag = beat.tag;
+        let admission = match &self.roster {
+            None => Admission::Known,
+            Some(roster) => roster.admit(worker, tag),
+        };
+        if admission == Admission::Full {
+            return Err(BeatError::new(BeatErrorKind::Full, beat.key));
+        }
+        let due = beat
+            .stamp
+            .saturating_add(beat.timeout.map_or(self.timeout, std::num::NonZeroU64::get));
+        self.send(worker, Message::Beat(beat), due, patience)
+            .map_err(|(kind, message)| {
+                if let (Admission::New, Some(roster)) = (admission, &self.roster) {
+                    roster.leave(worker, tag);
+                }
+                let Message::Beat(beat) = message else {
+                    unreachable!("the message comes back as it was")
+                };
+                BeatError::new(kind, beat.key)
+            })
+    }
+
+    /// Lets a key of `beat_many` or `watch` in; they wait for room in the inbox, so there is nothing to take back.
+    pub(crate) fn has_room_for(&self, route: Route) -> bool {
+        self.roster
+            .as_ref()
+            .is_none_or(|roster| roster.admit(route.worker, route.tag) != Admission::Full)
+    }
+
+    /// Sends the keys of a `beat_many` made at `stamp` ns to `worker`, waiting for room.
+    ///
+    /// # Errors
+    ///
+    /// The keys back.
+    pub(crate) fn beat_batch(
+        &self,
+        worker: usize,
+        stamp: u64,
+        keys: Vec<(Tag, K)>,
+    ) -> Result<(), (BeatErrorKind, Vec<(Tag, K)>)> {
+        let due = stamp.saturating_add(self.timeout);
+        let sent = self.send(
+            worker,
+            Message::Batch { stamp, keys },
+            due,
+            Patience::Forever,
+        );
+        sent.map_err(|(kind, message)| {
+            let Message::Batch { keys, .. } = message else {
+                unreachable!("the message comes back as it was")
+            };
+            (kind, keys)
+        })
+    }
+
+    /// Sends a command to `worker`, waiting for room, and wakes it.
+    pub(crate) fn command(
+        &self,
+        worker: usize,
+        command: Command<K, V>,
+    ) -> Result<(), (BeatErrorKind, Command<K, V>)> {
+        let sent = self.send(
+            worker,
+            Message::Command(Box::new(command)),
+            0,
+            Patience::Forever,
+        );
+        sent.map_err(|(kind, message)| {
+            let Message::Command(command) = message else {
+                unreachable!("the message comes back as it was")
+            };
+            (kind, *command)
+        })
+    }
+
+    /// Sends a command to each of `workers` and collects their answers.
+    pub(crate) fn ask<T>(
+        &self,
+        workers: impl Iterator<Item = usize>,
+        mut question: impl FnMut(crossbeam_channel::Sender<T>) -> Command<K, V>,
+    ) -> Result<Vec<T>, CallError> {
+        if self.role() == Role::Worker {
+            return Err(CallError::OnWorker);
+        }
+        let why = |worker: usize| match self.inboxes[worker].phase() {
+            Phase::Failed => CallError::WorkerFailed,
+            Phase::Open | Phase::Closing => CallError::Closed,
+        };
+        let mut answers = Vec::new();
+        for worker in workers {
+            let (reply, answer) = crossbeam_channel::bounded(1);
+            self.command(worker, question(reply))
+                .map_err(|_| why(worker))?;
+            answers.push((worker, answer));
+        }
+        answers
+            .into_iter()
+            .map(|(worker, answer)| answer.recv().map_err(|_| why(worker)))
+            .collect()
+    }
+
+    /// Sends `message`, which matters from `due` ns on; a worker thread never waits.
+    #[inline]
+    fn send(
+        &self,
+        worker: usize,
+        message: Message<K, V>,
+        due: u64,
+        patience: Patience,
+    ) -> Result<(), (BeatErrorKind, Message<K, V>)> {
+        let inbox = &self.inboxes[worker];
+        if self.is_closed() {
+            return Err((inbox.why_gone(), message));
+        }
+        if self.role() == Role::Worker {
+            return inbox.send_from_worker(message);
+        }
+        inbox.send(message, due.min(NEVER - 1), patience)
+    }
+}

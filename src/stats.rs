@@ -1,0 +1,277 @@
+//! What a watcher counts: the accounting of episodes, and how late it was.
+
+use std::fmt;
+use std::time::Duration;
+
+/// The counters of one table. Plain numbers: whoever owns the table publishes copies.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Counts {
+    /// Episodes begun.
+    pub(crate) started: u64,
+    /// Keys watched now.
+    pub(crate) live: u64,
+    /// Expired episodes that the sink has not taken.
+    pub(crate) pending: u64,
+    /// Expired episodes that the sink took.
+    pub(crate) delivered: u64,
+    /// Episodes ended by removal.
+    pub(crate) removed: u64,
+    /// Expired episodes that nobody asked for or could take.
+    pub(crate) discarded: u64,
+    /// Beats applied.
+    pub(crate) beats: u64,
+    /// Beats that were older than the last one of their key.
+    pub(crate) late_beats: u64,
+    /// Beats of absent keys for which there was no room.
+    pub(crate) refused: u64,
+    /// Deadlines missed, those of `Repeat` keys each time.
+    pub(crate) expiries: u64,
+    /// `Beat` events dropped under pressure.
+    pub(crate) beat_events_dropped: u64,
+    /// Stalls noticed.
+    pub(crate) stalls: u64,
+    /// Bytes allocated by the table.
+    pub(crate) bytes: u64,
+}
+
+impl Counts {
+    /// Whether every episode is accounted for.
+    #[cfg(test)]
+    pub(crate) fn is_balanced(&self) -> bool {
+        self.started == self.live + self.pending + self.delivered + self.removed + self.discarded
+    }
+}
+
+/// How many buckets an octave of the histogram has.
+const BUCKETS_PER_OCTAVE: u64 = 16;
+
+/// The number of buckets: 60 octaves, and the values below [`BUCKETS_PER_OCTAVE`], which stand for themselves.
+const BUCKETS: usize = 61 * BUCKETS_PER_OCTAVE as usize;
+
+/// How late events were: a histogram with 16 buckets per power of two (after Gil Tene's `HdrHistogram`), so that a quantile is at
+/// most 6.25 % too large.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Histogram {
+    /// How many values fell into each bucket; empty until the first.
+    buckets: Vec<u64>,
+    /// How many values there are.
+    count: u64,
+    /// The largest, ns.
+    max: u64,
+}
+
+impl Histogram {
+    /// Adds `ns` nanoseconds.
+    #[inline]
+    pub(crate) fn record(&mut self, ns: u64) {
+        if self.buckets.is_empty() {
+            self.buckets = vec![0; BUCKETS];
+        }
+        self.buckets[bucket_of(ns)] += 1;
+        self.count += 1;
+        self.max = self.max.max(ns);
+    }
+
+    /// Adds all of `other`.
+    pub(crate) fn merge(&mut self, other: &Histogram) {
+        if self.buckets.is_empty() {
+            self.buckets.clone_from(&other.buckets);
+        } else {
+            self.buckets
+                .iter_mut()
+                .zip(&other.buckets)
+                .for_each(|(mine, theirs)| *mine += theirs);
+        }
+        self.count += other.count;
+        self.max = self.max.max(other.max);
+    }
+
+    /// How many values there are.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// The largest value, exactly; zero without values.
+    #[must_use]
+    pub fn max(&self) -> Duration {
+        Duration::from_nanos(self.max)
+    }
+
+    /// The value that a fraction `q` of all values do not exceed, at most 6.25 % too large; zero without values. `q`
+    /// is brought into 0 to 1.
+    ///
+    /// ```
+    /// let stats = liveness::Watcher::<u64>::builder().build()?.close();
+    /// assert_eq!(stats.detection.quantile(0.99), std::time::Duration::ZERO);
+    /// # Ok::<(), liveness::BuildError>(())
+    /// ```
+    #[must_use]
+    pub fn quantile(&self, q: f64) -> Duration {
+        #[expect(clippy::cast_sign_loss, reason = "q is at least zero")]
+        let rank = ((q.clamp(0.0, 1.0) * self.count as f64).ceil() as u64).max(1);
+        let mut seen = 0;
+        for (bucket, count) in self.buckets.iter().enumerate() {
+            seen += count;
+            if seen >= rank {
+                return Duration::from_nanos(last_of(bucket).min(self.max));
+            }
+        }
+        Duration::ZERO
+    }
+}
+
+impl fmt::Debug for Histogram {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Histogram")
+            .field("count", &self.count)
+            .field("p50", &self.quantile(0.5))
+            .field("p99", &self.quantile(0.99))
+            .field("max", &self.max())
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(feature = "serde")]
+impl serde::Serialize for Histogram {
+    /// As a map of `count`, `p50`, `p99`, `p999` and `max`.
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        use serde::ser::SerializeStruct;
+
+        let mut map = serializer.serialize_struct("Histogram", 5)?;
+        map.serialize_field("count", &self.count)?;
+        map.serialize_field("p50", &self.quantile(0.5))?;
+        map.serialize_field("p99", &self.quantile(0.99))?;
+        map.serialize_field("p999", &self.quantile(0.999))?;
+        map.serialize_field("max", &self.max())?;
+        map.end()
+    }
+}
+
+/// The bucket of `ns`.
+fn bucket_of(ns: u64) -> usize {
+    if ns < BUCKETS_PER_OCTAVE {
+        return ns as usize;
+    }
+    let octave = u64::from(ns.ilog2() - BUCKETS_PER_OCTAVE.ilog2());
+    ((octave + 1) * BUCKETS_PER_OCTAVE + ((ns >> octave) - BUCKETS_PER_OCTAVE)) as usize
+}
+
+/// The largest value that falls into `bucket`.
+fn last_of(bucket: usize) -> u64 {
+    let (octave, rest) = (
+        bucket as u64 / BUCKETS_PER_OCTAVE,
+        bucket as u64 % BUCKETS_PER_OCTAVE,
+    );
+    match octave {
+        0 => rest,
+        octave => ((BUCKETS_PER_OCTAVE + rest + 1) << (octave - 1)).wrapping_sub(1),
+    }
+}
+
+/// The accounting of a watcher. At every quiet point, such as after [`flush`](crate::Watcher::flush) and after
+/// [`close`](crate::Watcher::close), every episode is in exactly one place:
+///
+/// `started = live + pending + delivered + removed + discarded`
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct Stats {
+    /// Episodes begun.
+    pub started: u64,
+    /// Keys watched now.
+    pub live: u64,
+    /// Expired episodes whose event waits for the sink or the callback.
+    pub pending: u64,
+    /// Expired episodes whose event the sink took or the callback was given.
+    pub delivered: u64,
+    /// Episodes ended by removal.
+    pub removed: u64,
+    /// Expired episodes whose event nobody asked for, or could take: no sink, a sink that is gone, or a close.
+    pub discarded: u64,
+    /// Beats applied, those of hearts not among them.
+    pub beats: u64,
+    /// Beats that changed nothing because a newer one of their key was applied first.
+    pub late_beats: u64,
+    /// Beats that would have begun an episode beyond the maximum number of keys.
+    pub refused: u64,
+    /// Deadlines missed; a [`Repeat`](crate::Mode::Repeat) key's count each time.
+    pub expiries: u64,
+    /// [`Beat`](crate::EventKind::Beat) events dropped because the sink was behind.
+    pub beat_events_dropped: u64,
+    /// Calls of the callback, or of a sink of the user's, that panicked.
+    pub panics: u64,
+    /// Stalls noticed.
+    pub stalls: u64,
+    /// Times a worker slept and woke.
+    pub wakeups: u64,
+    /// Workers that a panic in a key's `Eq`, `Clone` or `Drop` ended.
+    pub failed_workers: u64,
+    /// Bytes allocated by the tables; what keys and extras allocate themselves is not counted.
+    pub bytes: u64,
+    /// Keys watched by each worker; how evenly the hash spreads them.
+    pub live_by_worker: Vec<u64>,
+    /// From the deadline to the detection of each expiry.
+    pub detection: Histogram,
+    /// From the deadline to the delivery of each expiry.
+    pub delivery: Histogram,
+}
+
+impl Stats {
+    /// Whether every episode is accounted for; see the equation above.
+    #[must_use]
+    pub fn is_balanced(&self) -> bool {
+        self.started == self.live + self.pending + self.delivered + self.removed + self.discarded
+    }
+
+    /// Adds the counters of one table.
+    pub(crate) fn add(&mut self, counts: &Counts) {
+        self.started += counts.started;
+        self.live += counts.live;
+        self.pending += counts.pending;
+        self.delivered += counts.delivered;
+        self.removed += counts.removed;
+        self.discarded += counts.discarded;
+        self.beats += counts.beats;
+        self.late_beats += counts.late_beats;
+        self.refused += counts.refused;
+        self.expiries += counts.expiries;
+        self.beat_events_dropped += counts.beat_events_dropped;
+        self.stalls += counts.stalls;
+        self.bytes += counts.bytes;
+        self.live_by_worker.push(counts.live);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn buckets_are_contiguous_and_narrow() {
+        for bucket in 1..BUCKETS {
+            assert_eq!(bucket_of(last_of(bucket)), bucket);
+            assert_eq!(bucket_of(last_of(bucket - 1) + 1), bucket);
+        }
+        assert_eq!(bucket_of(u64::MAX), BUCKETS - 1);
+        assert_eq!(last_of(BUCKETS - 1), u64::MAX);
+    }
+
+    #[test]
+    fn quantiles_are_at_most_a_sixteenth_too_large() {
+        let mut histogram = Histogram::default();
+        (1..=1_000u64).for_each(|i| histogram.record(i * 1_000));
+        let p50 = histogram.quantile(0.5).as_nanos();
+        assert!((500_000..=531_250).contains(&p50), "{p50}");
+        assert_eq!(histogram.quantile(1.0), Duration::from_millis(1));
+        assert_eq!(histogram.quantile(7.0), histogram.max());
+        assert_eq!(histogram.quantile(0.0), histogram.quantile(0.001));
+        let mut both = Histogram::default();
+        both.merge(&histogram);
+        both.merge(&histogram);
+        assert_eq!(
+            (both.count(), both.quantile(0.5)),
+            (2_000, histogram.quantile(0.5))
+        );
+    }
+}

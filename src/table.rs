@@ -1,0 +1,555 @@
+//! The state of one worker: which keys it watches, when each is due, and what the sink has not taken yet.
+//!
+//! The table knows no thread, no channel, no clock and no sink. Time is an argument, in nanoseconds, and never goes
+//! back here, whatever it is given. `docs/design.md` tells how its parts work together.
+
+mod delivery;
+mod expiry;
+mod grace;
+mod index;
+mod lists;
+mod queue;
+mod shrink;
+mod slab;
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap};
+use std::num::NonZeroU64;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::clock::{self};
+use crate::event::{Event, EventKind, Generation, KeyEvent, Kinds, Mode, Status};
+use crate::pulse::{Listener, Pulse, Vital};
+use crate::stats::{Counts, Histogram};
+use grace::Grace;
+pub(crate) use index::Tag;
+use index::{Index, Position};
+use lists::{Lists, Policy};
+use queue::{Item, Queue};
+use slab::{Body, MAX_SLOTS, PackedGeneration, Slab, State};
+
+/// What a table is told once.
+#[derive(Clone, Debug)]
+pub(crate) struct Config {
+    /// The timeout of a key that was given none, ns, above zero.
+    pub(crate) timeout: u64,
+    /// The mode of a key that was given none.
+    pub(crate) mode: Mode,
+    /// The kinds of event to make.
+    pub(crate) wanted: Kinds,
+    /// The most slots that may be taken, by live keys and by expired ones that the sink has not taken.
+    pub(crate) max_keys: usize,
+    /// How many keys to have room for from the start.
+    pub(crate) expected_keys: usize,
+    /// The most grace granted in a row after stalls, ns.
+    pub(crate) grace_cap: u64,
+    /// Whether to tell which tags went, for [`Table::take_gone`].
+    pub(crate) tell_gone: bool,
+}
+
+/// One sign of life on its way into a table.
+#[derive(Debug)]
+pub(crate) struct Beat<K, V> {
+    /// The tag of the key.
+    pub(crate) tag: Tag,
+    /// When the caller made it, ns.
+    pub(crate) stamp: u64,
+    /// The key.
+    pub(crate) key: K,
+    /// The key's timeout from now on, ns, where it is given.
+    pub(crate) timeout: Option<NonZeroU64>,
+    /// The key's mode from now on, where it is given.
+    pub(crate) mode: Option<Mode>,
+    /// The key's value from now on, where it is given.
+    pub(crate) extra: Option<V>,
+}
+
+/// There is no room for another key; here is the one that was refused.
+#[derive(Debug)]
+pub(crate) struct Refusal<K>(pub(crate) K);
+
+/// What the sink did with the event it was offered.
+#[derive(Debug)]
+pub(crate) enum Offer<K, V> {
+    /// It took it.
+    Taken,
+    /// It has no room now; here is the event back.
+    Full(Event<K, V>),
+    /// It will never take another one.
+    Gone,
+}
+
+/// A [`Mode::Repeat`] key that is down.
+#[derive(Clone, Copy, Debug)]
+struct Down {
+    /// The first deadline that was missed, ns.
+    since: u64,
+    /// The last beat, ns.
+    last_beat: u64,
+    /// When it was last found silent, ns; the next report is due a timeout later.
+    reported: u64,
+    /// How many reports were due so far.
+    misses: u64,
+    /// Whether a report waits for the sink; there is at most one, and it tells the misses of the moment it is taken.
+    queued: bool,
+}
+
+/// A slot set aside from its list until `due`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Stray {
+    /// When to look at it, ns.
+    due: u64,
+    /// Where it is.
+    slot: u32,
+    /// The number of this entry, which the slot remembers in `prev`: older entries for it are stale.
+    ticket: u32,
+}
+
+/// The table.
+#[derive(Debug)]
+pub(crate) struct Table<K, V> {
+    /// What it was told.
+    config: Config,
+    /// From a key's tag to the slot of its newest episode, live or pending.
+    index: Index,
+    /// The keys.
+    slab: Slab<K, V>,
+    /// The live keys by deadline.
+    lists: Lists,
+    /// The live keys that are not linked, by when to look at them.
+    strays: BinaryHeap<Reverse<Stray>>,
+    /// The number of the next stray entry.
+    next_ticket: u32,
+    /// The hearts, by slot; only as long as the last slot that has one.
+    pulses: Vec<Option<Listener>>,
+    /// The keys that are down, by slot.
+    downs: HashMap<u32, Down, ahash::RandomState>,
+    /// The events that the sink has not taken, in order.
+    queue: Queue<K, V>,
+    /// What is held back after a stall.
+    grace: Grace,
+    /// The latest time seen, ns.
+    now: u64,
+    /// The number of the last episode.
+    last_generation: u64,
+    /// The accounting, and what else is counted.
+    counts: Counts,
+    /// From deadline to detection.
+    detection: Histogram,
+    /// The tags of keys that left the slab, if the configuration wants them told.
+    gone: Vec<Tag>,
+}
+
+impl<K: Eq + Clone, V: Clone> Table<K, V> {
+    /// An empty table.
+    pub(crate) fn new(config: Config) -> Self {
+        let default = Policy {
+            timeout: config.timeout,
+            mode: config.mode,
+            hearts: false,
+        };
+        Table {
+            index: Index::with_capacity(config.expected_keys),
+            slab: Slab::with_capacity(config.expected_keys),
+            lists: Lists::new(default),
+            strays: BinaryHeap::new(),
+            next_ticket: 0,
+            pulses: Vec::new(),
+            downs: HashMap::default(),
+            queue: Queue::new(),
+            grace: Grace::new(config.grace_cap),
+            now: 0,
+            last_generation: 0,
+            counts: Counts::default(),
+            detection: Histogram::default(),
+            gone: Vec::new(),
+            config,
+        }
+    }
+
+    /// Moves the time to `now`, never back.
+    pub(crate) fn advance(&mut self, now: u64) {
+        self.now = self.now.max(now);
+    }
+
+    /// Applies one beat: a watched key lives on, an absent one begins an episode. A beat older than the last one
+    /// changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal`] if the key is absent and the table full.
+    #[inline]
+    pub(crate) fn beat(&mut self, beat: Beat<K, V>) -> Result<(), Refusal<K>> {
+        self.counts.beats += 1;
+        match self.find(beat.tag, &beat.key) {
+            Some((_, at)) if self.is_live(at) => self.touch(at, beat),
+            newest => {
+                self.join(newest, beat)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// As [`beat`](Table::beat), and ties the key to `pulse`; a heart that it had is told that it was replaced.
+    pub(crate) fn watch(&mut self, beat: Beat<K, V>, pulse: Arc<Pulse>) -> Result<(), Refusal<K>> {
+        self.counts.beats += 1;
+        let listener = Listener(pulse);
+        let at = match self.find(beat.tag, &beat.key) {
+            Some((_, at)) if self.is_live(at) => {
+                self.touch(at, beat);
+                at
+            }
+            newest => self.join(newest, beat)?,
+        };
+        listener.0.raise(self.last_beat(at));
+        if self.downs.contains_key(&at) {
+            listener.0.set(Vital::Down);
+        }
+        if self.pulses.len() <= at as usize {
+            self.pulses.resize_with(at as usize + 1, || None);
+        }
+        if let Some(old) = self.pulses[at as usize].replace(listener) {
+            old.0.set(Vital::Replaced);
+        }
+        let policy = Policy {
+            hearts: true,
+            ..self.policy(at)
+        };
+        self.reschedule(at, policy);
+        Ok(())
+    }
+
+    /// Unties the key from `pulse` if it is still tied to it: the key is left to its beats, or removed. Returns whether
+    /// it was removed.
+    pub(crate) fn release(&mut self, tag: Tag, key: &K, pulse: &Arc<Pulse>, leave: bool) -> bool {
+        let Some((_, at)) = self.find(tag, key) else {
+            return false;
+        };
+        if !self
+            .pulse(at)
+            .is_some_and(|listener| Arc::ptr_eq(&listener.0, pulse))
+        {
+            return false;
+        }
+        if !leave {
+            return self.remove(tag, key);
+        }
+        let stamp = self
+            .down(at)
+            .map_or_else(|| self.last_beat(at), |down| down.reported);
+        self.pulses[at as usize] = None;
+        let policy = Policy {
+            hearts: false,
+            ..self.policy(at)
+        };
+        self.unlink(at);
+        self.slab[at].stamp = stamp;
+        self.reschedule(at, policy);
+        false
+    }
+
+    /// Removes `key`: its episode ends without an expiry, also if one waits for the sink. Returns whether there was
+    /// one; an unknown key is fine.
+    pub(crate) fn remove(&mut self, tag: Tag, key: &K) -> bool {
+        let Some((position, at)) = self.find(tag, key) else {
+            return false;
+        };
+        self.counts.removed += 1;
+        if self.is_live(at) {
+            self.remove_live(at, position);
+            return true;
+        }
+        self.counts.pending -= 1;
+        self.index.remove(position);
+        self.slab.body_mut(at).state = State::Cancelled;
+        if self.config.wanted.has(EventKind::Removed) {
+            self.queue
+                .push(Item::Notice(Event::Removed(self.event_about(at))));
+        }
+        true
+    }
+
+    /// What is known of `key`, if it is watched.
+    pub(crate) fn status(&self, tag: Tag, key: &K) -> Option<Status> {
+        let (_, at) = self.find(tag, key)?;
+        self.is_live(at).then(|| self.status_of(at))
+    }
+
+    /// Every watched key and what is known of it, in no order.
+    pub(crate) fn snapshot(&self) -> impl Iterator<Item = (K, Status)> + '_ {
+        let live = self.slab.iter().filter(|(_, body)| is_live(body.state));
+        live.map(|(at, body)| (body.key.clone(), self.status_of(at)))
+    }
+
+    /// How many keys are watched.
+    pub(crate) fn len(&self) -> usize {
+        self.counts.live as usize
+    }
+
+    /// The accounting.
+    pub(crate) fn counts(&self) -> Counts {
+        Counts {
+            bytes: self.bytes() as u64,
+            ..self.counts
+        }
+    }
+
+    /// From deadline to detection, of every expiry so far.
+    pub(crate) fn detection(&self) -> &Histogram {
+        &self.detection
+    }
+
+    /// The tags of the keys that left since the last call, in no order.
+    pub(crate) fn take_gone(&mut self) -> impl Iterator<Item = Tag> + '_ {
+        self.gone.drain(..)
+    }
+
+    /// The bytes that the table has allocated, the keys' own allocations not among them.
+    fn bytes(&self) -> usize {
+        self.slab.bytes()
+            + self.index.bytes()
+            + self.lists.bytes()
+            + self.queue.bytes()
+            + self.strays.capacity() * size_of::<Stray>()
+            + self.pulses.capacity() * size_of::<Option<Listener>>()
+            + self.downs.capacity() * (size_of::<(u32, Down)>() + 1)
+    }
+
+    /// The newest episode of `key`.
+    #[inline]
+    fn find(&self, tag: Tag, key: &K) -> Option<(Position, u32)> {
+        self.index.find(tag, |at| self.slab.body(at).key == *key)
+    }
+
+    /// Whether slot `at` holds a watched key, and not one that waits for the sink.
+    #[inline]
+    fn is_live(&self, at: u32) -> bool {
+        is_live(self.slab.body(at).state)
+    }
+
+    /// The timeout and mode of slot `at`.
+    #[inline]
+    fn policy(&self, at: u32) -> Policy {
+        self.lists.policy(self.slab[at].list)
+    }
+
+    /// The heart of slot `at`.
+    #[inline]
+    fn pulse(&self, at: u32) -> Option<&Listener> {
+        self.pulses.get(at as usize)?.as_ref()
+    }
+
+    /// How `at` is down, if it is.
+    #[inline]
+    fn down(&self, at: u32) -> Option<Down> {
+        if self.downs.is_empty() {
+            None
+        } else {
+            self.downs.get(&at).copied()
+        }
+    }
+
+    /// The stamp of the last beat of slot `at`.
+    #[inline]
+    fn last_beat(&self, at: u32) -> u64 {
+        if let Some(pulse) = self.pulse(at) {
+            return pulse.0.stamp();
+        }
+        self.down(at)
+            .map_or(self.slab[at].stamp, |down| down.last_beat)
+    }
+
+    /// When the live slot `at` expires unless it beats, grace not counted.
+    fn deadline(&self, at: u32) -> u64 {
+        let from = self
+            .down(at)
+            .map_or_else(|| self.last_beat(at), |down| down.reported);
+        from.saturating_add(self.policy(at).timeout)
+    }
+
+    /// What is known of the live slot `at`.
+    fn status_of(&self, at: u32) -> Status {
+        let body = self.slab.body(at);
+        let policy = self.policy(at);
+        Status {
+            generation: body.generation.get(),
+            mode: policy.mode,
+            joined: Duration::from_nanos(body.joined),
+            last_beat: Duration::from_nanos(self.last_beat(at)),
+            timeout: clock::duration(policy.timeout),
+            deadline: clock::deadline(self.deadline(at)),
+            misses: self.down(at).map_or(0, |down| down.misses),
+        }
+    }
+
+    /// An event about slot `at`, with copies of its key and value, detected now.
+    fn event_about(&self, at: u32) -> KeyEvent<K, V> {
+        let body = self.slab.body(at);
+        event_of(
+            &self.status_of(at),
+            body.key.clone(),
+            body.extra.clone(),
+            self.now,
+        )
+    }
+
+    /// Queues an event about the live slot `at`, if its kind is wanted.
+    #[inline]
+    fn notify(&mut self, kind: EventKind, at: u32) {
+        if self.config.wanted.has(kind) {
+            self.queue_notice(kind, at);
+        }
+    }
+
+    /// Queues an event about the live slot `at`; a `Beat` only while the queue is short.
+    #[cold]
+    fn queue_notice(&mut self, kind: EventKind, at: u32) {
+        if kind == EventKind::Beat && self.queue.is_pressed() {
+            self.counts.beat_events_dropped += 1;
+            return;
+        }
+        self.queue
+            .push(Item::Notice(Event::of_key(kind, self.event_about(at))));
+    }
+
+    /// Begins an episode in place of `newest`, the pending one of the same key, if there is one.
+    fn join(
+        &mut self,
+        newest: Option<(Position, u32)>,
+        beat: Beat<K, V>,
+    ) -> Result<u32, Refusal<K>> {
+        if self.slab.len() >= self.config.max_keys.min(MAX_SLOTS) {
+            self.counts.refused += 1;
+            return Err(Refusal(beat.key));
+        }
+        self.last_generation += 1;
+        self.counts.started += 1;
+        self.counts.live += 1;
+        let list = self.lists.obtain(Policy {
+            timeout: beat.timeout.map_or(self.config.timeout, NonZeroU64::get),
+            mode: beat.mode.unwrap_or(self.config.mode),
+            hearts: false,
+        });
+        let body = Body {
+            key: beat.key,
+            joined: beat.stamp,
+            generation: PackedGeneration::new(Generation(self.last_generation)),
+            state: State::Listed,
+            extra: beat.extra,
+        };
+        let at = self.slab.insert(beat.stamp, list, beat.tag, body);
+        match newest {
+            Some((position, old)) => {
+                self.slab.body_mut(old).state = State::Superseded;
+                self.index.redirect(position, at);
+            }
+            None => self.index.insert(beat.tag, at),
+        }
+        self.link(at);
+        self.notify(EventKind::Joined, at);
+        Ok(at)
+    }
+
+    /// Applies a beat to the live slot `at`.
+    #[inline]
+    fn touch(&mut self, at: u32, beat: Beat<K, V>) {
+        if beat.stamp < self.last_beat(at) {
+            self.counts.late_beats += 1;
+            return;
+        }
+        if beat.extra.is_some() {
+            self.slab.body_mut(at).extra = beat.extra;
+        }
+        if let Some(pulse) = self.pulse(at) {
+            pulse.0.raise(beat.stamp);
+        }
+        let was_down = self.down(at).is_some();
+        if was_down {
+            self.recover(at, beat.stamp);
+        }
+        let old = self.policy(at);
+        let new = Policy {
+            timeout: beat.timeout.map_or(old.timeout, NonZeroU64::get),
+            mode: beat.mode.unwrap_or(old.mode),
+            hearts: old.hearts,
+        };
+        if new.hearts {
+            if was_down || new != old {
+                self.reschedule(at, new);
+            }
+        } else if beat.stamp != self.slab[at].stamp || was_down || new != old {
+            self.unlink(at);
+            self.slab[at].stamp = beat.stamp;
+            self.relist(at, new);
+            self.link(at);
+        }
+        self.notify(EventKind::Beat, at);
+    }
+
+    /// The key in slot `at`, which was down, beat at `stamp`.
+    #[cold]
+    fn recover(&mut self, at: u32, stamp: u64) {
+        let Some(down) = self.downs.remove(&at) else {
+            return;
+        };
+        if let Some(pulse) = self.pulse(at) {
+            pulse.0.set(Vital::Alive);
+        }
+        if self.config.wanted.has(EventKind::Recovered) {
+            let mut event = self.event_about(at);
+            let timeout = self.policy(at).timeout;
+            event.last_beat = Duration::from_nanos(stamp);
+            event.deadline = clock::deadline(stamp.saturating_add(timeout));
+            event.misses = down.misses;
+            event.down_for = Some(Duration::from_nanos(stamp.saturating_sub(down.since)));
+            self.queue.push(Item::Notice(Event::Recovered(event)));
+        }
+    }
+
+    /// Ends the episode of the live slot `at`, which the index has at `position`, by removal.
+    fn remove_live(&mut self, at: u32, position: Position) {
+        let status = self.status_of(at);
+        self.unlink(at);
+        self.index.remove(position);
+        if let Some(listener) = self.pulses.get_mut(at as usize).and_then(Option::take) {
+            listener.0.set(Vital::Removed);
+        }
+        self.downs.remove(&at);
+        self.counts.live -= 1;
+        let body = self.slab.lift(at);
+        self.vacate(at, State::Superseded);
+        if self.config.wanted.has(EventKind::Removed) {
+            let event = event_of(&status, body.key, body.extra, self.now);
+            self.queue.push(Item::Notice(Event::Removed(event)));
+        }
+    }
+}
+
+/// Whether `state` is that of a watched key.
+fn is_live(state: State) -> bool {
+    matches!(state, State::Listed | State::Aside)
+}
+
+/// An event about a key of `status`, without misses.
+fn event_of<K, V>(status: &Status, key: K, extra: Option<V>, detected: u64) -> KeyEvent<K, V> {
+    // A stamp may be a little younger than the reading that the table goes by.
+    let detected = Duration::from_nanos(detected).max(status.last_beat);
+    KeyEvent {
+        key,
+        extra,
+        generation: status.generation,
+        mode: status.mode,
+        joined: status.joined,
+        last_beat: status.last_beat,
+        timeout: status.timeout,
+        deadline: status.deadline,
+        detected,
+        delivered: detected,
+        misses: 0,
+        down_for: None,
+    }
+}
+
+#[cfg(test)]
+mod tests;

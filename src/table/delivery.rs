@@ -1,0 +1,142 @@
+//! Handing events to the sink, and taking them back if it has no room.
+
+use super::queue::Item;
+use super::slab::{Body, State};
+use super::{Offer, Table, event_of};
+use crate::event::{Event, KeyEvent};
+
+impl<K: Eq + Clone, V: Clone> Table<K, V> {
+    /// Whether anything waits for the sink.
+    pub(crate) fn has_queued(&self) -> bool {
+        !self.queue.is_empty()
+    }
+
+    /// Offers the event at the head of the queue. `None` if there is none, else whether the sink had no room.
+    pub(crate) fn deliver(
+        &mut self,
+        offer: &mut impl FnMut(Event<K, V>) -> Offer<K, V>,
+    ) -> Option<bool> {
+        let full = match self.queue.pop(&mut self.slab)? {
+            Item::Expired { slot, detected } => self.deliver_expired(slot, detected, offer),
+            Item::Missed { slot, since, event } => self.deliver_missed(slot, since, event, offer),
+            Item::Notice(event) => match offer(event) {
+                Offer::Full(event) => {
+                    self.queue.put_back(&mut self.slab, Item::Notice(event));
+                    true
+                }
+                Offer::Taken | Offer::Gone => false,
+            },
+        };
+        Some(full)
+    }
+
+    /// Gives up what the sink has not taken.
+    pub(crate) fn discard_pending(&mut self) {
+        while self.deliver(&mut |_| Offer::Gone).is_some() {}
+    }
+
+    /// Offers the expiry of the pending slot `at`; returns whether the sink had no room.
+    fn deliver_expired(
+        &mut self,
+        at: u32,
+        detected: u64,
+        offer: &mut impl FnMut(Event<K, V>) -> Offer<K, V>,
+    ) -> bool {
+        if self.slab.body(at).state == State::Cancelled {
+            self.free(at);
+            return false;
+        }
+        let status = self.status_of(at);
+        let body = self.slab.lift(at);
+        let mut event = event_of(&status, body.key, body.extra, detected);
+        event.misses = 1;
+        let taken = match offer(Event::Expired(event)) {
+            Offer::Full(event) => {
+                let Some(event) = event.into_key_event() else {
+                    unreachable!("a sink hands back what it was offered")
+                };
+                self.slab.put_back(
+                    at,
+                    Body {
+                        key: event.key,
+                        extra: event.extra,
+                        ..body
+                    },
+                );
+                self.queue
+                    .put_back(&mut self.slab, Item::Expired { slot: at, detected });
+                return true;
+            }
+            Offer::Taken => true,
+            Offer::Gone => false,
+        };
+        let state = body.state;
+        self.vacate(at, state);
+        if state == State::Superseded || state == State::Pending {
+            self.counts.pending -= 1;
+            *(if taken {
+                &mut self.counts.delivered
+            } else {
+                &mut self.counts.discarded
+            }) += 1;
+        }
+        false
+    }
+
+    /// Offers the report of the `Repeat` slot `at` that first missed at `since`; returns whether the sink had no room.
+    /// The report of a key that was removed meanwhile is dropped.
+    fn deliver_missed(
+        &mut self,
+        at: u32,
+        since: u64,
+        mut event: KeyEvent<K, V>,
+        offer: &mut impl FnMut(Event<K, V>) -> Offer<K, V>,
+    ) -> bool {
+        if !self.slab.holds(at, event.generation) {
+            return false;
+        }
+        let still_down = self.downs.get(&at).is_some_and(|down| down.since == since);
+        if still_down && let Some(down) = self.down(at) {
+            event.misses = down.misses;
+        }
+        if let Offer::Full(event) = offer(Event::Expired(event)) {
+            let Some(event) = event.into_key_event() else {
+                unreachable!("a sink hands back what it was offered")
+            };
+            self.queue.put_back(
+                &mut self.slab,
+                Item::Missed {
+                    slot: at,
+                    since,
+                    event,
+                },
+            );
+            return true;
+        }
+        if still_down && let Some(down) = self.downs.get_mut(&at) {
+            down.queued = false;
+        }
+        false
+    }
+
+    /// Gives slot `at`, which waits for no one any more, back with what is in it.
+    pub(super) fn free(&mut self, at: u32) {
+        let state = self.slab.lift(at).state;
+        self.vacate(at, state);
+    }
+
+    /// Gives slot `at` back, whose body of `state` is lifted.
+    pub(super) fn vacate(&mut self, at: u32, state: State) {
+        let (tag, list) = (self.slab[at].tag, self.slab[at].list);
+        if state == State::Pending
+            && let Some((position, _)) = self.index.find(tag, |slot| slot == at)
+        {
+            self.index.remove(position);
+        }
+        self.slab.vacate(at);
+        self.lists.release(list);
+        if self.config.tell_gone {
+            self.gone.push(tag);
+        }
+    }
+}

@@ -1,0 +1,242 @@
+//! Finding what is due: the lists' fronts, the strays, and second chances for hearts.
+
+use std::cmp::Reverse;
+use std::time::Duration;
+
+use super::lists::Policy;
+use super::queue::Item;
+use super::slab::{NIL, State};
+use super::{Down, Stray, Table};
+use crate::clock::{self, NEVER};
+use crate::event::{Event, EventKind, Mode, Stall};
+use crate::pulse::Vital;
+
+impl<K: Eq + Clone, V: Clone> Table<K, V> {
+    /// Finds what is due at `now` and moves it to the queue, after at most `limit` looks. Returns whether more is
+    /// due.
+    pub(crate) fn expire(&mut self, now: u64, limit: usize) -> bool {
+        self.advance(now);
+        let now = self.now;
+        for _ in 0..limit {
+            let listed = self.lists.first(&self.slab, &self.grace);
+            let stray = self.first_stray();
+            let (due, at, is_stray) = match (listed, stray) {
+                (Some((due, at)), None) => (due, at, false),
+                (Some((due, at)), Some(stray)) if due <= stray.due => (due, at, false),
+                (_, Some(stray)) => (stray.due, stray.slot, true),
+                (None, None) => return false,
+            };
+            if due > now {
+                return false;
+            }
+            if is_stray {
+                self.strays.pop();
+            }
+            self.look_at(at);
+        }
+        true
+    }
+
+    /// When the table wants to be looked at next, and the timeout of the key that it is about; both ns. Exact for keys
+    /// without a heart, the time of the next check for those with one.
+    pub(crate) fn next_due(&mut self) -> Option<(u64, u64)> {
+        let listed = self.lists.first(&self.slab, &self.grace);
+        let stray = self.first_stray().map(|stray| (stray.due, stray.slot));
+        let (due, at) = listed.into_iter().chain(stray).min()?;
+        Some((due, self.policy(at).timeout))
+    }
+
+    /// Holds expiry back after worker `worker` did not run between `last_alive` and `now`, all ns.
+    pub(crate) fn stall(&mut self, worker: usize, last_alive: u64, now: u64) -> Stall {
+        self.advance(now);
+        let gap = now.saturating_sub(last_alive);
+        let held = self.grace.grant(now, gap, self.lists.longest_timeout());
+        self.counts.stalls += 1;
+        let stall = Stall {
+            worker,
+            last_alive: Duration::from_nanos(last_alive),
+            resumed: Duration::from_nanos(now),
+            held_for: Duration::from_nanos(held),
+        };
+        if self.config.wanted.has(EventKind::Stalled) {
+            self.queue.push(Item::Notice(Event::Stalled(stall)));
+        }
+        stall
+    }
+
+    /// Links slot `at` into the list it names, or sets it aside if its stamp came too late for that.
+    #[inline]
+    pub(super) fn link(&mut self, at: u32) {
+        self.slab.body_mut(at).state = State::Listed;
+        if !self.lists.link(&mut self.slab, at) {
+            self.set_aside(
+                at,
+                self.grace
+                    .adjust(self.deadline(at), self.policy(at).timeout),
+            );
+        }
+    }
+
+    /// Takes slot `at` out of the list it is linked into, if it is.
+    #[inline]
+    pub(super) fn unlink(&mut self, at: u32) {
+        if self.slab.body(at).state == State::Listed {
+            self.lists.unlink(&mut self.slab, at);
+            self.slab.body_mut(at).state = State::Aside;
+            self.slab[at].prev = NIL;
+        }
+    }
+
+    /// Makes slot `at`, which is not linked, name the list of `policy`.
+    #[inline]
+    pub(super) fn relist(&mut self, at: u32, policy: Policy) {
+        let old = self.slab[at].list;
+        if self.lists.policy(old) != policy {
+            self.slab[at].list = self.lists.obtain(policy);
+            self.lists.release(old);
+        }
+    }
+
+    /// Puts the live slot `at` where `policy` and its deadline want it. One with a heart waits in a list for its next
+    /// check if it cannot expire before that, else aside for its deadline.
+    pub(super) fn reschedule(&mut self, at: u32, policy: Policy) {
+        self.unlink(at);
+        self.relist(at, policy);
+        if !policy.hearts {
+            return self.link(at);
+        }
+        let deadline = self.grace.adjust(self.deadline(at), policy.timeout);
+        if deadline >= self.now.saturating_add(policy.interval()) {
+            self.slab[at].stamp = self.now;
+            self.link(at);
+        } else {
+            self.set_aside(at, deadline);
+        }
+    }
+
+    /// Leaves slot `at`, which is not linked, to the stray heap until `due`.
+    fn set_aside(&mut self, at: u32, due: u64) {
+        self.next_ticket = self.next_ticket.wrapping_add(1) % NIL;
+        self.slab.body_mut(at).state = State::Aside;
+        self.slab[at].prev = self.next_ticket;
+        if due != NEVER {
+            self.strays.push(Reverse(Stray {
+                due,
+                slot: at,
+                ticket: self.next_ticket,
+            }));
+        }
+    }
+
+    /// The stray that is due first; entries that are stale go.
+    fn first_stray(&mut self) -> Option<Stray> {
+        while let Some(&Reverse(stray)) = self.strays.peek() {
+            if self.is_current(stray) {
+                return Some(stray);
+            }
+            self.strays.pop();
+        }
+        None
+    }
+
+    /// Whether `stray` is the entry that its slot waits for.
+    pub(super) fn is_current(&self, stray: Stray) -> bool {
+        self.slab.is_aside(stray.slot) && self.slab[stray.slot].prev == stray.ticket
+    }
+
+    /// The turn of the live slot `at` has come: it expires, or it waits again.
+    fn look_at(&mut self, at: u32) {
+        let policy = self.policy(at);
+        if self.pulse(at).is_some() {
+            self.look_at_heart(at, policy);
+            return;
+        }
+        if self.grace.adjust(self.deadline(at), policy.timeout) > self.now {
+            self.reschedule(at, policy);
+        } else {
+            self.expire_slot(at, policy);
+        }
+    }
+
+    /// As [`look_at`](Table::look_at), for a key with a heart, whose stamp may have moved without the table knowing.
+    fn look_at_heart(&mut self, at: u32, policy: Policy) {
+        let Some(pulse) = self.pulse(at).map(|listener| listener.0.clone()) else {
+            return;
+        };
+        let down = self.down(at);
+        if down.is_some_and(|down| pulse.stamp() > down.last_beat) {
+            self.recover(at, pulse.stamp());
+        }
+        let from = |stamp: u64| self.down(at).map_or(stamp, |down| down.reported);
+        let is_silent = |stamp: u64| {
+            let deadline = from(stamp).saturating_add(policy.timeout);
+            self.grace.adjust(deadline, policy.timeout) <= self.now
+        };
+        let end = if policy.mode == Mode::Once {
+            Vital::Expired
+        } else {
+            Vital::Down
+        };
+        if is_silent(pulse.stamp()) && pulse.end_if(end, is_silent) {
+            self.expire_slot(at, policy);
+        } else {
+            self.reschedule(at, policy);
+        }
+    }
+
+    /// The live slot `at` has missed its deadline.
+    fn expire_slot(&mut self, at: u32, policy: Policy) {
+        let deadline = self.deadline(at);
+        self.detection.record(self.now.saturating_sub(deadline));
+        self.counts.expiries += 1;
+        if policy.mode == Mode::Repeat {
+            return self.miss(at, policy, deadline);
+        }
+        let last_beat = self.last_beat(at);
+        self.unlink(at);
+        self.slab[at].stamp = last_beat;
+        if let Some(listener) = self.pulses.get_mut(at as usize) {
+            *listener = None;
+        }
+        self.counts.live -= 1;
+        self.slab.body_mut(at).state = State::Pending;
+        if self.config.wanted.has(EventKind::Expired) {
+            self.counts.pending += 1;
+            self.queue.push_expired(&mut self.slab, at, self.now);
+        } else {
+            self.counts.discarded += 1;
+            self.free(at);
+        }
+    }
+
+    /// The `Repeat` slot `at` has missed `deadline`: it is reported and waits for the next.
+    fn miss(&mut self, at: u32, policy: Policy, deadline: u64) {
+        let down = Down {
+            since: deadline,
+            last_beat: self.last_beat(at),
+            reported: self.now,
+            misses: 0,
+            queued: false,
+        };
+        let down = self.downs.entry(at).or_insert(down);
+        down.misses += 1;
+        down.reported = self.now;
+        let down = *down;
+        self.unlink(at);
+        self.slab[at].stamp = self.now;
+        self.reschedule(at, policy);
+        if self.config.wanted.has(EventKind::Expired) && !down.queued {
+            let mut event = self.event_about(at);
+            event.misses = down.misses;
+            event.deadline = clock::deadline(deadline);
+            self.queue.push(Item::Missed {
+                slot: at,
+                since: down.since,
+                event,
+            });
+            if let Some(down) = self.downs.get_mut(&at) {
+                down.queued = true;
+            }
+        }
+    }
+}

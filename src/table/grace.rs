@@ -1,0 +1,106 @@
+//! Grace after a stall: when a worker did not run for a while, beats may still be on their way, so expiry is held back.
+//!
+//! After a gap of `g`, no key expires before `resumed + min(its timeout, g)`: every live sender gets as long to be heard
+//! as the watcher was deaf, and no key gets more than a timeout. Grace comes from a budget that refills a quarter as
+//! fast as time passes *between* stalls. A watcher that stalls again and again therefore runs without grace for at
+//! least three quarters of the time that it runs, and the dead are reported.
+
+use crate::clock::NEVER;
+
+/// How many times slower than time the budget refills.
+const REFILL_DIVISOR: u64 = 4;
+
+/// What is held back, and how much more may be.
+#[derive(Debug)]
+pub(super) struct Grace {
+    /// When the last stall ended, ns.
+    from: u64,
+    /// How long expiry is held back after `from`, ns; for a key with a shorter timeout, that timeout.
+    hold: u64,
+    /// The most grace that may be granted in a row, ns.
+    cap: u64,
+    /// The grace that may still be granted, ns; at most `cap`.
+    budget: u64,
+}
+
+impl Grace {
+    /// No stall yet, a full budget of `cap` nanoseconds.
+    pub(super) fn new(cap: u64) -> Self {
+        Grace {
+            from: 0,
+            hold: 0,
+            cap,
+            budget: cap,
+        }
+    }
+
+    /// When something due at `due` with `timeout` expires at the earliest.
+    #[inline]
+    pub(super) fn adjust(&self, due: u64, timeout: u64) -> u64 {
+        if due == NEVER {
+            NEVER
+        } else {
+            due.max(self.from.saturating_add(self.hold.min(timeout)))
+        }
+    }
+
+    /// Grants grace for a gap of `gap` that ended at `now`, where no timeout in use is above `longest`; returns how
+    /// long expiry is held back from now on at the most.
+    pub(super) fn grant(&mut self, now: u64, gap: u64, longest: u64) -> u64 {
+        let ran = now.saturating_sub(self.from).saturating_sub(gap);
+        self.budget = self
+            .budget
+            .saturating_add(ran / REFILL_DIVISOR)
+            .min(self.cap);
+        let granted = gap.min(longest).min(self.budget);
+        self.budget -= granted;
+        let still_held = self.from.saturating_add(self.hold).saturating_sub(now);
+        self.from = now;
+        self.hold = granted.max(still_held);
+        self.hold
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_a_stall_nothing_is_held_back() {
+        let grace = Grace::new(1_000);
+        assert_eq!(grace.adjust(17, 100), 17);
+        assert_eq!(grace.adjust(NEVER, 100), NEVER);
+    }
+
+    #[test]
+    fn after_a_stall_a_key_gets_the_gap_but_at_most_its_timeout() {
+        let mut grace = Grace::new(1_000);
+        assert_eq!(grace.grant(500, 200, 10_000), 200);
+        assert_eq!(grace.adjust(400, 10_000), 700);
+        assert_eq!(grace.adjust(400, 50), 550);
+        assert_eq!(grace.adjust(701, 10_000), 701);
+    }
+
+    #[test]
+    fn a_second_stall_never_shortens_what_the_first_granted() {
+        let mut grace = Grace::new(1_000);
+        grace.grant(1_000, 300, 10_000);
+        grace.grant(1_100, 10, 10_000);
+        assert_eq!(grace.adjust(0, 10_000), 1_300);
+    }
+
+    #[test]
+    fn a_watcher_that_stalls_for_ever_still_runs_mostly_without_grace() {
+        let mut grace = Grace::new(1_000);
+        let mut now = 0;
+        let mut held = 0;
+        for _ in 0..1_000 {
+            now += 900 + 100;
+            held += grace.grant(now, 900, 10_000).min(100);
+        }
+        assert!(
+            held <= 1_000 + 1_000 * 100 / 4 + 100,
+            "held back {held} of 100000 ns that it ran"
+        );
+    }
+}

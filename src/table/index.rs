@@ -1,0 +1,244 @@
+//! The index: from the tag of a key to its slot.
+//!
+//! Open addressing with linear probing. A bucket is 8 bytes: 32 bits of the key's hash (the tag) and the slot. The home
+//! of a tag is `tag * buckets / 2^32` (Lemire, "A fast alternative to the modulo reduction", 2016), so the table may have
+//! any number of buckets, and homes grow with tags: growing and shrinking walk both arrays nearly in sequence and never
+//! look at a key. Deletion shifts the rest of the run back (Knuth, TAOCP vol. 3, 6.4, algorithm R), so there are no
+//! tombstones and a long life does not slow it down.
+
+use super::slab::NIL;
+
+/// The half of a key's hash that the index uses. The router uses the other half.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Tag(pub(crate) u32);
+
+/// One bucket.
+#[derive(Clone, Copy, Debug)]
+struct Bucket {
+    /// The tag of the key in `slot`.
+    tag: Tag,
+    /// Where the key is, or [`NIL`] if the bucket is empty.
+    slot: u32,
+}
+
+const EMPTY: Bucket = Bucket {
+    tag: Tag(0),
+    slot: NIL,
+};
+
+/// The least number of buckets.
+const MIN_BUCKETS: usize = 16;
+
+/// The index; it does not know keys, the caller compares them.
+#[derive(Debug)]
+pub(super) struct Index {
+    /// The buckets; at least a quarter of them is empty, so that every probe ends.
+    buckets: Vec<Bucket>,
+    /// How many are taken.
+    len: usize,
+}
+
+/// Where an entry was found. Holds until the index is changed.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Position(usize);
+
+impl Index {
+    /// An index with room for `capacity` entries.
+    pub(super) fn with_capacity(capacity: usize) -> Self {
+        Index {
+            buckets: vec![EMPTY; buckets_for(capacity)],
+            len: 0,
+        }
+    }
+
+    /// How many entries there are.
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// The bytes allocated.
+    pub(super) fn bytes(&self) -> usize {
+        self.buckets.capacity() * size_of::<Bucket>()
+    }
+
+    /// The entry of `tag` whose slot `is_it` accepts.
+    #[inline]
+    pub(super) fn find(
+        &self,
+        tag: Tag,
+        mut is_it: impl FnMut(u32) -> bool,
+    ) -> Option<(Position, u32)> {
+        let mut at = self.home(tag);
+        loop {
+            let bucket = self.buckets[at];
+            if bucket.slot == NIL {
+                return None;
+            }
+            if bucket.tag == tag && is_it(bucket.slot) {
+                return Some((Position(at), bucket.slot));
+            }
+            at = self.after(at);
+        }
+    }
+
+    /// Adds an entry.
+    pub(super) fn insert(&mut self, tag: Tag, slot: u32) {
+        if (self.len + 1) * 4 > self.buckets.len() * 3 {
+            self.resize(self.buckets.len() * 3 / 2);
+        }
+        self.place(Bucket { tag, slot });
+        self.len += 1;
+    }
+
+    /// Points the entry at `position` to another slot.
+    pub(super) fn redirect(&mut self, position: Position, slot: u32) {
+        self.buckets[position.0].slot = slot;
+    }
+
+    /// Takes the entry at `position` out.
+    pub(super) fn remove(&mut self, position: Position) {
+        let mut vacated = position.0;
+        let mut at = self.after(vacated);
+        while self.buckets[at].slot != NIL {
+            let home = self.home(self.buckets[at].tag);
+            if self.distance(home, at) >= self.distance(vacated, at) {
+                self.buckets[vacated] = self.buckets[at];
+                vacated = at;
+            }
+            at = self.after(at);
+        }
+        self.buckets[vacated] = EMPTY;
+        self.len -= 1;
+    }
+
+    /// Every entry.
+    #[cfg(test)]
+    pub(super) fn iter(&self) -> impl Iterator<Item = (Tag, u32)> + '_ {
+        self.buckets
+            .iter()
+            .filter(|bucket| bucket.slot != NIL)
+            .map(|bucket| (bucket.tag, bucket.slot))
+    }
+
+    /// Moves every entry to a new array of `buckets` buckets.
+    #[cold]
+    fn resize(&mut self, buckets: usize) {
+        let old = std::mem::replace(&mut self.buckets, vec![EMPTY; buckets]);
+        for bucket in old.into_iter().filter(|bucket| bucket.slot != NIL) {
+            self.place(bucket);
+        }
+    }
+
+    /// Writes `new` to the first empty bucket from its home on.
+    fn place(&mut self, new: Bucket) {
+        let mut at = self.home(new.tag);
+        while self.buckets[at].slot != NIL {
+            at = self.after(at);
+        }
+        self.buckets[at] = new;
+    }
+
+    /// Where the probe for `tag` begins.
+    #[inline]
+    fn home(&self, tag: Tag) -> usize {
+        ((u64::from(tag.0) * self.buckets.len() as u64) >> 32) as usize
+    }
+
+    /// The bucket after `at`.
+    #[inline]
+    fn after(&self, at: usize) -> usize {
+        if at + 1 == self.buckets.len() {
+            0
+        } else {
+            at + 1
+        }
+    }
+
+    /// How many steps it is from bucket `from` to bucket `to`.
+    fn distance(&self, from: usize, to: usize) -> usize {
+        if to >= from {
+            to - from
+        } else {
+            to + self.buckets.len() - from
+        }
+    }
+}
+
+/// How many buckets `capacity` entries want: at most three quarters are taken.
+fn buckets_for(capacity: usize) -> usize {
+    (capacity.saturating_mul(4) / 3 + 1).max(MIN_BUCKETS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashMap;
+
+    /// A small generator (Marsaglia's xorshift64), so that the operations are the same in every run.
+    fn numbers(mut x: u64) -> impl FnMut() -> u64 {
+        move || {
+            x ^= x << 13;
+            x ^= x >> 7;
+            x ^= x << 17;
+            x
+        }
+    }
+
+    /// Inserts and removes at random against a map, with tags drawn by `tag` from a slot number.
+    fn check(tag: impl Fn(u32) -> Tag) {
+        let mut index = Index::with_capacity(0);
+        let mut model: HashMap<u32, Tag> = HashMap::new();
+        let mut next = numbers(7);
+        for _ in 0..20_000 {
+            let slot = (next() % 300) as u32;
+            if model.remove(&slot).is_some() {
+                let (position, found) = index
+                    .find(tag(slot), |s| s == slot)
+                    .expect("it was inserted");
+                assert_eq!(found, slot);
+                index.remove(position);
+            } else {
+                index.insert(tag(slot), slot);
+                model.insert(slot, tag(slot));
+            }
+            assert_eq!(index.len(), model.len());
+            let probe = (next() % 300) as u32;
+            let found = index.find(tag(probe), |s| s == probe).is_some();
+            assert_eq!(found, model.contains_key(&probe));
+        }
+        assert_eq!(
+            index
+                .iter()
+                .map(|(tag, slot)| (slot, tag))
+                .collect::<HashMap<_, _>>(),
+            model
+        );
+    }
+
+    #[test]
+    fn agrees_with_a_map_on_spread_tags() {
+        check(|slot| Tag(slot.wrapping_mul(0x9E37_79B9)));
+    }
+
+    #[test]
+    fn agrees_with_a_map_when_all_tags_are_the_last_one_and_runs_wrap() {
+        check(|_| Tag(u32::MAX));
+    }
+
+    #[test]
+    fn agrees_with_a_map_on_a_few_crowded_homes() {
+        check(|slot| Tag((slot % 3).wrapping_mul(0x7FFF_FFFF)));
+    }
+
+    #[test]
+    fn an_expected_number_of_entries_fits_without_growing() {
+        let mut index = Index::with_capacity(1_000);
+        let bytes = index.bytes();
+        for slot in 0..1_000 {
+            index.insert(Tag(slot << 20), slot);
+        }
+        assert_eq!(index.bytes(), bytes);
+        assert!(bytes <= 1_000 * 11);
+    }
+}

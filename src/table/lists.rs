@@ -1,0 +1,313 @@
+//! One LRU list for each distinct timeout and mode, all threaded through the slab, and a heap over their fronts.
+//!
+//! Within a list the time allowed is constant, so a list sorted by stamp is sorted by deadline, and the next expiry
+//! of all keys is the least of the fronts. The heap is lazy: an entry is a lower bound for its list, which is put right
+//! when it comes to the top. A beat moves a slot within its list and never touches the heap, so a per-key timeout costs
+//! what a fixed one does.
+
+use std::cmp::Reverse;
+use std::collections::HashMap;
+use std::collections::binary_heap::{BinaryHeap, PeekMut};
+
+use super::grace::Grace;
+use super::slab::{NIL, Slab};
+use crate::clock::NEVER;
+use crate::event::Mode;
+
+/// What the keys of one list have in common.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Policy {
+    /// The longest silence allowed, ns.
+    pub(super) timeout: u64,
+    /// What becomes of a key that expires.
+    pub(super) mode: Mode,
+    /// Whether the keys have hearts: then the list is sorted by the last check and not by the last beat.
+    pub(super) hearts: bool,
+}
+
+impl Policy {
+    /// How long after its stamp a slot is looked at, ns. A heart is checked twice per timeout: one that beat within
+    /// the last half then cannot expire before the next check.
+    pub(super) fn interval(&self) -> u64 {
+        match self.timeout {
+            NEVER => NEVER,
+            timeout if self.hearts => (timeout / 2).max(1),
+            timeout => timeout,
+        }
+    }
+}
+
+/// One list.
+#[derive(Debug)]
+struct List {
+    /// What its keys have in common.
+    policy: Policy,
+    /// The slot with the oldest stamp, or [`NIL`].
+    head: u32,
+    /// The slot with the newest stamp, or [`NIL`].
+    tail: u32,
+    /// How many slots name this list, linked or not.
+    users: u32,
+    /// The bound of its entry in the heap, at or below the due time of its front; [`NEVER`] if it has none.
+    bound: u64,
+}
+
+/// How many slots a late stamp may walk back over before it is set aside instead. A burst of late beats must not cost
+/// the product of its length and of the beats that overtook it.
+const MAX_WALK: u32 = 64;
+
+/// All lists.
+#[derive(Debug)]
+pub(super) struct Lists {
+    /// The lists, those in `vacant` included. Number 0 is the default policy's and is never given up.
+    all: Vec<List>,
+    /// From a policy to its list.
+    by_policy: HashMap<Policy, u32, ahash::RandomState>,
+    /// Lists that no slot names, to be used again.
+    vacant: Vec<u32>,
+    /// A lower bound of the due time of each list that has a slot linked, the least on top. An entry that is not the
+    /// bound its list remembers is stale.
+    fronts: BinaryHeap<Reverse<(u64, u32)>>,
+}
+
+impl Lists {
+    /// The list of `default`, empty.
+    pub(super) fn new(default: Policy) -> Self {
+        let mut lists = Lists {
+            all: Vec::new(),
+            by_policy: HashMap::default(),
+            vacant: Vec::new(),
+            fronts: BinaryHeap::new(),
+        };
+        lists.obtain(default);
+        lists
+    }
+
+    /// What the keys of `list` have in common.
+    #[inline]
+    pub(super) fn policy(&self, list: u32) -> Policy {
+        self.all[list as usize].policy
+    }
+
+    /// The longest timeout in use, ns.
+    pub(super) fn longest_timeout(&self) -> u64 {
+        self.by_policy
+            .keys()
+            .map(|policy| policy.timeout)
+            .max()
+            .unwrap_or(0)
+    }
+
+    /// The list of `policy`, made if there is none, with one more user.
+    pub(super) fn obtain(&mut self, policy: Policy) -> u32 {
+        let list = match self.by_policy.get(&policy) {
+            Some(&list) => list,
+            None => self.add(policy),
+        };
+        self.all[list as usize].users += 1;
+        list
+    }
+
+    /// Makes a list for `policy`.
+    fn add(&mut self, policy: Policy) -> u32 {
+        let new = List {
+            policy,
+            head: NIL,
+            tail: NIL,
+            users: 0,
+            bound: NEVER,
+        };
+        let list = self.vacant.pop().unwrap_or(self.all.len() as u32);
+        match self.all.get_mut(list as usize) {
+            Some(vacant) => *vacant = new,
+            None => self.all.push(new),
+        }
+        self.by_policy.insert(policy, list);
+        list
+    }
+
+    /// Takes one user from `list`; without users it is given up.
+    pub(super) fn release(&mut self, list: u32) {
+        let entry = &mut self.all[list as usize];
+        entry.users -= 1;
+        if entry.users == 0 {
+            debug_assert_eq!(entry.head, NIL);
+            entry.bound = NEVER;
+            self.by_policy.remove(&entry.policy);
+            self.vacant.push(list);
+        }
+    }
+
+    /// Links slot `at` into the list it names, where its stamp belongs. Returns false and does nothing if that is
+    /// more than [`MAX_WALK`] slots from the tail.
+    #[inline]
+    #[must_use]
+    pub(super) fn link<K, V>(&mut self, slab: &mut Slab<K, V>, at: u32) -> bool {
+        let stamp = slab[at].stamp;
+        let list = slab[at].list;
+        let entry = &mut self.all[list as usize];
+        let mut before = entry.tail;
+        let mut walked = 0;
+        while before != NIL && slab[before].stamp > stamp {
+            if walked == MAX_WALK {
+                return false;
+            }
+            walked += 1;
+            before = slab[before].prev;
+        }
+        let after = if before == NIL {
+            entry.head
+        } else {
+            slab[before].next
+        };
+        slab[at].prev = before;
+        slab[at].next = after;
+        if after == NIL {
+            entry.tail = at;
+        } else {
+            slab[after].prev = at;
+        }
+        if before == NIL {
+            entry.head = at;
+            let due = stamp.saturating_add(entry.policy.interval());
+            if due < entry.bound {
+                entry.bound = due;
+                self.fronts.push(Reverse((due, list)));
+            }
+        } else {
+            slab[before].next = at;
+        }
+        true
+    }
+
+    /// Takes slot `at` out of the list it names.
+    #[inline]
+    pub(super) fn unlink<K, V>(&mut self, slab: &mut Slab<K, V>, at: u32) {
+        let (prev, next, list) = (slab[at].prev, slab[at].next, slab[at].list);
+        let entry = &mut self.all[list as usize];
+        if prev == NIL {
+            entry.head = next;
+        } else {
+            slab[prev].next = next;
+        }
+        if next == NIL {
+            entry.tail = prev;
+        } else {
+            slab[next].prev = prev;
+        }
+    }
+
+    /// The slot that is due first of all that are linked: when, and which.
+    pub(super) fn first<K, V>(&mut self, slab: &Slab<K, V>, grace: &Grace) -> Option<(u64, u32)> {
+        while let Some(mut top) = self.fronts.peek_mut() {
+            let Reverse((bound, list)) = *top;
+            let entry = &mut self.all[list as usize];
+            if entry.bound != bound {
+                PeekMut::pop(top);
+                continue;
+            }
+            let due = match entry.head {
+                NIL => NEVER,
+                head => due(&entry.policy, slab[head].stamp, grace),
+            };
+            if due == bound {
+                return Some((due, entry.head));
+            }
+            entry.bound = due;
+            if due == NEVER {
+                PeekMut::pop(top);
+            } else {
+                *top = Reverse((due, list));
+            }
+        }
+        None
+    }
+
+    /// The slots linked into `list`, the oldest stamp first.
+    pub(super) fn iter<'a, K, V>(
+        &self,
+        slab: &'a Slab<K, V>,
+        list: u32,
+    ) -> impl Iterator<Item = u32> + use<'a, K, V> {
+        let mut at = self.all[list as usize].head;
+        std::iter::from_fn(move || {
+            let this = (at != NIL).then_some(at)?;
+            at = slab[this].next;
+            Some(this)
+        })
+    }
+
+    /// The numbers of the lists in use.
+    pub(super) fn numbers(&self) -> impl Iterator<Item = u32> + '_ {
+        self.by_policy.values().copied()
+    }
+
+    /// Forgets what is linked, so that all slots can be linked again after they moved.
+    pub(super) fn unlink_all(&mut self) {
+        self.fronts.clear();
+        for list in &mut self.all {
+            (list.head, list.tail, list.bound) = (NIL, NIL, NEVER);
+        }
+    }
+
+    /// The bytes allocated, the directory estimated.
+    pub(super) fn bytes(&self) -> usize {
+        self.all.capacity() * size_of::<List>()
+            + self.by_policy.capacity() * (size_of::<(Policy, u32)>() + 1)
+            + self.fronts.capacity() * size_of::<(u64, u32)>()
+    }
+
+    /// Panics unless every list is a sound chain, sorted, under its bound, and `users` slots name it.
+    #[cfg(test)]
+    pub(super) fn validate<K, V>(&self, slab: &Slab<K, V>, grace: &Grace) {
+        let mut users: HashMap<u32, u32> = HashMap::from([(0, 1)]);
+        for (at, _) in slab.iter() {
+            *users.entry(slab[at].list).or_default() += 1;
+        }
+        for list in self.numbers() {
+            let entry = &self.all[list as usize];
+            assert_eq!(
+                users.remove(&list).unwrap_or(0),
+                entry.users,
+                "users of list {list}"
+            );
+            let (mut prev, mut stamp) = (NIL, 0);
+            for at in self.iter(slab, list) {
+                assert_eq!(
+                    (slab[at].list, slab[at].prev),
+                    (list, prev),
+                    "links of slot {at}"
+                );
+                assert!(slab[at].stamp >= stamp, "order of list {list}");
+                (prev, stamp) = (at, slab[at].stamp);
+            }
+            assert_eq!(entry.tail, prev, "tail of list {list}");
+            if entry.head != NIL {
+                let due = due(&entry.policy, slab[entry.head].stamp, grace);
+                assert!(entry.bound <= due || due == NEVER, "bound of list {list}");
+            }
+            if entry.bound != NEVER {
+                let held = self
+                    .fronts
+                    .iter()
+                    .any(|&Reverse(entry_of)| entry_of == (entry.bound, list));
+                assert!(held, "heap entry of list {list}");
+            }
+        }
+        assert!(
+            users.is_empty(),
+            "slots name lists that are not in use: {users:?}"
+        );
+    }
+}
+
+/// When a slot stamped `stamp` is to be looked at.
+#[inline]
+fn due(policy: &Policy, stamp: u64, grace: &Grace) -> u64 {
+    let due = stamp.saturating_add(policy.interval());
+    if policy.hearts {
+        due
+    } else {
+        grace.adjust(due, policy.timeout)
+    }
+}

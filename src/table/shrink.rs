@@ -1,0 +1,88 @@
+//! Giving memory back after many keys have gone.
+
+use std::cmp::Reverse;
+
+use super::index::Index;
+use super::slab::{NIL, Slab, State};
+use super::{Stray, Table};
+
+/// Below this many slots a slab is not worth shrinking.
+const SHRINK_FLOOR: usize = 4_096;
+
+/// A slab is shrunk when less than one part in this many is taken.
+const SHRINK_DIVISOR: usize = 8;
+
+impl<K: Eq + Clone, V: Clone> Table<K, V> {
+    /// Gives memory back if few of many slots are left and nothing is queued: the slots move together, in the order of
+    /// their lists. Costs two comparisons if not.
+    pub(crate) fn shrink(&mut self) {
+        let is_sparse = self.slab.len() * SHRINK_DIVISOR < self.slab.extent();
+        if is_sparse && self.slab.extent() >= SHRINK_FLOOR && self.queue.is_empty() {
+            self.rebuild();
+        }
+    }
+
+    /// Moves every slot to a new slab with room for twice as many as there are. Nothing may be pending.
+    #[cold]
+    fn rebuild(&mut self) {
+        let capacity = self.slab.len() * 2;
+        self.queue.shrink();
+        let mut strays = std::mem::take(&mut self.strays).into_vec();
+        strays.retain(|&Reverse(stray)| self.is_current(stray));
+        let lists: Vec<u32> = self.lists.numbers().collect();
+        let listed: Vec<u32> = lists
+            .into_iter()
+            .flat_map(|list| self.lists.iter(&self.slab, list))
+            .collect();
+        let aside = self
+            .slab
+            .iter()
+            .filter(|(_, body)| body.state == State::Aside);
+        let aside: Vec<u32> = aside.map(|(at, _)| at).collect();
+
+        let mut old = std::mem::replace(&mut self.slab, Slab::with_capacity(capacity));
+        let mut moved_to = vec![NIL; old.extent()];
+        self.index = Index::with_capacity(capacity);
+        self.lists.unlink_all();
+        for at in listed.into_iter().chain(aside) {
+            let body = old.lift(at);
+            let (stamp, list, tag, prev) = (old[at].stamp, old[at].list, old[at].tag, old[at].prev);
+            let is_listed = body.state == State::Listed;
+            let to = self.slab.insert(stamp, list, tag, body);
+            moved_to[at as usize] = to;
+            self.index.insert(tag, to);
+            if is_listed {
+                let linked = self.lists.link(&mut self.slab, to);
+                debug_assert!(linked, "a sorted list links at its tail");
+            } else {
+                self.slab[to].prev = prev;
+            }
+        }
+
+        let moved = |at: u32| moved_to[at as usize];
+        self.strays = strays
+            .into_iter()
+            .map(|Reverse(stray)| {
+                Reverse(Stray {
+                    slot: moved(stray.slot),
+                    ..stray
+                })
+            })
+            .collect();
+        self.downs = self
+            .downs
+            .drain()
+            .map(|(at, down)| (moved(at), down))
+            .collect();
+        let pulses = std::mem::take(&mut self.pulses);
+        for (at, listener) in (0u32..)
+            .zip(pulses)
+            .filter(|(_, listener)| listener.is_some())
+        {
+            let to = moved(at) as usize;
+            self.pulses
+                .resize_with(self.pulses.len().max(to + 1), || None);
+            self.pulses[to] = listener;
+        }
+    }
+}

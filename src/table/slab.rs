@@ -1,0 +1,272 @@
+//! The slab: every key's state in one array of slots, which lists are threaded through.
+
+use super::index::Tag;
+use crate::event::Generation;
+
+/// The slot number that stands for none.
+pub(super) const NIL: u32 = u32::MAX;
+
+/// The most slots a slab can have: [`NIL`] is not one.
+pub(super) const MAX_SLOTS: usize = NIL as usize;
+
+/// What a taken slot is in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum State {
+    /// Watched, and linked into the list `Slot::list`.
+    Listed,
+    /// Watched, not linked: the stray heap knows when to look at it.
+    Aside,
+    /// Expired and waiting for the sink, linked into the pending queue; the newest episode of its key.
+    Pending,
+    /// As `Pending`, but the key has begun a newer episode, and the index points to that one.
+    Superseded,
+    /// As `Pending`, but removed by the user: it goes when its turn comes, and no event is made.
+    Cancelled,
+}
+
+/// One slot. With a `u64` key and no extra it is 48 bytes, with a 24-byte key 64.
+#[derive(Debug)]
+pub(super) struct Slot<K, V> {
+    /// Listed: what its list is sorted by, ns: the last beat, or for a heart the last check, or for a key that is down
+    /// the last report. Pending: the last beat.
+    pub(super) stamp: u64,
+    /// The slot before this one in its list, or [`NIL`].
+    pub(super) prev: u32,
+    /// The slot after this one in its list, in the pending queue, or in the chain of vacant slots; or [`NIL`].
+    pub(super) next: u32,
+    /// The list of the key's timeout and mode, also while it is not linked into it.
+    pub(super) list: u32,
+    /// The tag of the key.
+    pub(super) tag: Tag,
+    /// What is there if the slot is taken.
+    pub(super) body: Option<Body<K, V>>,
+}
+
+/// The part of a slot that is only there while it is taken.
+#[derive(Debug)]
+pub(super) struct Body<K, V> {
+    /// The key.
+    pub(super) key: K,
+    /// When the episode began, ns.
+    pub(super) joined: u64,
+    /// The episode's number.
+    pub(super) generation: PackedGeneration,
+    /// What the slot is in.
+    pub(super) state: State,
+    /// The user's value.
+    pub(super) extra: Option<V>,
+}
+
+/// A generation in 48 bits, which is 8.9 years of a million episodes a second: it shares 8 bytes with the state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct PackedGeneration([u16; 3]);
+
+impl PackedGeneration {
+    /// Packs `generation`, which must be below 2^48.
+    pub(super) fn new(Generation(number): Generation) -> Self {
+        debug_assert!(number < 1 << 48);
+        PackedGeneration([number as u16, (number >> 16) as u16, (number >> 32) as u16])
+    }
+
+    /// The number.
+    pub(super) fn get(self) -> Generation {
+        let [low, middle, high] = self.0.map(u64::from);
+        Generation(low | middle << 16 | high << 32)
+    }
+}
+
+/// The slots. Vacant ones are chained through `next`.
+#[derive(Debug)]
+pub(super) struct Slab<K, V> {
+    /// All slots, taken and vacant.
+    slots: Vec<Slot<K, V>>,
+    /// The first vacant slot, or [`NIL`].
+    vacant: u32,
+    /// How many are taken.
+    len: usize,
+}
+
+impl<K, V> Slab<K, V> {
+    /// A slab with room for `capacity` slots.
+    pub(super) fn with_capacity(capacity: usize) -> Self {
+        Slab {
+            slots: Vec::with_capacity(capacity),
+            vacant: NIL,
+            len: 0,
+        }
+    }
+
+    /// How many slots are taken.
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// How many slots there are, taken or vacant.
+    pub(super) fn extent(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// The bytes allocated.
+    pub(super) fn bytes(&self) -> usize {
+        self.slots.capacity() * size_of::<Slot<K, V>>()
+    }
+
+    /// Takes a slot, linked into nothing. There must be fewer than [`MAX_SLOTS`].
+    pub(super) fn insert(&mut self, stamp: u64, list: u32, tag: Tag, body: Body<K, V>) -> u32 {
+        let slot = Slot {
+            stamp,
+            prev: NIL,
+            next: NIL,
+            list,
+            tag,
+            body: Some(body),
+        };
+        self.len += 1;
+        if self.vacant == NIL {
+            debug_assert!(self.slots.len() < MAX_SLOTS);
+            self.slots.push(slot);
+            return (self.slots.len() - 1) as u32;
+        }
+        let at = self.vacant;
+        self.vacant = self.slots[at as usize].next;
+        self.slots[at as usize] = slot;
+        at
+    }
+
+    /// Takes out what is in slot `at`. The slot stays taken until it is given [back](Slab::vacate), or
+    /// [refilled](Slab::put_back).
+    pub(super) fn lift(&mut self, at: u32) -> Body<K, V> {
+        match self.slots[at as usize].body.take() {
+            Some(body) => body,
+            None => unreachable!("slot {at} is vacant"),
+        }
+    }
+
+    /// Puts back into slot `at` what was lifted from it.
+    pub(super) fn put_back(&mut self, at: u32, body: Body<K, V>) {
+        self.slots[at as usize].body = Some(body);
+    }
+
+    /// Gives back slot `at`, whose body is lifted.
+    pub(super) fn vacate(&mut self, at: u32) {
+        let slot = &mut self.slots[at as usize];
+        debug_assert!(slot.body.is_none(), "slot {at} is taken");
+        slot.next = self.vacant;
+        self.vacant = at;
+        self.len -= 1;
+    }
+
+    /// What is in the taken slot `at`.
+    #[inline]
+    pub(super) fn body(&self, at: u32) -> &Body<K, V> {
+        match &self.slots[at as usize].body {
+            Some(body) => body,
+            None => unreachable!("slot {at} is vacant"),
+        }
+    }
+
+    /// As [`body`](Slab::body), to change it.
+    #[inline]
+    pub(super) fn body_mut(&mut self, at: u32) -> &mut Body<K, V> {
+        match &mut self.slots[at as usize].body {
+            Some(body) => body,
+            None => unreachable!("slot {at} is vacant"),
+        }
+    }
+
+    /// Whether slot `at` still holds the episode `generation`.
+    pub(super) fn holds(&self, at: u32, generation: Generation) -> bool {
+        let body = self
+            .slots
+            .get(at as usize)
+            .and_then(|slot| slot.body.as_ref());
+        body.is_some_and(|body| body.generation.get() == generation)
+    }
+
+    /// Whether slot `at` holds a key that is set aside.
+    pub(super) fn is_aside(&self, at: u32) -> bool {
+        let body = self
+            .slots
+            .get(at as usize)
+            .and_then(|slot| slot.body.as_ref());
+        body.is_some_and(|body| body.state == State::Aside)
+    }
+
+    /// The taken slots.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &Body<K, V>)> {
+        (0u32..)
+            .zip(&self.slots)
+            .filter_map(|(at, slot)| Some((at, slot.body.as_ref()?)))
+    }
+}
+
+impl<K, V> std::ops::Index<u32> for Slab<K, V> {
+    type Output = Slot<K, V>;
+
+    #[inline]
+    fn index(&self, at: u32) -> &Slot<K, V> {
+        &self.slots[at as usize]
+    }
+}
+
+impl<K, V> std::ops::IndexMut<u32> for Slab<K, V> {
+    #[inline]
+    fn index_mut(&mut self, at: u32) -> &mut Slot<K, V> {
+        &mut self.slots[at as usize]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn body(key: u64) -> Body<u64, ()> {
+        Body {
+            key,
+            joined: 0,
+            generation: PackedGeneration::new(Generation(key)),
+            state: State::Listed,
+            extra: None,
+        }
+    }
+
+    #[test]
+    fn a_slot_is_as_small_as_it_was_made() {
+        assert_eq!(size_of::<Slot<u64, ()>>(), 48);
+        assert_eq!(size_of::<Slot<[u64; 3], ()>>(), 64);
+    }
+
+    #[test]
+    fn vacant_slots_are_taken_again_and_stale_generations_do_not_match() {
+        let mut slab = Slab::with_capacity(0);
+        let a = slab.insert(1, 0, Tag(1), body(1));
+        let b = slab.insert(2, 0, Tag(2), body(2));
+        assert_eq!(slab.lift(a).key, 1);
+        slab.vacate(a);
+        assert!(!slab.holds(a, Generation(1)));
+        let c = slab.insert(3, 0, Tag(3), body(3));
+        assert_eq!((c, slab.len(), slab.extent()), (a, 2, 2));
+        assert!(
+            slab.holds(c, Generation(3))
+                && !slab.holds(c, Generation(1))
+                && slab.holds(b, Generation(2))
+        );
+        assert!(!slab.holds(99, Generation(3)));
+    }
+
+    #[test]
+    fn a_generation_survives_packing() {
+        for number in [
+            0,
+            1,
+            u64::from(u32::MAX),
+            u64::from(u32::MAX) + 1,
+            (1 << 48) - 1,
+        ] {
+            assert_eq!(
+                PackedGeneration::new(Generation(number)).get(),
+                Generation(number)
+            );
+        }
+    }
+}

@@ -1,0 +1,590 @@
+//! The public face of the threads: beats in, questions, accounting, close.
+
+use std::fmt;
+use std::hash::Hash;
+use std::num::NonZeroU64;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+
+use crate::builder::Builder;
+use crate::clock;
+use crate::error::{BeatError, BeatErrorKind, BeatManyError, CallError};
+use crate::event::{Options, Status};
+use crate::heart::Heart;
+use crate::inbox::{Command, Patience, Phase};
+use crate::pulse::Pulse;
+use crate::router::{Role, Route, Router};
+use crate::sink::Outbox;
+use crate::stats::Stats;
+use crate::table::Beat;
+
+/// Watches keys on worker threads of its own and reports each that was silent for longer than its timeout.
+///
+/// Shared by reference or in an [`Arc`]; every method takes `&self`. Made by a [`Builder`].
+///
+/// # Keys
+///
+/// A beat moves a key through a channel, so a key should be cheap to make and to drop. Integers and other `Copy` types,
+/// inline small strings (such as `compact_str::CompactString` up to 24 bytes) and clones of an `Arc<str>` allocate
+/// nothing. A `String` costs an allocation and a free on another thread with every beat, about 300 ns; it works, but it
+/// is most of the cost. Keys that beat very often are better served by a [`Heart`].
+///
+/// # Calls from callbacks
+///
+/// Every method may be called from a callback. On the delivery thread ([`Builder::on_event`]) all of them work as
+/// anywhere. On a worker thread ([`Builder::on_event_in_worker`], [`Sink`](crate::Sink)) beats never wait, and calls
+/// that need an answer from a worker return [`CallError::OnWorker`].
+pub struct Watcher<K, V = ()>
+where
+    K: Hash,
+{
+    /// The callers' side.
+    router: Arc<Router<K, V>>,
+    /// The events on their way to the callback, where there is one.
+    outbox: Option<Arc<Outbox<K, V>>>,
+    /// The threads to join. Held while they are joined, so that whoever closes too waits as well.
+    threads: Mutex<Threads>,
+}
+
+/// The threads of a watcher that are not joined.
+#[derive(Debug, Default)]
+pub(crate) struct Threads {
+    /// The workers.
+    pub(crate) workers: Vec<JoinHandle<()>>,
+    /// The delivery thread.
+    pub(crate) delivery: Option<JoinHandle<()>>,
+}
+
+/// How many keys one message of `beat_many` carries at the most.
+const CHUNK: usize = 256;
+
+impl<K, V> Watcher<K, V>
+where
+    K: Eq + Hash + Clone + Send + 'static,
+    V: Clone + Send + 'static,
+{
+    /// Options for a new watcher.
+    pub fn builder() -> Builder<K, V> {
+        Builder::new()
+    }
+}
+
+impl<K: Hash, V> Watcher<K, V> {
+    /// A watcher around running threads.
+    pub(crate) fn new(
+        router: Arc<Router<K, V>>,
+        outbox: Option<Arc<Outbox<K, V>>>,
+        threads: Threads,
+    ) -> Self {
+        Watcher {
+            router,
+            outbox,
+            threads: Mutex::new(threads),
+        }
+    }
+
+    /// The threads, for the builder to add to.
+    pub(crate) fn threads(&self) -> parking_lot::MutexGuard<'_, Threads> {
+        self.threads.lock()
+    }
+
+    /// A sign of life of `key`: an absent key begins an episode, a watched one lives on.
+    ///
+    /// Costs a hash, a clock reading and a channel send, and allocates nothing for a cheap key. Waits only while the
+    /// inbox of the key's worker is full.
+    ///
+    /// # Errors
+    ///
+    /// [`Closed`](BeatErrorKind::Closed), [`WorkerFailed`](BeatErrorKind::WorkerFailed), and
+    /// [`Full`](BeatErrorKind::Full) if the key is new and there is a maximum. The key comes back.
+    ///
+    /// ```
+    /// # let watcher = liveness::Watcher::<u64>::builder().build()?;
+    /// watcher.beat(42u64)?;
+    /// assert!(watcher.contains(&42)?);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[inline]
+    pub fn beat(&self, key: impl Into<K>) -> Result<(), BeatError<K>> {
+        self.send_beat(key.into(), Patience::Forever)
+    }
+
+    /// As [`beat`](Watcher::beat), but never waits.
+    ///
+    /// # Errors
+    ///
+    /// Those of `beat`, and [`InboxFull`](BeatErrorKind::InboxFull).
+    ///
+    /// ```
+    /// # let watcher = liveness::Watcher::<u64>::builder().build()?;
+    /// assert!(watcher.try_beat(42u64).is_ok());
+    /// # Ok::<(), liveness::BuildError>(())
+    /// ```
+    #[inline]
+    pub fn try_beat(&self, key: impl Into<K>) -> Result<(), BeatError<K>> {
+        self.send_beat(key.into(), Patience::Never)
+    }
+
+    /// As [`beat`](Watcher::beat), but waits for room no longer than `wait`.
+    ///
+    /// # Errors
+    ///
+    /// Those of `beat`, and [`TimedOut`](BeatErrorKind::TimedOut).
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # let watcher = liveness::Watcher::<u64>::builder().build()?;
+    /// assert!(watcher.beat_timeout(42u64, Duration::from_millis(5)).is_ok());
+    /// # Ok::<(), liveness::BuildError>(())
+    /// ```
+    pub fn beat_timeout(&self, key: impl Into<K>, wait: Duration) -> Result<(), BeatError<K>> {
+        let patience = Instant::now()
+            .checked_add(wait)
+            .map_or(Patience::Forever, Patience::Until);
+        self.send_beat(key.into(), patience)
+    }
+
+    /// As [`beat`](Watcher::beat), and says how the key is to be watched from now on: its timeout, its mode, a value to
+    /// carry. Costs what `beat` does, plus a look-up when the timeout or mode is a new one for the key.
+    ///
+    /// # Errors
+    ///
+    /// Those of `beat`, and [`ZeroTimeout`](BeatErrorKind::ZeroTimeout).
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use liveness::{Mode, Options, Watcher};
+    ///
+    /// let watcher = Watcher::<u64, &str>::builder().build()?;
+    /// let options = Options::new().timeout(Duration::from_secs(30)).mode(Mode::Repeat).extra("rack 4");
+    /// watcher.beat_with(42u64, options)?;
+    /// let status = watcher.status(&42)?.expect("it is watched");
+    /// assert_eq!((status.timeout, status.mode), (Duration::from_secs(30), Mode::Repeat));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn beat_with(&self, key: impl Into<K>, options: Options<V>) -> Result<(), BeatError<K>> {
+        let (worker, beat) = self.beat_of(key.into(), options)?;
+        self.router.beat(beat, worker, Patience::Forever)
+    }
+
+    /// A sign of life of each of `keys`, all made now: one clock reading, and one message for each worker and chunk of
+    /// 256 keys. Waits while an inbox is full. Returns how many keys there were.
+    ///
+    /// # Errors
+    ///
+    /// [`BeatManyError`] holds the keys that were not accepted, for the reasons of [`beat`](Watcher::beat); the others
+    /// were.
+    ///
+    /// ```
+    /// # let watcher = liveness::Watcher::<u64>::builder().build()?;
+    /// assert_eq!(watcher.beat_many(0..1_000u64)?, 1_000);
+    /// watcher.flush()?;
+    /// assert_eq!(watcher.len(), 1_000);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn beat_many<I>(&self, keys: I) -> Result<usize, BeatManyError<K>>
+    where
+        I: IntoIterator,
+        I::Item: Into<K>,
+    {
+        let stamp = self.router.clock.now_ns();
+        let mut chunks: Vec<_> = self
+            .router
+            .inboxes
+            .iter()
+            .map(|inbox| inbox.take_buffer())
+            .collect();
+        let mut refused = Refused {
+            kind: None,
+            keys: Vec::new(),
+        };
+        let mut accepted = 0;
+        for key in keys {
+            let key = key.into();
+            let route = self.router.route(&key);
+            if !self.router.has_room_for(route) {
+                refused.add(BeatErrorKind::Full, [key]);
+                continue;
+            }
+            accepted += 1;
+            let chunk = &mut chunks[route.worker];
+            chunk.push((route.tag, key));
+            if chunk.len() == CHUNK {
+                let full =
+                    std::mem::replace(chunk, self.router.inboxes[route.worker].take_buffer());
+                accepted -= self.send_chunk(route.worker, stamp, full, &mut refused);
+            }
+        }
+        for (worker, chunk) in chunks.into_iter().enumerate() {
+            if chunk.is_empty() {
+                self.router.inboxes[worker].give_buffer(chunk);
+            } else {
+                accepted -= self.send_chunk(worker, stamp, chunk, &mut refused);
+            }
+        }
+        match refused.kind {
+            None => Ok(accepted),
+            Some(kind) => Err(BeatManyError::new(kind, refused.keys)),
+        }
+    }
+
+    /// Watches `key` through a [`Heart`]: as [`beat`](Watcher::beat), and later beats are one atomic store. If the key
+    /// has a heart already, this one takes over, and the other says so at its next beat.
+    ///
+    /// # Errors
+    ///
+    /// Those of `beat`.
+    ///
+    /// ```
+    /// # let watcher = liveness::Watcher::<u64>::builder().build()?;
+    /// let old = watcher.watch(5u64)?;
+    /// let new = watcher.watch(5u64)?;
+    /// watcher.flush()?;
+    /// assert_eq!(old.beat(), Err(liveness::HeartError::Replaced));
+    /// assert_eq!(new.beat(), Ok(()));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn watch(&self, key: impl Into<K>) -> Result<Heart<K, V>, BeatError<K>>
+    where
+        K: Clone,
+    {
+        self.watch_with(key, Options::new())
+    }
+
+    /// As [`watch`](Watcher::watch), and says how the key is to be watched, as [`beat_with`](Watcher::beat_with) does.
+    ///
+    /// # Errors
+    ///
+    /// Those of `beat_with`.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use liveness::{Options, Watcher};
+    ///
+    /// let watcher = Watcher::<u64>::builder().build()?;
+    /// let heart = watcher.watch_with(5u64, Options::new().timeout(Duration::from_millis(20)))?;
+    /// assert_eq!(watcher.status(heart.key())?.map(|status| status.timeout), Some(Duration::from_millis(20)));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn watch_with(
+        &self,
+        key: impl Into<K>,
+        options: Options<V>,
+    ) -> Result<Heart<K, V>, BeatError<K>>
+    where
+        K: Clone,
+    {
+        let (worker, beat) = self.beat_of(key.into(), options)?;
+        let route = Route {
+            worker,
+            tag: beat.tag,
+        };
+        if !self.router.has_room_for(route) {
+            return Err(BeatError::new(BeatErrorKind::Full, beat.key));
+        }
+        let pulse = Arc::new(Pulse::new(beat.stamp));
+        let key = beat.key.clone();
+        match self
+            .router
+            .command(worker, Command::Watch(beat, pulse.clone()))
+        {
+            Ok(()) => Ok(Heart::new(key, route, pulse, self.router.clone())),
+            Err((kind, _)) => Err(BeatError::new(kind, key)),
+        }
+    }
+
+    /// Forgets `key`: its episode ends without an expiry. An unknown key is fine. Takes effect in the order of calls;
+    /// after a [`flush`](Watcher::flush) no expiry of the key is delivered any more, but for a call of the callback
+    /// that has begun.
+    ///
+    /// Costs a message and an allocation. Waits only while the inbox of the key's worker is full.
+    ///
+    /// # Errors
+    ///
+    /// [`Closed`](BeatErrorKind::Closed) and [`WorkerFailed`](BeatErrorKind::WorkerFailed). The key comes back.
+    ///
+    /// ```
+    /// # let watcher = liveness::Watcher::<u64>::builder().build()?;
+    /// watcher.beat(5u64)?;
+    /// watcher.remove(5u64)?;
+    /// watcher.remove(6u64)?;
+    /// assert!(!watcher.contains(&5)?);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn remove(&self, key: impl Into<K>) -> Result<(), BeatError<K>> {
+        let key = key.into();
+        let route = self.router.route(&key);
+        self.router
+            .command(route.worker, Command::Remove(route.tag, key))
+            .map_err(|(kind, command)| {
+                let Command::Remove(_, key) = command else {
+                    unreachable!("the command comes back as it was")
+                };
+                BeatError::new(kind, key)
+            })
+    }
+
+    /// Returns when everything that the calling thread sent before is applied, everything due by then is expired, and
+    /// the sink has been offered the events. Does not wait for a full sink, nor for callbacks to return.
+    ///
+    /// Costs a round trip to every worker.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError`].
+    pub fn flush(&self) -> Result<(), CallError> {
+        self.router
+            .ask(0..self.router.inboxes.len(), Command::Flush)
+            .map(drop)
+    }
+
+    /// How many keys are watched, as of the workers' last rounds; exact after a [`flush`](Watcher::flush). Does not
+    /// wait for the workers.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.router
+            .inboxes
+            .iter()
+            .map(|inbox| inbox.published.lock().counts.live as usize)
+            .sum()
+    }
+
+    /// Whether no key is watched; see [`len`](Watcher::len).
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Whether `key` is watched. Sees every call the same thread made before. Costs a round trip to the key's worker.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError`].
+    pub fn contains(&self, key: &K) -> Result<bool, CallError>
+    where
+        K: Clone,
+    {
+        self.status(key).map(|status| status.is_some())
+    }
+
+    /// What is known of `key`, or `None` if it is not watched. Sees every call the same thread made before. Costs a
+    /// round trip to the key's worker.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError`].
+    ///
+    /// ```
+    /// # let watcher = liveness::Watcher::<u64>::builder().build()?;
+    /// watcher.beat(5u64)?;
+    /// let status = watcher.status(&5)?.expect("it is watched");
+    /// assert_eq!(status.deadline, Some(status.last_beat + status.timeout));
+    /// assert_eq!(watcher.status(&6)?, None);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn status(&self, key: &K) -> Result<Option<Status>, CallError>
+    where
+        K: Clone,
+    {
+        let Route { worker, tag } = self.router.route(key);
+        let answers = self.router.ask(worker..=worker, |reply| {
+            Command::Status(tag, key.clone(), reply)
+        })?;
+        Ok(answers.into_iter().next().flatten())
+    }
+
+    /// Every watched key and what is known of it, in no order; each worker's part is of one moment. Costs a clone of
+    /// every key, during which that worker takes no beats: about 100 ms for a million keys.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError`].
+    ///
+    /// ```
+    /// # let watcher = liveness::Watcher::<u64>::builder().build()?;
+    /// watcher.beat_many([1u64, 2, 3])?;
+    /// let mut keys: Vec<u64> = watcher.snapshot()?.into_iter().map(|(key, _)| key).collect();
+    /// keys.sort();
+    /// assert_eq!(keys, [1, 2, 3]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn snapshot(&self) -> Result<Vec<(K, Status)>, CallError> {
+        let parts = self
+            .router
+            .ask(0..self.router.inboxes.len(), Command::Snapshot)?;
+        Ok(parts.into_iter().flatten().collect())
+    }
+
+    /// The accounting, as of the workers' last rounds; exact after a [`flush`](Watcher::flush). Does not wait for the
+    /// workers, and works after [`close`](Watcher::close).
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        let mut stats = Stats::default();
+        for inbox in &self.router.inboxes {
+            let published = inbox.published.lock();
+            stats.add(&published.counts);
+            stats.panics += published.panics;
+            stats.wakeups += published.wakeups;
+            stats.detection.merge(&published.detection);
+            stats.delivery.merge(&published.delivery);
+            stats.failed_workers += u64::from(inbox.phase() == Phase::Failed);
+        }
+        if let Some(outbox) = &self.outbox {
+            // The workers count what they handed over as delivered; what became of it since, the outbox knows.
+            let counts = outbox.counts();
+            stats.pending += counts.pending;
+            stats.delivered = counts.delivered;
+            stats.removed += counts.removed;
+            stats.discarded += counts.discarded;
+            stats.panics += counts.panics;
+            stats.delivery.merge(&counts.delivery);
+        }
+        stats
+    }
+
+    /// The time by the watcher's clock: what stamps, deadlines and events are told in.
+    #[must_use]
+    pub fn now(&self) -> Duration {
+        self.router.clock.now()
+    }
+
+    /// Takes no more beats, applies those accepted, offers what is due once more, joins every thread, and returns the
+    /// final accounting. Callers that wait for room are released with their keys. The callback gets up to 100 ms for
+    /// what has already left the workers; what no sink took by then is counted as discarded. Keys that are alive end
+    /// without an event.
+    ///
+    /// Closing twice, or from several threads, is fine: all return when the threads are gone. From a callback it
+    /// returns without waiting for its own thread. Dropping the watcher closes it.
+    ///
+    /// ```
+    /// # let watcher = liveness::Watcher::<u64>::builder().build()?;
+    /// watcher.beat(5u64)?;
+    /// let stats = watcher.close();
+    /// assert_eq!((stats.started, stats.live), (1, 1));
+    /// assert!(stats.is_balanced());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn close(&self) -> Stats {
+        self.router.close();
+        let threads = match self.router.role() {
+            Role::Caller => Some(self.threads.lock()),
+            // Whoever holds the lock may be waiting for this very thread.
+            Role::Worker | Role::Delivery => self.threads.try_lock(),
+        };
+        if let Some(mut threads) = threads {
+            threads.join(self.outbox.as_deref());
+        }
+        self.stats()
+    }
+
+    /// Routes, stamps and sends a plain beat.
+    #[inline]
+    fn send_beat(&self, key: K, patience: Patience) -> Result<(), BeatError<K>> {
+        let Route { worker, tag } = self.router.route(&key);
+        let stamp = self.router.clock.now_ns();
+        let beat = Beat {
+            tag,
+            stamp,
+            key,
+            timeout: None,
+            mode: None,
+            extra: None,
+        };
+        self.router.beat(beat, worker, patience)
+    }
+
+    /// Routes and stamps a beat with options.
+    fn beat_of(&self, key: K, options: Options<V>) -> Result<(usize, Beat<K, V>), BeatError<K>> {
+        let timeout = match options.timeout {
+            None => None,
+            Some(timeout) => match NonZeroU64::new(clock::nanos(timeout)) {
+                None => return Err(BeatError::new(BeatErrorKind::ZeroTimeout, key)),
+                some => some,
+            },
+        };
+        let Route { worker, tag } = self.router.route(&key);
+        let stamp = self.router.clock.now_ns();
+        Ok((
+            worker,
+            Beat {
+                tag,
+                stamp,
+                key,
+                timeout,
+                mode: options.mode,
+                extra: options.extra,
+            },
+        ))
+    }
+
+    /// Sends a chunk of `beat_many`; returns how many keys were not accepted.
+    fn send_chunk(
+        &self,
+        worker: usize,
+        stamp: u64,
+        chunk: Vec<(crate::table::Tag, K)>,
+        refused: &mut Refused<K>,
+    ) -> usize {
+        let Err((kind, keys)) = self.router.beat_batch(worker, stamp, chunk) else {
+            return 0;
+        };
+        let count = keys.len();
+        refused.add(kind, keys.into_iter().map(|(_, key)| key));
+        count
+    }
+}
+
+/// The keys of a `beat_many` that were not accepted so far.
+struct Refused<K> {
+    /// The first reason.
+    kind: Option<BeatErrorKind>,
+    /// The keys.
+    keys: Vec<K>,
+}
+
+impl<K> Refused<K> {
+    /// Adds `keys`.
+    fn add(&mut self, kind: BeatErrorKind, keys: impl IntoIterator<Item = K>) {
+        self.kind.get_or_insert(kind);
+        self.keys.extend(keys);
+    }
+}
+
+impl Threads {
+    /// Joins every thread but the current one: first the workers, then, when no more events come, the delivery thread.
+    pub(crate) fn join<K, V>(&mut self, outbox: Option<&Outbox<K, V>>) {
+        let me = thread::current().id();
+        // A thread's panic was caught and counted where it happened.
+        self.workers
+            .extract_if(.., |worker| worker.thread().id() != me)
+            .for_each(|worker| drop(worker.join()));
+        if let Some(outbox) = outbox {
+            outbox.close();
+        }
+        if let Some(delivery) = self
+            .delivery
+            .take_if(|delivery| delivery.thread().id() != me)
+        {
+            drop(delivery.join());
+        }
+    }
+}
+
+impl<K: Hash, V> Drop for Watcher<K, V> {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+impl<K: Hash, V> fmt::Debug for Watcher<K, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Watcher")
+            .field("workers", &self.router.inboxes.len())
+            .field("len", &self.len())
+            .field("closed", &self.router.is_closed())
+            .finish_non_exhaustive()
+    }
+}

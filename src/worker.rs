@@ -1,0 +1,474 @@
+//! One worker thread: take what is there, expire what is due, deliver, sleep until the next deadline.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, Sender};
+
+use crate::clock::{self, Clock, NEVER};
+use crate::event::{Event, Kinds};
+use crate::inbox::{Command, Inbox, Message, Phase};
+use crate::roster::Roster;
+use crate::router::{self, Role, WatcherId};
+use crate::sink::{Outlet, Refused, Sink};
+use crate::stats::Histogram;
+use crate::table::{Beat, Offer, Refusal, Table, Tag};
+
+/// How many looks at due keys a round takes before the inbox is drained again.
+const EXPIRE_LIMIT: usize = 4_096;
+
+/// How long a round offers events to a sink before the inbox is drained again, ns.
+const DELIVER_LIMIT: u64 = 1_000_000;
+
+/// How soon a sink that was full is tried again, ns; nobody tells when it has room.
+const RETRY: u64 = 1_000_000;
+
+/// How long before a deadline the worker wakes to drain the inbox and to see that it runs, ns; a quarter of the
+/// timeout if that is less.
+const LEAD: u64 = 100_000_000;
+
+/// Lateness below this is never a stall, however short the timeout, ns.
+const LEAST_STALL: u64 = 1_000_000;
+
+/// What a worker is told once.
+#[derive(Debug)]
+pub(crate) struct Setup<K, V> {
+    /// Whose worker it is.
+    pub(crate) id: WatcherId,
+    /// Its index.
+    pub(crate) index: usize,
+    /// The senders' side of its channel.
+    pub(crate) inbox: Arc<Inbox<K, V>>,
+    /// Its own side.
+    pub(crate) receiver: Receiver<Message<K, V>>,
+    /// Its state.
+    pub(crate) table: Table<K, V>,
+    /// Where events go.
+    pub(crate) outlet: Outlet<K, V>,
+    /// The watcher's clock.
+    pub(crate) clock: Clock,
+    /// How many beats are applied at a time.
+    pub(crate) batch: usize,
+    /// How late a wake-up is a stall, ns; [`NEVER`] to look for none.
+    pub(crate) stall_threshold: u64,
+    /// The kinds of event wanted.
+    pub(crate) wanted: Kinds,
+    /// Who is in, where a maximum number of keys is set.
+    pub(crate) roster: Option<Arc<Roster>>,
+}
+
+/// How a round of delivery ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Delivery {
+    /// Nothing waits.
+    Done,
+    /// More waits, and the sink takes it.
+    More,
+    /// More waits, and the sink has no room.
+    Blocked,
+}
+
+/// The worker's state while it runs.
+struct Worker<K, V> {
+    /// What it was told.
+    setup: Setup<K, V>,
+    /// Beats taken from the channel and not applied.
+    batch: Vec<Beat<K, V>>,
+    /// Events on their way to the outbox.
+    events: Vec<Event<K, V>>,
+    /// Flushes seen in this round; answered at the end of the next, which reads the clock after they were sent.
+    flushes: Vec<Sender<()>>,
+    /// When it should run again, ns, and how much later than that is a stall.
+    expected: (u64, u64),
+    /// When it last ran, ns.
+    last_alive: u64,
+    /// Whether the sink said that it will take no more.
+    is_sink_gone: bool,
+    /// From deadline to delivery.
+    delivery: Histogram,
+    /// Panics of the sink.
+    panics: u64,
+    /// Times it slept and woke.
+    wakeups: u64,
+}
+
+/// The body of the thread: runs the worker, and sees to it that a panic does not go unnoticed.
+pub(crate) fn main<K, V>(setup: Setup<K, V>)
+where
+    K: Eq + Clone + 'static,
+    V: Clone + 'static,
+{
+    router::enter(setup.id, Role::Worker);
+    setup.inbox.enter();
+    let (inbox, index) = (setup.inbox.clone(), setup.index);
+    let mut worker = Worker::new(setup);
+    crate::log::debug!("worker {index} runs");
+    if catch_unwind(AssertUnwindSafe(|| worker.run())).is_err() {
+        inbox.fail();
+        crate::log::error!("worker {index} was ended by a panic in a key's Eq, Clone or Drop");
+    }
+    // The receiver goes with the worker, which releases every sender that waits for room. Keys may panic again.
+    let _ = catch_unwind(AssertUnwindSafe(|| drop(worker)));
+    crate::log::debug!("worker {index} ended");
+}
+
+impl<K: Eq + Clone + 'static, V: Clone + 'static> Worker<K, V> {
+    /// A worker that has not run yet.
+    fn new(setup: Setup<K, V>) -> Self {
+        let now = setup.clock.now_ns();
+        Worker {
+            batch: Vec::with_capacity(setup.batch),
+            setup,
+            events: Vec::new(),
+            flushes: Vec::new(),
+            expected: (now, NEVER),
+            last_alive: now,
+            is_sink_gone: false,
+            delivery: Histogram::default(),
+            panics: 0,
+            wakeups: 0,
+        }
+    }
+
+    /// Round after round until the end. The clock is read before the number of messages, and nothing expires by a later
+    /// reading: whatever was accepted before its deadline is applied before that deadline is judged.
+    fn run(&mut self) {
+        loop {
+            let answers = std::mem::take(&mut self.flushes);
+            let now = self.setup.clock.now_ns();
+            self.setup.table.advance(now);
+            self.notice_stall(now);
+            let took_some = self.drain();
+            let more_due = self.setup.table.expire(now, EXPIRE_LIMIT);
+            let delivery = self.deliver();
+            self.publish();
+            if answers.is_empty()
+                && self.flushes.is_empty()
+                && self.setup.inbox.phase() != Phase::Open
+            {
+                return self.finish();
+            }
+            if more_due || delivery == Delivery::More {
+                self.flushes.extend(answers);
+            } else {
+                for answer in answers {
+                    // Whoever asked may be gone.
+                    let _ = answer.send(());
+                }
+            }
+            let is_idle =
+                !took_some && !more_due && delivery != Delivery::More && self.flushes.is_empty();
+            self.last_alive = now;
+            self.expected = (now, self.setup.stall_threshold);
+            if is_idle {
+                self.sleep(delivery);
+            }
+        }
+    }
+
+    /// Holds expiry back if this round comes much later than it should.
+    fn notice_stall(&mut self, now: u64) {
+        let (expected, tolerance) = self.expected;
+        if now.saturating_sub(expected) > tolerance {
+            let stall = self
+                .setup
+                .table
+                .stall(self.setup.index, self.last_alive, now);
+            let _ = stall;
+            crate::log::warn!(
+                "worker {} did not run for {:?}; expiry is held back for {:?}",
+                self.setup.index,
+                Duration::from_nanos(now - self.last_alive),
+                stall.held_for
+            );
+        }
+    }
+
+    /// Applies the messages that are there now, and no more: a flood must not keep the dead from being reported.
+    /// Returns whether there were any.
+    fn drain(&mut self) -> bool {
+        let waiting = self.setup.receiver.len();
+        let overflow = self.setup.inbox.take_overflow();
+        let took_some = waiting > 0 || !overflow.is_empty();
+        for message in overflow {
+            self.take(message);
+        }
+        for _ in 0..waiting {
+            let Ok(message) = self.setup.receiver.try_recv() else {
+                break;
+            };
+            self.take(message);
+        }
+        self.apply_batch();
+        took_some
+    }
+
+    /// Takes one message.
+    fn take(&mut self, message: Message<K, V>) {
+        match message {
+            Message::Beat(beat) => self.collect(beat),
+            Message::Batch { stamp, mut keys } => {
+                for (tag, key) in keys.drain(..) {
+                    self.collect(Beat {
+                        tag,
+                        stamp,
+                        key,
+                        timeout: None,
+                        mode: None,
+                        extra: None,
+                    });
+                }
+                self.setup.inbox.give_buffer(keys);
+            }
+            Message::Command(command) => {
+                self.apply_batch();
+                self.obey(*command);
+            }
+        }
+    }
+
+    /// Puts a beat with the others that are applied together.
+    fn collect(&mut self, beat: Beat<K, V>) {
+        self.batch.push(beat);
+        if self.batch.len() == self.setup.batch {
+            self.apply_batch();
+        }
+    }
+
+    /// Applies the beats that were collected.
+    fn apply_batch(&mut self) {
+        let Setup {
+            index,
+            table,
+            roster,
+            ..
+        } = &mut self.setup;
+        for beat in self.batch.drain(..) {
+            let tag = beat.tag;
+            if let Some(roster) = roster {
+                roster.confirm(*index, tag);
+            }
+            if let Err(Refusal(_)) = table.beat(beat) {
+                refuse(*index, roster.as_deref(), tag);
+            }
+        }
+    }
+
+    /// Does what a command says.
+    fn obey(&mut self, command: Command<K, V>) {
+        let Setup {
+            index,
+            table,
+            roster,
+            ..
+        } = &mut self.setup;
+        match command {
+            Command::Watch(beat, pulse) => {
+                let tag = beat.tag;
+                if let Some(roster) = roster {
+                    roster.confirm(*index, tag);
+                }
+                if let Err(Refusal(_)) = table.watch(beat, pulse) {
+                    refuse(*index, roster.as_deref(), tag);
+                }
+            }
+            Command::Release {
+                tag,
+                key,
+                pulse,
+                leave,
+            } => {
+                if table.release(tag, &key, &pulse, leave) {
+                    self.take_back(&key);
+                }
+            }
+            Command::Remove(tag, key) => {
+                table.remove(tag, &key);
+                self.take_back(&key);
+            }
+            Command::Status(tag, key, reply) => drop(reply.send(table.status(tag, &key))),
+            Command::Snapshot(reply) => drop(reply.send(table.snapshot().collect())),
+            Command::Flush(reply) => self.flushes.push(reply),
+        }
+    }
+
+    /// Takes the expiry of a removed key back from the outbox.
+    fn take_back(&mut self, key: &K) {
+        if let Outlet::Queued(outbox) = &self.setup.outlet {
+            outbox.cancel(self.setup.index, key, self.setup.wanted);
+        }
+    }
+
+    /// Gives the sink what it takes, for a while.
+    fn deliver(&mut self) -> Delivery {
+        let outlet = self.setup.outlet.clone();
+        let delivery = match &outlet {
+            _ if self.is_sink_gone => self.discard(),
+            Outlet::Nowhere => self.discard(),
+            Outlet::Direct(sink) => self.offer_to(&**sink),
+            Outlet::Queued(outbox) => {
+                let room = outbox.room(self.setup.index);
+                let mut delivered = Some(false);
+                while self.events.len() < room && delivered.is_some() {
+                    delivered = self.setup.table.deliver(&mut |event| {
+                        self.events.push(event);
+                        Offer::Taken
+                    });
+                }
+                if !self.events.is_empty() {
+                    outbox.add(self.setup.index, &mut self.events);
+                }
+                match (delivered, room) {
+                    (Some(_), 0) if self.setup.table.has_queued() => Delivery::Blocked,
+                    (Some(_), 1..) => Delivery::More,
+                    (None, _) | (Some(_), 0) => Delivery::Done,
+                }
+            }
+        };
+        self.setup.table.shrink();
+        if let Some(roster) = &self.setup.roster {
+            self.setup
+                .table
+                .take_gone()
+                .for_each(|tag: Tag| roster.leave(self.setup.index, tag));
+        }
+        delivery
+    }
+
+    /// Gives up what waits: nobody listens.
+    fn discard(&mut self) -> Delivery {
+        self.setup.table.discard_pending();
+        Delivery::Done
+    }
+
+    /// Offers events to a sink that is called on this thread, until it is full or has had its time.
+    fn offer_to(&mut self, sink: &dyn Sink<K, V>) -> Delivery {
+        let Setup {
+            table,
+            clock,
+            index,
+            ..
+        } = &mut self.setup;
+        let began = clock.now_ns();
+        let mut now = began;
+        loop {
+            let delivered = table.deliver(&mut |mut event| {
+                now = clock.now_ns();
+                event.set_delivered(Duration::from_nanos(now));
+                let late = match &event {
+                    Event::Expired(event) => Some(clock::nanos(event.lateness())),
+                    _ => None,
+                };
+                let offer = match catch_unwind(AssertUnwindSafe(|| sink.offer(event))) {
+                    Ok(Ok(())) => Offer::Taken,
+                    Ok(Err(Refused::Full(event))) => Offer::Full(event),
+                    Ok(Err(Refused::Gone(_))) => {
+                        crate::log::warn!(
+                            "worker {index}: the sink is gone; events are discarded from now on"
+                        );
+                        self.is_sink_gone = true;
+                        Offer::Gone
+                    }
+                    Err(_) => {
+                        crate::log::error!("worker {index}: the sink panicked; delivery goes on");
+                        self.panics += 1;
+                        Offer::Taken
+                    }
+                };
+                if let (Offer::Taken, Some(late)) = (&offer, late) {
+                    self.delivery.record(late);
+                }
+                offer
+            });
+            match delivered {
+                None => return Delivery::Done,
+                Some(true) => return Delivery::Blocked,
+                Some(false) if self.is_sink_gone || now.saturating_sub(began) > DELIVER_LIMIT => {
+                    return Delivery::More;
+                }
+                Some(false) => {}
+            }
+        }
+    }
+
+    /// Shows the counters.
+    fn publish(&self) {
+        let mut published = self.setup.inbox.published.lock();
+        published.counts = self.setup.table.counts();
+        published.wakeups = self.wakeups;
+        published.panics = self.panics;
+        let detection = self.setup.table.detection();
+        if published.detection.count() != detection.count() {
+            published.detection.clone_from(detection);
+        }
+        if published.delivery.count() != self.delivery.count() {
+            published.delivery.clone_from(&self.delivery);
+        }
+    }
+
+    /// Sleeps until the table wants to be looked at, a sender wakes it, or a full sink is to be tried again.
+    fn sleep(&mut self, delivery: Delivery) {
+        let Setup {
+            table,
+            inbox,
+            receiver,
+            clock,
+            outlet,
+            index,
+            stall_threshold,
+            ..
+        } = &mut self.setup;
+        let now = clock.now_ns();
+        let (due, timeout) = table.next_due().unwrap_or((NEVER, NEVER));
+        let lead = if *stall_threshold == NEVER {
+            0
+        } else {
+            LEAD.min(timeout / 4)
+        };
+        let ahead = due.saturating_sub(lead);
+        let mut until = if ahead > now { ahead } else { due };
+        if due == NEVER {
+            until = NEVER;
+        }
+        let outbox = match outlet {
+            Outlet::Queued(outbox) if delivery == Delivery::Blocked => Some(outbox),
+            _ => None,
+        };
+        if delivery == Delivery::Blocked && outbox.is_none() {
+            until = until.min(now + RETRY);
+        }
+        self.last_alive = now;
+        self.expected = (
+            until,
+            (*stall_threshold).min((timeout / 4).max(LEAST_STALL)),
+        );
+        if until > now {
+            self.wakeups += 1;
+            inbox.sleep(receiver, clock, until, || {
+                outbox.is_some_and(|outbox| outbox.room(*index) > 0)
+            });
+        }
+    }
+
+    /// The last round: what came in is applied, what is due is offered once more, the rest is given up.
+    fn finish(&mut self) {
+        let now = self.setup.clock.now_ns();
+        self.setup.table.advance(now);
+        self.drain();
+        while self.setup.table.expire(now, EXPIRE_LIMIT) {}
+        self.deliver();
+        self.setup.table.discard_pending();
+        self.publish();
+    }
+}
+
+/// Says that there was no room for a key that the roster had let in.
+fn refuse(worker: usize, roster: Option<&Roster>, tag: Tag) {
+    crate::log::warn!(
+        "worker {worker}: the maximum number of keys is reached; a beat of a new key was refused"
+    );
+    if let Some(roster) = roster {
+        roster.leave(worker, tag);
+    }
+}
