@@ -11,6 +11,9 @@ use crate::clock::{self, NEVER};
 use crate::event::{Event, EventKind, Mode, Stall};
 use crate::pulse::Vital;
 
+/// How many stale entries the stray heap may hold beyond the number of keys.
+const STALE_STRAYS: usize = 1_024;
+
 impl<K: Eq + Clone, V: Clone> Table<K, V> {
     /// Finds what is due at `now` and moves it to the queue, after at most `limit` looks. Returns whether more is
     /// due.
@@ -32,7 +35,7 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
             if is_stray {
                 self.strays.pop();
             }
-            self.look_at(at);
+            self.look_at(at, due);
         }
         true
     }
@@ -119,6 +122,9 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
         self.next_ticket = self.next_ticket.wrapping_add(1) % NIL;
         self.slab.body_mut(at).state = State::Aside;
         self.slab[at].prev = self.next_ticket;
+        if self.strays.len() > 2 * self.counts.live as usize + STALE_STRAYS {
+            self.forget_stale_strays();
+        }
         if due != NEVER {
             self.strays.push(Reverse(Stray {
                 due,
@@ -126,6 +132,14 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
                 ticket: self.next_ticket,
             }));
         }
+    }
+
+    /// Drops the entries of slots that have moved on, so that the heap stays as small as the number of keys.
+    #[cold]
+    fn forget_stale_strays(&mut self) {
+        let mut strays = std::mem::take(&mut self.strays).into_vec();
+        strays.retain(|&Reverse(stray)| self.is_current(stray));
+        self.strays = strays.into();
     }
 
     /// The stray that is due first; entries that are stale go.
@@ -144,40 +158,28 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
         self.slab.is_aside(stray.slot) && self.slab[stray.slot].prev == stray.ticket
     }
 
-    /// The turn of the live slot `at` has come: it expires, or it waits again.
-    fn look_at(&mut self, at: u32) {
+    /// The turn of the live slot `at` has come, at `due`: it expires, or it waits again. A slot that is looked at before
+    /// its deadline waits even if the deadline has passed by now, so that the expired come in the order of deadlines.
+    fn look_at(&mut self, at: u32, due: u64) {
         let policy = self.policy(at);
-        if self.pulse(at).is_some() {
-            self.look_at_heart(at, policy);
-            return;
-        }
-        if self.grace.adjust(self.deadline(at), policy.timeout) > self.now {
-            self.reschedule(at, policy);
-        } else {
-            self.expire_slot(at, policy);
-        }
-    }
-
-    /// As [`look_at`](Table::look_at), for a key with a heart, whose stamp may have moved without the table knowing.
-    fn look_at_heart(&mut self, at: u32, policy: Policy) {
-        let Some(pulse) = self.pulse(at).map(|listener| listener.0.clone()) else {
-            return;
-        };
-        let down = self.down(at);
-        if down.is_some_and(|down| pulse.stamp() > down.last_beat) {
+        let pulse = self.pulse(at).map(|listener| listener.0.clone());
+        if let (Some(pulse), Some(down)) = (&pulse, self.down(at))
+            && pulse.stamp() > down.last_beat
+        {
             self.recover(at, pulse.stamp());
         }
-        let from = |stamp: u64| self.down(at).map_or(stamp, |down| down.reported);
-        let is_silent = |stamp: u64| {
-            let deadline = from(stamp).saturating_add(policy.timeout);
-            self.grace.adjust(deadline, policy.timeout) <= self.now
+        let reported = self.down(at).map(|down| down.reported);
+        let is_silent = |last_beat: u64| {
+            let deadline = reported.unwrap_or(last_beat).saturating_add(policy.timeout);
+            self.grace.adjust(deadline, policy.timeout) <= due
         };
-        let end = if policy.mode == Mode::Once {
-            Vital::Expired
-        } else {
-            Vital::Down
+        let end = match policy.mode {
+            Mode::Once => Vital::Expired,
+            Mode::Repeat => Vital::Down,
         };
-        if is_silent(pulse.stamp()) && pulse.end_if(end, is_silent) {
+        let expired =
+            is_silent(self.last_beat(at)) && pulse.is_none_or(|pulse| pulse.end_if(end, is_silent));
+        if expired {
             self.expire_slot(at, policy);
         } else {
             self.reschedule(at, policy);
