@@ -7,10 +7,9 @@
 //! cargo run --release --example blocking_server
 //! ```
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::error::Error;
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::iter;
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::process::ExitCode;
 use std::sync::mpsc::{self, Sender};
@@ -24,13 +23,10 @@ use liveness::{BuildError, Event, Heart, Options, Watcher};
 const HELP: &str = "\
 Runs a blocking echo server and clients for it on loopback, and ends after about two seconds.
 
-Usage: blocking_server [--clients N]
-
-    --clients N   how many clients there are of each kind, 1 to 20 [default: 3]
-    --help        print this and end
+Usage: blocking_server [--help]
 
 A connection must send a line at least every 500 ms. Healthy clients do; silent ones stop; stalled ones stop within a
-line; trickling ones send byte after byte of a line that does not end; resetting ones vanish with a TCP reset.
+line; trickling ones send byte after byte of a line that does not end; resetting ones vanish with a TCP reset. There are three of each kind.
 
 Exit code: 0 if exactly the silent, stalled and trickling ones expired, 1 if not, 2 if an argument is wrong.
 ";
@@ -142,14 +138,14 @@ fn echo(stream: &TcpStream, heart: &Heart<u64, SocketAddr>) -> Result<(), Box<dy
     }
 }
 
-/// What a client does after its first line.
+/// A kind of client: what it does after its first line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Client {
     /// Sends a line every 50 ms for three timeouts, then says goodbye.
     Healthy,
     /// Sends nothing.
     Silent,
-    /// Sends half a line.
+    /// Sends half a line, then nothing.
     Stalled,
     /// Sends a line without end, byte by byte.
     Trickling,
@@ -157,51 +153,46 @@ enum Client {
     Resetting,
 }
 
+/// Every kind of client, and whether its connections are to expire.
+const KINDS: [(Client, bool); 5] = [
+    (Client::Healthy, false),
+    (Client::Silent, true),
+    (Client::Stalled, true),
+    (Client::Trickling, true),
+    (Client::Resetting, false),
+];
+
+/// How many clients there are of each kind.
+const EACH: usize = 3;
+
+/// The time between two messages of a client that sends several.
+const PACE: Duration = Duration::from_millis(50);
+
 impl Client {
-    /// Every kind.
-    const ALL: [Self; 5] = [
-        Client::Healthy,
-        Client::Silent,
-        Client::Stalled,
-        Client::Trickling,
-        Client::Resetting,
-    ];
-
-    /// Whether its connection is to expire.
-    fn is_to_expire(self) -> bool {
-        matches!(self, Client::Silent | Client::Stalled | Client::Trickling)
-    }
-
-    /// Plays the client on `stream`; returns whether the server ended the connection.
-    fn play(self, mut stream: TcpStream) -> io::Result<bool> {
-        const PACE: Duration = Duration::from_millis(50);
-
-        // A server that fails to close a connection makes an error of this, not a program that hangs.
+    /// Plays the client on `stream`, to its own end or the server's.
+    fn play(self, mut stream: TcpStream) -> io::Result<()> {
+        // A server that does not close the connection makes an error of this, not a program that hangs.
         stream.set_read_timeout(Some(10 * TIMEOUT))?;
         exchange(&mut stream)?;
         match self {
-            Client::Healthy => {
-                for _ in 0..30 {
-                    thread::sleep(PACE);
-                    exchange(&mut stream)?;
-                }
-                Ok(false)
-            }
-            Client::Silent => is_ended(&mut stream),
+            Client::Healthy => (0..30).try_for_each(|_| {
+                thread::sleep(PACE);
+                exchange(&mut stream)
+            }),
+            Client::Silent => wait_for_end(&mut stream),
             Client::Stalled => {
                 stream.write_all(b"half a li")?;
-                is_ended(&mut stream)
+                wait_for_end(&mut stream)
             }
             Client::Trickling => {
                 while stream.write_all(b".").is_ok() {
                     thread::sleep(PACE);
                 }
-                Ok(true)
+                Ok(())
             }
             Client::Resetting => {
                 stream.write_all(b"unread\n")?;
-                stream.peek(&mut [0])?;
-                Ok(false)
+                stream.peek(&mut [0]).map(drop)
             }
         }
     }
@@ -209,55 +200,38 @@ impl Client {
 
 /// Sends a line and reads the answer.
 fn exchange(stream: &mut TcpStream) -> io::Result<()> {
-    let mut answer = [0; 6];
     stream.write_all(b"hello\n")?;
-    stream.read_exact(&mut answer)
+    stream.read_exact(&mut [0; 6])
 }
 
 /// Waits for the server to end the connection.
-fn is_ended(stream: &mut TcpStream) -> io::Result<bool> {
+fn wait_for_end(stream: &mut TcpStream) -> io::Result<()> {
     match stream.read(&mut [0]) {
-        Ok(length) => Ok(length == 0),
-        // The server closed it with bytes of ours unread.
-        Err(error) if error.kind() == io::ErrorKind::ConnectionReset => Ok(true),
+        Ok(0) => Ok(()),
+        Ok(_) => Err(io::Error::other("the server answered half a line")),
+        // The server closed it before it had read all.
+        Err(error) if error.kind() == io::ErrorKind::ConnectionReset => Ok(()),
         Err(error) => Err(error),
     }
 }
 
-/// What became of a client.
-struct Outcome {
-    /// Its kind.
-    client: Client,
-    /// Its own address, which the server knows it by.
-    address: SocketAddr,
-    /// Whether the server ended the connection.
-    is_closed: bool,
-}
-
-impl Outcome {
-    /// Plays `client` to its end.
-    fn of(client: Client, stream: TcpStream) -> io::Result<Self> {
-        Ok(Outcome {
-            client,
-            address: stream.local_addr()?,
-            is_closed: client.play(stream)?,
-        })
-    }
-}
-
 fn main() -> ExitCode {
-    let clients = match parse_clients() {
-        Ok(Some(clients)) => clients,
-        Ok(None) => {
+    match lexopt::Parser::from_env().next() {
+        Ok(None) => {}
+        Ok(Some(lexopt::Arg::Long("help"))) => {
             print!("{HELP}");
             return ExitCode::SUCCESS;
         }
-        Err(error) => {
-            eprintln!("error: {error}; `--help` explains the arguments");
+        Ok(Some(other)) => {
+            eprintln!("error: {}; see `--help`", other.unexpected());
             return ExitCode::from(2);
         }
-    };
-    match run(clients) {
+        Err(error) => {
+            eprintln!("error: {error}; see `--help`");
+            return ExitCode::from(2);
+        }
+    }
+    match run() {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
@@ -267,88 +241,48 @@ fn main() -> ExitCode {
     }
 }
 
-/// Reads the arguments: how many clients of each kind, or `None` to ask for help.
-fn parse_clients() -> Result<Option<usize>, lexopt::Error> {
-    use lexopt::prelude::*;
-
-    let mut clients = 3;
-    let mut parser = lexopt::Parser::from_env();
-    while let Some(argument) = parser.next()? {
-        match argument {
-            Long("clients") => clients = parser.value()?.parse()?,
-            Long("help") => return Ok(None),
-            other => return Err(other.unexpected()),
-        }
-    }
-    if (1..=20).contains(&clients) {
-        Ok(Some(clients))
-    } else {
-        Err(format!("`--clients` is {clients}; it must be from 1 to 20").into())
-    }
-}
-
-/// Runs the server and `count` clients of each kind; returns whether the right connections expired.
-fn run(count: usize) -> Result<bool, Box<dyn Error>> {
+/// Runs the server and its clients; returns whether the right connections expired.
+fn run() -> Result<bool, Box<dyn Error>> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-    let address = listener.local_addr()?;
     let (sender, expired) = mpsc::channel();
     let server = Server::new(sender)?;
 
-    // They connect before anybody accepts: the listener's backlog holds them all.
-    let clients = Client::ALL
-        .into_iter()
-        .flat_map(|client| iter::repeat_n(client, count))
-        .map(|client| Ok((client, TcpStream::connect(address)?)))
-        .collect::<io::Result<Vec<_>>>()?;
-    let outcomes = thread::scope(|scope| {
-        let (server, listener, number) = (&server, &listener, clients.len());
-        let accepting = scope.spawn(move || server.accept(listener, number));
+    let mut kind_of = HashMap::new();
+    let mut clients = Vec::new();
+    for (kind, _) in KINDS.into_iter().flat_map(|kind| [kind; EACH]) {
+        // Nobody accepts yet; the listener's backlog has room for them all.
+        let stream = TcpStream::connect(listener.local_addr()?)?;
+        kind_of.insert(stream.local_addr()?, kind);
+        clients.push((kind, stream));
+    }
+    thread::scope(|scope| -> Result<(), Box<dyn Error>> {
+        let accepting = scope.spawn(|| server.accept(&listener, kind_of.len()));
         let playing: Vec<_> = clients
             .into_iter()
-            .map(|(client, stream)| scope.spawn(move || Outcome::of(client, stream)))
+            .map(|(kind, stream)| (kind, scope.spawn(move || kind.play(stream))))
             .collect();
-        let outcomes = playing
-            .into_iter()
-            .map(|client| {
-                client
-                    .join()
-                    .map_err(|_| "a client panicked")?
-                    .map_err(Into::into)
-            })
-            .collect::<Result<Vec<_>, Box<dyn Error>>>();
-        accepting.join().map_err(|_| "the server panicked")??;
-        outcomes
+        for (kind, client) in playing {
+            let result = client.join().map_err(|_| "a client panicked")?;
+            result.map_err(|error| format!("{kind:?} client: {error}"))?;
+        }
+        Ok(accepting.join().map_err(|_| "the server panicked")??)
     })?;
 
+    // Ends when the callback has had every event.
     let stats = server.watcher.close();
-    let expired: HashSet<SocketAddr> = expired.try_iter().collect();
-    println!(
-        "{:<10} {:>8} {:>8} {:>8}",
-        "kind", "clients", "expired", "closed"
-    );
-    for kind in Client::ALL {
-        let of_kind = || outcomes.iter().filter(|outcome| outcome.client == kind);
-        println!(
-            "{:<10} {:>8} {:>8} {:>8}",
-            format!("{kind:?}"),
-            of_kind().count(),
-            of_kind()
-                .filter(|outcome| expired.contains(&outcome.address))
-                .count(),
-            of_kind().filter(|outcome| outcome.is_closed).count()
-        );
+    let expired: Vec<Client> = expired.try_iter().map(|peer| kind_of[&peer]).collect();
+    let mut is_right = stats.live == 0 && stats.is_balanced();
+    for (kind, is_to_expire) in KINDS {
+        let count = expired.iter().filter(|&&other| other == kind).count();
+        is_right &= count == if is_to_expire { EACH } else { 0 };
+        println!("{:<10} {count} of {EACH} expired", format!("{kind:?}"));
     }
     println!(
-        "{} connections = {} expired + {} ended, lateness at most {:?}",
+        "{} connections = {} expired + {} ended by the client; lateness at most {:?}",
         stats.started,
         stats.delivered,
         stats.removed,
         stats.delivery.max()
     );
-    let is_right = |outcome: &Outcome| {
-        let is_expired = expired.contains(&outcome.address);
-        let is_to_expire = outcome.client.is_to_expire();
-        is_expired == is_to_expire && outcome.is_closed == is_to_expire
-    };
-    Ok(outcomes.iter().all(is_right) && stats.live == 0 && stats.is_balanced())
+    Ok(is_right)
 }

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use compact_str::{CompactString, format_compact};
 use crossbeam_channel::Receiver;
-use liveness::{BeatError, Event, EventKind, KeyEvent, Stats, Watcher};
+use liveness::{BeatError, Event, EventKind, Stats, Watcher};
 
 /// What `--help` prints.
 const HELP: &str = "\
@@ -301,8 +301,7 @@ fn print_event(event: Event<CompactString>, reported: &mut Vec<CompactString>) -
         ms(event.delivered),
         ms(event.lateness()),
     )?;
-    let KeyEvent { key, .. } = event;
-    reported.push(key);
+    reported.push(event.key);
     Ok(())
 }
 

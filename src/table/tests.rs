@@ -76,10 +76,10 @@ fn config() -> Config {
 }
 
 /// A table that tells expiries only.
-fn quiet(config: Config) -> Table<u64, u64> {
+fn quiet(config: &Config) -> Table<u64, u64> {
     Table::new(Config {
         wanted: [EventKind::Expired].into_iter().collect(),
-        ..config
+        ..config.clone()
     })
 }
 
@@ -123,7 +123,7 @@ fn expired_at(table: &mut Table<u64, u64>, now: u64) -> Vec<u64> {
 
 #[test]
 fn a_key_expires_at_its_deadline_and_not_a_nanosecond_before() {
-    let mut table = quiet(config());
+    let mut table = quiet(&config());
     apply(&mut table, beat(1, 50));
     assert_eq!(table.next_due(), Some((150, 100)));
     assert!(expired_at(&mut table, 149).is_empty());
@@ -134,7 +134,7 @@ fn a_key_expires_at_its_deadline_and_not_a_nanosecond_before() {
 
 #[test]
 fn a_beat_resets_the_deadline_and_an_older_one_changes_nothing() {
-    let mut table = quiet(config());
+    let mut table = quiet(&config());
     apply(&mut table, beat(1, 50));
     apply(&mut table, beat(1, 149));
     apply(&mut table, beat(1, 60));
@@ -145,7 +145,7 @@ fn a_beat_resets_the_deadline_and_an_older_one_changes_nothing() {
 
 #[test]
 fn a_nearer_deadline_comes_first_whatever_was_there() {
-    let mut table = quiet(config());
+    let mut table = quiet(&config());
     apply(&mut table, beat(1, 0));
     apply(
         &mut table,
@@ -160,7 +160,7 @@ fn a_nearer_deadline_comes_first_whatever_was_there() {
 
 #[test]
 fn a_timeout_that_overflows_means_never() {
-    let mut table = quiet(config());
+    let mut table = quiet(&config());
     apply(
         &mut table,
         Beat {
@@ -185,7 +185,7 @@ fn a_timeout_that_overflows_means_never() {
 
 #[test]
 fn a_clock_that_goes_back_stands_still() {
-    let mut table = quiet(config());
+    let mut table = quiet(&config());
     apply(&mut table, beat(1, 0));
     assert!(expired_at(&mut table, 99).is_empty());
     assert!(expired_at(&mut table, 10).is_empty());
@@ -200,7 +200,7 @@ fn a_clock_that_goes_back_stands_still() {
 
 #[test]
 fn a_full_table_refuses_new_keys_and_keeps_taking_known_ones() {
-    let mut table = quiet(Config {
+    let mut table = quiet(&Config {
         max_keys: 2,
         ..config()
     });
@@ -219,7 +219,7 @@ fn a_full_table_refuses_new_keys_and_keeps_taking_known_ones() {
 
 #[test]
 fn a_beat_while_pending_begins_a_new_episode_and_both_end_once() {
-    let mut table = quiet(config());
+    let mut table = quiet(&config());
     apply(&mut table, beat(1, 0));
     while table.expire(100, 9) {}
     apply(&mut table, beat(1, 110));
@@ -237,7 +237,7 @@ fn a_beat_while_pending_begins_a_new_episode_and_both_end_once() {
 
 #[test]
 fn a_stamp_that_comes_very_late_is_set_aside_and_expires_in_time() {
-    let mut table = quiet(config());
+    let mut table = quiet(&config());
     for key in 0..200 {
         apply(&mut table, beat(key, 50));
     }
@@ -253,7 +253,7 @@ fn a_stamp_that_comes_very_late_is_set_aside_and_expires_in_time() {
 
 #[test]
 fn strays_that_moved_on_are_forgotten() {
-    let mut table = quiet(config());
+    let mut table = quiet(&config());
     for round in 0..100 {
         for key in 0..200 {
             apply(&mut table, beat(key, 10 + 2 * round));
@@ -273,7 +273,7 @@ fn strays_that_moved_on_are_forgotten() {
 
 #[test]
 fn memory_comes_back_after_a_mass_expiry_and_the_survivors_live_on() {
-    let mut table = quiet(config());
+    let mut table = quiet(&config());
     for key in 0..50_000 {
         apply(&mut table, beat(key, 0));
     }
@@ -298,7 +298,7 @@ fn memory_comes_back_after_a_mass_expiry_and_the_survivors_live_on() {
 
 #[test]
 fn fill_and_expire_in_cycles_does_not_grow() {
-    let mut table = quiet(config());
+    let mut table = quiet(&config());
     let mut most = 0;
     for cycle in 0..20 {
         for key in 0..5_000 {
@@ -316,7 +316,7 @@ fn fill_and_expire_in_cycles_does_not_grow() {
 
 #[test]
 fn lists_that_nobody_uses_are_used_again() {
-    let mut table = quiet(config());
+    let mut table = quiet(&config());
     for round in 1..1_000 {
         let timeout = NonZeroU64::new(round);
         apply(
@@ -656,6 +656,7 @@ impl Random {
 const TIMEOUTS: [u64; 6] = [1, 7, 50, 100, 101, NEVER];
 
 /// Drives a table and the model side by side for `steps` random operations from `start` on.
+#[expect(clippy::too_many_lines, reason = "one arm for each operation")]
 fn run(seed: u64, start: u64, steps: usize, tag: fn(u64) -> Tag) {
     let mut random = Random(seed);
     let mut table: Table<u64, u64> = Table::new(config());
@@ -737,7 +738,9 @@ fn run(seed: u64, start: u64, steps: usize, tag: fn(u64) -> Tag) {
                     "a heart lets go once"
                 );
                 if leave {
-                    model.lives.get_mut(&key).map(|life| life.heart = None);
+                    if let Some(life) = model.lives.get_mut(&key) {
+                        life.heart = None;
+                    }
                 } else {
                     model.remove(key);
                 }
