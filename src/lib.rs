@@ -1,5 +1,5 @@
-//! Watches keys (services, connections, devices, threads, jobs) for signs of life on plain OS threads, and reports each
-//! one that has been silent for longer than its timeout, within about a millisecond.
+#![doc = include_str!("../README.md")]
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod builder;
 mod clock;
@@ -27,3 +27,8 @@ pub use local::LocalWatcher;
 pub use sink::{Refused, Sink};
 pub use stats::{Histogram, Stats};
 pub use watcher::Watcher;
+
+/// How it works: words, protocols, races.
+#[cfg(doc)]
+#[doc = include_str!("../docs/design.md")]
+pub mod design {}
