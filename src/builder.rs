@@ -298,9 +298,13 @@ where
 
     /// What the table of one of `workers` workers is told.
     fn config(&self, workers: usize) -> Config {
-        // An even spread is never quite even: a little more room saves the growing.
+        // An even spread is never quite even: four standard deviations more than the share save the growing.
         let share = self.expected_keys / workers;
-        let slack = if workers == 1 { 0 } else { share / 64 };
+        let slack = if workers == 1 {
+            0
+        } else {
+            4 * share.isqrt()
+        };
         Config {
             timeout: clock::nanos(self.timeout),
             mode: self.mode,

@@ -13,13 +13,13 @@
 //!
 //! Whichever fence comes second in the single order of all such fences, the side that ran it sees what the other wrote.
 
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering, fence};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering, fence};
 use std::sync::{Arc, OnceLock};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, SendTimeoutError, Sender, TrySendError};
-use parking_lot::Mutex;
+use crossbeam_channel::{Receiver, Sender, TrySendError};
+use parking_lot::{Condvar, Mutex};
 
 use crate::clock::Clock;
 use crate::error::BeatErrorKind;
@@ -130,6 +130,12 @@ pub(crate) struct Inbox<K, V> {
     sender: Sender<Message<K, V>>,
     /// From this many messages on a sleeping worker is woken.
     high_water: usize,
+    /// How many senders wait for room.
+    waiting: Mutex<usize>,
+    /// Whether any do; said before the last try, so that the worker that made room sees it.
+    has_waiting: AtomicBool,
+    /// Told after a drain.
+    drained: Condvar,
     /// The worker's thread, once it runs.
     thread: OnceLock<Thread>,
     /// What worker threads sent, who must never wait for each other. Drained before the channel.
@@ -149,6 +155,9 @@ impl<K, V> Inbox<K, V> {
             phase: AtomicU8::new(Phase::Open as u8),
             sender,
             high_water: capacity.div_ceil(2),
+            waiting: Mutex::new(0),
+            has_waiting: AtomicBool::new(false),
+            drained: Condvar::new(),
             thread: OnceLock::new(),
             overflow: Mutex::new(Vec::new()),
             spares: Mutex::new(Vec::with_capacity(SPARE_BUFFERS)),
@@ -193,24 +202,54 @@ impl<K, V> Inbox<K, V> {
     }
 
     /// The rest of [`send`](Inbox::send) where the channel was found full.
+    ///
+    /// Waiting senders are let go on after a whole drain and not one by one as places come free: else every message
+    /// would cost a thread switch. The last try is made under the lock that the worker takes to say that it drained, so
+    /// that it cannot say so between the try and the wait.
     #[cold]
     fn send_to_full(
         &self,
-        message: Message<K, V>,
+        mut message: Message<K, V>,
         patience: Patience,
     ) -> Result<(), (BeatErrorKind, Message<K, V>)> {
-        self.wake();
-        match patience {
-            Patience::Never => Err((BeatErrorKind::InboxFull, message)),
-            Patience::Until(deadline) => match self.sender.send_deadline(message, deadline) {
-                Ok(()) => Ok(()),
-                Err(SendTimeoutError::Timeout(message)) => Err((BeatErrorKind::TimedOut, message)),
-                Err(SendTimeoutError::Disconnected(message)) => Err((self.why_gone(), message)),
-            },
-            Patience::Forever => self
-                .sender
-                .send(message)
-                .map_err(|error| (self.why_gone(), error.0)),
+        if let Patience::Never = patience {
+            self.wake();
+            return Err((BeatErrorKind::InboxFull, message));
+        }
+        let mut waiting = self.waiting.lock();
+        loop {
+            *waiting += 1;
+            self.has_waiting.store(true, Ordering::SeqCst);
+            fence(Ordering::SeqCst);
+            let tried = self.sender.try_send(message);
+            let mut is_in_time = true;
+            if let Err(TrySendError::Full(_)) = tried {
+                self.wake();
+                match patience {
+                    Patience::Until(deadline) => {
+                        is_in_time = !self.drained.wait_until(&mut waiting, deadline).timed_out();
+                    }
+                    Patience::Never | Patience::Forever => self.drained.wait(&mut waiting),
+                }
+            }
+            *waiting -= 1;
+            message = match tried {
+                Ok(()) => return Ok(()),
+                Err(TrySendError::Disconnected(message)) => return Err((self.why_gone(), message)),
+                Err(TrySendError::Full(message)) if is_in_time => message,
+                Err(TrySendError::Full(message)) => return Err((BeatErrorKind::TimedOut, message)),
+            };
+        }
+    }
+
+    /// Lets the senders that wait for room go on. Called by the worker after each drain, and at its end.
+    #[inline]
+    pub(crate) fn let_go_on(&self) {
+        fence(Ordering::SeqCst);
+        if self.has_waiting.load(Ordering::SeqCst) {
+            let waiting = self.waiting.lock();
+            self.has_waiting.store(*waiting > 0, Ordering::SeqCst);
+            self.drained.notify_all();
         }
     }
 

@@ -27,7 +27,7 @@ pub(crate) use index::Tag;
 use index::{Index, Position};
 use lists::{Lists, Policy};
 use queue::{Item, Queue};
-use slab::{Body, MAX_SLOTS, PackedGeneration, Slab, State};
+use slab::{Body, MAX_SLOTS, NIL, PackedGeneration, Slab, State};
 
 /// What a table is told once.
 #[derive(Clone, Debug)]
@@ -137,6 +137,8 @@ pub(crate) struct Table<K, V> {
     counts: Counts,
     /// From deadline to detection.
     detection: Histogram,
+    /// What [`beat_all`](Table::beat_all) expects: the slot of each beat and its neighbours in the list.
+    guesses: Vec<(u32, u32, u32)>,
     /// The tags of keys that left the slab, if the configuration wants them told.
     gone: Vec<Tag>,
 }
@@ -163,6 +165,7 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
             last_generation: 0,
             counts: Counts::default(),
             detection: Histogram::default(),
+            guesses: Vec::new(),
             gone: Vec::new(),
             config,
         }
@@ -189,6 +192,34 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
             }
         }
         Ok(())
+    }
+
+    /// Applies `beats` in order, and empties them; `refused` is told the tags of new keys for which there is no room.
+    ///
+    /// A beat is a chain of cache misses: the index, the slot, its neighbours in the list. Reading those of all beats
+    /// stage by stage before any is applied lets the misses of one stage overlap; the readings change nothing.
+    pub(crate) fn beat_all(&mut self, beats: &mut Vec<Beat<K, V>>, mut refused: impl FnMut(Tag)) {
+        for beat in &*beats {
+            std::hint::black_box(self.index.warm(beat.tag));
+        }
+        self.guesses.clear();
+        self.guesses.extend(
+            beats
+                .iter()
+                .map(|beat| (self.index.guess(beat.tag), NIL, NIL)),
+        );
+        for (at, prev, next) in &mut self.guesses {
+            (*prev, *next) = self.slab.warm(*at);
+        }
+        for &(_, prev, next) in &self.guesses {
+            std::hint::black_box((self.slab.warm(prev), self.slab.warm(next)));
+        }
+        for beat in beats.drain(..) {
+            let tag = beat.tag;
+            if self.beat(beat).is_err() {
+                refused(tag);
+            }
+        }
     }
 
     /// As [`beat`](Table::beat), and ties the key to `pulse`; a heart that it had is told that it was replaced.

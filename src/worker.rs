@@ -108,8 +108,10 @@ where
         inbox.fail();
         crate::log::error!("worker {index} was ended by a panic in a key's Eq, Clone or Drop");
     }
-    // The receiver goes with the worker, which releases every sender that waits for room. Keys may panic again.
+    // The receiver goes with the worker: nobody finds room any more, and whoever waits for it is told. Keys may panic
+    // again as they go.
     let _ = catch_unwind(AssertUnwindSafe(|| drop(worker)));
+    inbox.let_go_on();
     crate::log::debug!("worker {index} ended");
 }
 
@@ -200,6 +202,7 @@ impl<K: Eq + Clone + 'static, V: Clone + 'static> Worker<K, V> {
             };
             self.take(message);
         }
+        self.setup.inbox.let_go_on();
         self.apply_batch();
         took_some
     }
@@ -244,15 +247,14 @@ impl<K: Eq + Clone + 'static, V: Clone + 'static> Worker<K, V> {
             roster,
             ..
         } = &mut self.setup;
-        for beat in self.batch.drain(..) {
-            let tag = beat.tag;
-            if let Some(roster) = roster {
-                roster.confirm(*index, tag);
-            }
-            if let Err(Refusal(_)) = table.beat(beat) {
-                refuse(*index, roster.as_deref(), tag);
-            }
+        if let Some(roster) = roster {
+            self.batch
+                .iter()
+                .for_each(|beat| roster.confirm(*index, beat.tag));
         }
+        table.beat_all(&mut self.batch, |tag| {
+            refuse(*index, roster.as_deref(), tag);
+        });
     }
 
     /// Does what a command says.

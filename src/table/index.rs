@@ -82,6 +82,25 @@ impl Index {
         }
     }
 
+    /// The slot of the first entry of `tag`, or [`NIL`]: nearly always the one that [`find`](Index::find) would find.
+    #[inline]
+    pub(super) fn guess(&self, tag: Tag) -> u32 {
+        let mut at = self.home(tag);
+        loop {
+            let bucket = self.buckets[at];
+            if bucket.tag == tag || bucket.slot == NIL {
+                return bucket.slot;
+            }
+            at = self.after(at);
+        }
+    }
+
+    /// Reads the home of `tag`, for the sake of the cache.
+    #[inline]
+    pub(super) fn warm(&self, tag: Tag) -> u32 {
+        self.buckets[self.home(tag)].slot
+    }
+
     /// Adds an entry.
     pub(super) fn insert(&mut self, tag: Tag, slot: u32) {
         if (self.len + 1) * 4 > self.buckets.len() * 3 {

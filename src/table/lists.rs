@@ -46,15 +46,20 @@ struct List {
     head: u32,
     /// The slot with the newest stamp, or [`NIL`].
     tail: u32,
+    /// The slot that was linked last in front of another, or one next to where it was; or [`NIL`].
+    finger: u32,
     /// How many slots name this list, linked or not.
     users: u32,
     /// The bound of its entry in the heap, at or below the due time of its front; [`NEVER`] if it has none.
     bound: u64,
 }
 
-/// How many slots a late stamp may walk back over before it is set aside instead. A burst of late beats must not cost
-/// the product of its length and of the beats that overtook it.
-const MAX_WALK: u32 = 64;
+/// How many slots a late stamp may walk over on average. A burst of late beats must not cost the product of its length
+/// and of the beats that overtook it.
+const WALK: u32 = 64;
+
+/// How many it may walk over at once, after shorter walks.
+const MOST_CREDIT: u32 = 4_096;
 
 /// All lists.
 #[derive(Debug)]
@@ -68,6 +73,8 @@ pub(super) struct Lists {
     /// A lower bound of the due time of each list that has a slot linked, the least on top. An entry that is not the
     /// bound its list remembers is stale.
     fronts: BinaryHeap<Reverse<(u64, u32)>>,
+    /// How many slots the next late stamp may walk over.
+    credit: u32,
 }
 
 impl Lists {
@@ -78,6 +85,7 @@ impl Lists {
             by_policy: HashMap::default(),
             vacant: Vec::new(),
             fronts: BinaryHeap::new(),
+            credit: 0,
         };
         lists.obtain(default);
         lists
@@ -114,6 +122,7 @@ impl Lists {
             policy,
             head: NIL,
             tail: NIL,
+            finger: NIL,
             users: 0,
             bound: NEVER,
         };
@@ -138,23 +147,23 @@ impl Lists {
         }
     }
 
-    /// Links slot `at` into the list it names, where its stamp belongs. Returns false and does nothing if that is
-    /// more than [`MAX_WALK`] slots from the tail.
+    /// Links slot `at` into the list it names, where its stamp belongs. Returns false and does nothing if that place is
+    /// too far from both the tail and the last place that was found.
     #[inline]
     #[must_use]
     pub(super) fn link<K, V>(&mut self, slab: &mut Slab<K, V>, at: u32) -> bool {
         let stamp = slab[at].stamp;
         let list = slab[at].list;
-        let entry = &mut self.all[list as usize];
-        let mut before = entry.tail;
-        let mut walked = 0;
-        while before != NIL && slab[before].stamp > stamp {
-            if walked == MAX_WALK {
-                return false;
+        let tail = self.all[list as usize].tail;
+        let before = if tail == NIL || slab[tail].stamp <= stamp {
+            tail
+        } else {
+            match self.find_place(slab, list, stamp) {
+                Some(before) => before,
+                None => return false,
             }
-            walked += 1;
-            before = slab[before].prev;
-        }
+        };
+        let entry = &mut self.all[list as usize];
         let after = if before == NIL {
             entry.head
         } else {
@@ -166,6 +175,7 @@ impl Lists {
             entry.tail = at;
         } else {
             slab[after].prev = at;
+            entry.finger = at;
         }
         if before == NIL {
             entry.head = at;
@@ -180,11 +190,45 @@ impl Lists {
         true
     }
 
+    /// The slot after which `stamp`, which is older than the tail of `list`, belongs: [`NIL`] for the head. `None` if
+    /// the walk runs out of credit.
+    ///
+    /// Late beats tend to come in runs, a chunk of `beat_many` that another producer overtook, say. So the walk begins
+    /// where the last one ended, and may go on as long as the walks before it were short.
+    fn find_place<K, V>(&mut self, slab: &Slab<K, V>, list: u32, stamp: u64) -> Option<u32> {
+        let entry = &self.all[list as usize];
+        let mut before = if entry.finger == NIL {
+            entry.tail
+        } else {
+            entry.finger
+        };
+        self.credit = (self.credit + WALK).min(MOST_CREDIT);
+        while before != NIL && slab[before].stamp > stamp {
+            self.credit = self.credit.checked_sub(1)?;
+            before = slab[before].prev;
+        }
+        loop {
+            let after = if before == NIL {
+                entry.head
+            } else {
+                slab[before].next
+            };
+            if after == NIL || slab[after].stamp > stamp {
+                return Some(before);
+            }
+            self.credit = self.credit.checked_sub(1)?;
+            before = after;
+        }
+    }
+
     /// Takes slot `at` out of the list it names.
     #[inline]
     pub(super) fn unlink<K, V>(&mut self, slab: &mut Slab<K, V>, at: u32) {
         let (prev, next, list) = (slab[at].prev, slab[at].next, slab[at].list);
         let entry = &mut self.all[list as usize];
+        if entry.finger == at {
+            entry.finger = if prev == NIL { next } else { prev };
+        }
         if prev == NIL {
             entry.head = next;
         } else {
@@ -246,7 +290,7 @@ impl Lists {
     pub(super) fn unlink_all(&mut self) {
         self.fronts.clear();
         for list in &mut self.all {
-            (list.head, list.tail, list.bound) = (NIL, NIL, NEVER);
+            (list.head, list.tail, list.finger, list.bound) = (NIL, NIL, NIL, NEVER);
         }
     }
 
@@ -282,6 +326,8 @@ impl Lists {
                 (prev, stamp) = (at, slab[at].stamp);
             }
             assert_eq!(entry.tail, prev, "tail of list {list}");
+            let is_linked = self.iter(slab, list).any(|at| at == entry.finger);
+            assert!(entry.finger == NIL || is_linked, "finger of list {list}");
             if entry.head != NIL {
                 let due = due(&entry.policy, slab[entry.head].stamp, grace);
                 assert!(entry.bound <= due || due == NEVER, "bound of list {list}");

@@ -174,6 +174,17 @@ impl<K, V> Slab<K, V> {
         }
     }
 
+    /// Reads slot `at`, which may be [`NIL`], for the sake of the cache; returns its neighbours.
+    #[inline]
+    pub(super) fn warm(&self, at: u32) -> (u32, u32) {
+        let Some(slot) = self.slots.get(at as usize) else {
+            return (NIL, NIL);
+        };
+        let state = slot.body.as_ref().map(|body| body.state);
+        std::hint::black_box(state);
+        (slot.prev, slot.next)
+    }
+
     /// Whether slot `at` still holds the episode `generation`.
     pub(super) fn holds(&self, at: u32, generation: Generation) -> bool {
         let body = self
