@@ -26,7 +26,8 @@ Runs a blocking echo server and clients for it on loopback, and ends after about
 Usage: blocking_server [--help]
 
 A connection must send a line at least every 500 ms. Healthy clients do; silent ones stop; stalled ones stop within a
-line; trickling ones send byte after byte of a line that does not end; resetting ones vanish with a TCP reset. There are three of each kind.
+line; trickling ones send byte after byte of a line that does not end; resetting ones vanish with a TCP reset. There
+are three of each kind.
 
 Exit code: 0 if exactly the silent, stalled and trickling ones expired, 1 if not, 2 if an argument is wrong.
 ";
@@ -73,12 +74,12 @@ impl Server {
         let watcher = Watcher::builder()
             .timeout(TIMEOUT)
             .on_event(move |event| {
-                eprintln!("{event}");
-                if let Event::Expired(event) = event {
-                    sockets.shut_down(event.key);
+                if let Event::Expired(expiry) = &event {
+                    sockets.shut_down(expiry.key);
                     // It fails if nobody wants to know any more.
-                    let _ = event.extra.map(|peer| expired.send(peer));
+                    let _ = expiry.extra.map(|peer| expired.send(peer));
                 }
+                eprintln!("{event}");
             })
             .build()?;
         Ok(Server {
@@ -270,11 +271,15 @@ fn run() -> Result<bool, Box<dyn Error>> {
 
     // Ends when the callback has had every event.
     let stats = server.watcher.close();
-    let expired: Vec<Client> = expired.try_iter().map(|peer| kind_of[&peer]).collect();
+    let expired: Vec<Client> = expired
+        .try_iter()
+        .filter_map(|peer| kind_of.get(&peer).copied())
+        .collect();
     let mut is_right = stats.live == 0 && stats.is_balanced();
     for (kind, is_to_expire) in KINDS {
         let count = expired.iter().filter(|&&other| other == kind).count();
-        is_right &= count == if is_to_expire { EACH } else { 0 };
+        let expected = if is_to_expire { EACH } else { 0 };
+        is_right &= count == expected;
         println!("{:<10} {count} of {EACH} expired", format!("{kind:?}"));
     }
     println!(

@@ -13,7 +13,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use compact_str::{CompactString, format_compact};
 use crossbeam_channel::Receiver;
-use liveness::{KeyEvent, Options, Watcher};
+use liveness::{Event, KeyEvent, Options, Watcher};
 
 /// What `--help` prints.
 const HELP: &str = "\
@@ -103,15 +103,25 @@ fn run(seed: u64) -> Result<bool, Box<dyn Error>> {
 
     writeln!(io::stdout(), "{KEYS} keys, seed {seed}\n")?;
     let arrived = receive(&watcher, &events)?;
-    let faults = faults(&arrived, &timeouts);
+    let stats = watcher.close();
+    let mut faults = faults(&arrived, &timeouts);
+    if stats.delivered != KEYS as u64 || !stats.is_balanced() {
+        faults.push(format!("the accounting is off: {stats:?}"));
+    }
     let mut out = io::stdout().lock();
+    writeln!(
+        out,
+        "\nlateness: p50 {:.3} ms, max {:.3} ms",
+        ms(stats.delivery.quantile(0.5)),
+        ms(stats.delivery.max())
+    )?;
     for fault in &faults {
         writeln!(out, "FAULT: {fault}")?;
     }
     if faults.is_empty() {
         writeln!(
             out,
-            "\nevery key expired once, none early, in the order of deadlines"
+            "every key expired once, none early, in the order of deadlines"
         )?;
     }
     Ok(faults.is_empty())
@@ -134,7 +144,7 @@ fn random_timeouts(seed: u64) -> HashMap<CompactString, Duration> {
 /// Prints the expiries as they come until each key had one, or longer than any should take has passed.
 fn receive(
     watcher: &Watcher<CompactString>,
-    events: &Receiver<liveness::Event<CompactString>>,
+    events: &Receiver<Event<CompactString>>,
 ) -> io::Result<Vec<KeyEvent<CompactString>>> {
     let give_up = watcher.now() + Duration::from_micros(LONGEST_US) + PATIENCE;
     let mut out = io::stdout().lock();

@@ -250,7 +250,7 @@ fn report(
     options: &Options,
 ) -> Result<Vec<CompactString>, Box<dyn Error>> {
     let mut reported = Vec::new();
-    let mut beats_before = 0;
+    let mut before = (Duration::ZERO, 0);
     print_heading()?;
     for second in 1..=options.seconds {
         let next = Duration::from_secs(second);
@@ -259,14 +259,17 @@ fn report(
         }
         // Beats wait in the inbox until a deadline comes near; a flush has them counted now.
         watcher.flush()?;
-        let Stats { live, beats, .. } = watcher.stats();
+        let (now, stats) = (watcher.now(), watcher.stats());
+        let rate = (stats.beats - before.1) as f64 / now.saturating_sub(before.0).as_secs_f64();
+        before = (now, stats.beats);
         writeln!(
             io::stderr(),
-            "[{second:>3} s] {live} keys watched, {beats} beats, {} beats/s, {} expired",
-            beats - beats_before,
+            "[{:>5.1} s] {} keys watched, {} beats, {rate:.0} beats/s, {} expired",
+            now.as_secs_f64(),
+            stats.live,
+            stats.beats,
             reported.len()
         )?;
-        beats_before = beats;
     }
     Ok(reported)
 }
@@ -288,7 +291,7 @@ fn print_heading() -> io::Result<()> {
 /// Prints `event`, and adds its key to `reported` if it expired.
 fn print_event(event: Event<CompactString>, reported: &mut Vec<CompactString>) -> io::Result<()> {
     let Event::Expired(event) = event else {
-        // A stall: it expires nobody, but it explains why an expiry was held back.
+        // A stall: the machine kept a worker from running, so expiry was held back for the beats on their way.
         return writeln!(io::stdout(), "{event}");
     };
     writeln!(
