@@ -123,12 +123,40 @@ where
 
     /// The longest silence allowed for a key that is given no timeout of its own. Default: 10 seconds. Zero is an
     /// error; a timeout whose deadline cannot be represented means never.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use liveness::LocalWatcher;
+    /// let mut watcher = LocalWatcher::<u64>::builder().timeout(Duration::from_secs(3)).build_local()?;
+    /// watcher.beat(7u64, Duration::from_secs(1))?;
+    /// assert_eq!(watcher.next_deadline(), Some(Duration::from_secs(4)));
+    ///
+    /// let mut patient = LocalWatcher::<u64>::builder().timeout(Duration::MAX).build_local()?;
+    /// patient.beat(7u64, Duration::from_secs(1))?;
+    /// assert_eq!(patient.next_deadline(), None);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self
     }
 
     /// What becomes of an expired key that is given no mode of its own. Default: [`Mode::Once`].
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// use liveness::{LocalWatcher, Mode};
+    ///
+    /// let mut watcher = LocalWatcher::<u64>::builder()
+    ///     .timeout(Duration::from_secs(1))
+    ///     .mode(Mode::Repeat)
+    ///     .build_local()?;
+    /// watcher.beat(7u64, Duration::ZERO)?;
+    /// watcher.poll(Duration::from_secs(1), drop);
+    /// let status = watcher.status(&7).expect("it missed its timeout, and is still watched");
+    /// assert_eq!((status.mode, status.misses), (Mode::Repeat, 1));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn mode(mut self, mode: Mode) -> Self {
         self.mode = mode;
         self
@@ -136,6 +164,24 @@ where
 
     /// The kinds of event wanted; others are not made. Default: [`EventKind::Expired`] only. None at all is fine: the
     /// watcher can still be asked. Each kind but `Expired` clones a key per event, `Beat` therefore with every beat.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// use liveness::{EventKind, LocalWatcher};
+    ///
+    /// let mut watcher = LocalWatcher::<u64>::builder()
+    ///     .events([EventKind::Joined, EventKind::Removed])
+    ///     .build_local()?;
+    /// watcher.beat(7u64, Duration::ZERO)?;
+    /// watcher.beat(8u64, Duration::ZERO)?;
+    /// watcher.remove(&7, Duration::from_secs(1));
+    /// let mut kinds = Vec::new();
+    /// watcher.poll(Duration::from_secs(60), |event| kinds.push(event.kind()));
+    /// // Key 8 has expired, and nobody asked to be told.
+    /// assert_eq!(kinds, [EventKind::Joined, EventKind::Joined, EventKind::Removed]);
+    /// assert!(!watcher.contains(&8));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn events(mut self, kinds: impl IntoIterator<Item = EventKind>) -> Self {
         self.wanted = kinds.into_iter().collect();
         self
@@ -143,6 +189,17 @@ where
 
     /// The number of worker threads, 1 to 1024; zero is an error. Default: the available parallelism. A worker is worth
     /// about ten million beats a second.
+    ///
+    /// ```
+    /// # use liveness::Watcher;
+    /// let watcher = Watcher::<u64>::builder().workers(3).build()?;
+    /// watcher.beat_many(0..3_000u64)?;
+    /// watcher.flush()?;
+    /// let live = watcher.stats().live_by_worker;
+    /// assert_eq!((live.len(), live.iter().sum()), (3, 3_000));
+    /// assert!(live.iter().all(|&keys| keys > 0)); // each has its share
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn workers(mut self, workers: usize) -> Self {
         self.workers = Some(workers);
         self
@@ -150,12 +207,41 @@ where
 
     /// How many messages the inbox of each worker holds, 1 to 2^20; zero is an error. Default: 4096. A full inbox makes
     /// callers wait. A worker that sleeps is woken when its inbox is half full.
+    ///
+    /// ```
+    /// # use std::sync::mpsc::sync_channel;
+    /// # use liveness::{BeatErrorKind, EventKind, Watcher};
+    /// let (busy, hold) = sync_channel(0);
+    /// let watcher = Watcher::<u64>::builder()
+    ///     .workers(1)
+    ///     .inbox_capacity(2)
+    ///     .events([EventKind::Joined])
+    ///     .on_event_in_worker(move |_| while busy.send(()).is_ok() {})
+    ///     .build()?;
+    /// # let hold = hold; // so that a failed assertion lets go of the worker before it drops the watcher
+    /// watcher.beat(1u64)?;
+    /// hold.recv()?; // the worker is in the callback, and takes nothing while we hold it there
+    /// watcher.beat(2u64)?;
+    /// watcher.beat(3u64)?;
+    /// assert_eq!(watcher.try_beat(4u64).unwrap_err().kind(), BeatErrorKind::InboxFull);
+    /// drop(hold);
+    /// watcher.beat(4u64)?; // waits until there is room
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn inbox_capacity(mut self, messages: usize) -> Self {
         self.inbox_capacity = messages;
         self
     }
 
     /// How many beats a worker applies at a time, 1 to 4096; zero is an error. Default: 64.
+    ///
+    /// ```
+    /// # use liveness::Watcher;
+    /// let watcher = Watcher::<u64>::builder().workers(1).batch(4_096).build()?;
+    /// watcher.beat(7u64)?;
+    /// assert!(watcher.contains(&7)?); // a beat does not wait for a batch to fill
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn batch(mut self, beats: usize) -> Self {
         self.batch = beats;
         self
@@ -163,6 +249,23 @@ where
 
     /// What the names of the threads begin with: `name-0`, `name-1` and so on for the workers, `name-delivery`. Default:
     /// `liveness`. A name with a zero byte is an error; an empty one is fine. Linux shows the first 15 bytes.
+    ///
+    /// ```
+    /// # use std::{sync::mpsc, thread};
+    /// # use liveness::{EventKind, Watcher};
+    /// let (sender, names) = mpsc::channel();
+    /// let watcher = Watcher::<u64>::builder()
+    ///     .workers(1)
+    ///     .thread_name("pulse")
+    ///     .events([EventKind::Joined])
+    ///     .on_event_in_worker(move |_| {
+    ///         let _ = sender.send(thread::current().name().map(str::to_owned));
+    ///     })
+    ///     .build()?;
+    /// watcher.beat(7u64)?;
+    /// assert_eq!(names.recv()?.as_deref(), Some("pulse-0"));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn thread_name(mut self, name: impl Into<String>) -> Self {
         self.thread_name = name.into();
         self
@@ -174,6 +277,16 @@ where
     ///
     /// Costs a locked look-up with every beat, on the caller's and on the worker's side, about 50 ns in all, and 5 to
     /// 10 bytes a key.
+    ///
+    /// ```
+    /// # use liveness::{BeatErrorKind, Watcher};
+    /// let watcher = Watcher::<u64>::builder().max_keys(1).build()?;
+    /// watcher.beat(7u64)?;
+    /// let error = watcher.beat(8u64).unwrap_err();
+    /// assert_eq!((error.kind(), error.into_key()), (BeatErrorKind::Full, 8));
+    /// watcher.beat(7u64)?; // who is in stays in
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn max_keys(mut self, keys: usize) -> Self {
         self.max_keys = Some(keys);
         self
@@ -181,6 +294,18 @@ where
 
     /// How many keys to allocate room for at once, at most 2^32 - 2; they are assumed to spread evenly over the workers.
     /// Default, and zero: none; the tables grow as needed.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use liveness::LocalWatcher;
+    /// let mut roomy = LocalWatcher::<u64>::builder().expected_keys(10_000).build_local()?;
+    /// let at_first = roomy.stats().bytes;
+    /// for key in 0..10_000u64 {
+    ///     roomy.beat(key, Duration::ZERO)?;
+    /// }
+    /// assert!(roomy.stats().bytes < at_first + 1_000); // the room for the keys was there
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn expected_keys(mut self, keys: usize) -> Self {
         self.expected_keys = keys;
         self
@@ -190,6 +315,25 @@ where
     /// machine paused or overloaded. Default: 100 ms, and for keys with a timeout below 400 ms a quarter of it, but at
     /// least a millisecond. Zero turns the detection off: then a stalled watcher reports every key dead whose beats it
     /// could not take. Always off under a manual clock.
+    ///
+    /// ```
+    /// # use std::{thread::sleep, time::Duration};
+    /// # use liveness::{EventKind, Watcher};
+    /// /// How many stalls are noticed when a callback keeps its worker for 3 ms.
+    /// fn stalls(threshold: Duration) -> Result<u64, Box<dyn std::error::Error>> {
+    ///     let watcher = Watcher::<u64>::builder()
+    ///         .stall_threshold(threshold)
+    ///         .events([EventKind::Joined])
+    ///         .on_event_in_worker(|_| sleep(Duration::from_millis(3)))
+    ///         .build()?;
+    ///     watcher.beat(7u64)?;
+    ///     watcher.flush()?;
+    ///     Ok(watcher.stats().stalls)
+    /// }
+    /// assert!(stalls(Duration::from_millis(2))? > 0);
+    /// assert_eq!(stalls(Duration::ZERO)?, 0);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn stall_threshold(mut self, threshold: Duration) -> Self {
         self.stall_threshold = (!threshold.is_zero()).then_some(threshold);
         self
@@ -197,6 +341,26 @@ where
 
     /// The most time for which expiry may be held back after stalls in a row; while the watcher runs, a quarter of that
     /// time comes back. Default: 30 seconds. Zero: stalls are counted and told, and nothing is held back.
+    ///
+    /// ```
+    /// # use std::{sync::mpsc, thread::sleep, time::Duration};
+    /// # use liveness::{Event, EventKind, Watcher};
+    /// let (sender, stalls) = mpsc::channel();
+    /// let watcher = Watcher::<u64>::builder()
+    ///     .stall_threshold(Duration::from_millis(2))
+    ///     .stall_cap(Duration::from_millis(1))
+    ///     .events([EventKind::Joined, EventKind::Stalled])
+    ///     .on_event_in_worker(move |event| match event {
+    ///         Event::Stalled(stall) => drop(sender.send(stall)),
+    ///         _ => sleep(Duration::from_millis(3)), // keeps the worker from running
+    ///     })
+    ///     .build()?;
+    /// watcher.beat(7u64)?;
+    /// let stall = stalls.recv()?;
+    /// assert!(stall.resumed - stall.last_alive >= Duration::from_millis(3));
+    /// assert_eq!(stall.held_for, Duration::from_millis(1));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn stall_cap(mut self, cap: Duration) -> Self {
         self.grace_cap = cap;
         self
@@ -204,6 +368,20 @@ where
 
     /// The time source. Default: a monotonic clock whose origin is the call of `build`. A
     /// [`ManualClock`](crate::ManualClock) makes tests deterministic.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// use liveness::{ManualClock, Watcher};
+    ///
+    /// let clock = ManualClock::new();
+    /// let watcher = Watcher::<u64>::builder().clock(clock.clone()).build()?;
+    /// watcher.beat(7u64)?;
+    /// clock.advance(Duration::from_secs(3_600));
+    /// watcher.flush()?;
+    /// assert_eq!(watcher.now(), Duration::from_secs(3_600));
+    /// assert!(watcher.is_empty()); // an hour of silence, and nobody slept
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn clock(mut self, clock: impl Into<Clock>) -> Self {
         self.clock = Some(clock.into());
         self
@@ -211,6 +389,18 @@ where
 
     /// Seeds the hash of keys, so that they spread over workers and tables as in every other run. Default: random for
     /// each watcher, which keeps strangers from choosing keys that collide; use a seed in tests only.
+    ///
+    /// ```
+    /// # use liveness::Watcher;
+    /// let spread = |seed: u64| -> Result<Vec<u64>, Box<dyn std::error::Error>> {
+    ///     let watcher = Watcher::<u64>::builder().workers(4).seed(seed).build()?;
+    ///     watcher.beat_many(0..1_000u64)?;
+    ///     watcher.flush()?;
+    ///     Ok(watcher.stats().live_by_worker)
+    /// };
+    /// assert_eq!(spread(17)?, spread(17)?);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn seed(mut self, seed: u64) -> Self {
         self.seed = Some(seed);
         self
@@ -218,6 +408,28 @@ where
 
     /// Calls `callback` with each event, on one delivery thread. It may block, panic and call the watcher: beats go on.
     /// Of callback, channel and sink the last one given counts.
+    ///
+    /// ```
+    /// # use std::{sync::mpsc, time::Duration};
+    /// # use liveness::{ManualClock, Watcher};
+    /// # let clock = ManualClock::new();
+    /// let (sender, reports) = mpsc::channel();
+    /// let mut deaths = 0; // one thread makes the calls: no lock is needed
+    /// let watcher = Watcher::<u64>::builder()
+    /// #     .clock(clock.clone())
+    ///     .timeout(Duration::from_secs(1))
+    ///     .on_event(move |_| {
+    ///         deaths += 1;
+    ///         let _ = sender.send(deaths);
+    ///     })
+    ///     .build()?;
+    /// watcher.beat_many([7u64, 8, 9])?;
+    /// # clock.advance(Duration::from_secs(1));
+    /// # watcher.flush()?;
+    /// // A second of silence later:
+    /// assert_eq!([reports.recv()?, reports.recv()?, reports.recv()?], [1, 2, 3]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn on_event(mut self, callback: impl FnMut(Event<K, V>) + Send + 'static) -> Self {
         self.destination = Destination::Callback(Box::new(callback));
         self
@@ -225,6 +437,22 @@ where
 
     /// Calls `callback` with each event on the worker that detected it, several at a time if there are several workers.
     /// Saves a thread switch, tens of microseconds of lateness; while the callback runs, its worker takes no beats.
+    ///
+    /// ```
+    /// # use std::sync::Arc;
+    /// # use std::sync::atomic::{AtomicU64, Ordering};
+    /// # use liveness::{EventKind, Watcher};
+    /// let joined = Arc::new(AtomicU64::new(0));
+    /// let counter = joined.clone();
+    /// let watcher = Watcher::<u64>::builder()
+    ///     .events([EventKind::Joined])
+    ///     .on_event_in_worker(move |_| drop(counter.fetch_add(1, Ordering::Relaxed)))
+    ///     .build()?;
+    /// watcher.beat_many(0..100u64)?;
+    /// watcher.flush()?; // each worker has made its calls
+    /// assert_eq!(joined.load(Ordering::Relaxed), 100);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn on_event_in_worker(
         self,
         callback: impl Fn(Event<K, V>) + Send + Sync + 'static,
@@ -233,6 +461,19 @@ where
     }
 
     /// Offers events to `sink`, for example the sender of a crossbeam channel.
+    ///
+    /// ```
+    /// # use liveness::{EventKind, Watcher};
+    /// // Two watchers, one channel.
+    /// let (sender, events) = crossbeam_channel::unbounded();
+    /// let devices = Watcher::<u64>::builder().events([EventKind::Joined]).sink(sender.clone()).build()?;
+    /// let jobs = Watcher::<u64>::builder().events([EventKind::Joined]).sink(sender).build()?;
+    /// devices.beat(7u64)?;
+    /// assert_eq!(events.recv()?.key(), Some(&7));
+    /// jobs.beat(8u64)?;
+    /// assert_eq!(events.recv()?.key(), Some(&8));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn sink(mut self, sink: impl Sink<K, V>) -> Self {
         self.destination = Destination::Sink(Arc::new(sink));
         self
@@ -243,6 +484,19 @@ where
     /// # Errors
     ///
     /// [`BuildError`] says which option is out of range, or which thread could not be spawned; no thread is left then.
+    ///
+    /// ```
+    /// # use std::{sync::Arc, thread};
+    /// # use liveness::{BuildError, Watcher};
+    /// let watcher = Arc::new(Watcher::<u64>::builder().build()?);
+    /// let shared = watcher.clone();
+    /// thread::spawn(move || shared.beat(7u64)).join().expect("it does not panic")?;
+    /// assert!(watcher.contains(&7)?);
+    ///
+    /// let error = Watcher::<u64>::builder().batch(0).build().unwrap_err();
+    /// assert!(matches!(error, BuildError::OutOfRange { option: "batch", given: 0, .. }));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn build(self) -> Result<Watcher<K, V>, BuildError> {
         self.build_on(&mut |name, body| thread::Builder::new().name(name).spawn(body))
     }
@@ -253,6 +507,27 @@ where
     /// # Errors
     ///
     /// Those of [`build`](Builder::build), and a capacity out of range.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use liveness::{ManualClock, Watcher};
+    /// # let clock = ManualClock::new();
+    /// let (watcher, events) = Watcher::<u64>::builder()
+    /// #     .clock(clock.clone())
+    ///     .timeout(Duration::from_secs(1))
+    ///     .build_with_channel(1)?;
+    /// watcher.beat_many([7u64, 8])?;
+    /// # clock.advance(Duration::from_secs(1));
+    /// # watcher.flush()?;
+    /// // A second of silence later there is room for one:
+    /// let stats = watcher.stats();
+    /// assert_eq!((events.len(), stats.delivered, stats.pending), (1, 1, 1));
+    /// let first = events.recv()?;
+    /// # watcher.flush()?;
+    /// let second = events.recv()?;
+    /// assert_ne!(first.key(), second.key());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[expect(
         clippy::type_complexity,
         reason = "a pair of two plain types, which an alias would only hide"
@@ -261,7 +536,7 @@ where
         self,
         capacity: usize,
     ) -> Result<(Watcher<K, V>, Receiver<Event<K, V>>), BuildError> {
-        in_range("build_with_channel", capacity, MAX_CAPACITY)?;
+        in_range("capacity", capacity, MAX_CAPACITY)?;
         let (sender, receiver) = crossbeam_channel::bounded(capacity);
         Ok((self.sink(sender).build()?, receiver))
     }
@@ -272,6 +547,18 @@ where
     /// # Errors
     ///
     /// [`BuildError`] says which option is out of range.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// use liveness::Watcher;
+    ///
+    /// let mut local = Watcher::<u64>::builder().timeout(Duration::from_secs(3)).build_local()?;
+    /// local.beat(7u64, Duration::ZERO)?;
+    /// let mut dead = Vec::new();
+    /// local.poll(Duration::from_secs(3), |event| dead.extend(event.key().copied()));
+    /// assert_eq!(dead, [7]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn build_local(self) -> Result<LocalWatcher<K, V>, BuildError> {
         self.validate()?;
         Ok(LocalWatcher::new(
@@ -300,11 +587,7 @@ where
     fn config(&self, workers: usize) -> Config {
         // An even spread is never quite even: four standard deviations more than the share save the growing.
         let share = self.expected_keys / workers;
-        let slack = if workers == 1 {
-            0
-        } else {
-            4 * share.isqrt()
-        };
+        let slack = if workers == 1 { 0 } else { 4 * share.isqrt() };
         Config {
             timeout: clock::nanos(self.timeout),
             mode: self.mode,
@@ -497,7 +780,7 @@ mod tests {
         let error = builder().build_with_channel(0).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "`build_with_channel` is 0; it must be from 1 to 1048576"
+            "`capacity` is 0; it must be from 1 to 1048576"
         );
     }
 }

@@ -5,6 +5,22 @@ use std::fmt;
 use std::io;
 
 /// Why a key was not accepted.
+///
+/// ```
+/// use liveness::{BeatErrorKind, Watcher};
+///
+/// let watcher = Watcher::<u64>::builder().max_keys(1).build()?;
+/// watcher.beat(1u64)?;
+/// let error = watcher.beat(2u64).unwrap_err();
+/// let advice = match error.kind() {
+///     BeatErrorKind::Full => "turn the client away",
+///     BeatErrorKind::InboxFull | BeatErrorKind::TimedOut => "try again",
+///     BeatErrorKind::Closed | BeatErrorKind::WorkerFailed => "give up",
+///     _ => "mend the caller",
+/// };
+/// assert_eq!(advice, "turn the client away");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum BeatErrorKind {
@@ -80,18 +96,47 @@ impl<K> BeatError<K> {
     }
 
     /// Why the key was not accepted.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use liveness::{BeatErrorKind, Options, Watcher};
+    /// # let watcher = Watcher::<u64>::builder().build()?;
+    /// let error = watcher.beat_with(7u64, Options::new().timeout(Duration::ZERO)).unwrap_err();
+    /// assert_eq!(error.kind(), BeatErrorKind::ZeroTimeout);
+    /// # Ok::<(), liveness::BuildError>(())
+    /// ```
     #[must_use]
     pub fn kind(&self) -> BeatErrorKind {
         self.kind
     }
 
     /// The key that was not accepted.
+    ///
+    /// ```
+    /// # let watcher = liveness::Watcher::<String>::builder().build()?;
+    /// # watcher.close();
+    /// let error = watcher.beat("db-1").unwrap_err();
+    /// let line = format!("{}: {error}", error.key());
+    /// assert_eq!(line, "db-1: the watcher is closed");
+    /// # Ok::<(), liveness::BuildError>(())
+    /// ```
     #[must_use]
     pub fn key(&self) -> &K {
         &self.key
     }
 
     /// The key that was not accepted, back.
+    ///
+    /// ```
+    /// # let watcher = liveness::Watcher::<String>::builder().max_keys(1).build()?;
+    /// watcher.beat("db-1")?;
+    /// let key = watcher.beat("db-2").unwrap_err().into_key();
+    /// watcher.remove("db-1")?;
+    /// watcher.flush()?;
+    /// watcher.beat(key)?; // there is room now
+    /// assert!(watcher.contains(&"db-2".to_owned())?);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn into_key(self) -> K {
         self.key
@@ -115,6 +160,18 @@ impl<K> fmt::Display for BeatError<K> {
 impl<K> Error for BeatError<K> {}
 
 /// The keys of a `beat_many` that were not accepted, and why. All others were.
+///
+/// ```
+/// use liveness::{BeatErrorKind, Watcher};
+///
+/// let watcher = Watcher::<u64>::builder().max_keys(2).build()?;
+/// let error = watcher.beat_many([1u64, 2, 3, 4]).unwrap_err();
+/// assert_eq!(error.kind(), BeatErrorKind::Full);
+/// assert!(error.to_string().starts_with("2 keys were not accepted"));
+/// watcher.flush()?;
+/// assert_eq!(watcher.len(), 2); // the others were
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, PartialEq, Eq)]
 pub struct BeatManyError<K> {
     /// Why; of several reasons, the first that came up.
@@ -130,12 +187,30 @@ impl<K> BeatManyError<K> {
     }
 
     /// Why the keys were not accepted; of several reasons, the first that came up.
+    ///
+    /// ```
+    /// # use liveness::{BeatErrorKind, Watcher};
+    /// let watcher = Watcher::<u64>::builder().build()?;
+    /// watcher.close();
+    /// assert_eq!(watcher.beat_many([1u64, 2]).unwrap_err().kind(), BeatErrorKind::Closed);
+    /// # Ok::<(), liveness::BuildError>(())
+    /// ```
     #[must_use]
     pub fn kind(&self) -> BeatErrorKind {
         self.kind
     }
 
     /// The keys that were not accepted, back, in no order.
+    ///
+    /// ```
+    /// # use liveness::Watcher;
+    /// let watcher = Watcher::<u64>::builder().max_keys(2).build()?;
+    /// let error = watcher.beat_many([1u64, 2, 3, 4]).unwrap_err();
+    /// let mut keys = error.into_keys();
+    /// keys.sort();
+    /// assert_eq!(keys, [3, 4]);
+    /// # Ok::<(), liveness::BuildError>(())
+    /// ```
     #[must_use]
     pub fn into_keys(self) -> Vec<K> {
         self.keys
@@ -165,6 +240,26 @@ impl<K> fmt::Display for BeatManyError<K> {
 impl<K> Error for BeatManyError<K> {}
 
 /// Why a call that waits for the workers' answer got none.
+///
+/// ```
+/// use std::sync::{Arc, Weak, mpsc};
+/// use liveness::{CallError, EventKind, Watcher};
+///
+/// let (sender, answers) = mpsc::channel();
+/// let watcher = Arc::new_cyclic(|weak: &Weak<Watcher<u64>>| {
+///     let weak = weak.clone();
+///     Watcher::builder()
+///         .events([EventKind::Joined])
+///         .on_event_in_worker(move |_| drop(sender.send(weak.upgrade().map(|watcher| watcher.flush()))))
+///         .build()
+///         .expect("the options are in range")
+/// });
+/// watcher.beat(7u64)?;
+/// assert_eq!(answers.recv()?, Some(Err(CallError::OnWorker)));
+/// watcher.close();
+/// assert_eq!(watcher.flush(), Err(CallError::Closed));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum CallError {
@@ -193,6 +288,26 @@ impl fmt::Display for CallError {
 impl Error for CallError {}
 
 /// Why a heart's beat counts for nothing any more.
+///
+/// ```
+/// use std::time::Duration;
+/// use liveness::{HeartError, ManualClock, Watcher};
+///
+/// let clock = ManualClock::new();
+/// let watcher = Watcher::<u64>::builder().clock(clock.clone()).build()?;
+/// let (one, two) = (watcher.watch(1u64)?, watcher.watch(2u64)?);
+/// watcher.remove(1u64)?;
+/// clock.advance(Duration::from_secs(10));
+/// watcher.flush()?;
+/// assert_eq!(one.beat(), Err(HeartError::Removed));
+/// assert_eq!(two.beat(), Err(HeartError::Expired));
+///
+/// let (three, its_heir) = (watcher.watch(3u64)?, watcher.watch(3u64)?);
+/// watcher.close();
+/// assert_eq!(three.beat(), Err(HeartError::Replaced));
+/// assert_eq!(its_heir.beat(), Err(HeartError::Closed));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum HeartError {
@@ -222,6 +337,19 @@ impl fmt::Display for HeartError {
 impl Error for HeartError {}
 
 /// Why a watcher could not be built.
+///
+/// ```
+/// use liveness::{BuildError, Watcher};
+///
+/// match Watcher::<u64>::builder().workers(5_000).build() {
+///     Err(BuildError::OutOfRange { option, given, max }) => {
+///         assert_eq!((option, given, max), ("workers", 5_000, 1_024));
+///     }
+///     other => panic!("{other:?}"),
+/// }
+/// let error = Watcher::<u64>::builder().thread_name("no\0name").build().unwrap_err();
+/// assert!(matches!(error, BuildError::ThreadName(name) if name == "no\0name"));
+/// ```
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum BuildError {

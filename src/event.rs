@@ -4,6 +4,29 @@ use std::fmt;
 use std::time::Duration;
 
 /// What becomes of a key when it expires.
+///
+/// ```
+/// use std::time::Duration;
+/// use liveness::{EventKind, LocalWatcher, Mode, Options};
+///
+/// let s = Duration::from_secs;
+/// let mut watcher = LocalWatcher::<&str>::builder()
+///     .timeout(s(5))
+///     .events([EventKind::Expired, EventKind::Recovered])
+///     .build_local()?;
+/// watcher.beat("once", s(0))?;
+/// watcher.beat_with("repeat", s(0), Options::new().mode(Mode::Repeat))?;
+/// watcher.poll(s(5), drop);
+/// watcher.poll(s(10), drop);
+/// assert!(!watcher.contains(&"once"));
+/// assert_eq!(watcher.status(&"repeat").map(|status| status.misses), Some(2));
+///
+/// watcher.beat("repeat", s(12))?;
+/// let mut down_for = None;
+/// watcher.poll(s(12), |event| down_for = event.into_key_event().and_then(|event| event.down_for));
+/// assert_eq!(down_for, Some(s(7))); // since its first deadline
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub enum Mode {
@@ -19,12 +42,37 @@ pub enum Mode {
 ///
 /// Numbers grow within a worker, and a key always belongs to the same worker: of two episodes of one key, the later
 /// has the larger number.
+///
+/// ```
+/// use std::time::Duration;
+/// use liveness::LocalWatcher;
+///
+/// let mut watcher = LocalWatcher::<u64>::builder().build_local()?;
+/// watcher.beat(7u64, Duration::ZERO)?;
+/// let first = watcher.status(&7).map(|status| status.generation);
+/// watcher.remove(&7, Duration::ZERO);
+/// watcher.beat(7u64, Duration::ZERO)?;
+/// let second = watcher.status(&7).map(|status| status.generation);
+/// assert!(first < second);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Generation(pub(crate) u64);
 
 impl Generation {
     /// The number itself.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use liveness::LocalWatcher;
+    /// let mut watcher = LocalWatcher::<u64>::builder().build_local()?;
+    /// watcher.beat(7u64, Duration::ZERO)?;
+    /// watcher.beat(8u64, Duration::ZERO)?;
+    /// assert_eq!(watcher.status(&7).map(|status| status.generation.get()), Some(1));
+    /// assert_eq!(watcher.status(&8).map(|status| status.generation.get()), Some(2));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn get(self) -> u64 {
         self.0
@@ -38,6 +86,22 @@ impl fmt::Display for Generation {
 }
 
 /// The kinds of [`Event`]; the builder is told which are wanted, and only those are made.
+///
+/// ```
+/// use std::time::Duration;
+/// use liveness::{EventKind, LocalWatcher};
+///
+/// let mut watcher = LocalWatcher::<u64>::builder()
+///     .timeout(Duration::from_secs(1))
+///     .events([EventKind::Joined, EventKind::Beat, EventKind::Expired])
+///     .build_local()?;
+/// watcher.beat(7u64, Duration::ZERO)?;
+/// watcher.beat(7u64, Duration::from_millis(500))?;
+/// let mut kinds = Vec::new();
+/// watcher.poll(Duration::from_secs(2), |event| kinds.push(event.kind().to_string()));
+/// assert_eq!(kinds, ["joined", "beat", "expired"]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
@@ -128,6 +192,22 @@ pub enum Event<K, V = ()> {
 }
 
 /// What is known of a key at the moment of an event. Points in time are since the origin of the watcher's clock.
+///
+/// ```
+/// use std::time::Duration;
+/// use liveness::{LocalWatcher, Options};
+///
+/// let s = Duration::from_secs;
+/// let mut watcher = LocalWatcher::<&str, u16>::builder().timeout(s(5)).build_local()?;
+/// watcher.beat_with("db-1", s(1), Options::new().extra(5432))?;
+/// watcher.beat("db-1", s(3))?;
+/// let mut dead = Vec::new();
+/// watcher.poll(s(9), |event| dead.extend(event.into_key_event()));
+/// assert_eq!((dead[0].key, dead[0].extra, dead[0].misses), ("db-1", Some(5432), 1));
+/// assert_eq!((dead[0].joined, dead[0].last_beat), (s(1), s(3)));
+/// assert_eq!((dead[0].deadline, dead[0].delivered), (Some(s(8)), s(9)));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
@@ -161,6 +241,18 @@ pub struct KeyEvent<K, V = ()> {
 impl<K, V> KeyEvent<K, V> {
     /// From the deadline to the delivery: how late the user learns of an expiry. Zero where there is no deadline,
     /// and for events that are not expiries, whose deadline lies ahead.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use liveness::LocalWatcher;
+    /// # let mut watcher = LocalWatcher::<&str>::builder().timeout(Duration::from_secs(1)).build_local()?;
+    /// watcher.beat("db-1", Duration::ZERO)?;
+    /// let mut events = Vec::new();
+    /// watcher.poll(Duration::from_millis(1_250), |event| events.push(event));
+    /// let late = events[0].key_event().map(|event| event.lateness());
+    /// assert_eq!(late, Some(Duration::from_millis(250))); // the timeout is a second
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn lateness(&self) -> Duration {
         self.deadline.map_or(Duration::ZERO, |deadline| {
@@ -169,6 +261,18 @@ impl<K, V> KeyEvent<K, V> {
     }
 
     /// From the last beat to the detection.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use liveness::LocalWatcher;
+    /// # let mut watcher = LocalWatcher::<&str>::builder().timeout(Duration::from_secs(1)).build_local()?;
+    /// watcher.beat("db-1", Duration::ZERO)?;
+    /// let mut events = Vec::new();
+    /// watcher.poll(Duration::from_millis(1_250), |event| events.push(event));
+    /// let silent = events[0].key_event().map(|event| event.silence());
+    /// assert_eq!(silent, Some(Duration::from_millis(1_250)));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn silence(&self) -> Duration {
         self.detected.saturating_sub(self.last_beat)
@@ -179,6 +283,28 @@ impl<K, V> KeyEvent<K, V> {
 ///
 /// Beats sent meanwhile may still be on their way, so expiry is held back: no key expires before
 /// `resumed + min(its timeout, held_for)`.
+///
+/// ```
+/// use std::{sync::mpsc, thread::sleep, time::Duration};
+/// use liveness::{Event, EventKind, Watcher};
+///
+/// let (sender, stalls) = mpsc::channel();
+/// let watcher = Watcher::<u64>::builder()
+///     .workers(1)
+///     .stall_threshold(Duration::from_millis(2))
+///     .events([EventKind::Joined, EventKind::Stalled])
+///     .on_event_in_worker(move |event| match event {
+///         Event::Stalled(stall) => drop(sender.send(stall)),
+///         _ => sleep(Duration::from_millis(3)), // keeps the worker from running
+///     })
+///     .build()?;
+/// watcher.beat(7u64)?;
+/// let stall = stalls.recv()?;
+/// let gap = stall.resumed - stall.last_alive;
+/// assert!(gap >= Duration::from_millis(3));
+/// assert_eq!((stall.worker, stall.held_for), (0, gap));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
@@ -206,6 +332,17 @@ impl<K, V> Event<K, V> {
     }
 
     /// The kind of the event.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use liveness::{EventKind, LocalWatcher};
+    /// # let mut watcher = LocalWatcher::<&str>::builder().timeout(Duration::from_secs(1)).build_local()?;
+    /// watcher.beat("db-1", Duration::ZERO)?;
+    /// let mut events = Vec::new();
+    /// watcher.poll(Duration::from_millis(1_250), |event| events.push(event));
+    /// assert_eq!(events[0].kind(), EventKind::Expired);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn kind(&self) -> EventKind {
         match self {
@@ -219,6 +356,18 @@ impl<K, V> Event<K, V> {
     }
 
     /// What is known of the key; `None` for a stall.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use liveness::LocalWatcher;
+    /// # let mut watcher = LocalWatcher::<&str>::builder().timeout(Duration::from_secs(1)).build_local()?;
+    /// watcher.beat("db-1", Duration::ZERO)?;
+    /// let mut events = Vec::new();
+    /// watcher.poll(Duration::from_millis(1_250), |event| events.push(event));
+    /// let deadline = events[0].key_event().and_then(|event| event.deadline);
+    /// assert_eq!(deadline, Some(Duration::from_secs(1)));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn key_event(&self) -> Option<&KeyEvent<K, V>> {
         match self {
@@ -232,6 +381,18 @@ impl<K, V> Event<K, V> {
     }
 
     /// As [`key_event`](Event::key_event), by value.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use liveness::LocalWatcher;
+    /// # let mut watcher = LocalWatcher::<&str>::builder().timeout(Duration::from_secs(1)).build_local()?;
+    /// watcher.beat("db-1", Duration::ZERO)?;
+    /// let mut events = Vec::new();
+    /// watcher.poll(Duration::from_millis(1_250), |event| events.push(event));
+    /// let event = events.remove(0).into_key_event().expect("an expiry is about a key");
+    /// assert_eq!((event.key, event.timeout), ("db-1", Duration::from_secs(1)));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn into_key_event(self) -> Option<KeyEvent<K, V>> {
         match self {
@@ -245,6 +406,17 @@ impl<K, V> Event<K, V> {
     }
 
     /// The key; `None` for a stall.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use liveness::LocalWatcher;
+    /// # let mut watcher = LocalWatcher::<&str>::builder().timeout(Duration::from_secs(1)).build_local()?;
+    /// watcher.beat("db-1", Duration::ZERO)?;
+    /// let mut events = Vec::new();
+    /// watcher.poll(Duration::from_millis(1_250), |event| events.push(event));
+    /// assert_eq!(events[0].key(), Some(&"db-1"));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn key(&self) -> Option<&K> {
         self.key_event().map(|event| &event.key)
@@ -321,6 +493,20 @@ impl<K: fmt::Debug, V> fmt::Display for Event<K, V> {
 }
 
 /// What a watcher knows of a key. Points in time are since the origin of the watcher's clock.
+///
+/// ```
+/// use std::time::Duration;
+/// use liveness::LocalWatcher;
+///
+/// let s = Duration::from_secs;
+/// let mut watcher = LocalWatcher::<u64>::builder().timeout(s(5)).build_local()?;
+/// watcher.beat(7u64, s(1))?;
+/// watcher.beat(7u64, s(3))?;
+/// let status = watcher.status(&7).expect("it is watched");
+/// assert_eq!((status.joined, status.last_beat), (s(1), s(3)));
+/// assert_eq!((status.timeout, status.deadline), (s(5), Some(s(8))));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
@@ -366,6 +552,17 @@ pub struct Options<V = ()> {
 
 impl<V> Options<V> {
     /// Nothing set: as a plain beat.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use liveness::{LocalWatcher, Options};
+    /// # let s = Duration::from_secs;
+    /// # let mut watcher = LocalWatcher::<u64>::builder().build_local()?;
+    /// watcher.beat_with(7u64, s(0), Options::new().timeout(s(30)))?;
+    /// watcher.beat_with(7u64, s(1), Options::new())?; // leaves the timeout as it is
+    /// assert_eq!(watcher.status(&7).map(|status| status.timeout), Some(s(30)));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn new() -> Self {
         Options {
             timeout: None,
@@ -376,18 +573,54 @@ impl<V> Options<V> {
 
     /// The longest silence allowed for this key. Zero is refused by the call that takes the options; what overflows
     /// means never.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use liveness::{LocalWatcher, Options};
+    /// # let s = Duration::from_secs;
+    /// let mut watcher = LocalWatcher::<&str>::builder().timeout(s(10)).build_local()?;
+    /// watcher.beat("fast", s(0))?;
+    /// watcher.beat_with("slow", s(0), Options::new().timeout(s(60)))?;
+    /// watcher.poll(s(59), drop);
+    /// assert_eq!((watcher.contains(&"fast"), watcher.contains(&"slow")), (false, true));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
         self
     }
 
     /// Whether the key is forgotten after an expiry or stays watched.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use liveness::{LocalWatcher, Mode, Options};
+    /// # let s = Duration::from_secs;
+    /// # let mut watcher = LocalWatcher::<&str>::builder().timeout(s(10)).build_local()?;
+    /// watcher.beat_with("db-1", s(0), Options::new().mode(Mode::Repeat))?;
+    /// watcher.beat("db-1", s(1))?; // keeps the mode
+    /// assert_eq!(watcher.status(&"db-1").map(|status| status.mode), Some(Mode::Repeat));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn mode(mut self, mode: Mode) -> Self {
         self.mode = Some(mode);
         self
     }
 
     /// A value that comes back in the key's events.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use liveness::{LocalWatcher, Options};
+    /// # let s = Duration::from_secs;
+    /// let mut watcher = LocalWatcher::<&str, &str>::builder().timeout(s(10)).build_local()?;
+    /// watcher.beat_with("db-1", s(0), Options::new().extra("rack 4"))?;
+    /// watcher.beat("db-1", s(1))?; // keeps the value
+    /// let mut racks = Vec::new();
+    /// watcher.poll(s(11), |event| racks.extend(event.into_key_event().and_then(|event| event.extra)));
+    /// assert_eq!(racks, ["rack 4"]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn extra(mut self, extra: V) -> Self {
         self.extra = Some(extra);
         self

@@ -84,6 +84,23 @@ impl<K: Hash, V> Heart<K, V> {
     /// # Errors
     ///
     /// [`HeartError`] says what became of the key.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use liveness::{HeartError, ManualClock, Watcher};
+    /// # let clock = ManualClock::new();
+    /// # let s = Duration::from_secs;
+    /// # let watcher = Watcher::<u64>::builder().timeout(s(5)).clock(clock.clone()).build()?;
+    /// let heart = watcher.watch(7u64)?; // the timeout is 5 seconds
+    /// clock.advance(s(4));
+    /// heart.beat()?;
+    /// clock.advance(s(4));
+    /// heart.beat()?; // 8 seconds old, and alive
+    /// clock.advance(s(5));
+    /// watcher.flush()?;
+    /// assert_eq!(heart.beat(), Err(HeartError::Expired));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[inline]
     pub fn beat(&self) -> Result<(), HeartError>
     where
@@ -97,6 +114,14 @@ impl<K: Hash, V> Heart<K, V> {
     }
 
     /// The key.
+    ///
+    /// ```
+    /// # let watcher = liveness::Watcher::<String>::builder().build()?;
+    /// let heart = watcher.watch("db-1")?;
+    /// assert_eq!(heart.key(), "db-1");
+    /// assert!(watcher.contains(heart.key())?);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn key(&self) -> &K {
         match &self.owner.key {
@@ -106,6 +131,16 @@ impl<K: Hash, V> Heart<K, V> {
     }
 
     /// Whether a beat would count.
+    ///
+    /// ```
+    /// # let watcher = liveness::Watcher::<u64>::builder().build()?;
+    /// let heart = watcher.watch(7u64)?;
+    /// assert!(heart.is_watched());
+    /// watcher.remove(7u64)?;
+    /// watcher.flush()?;
+    /// assert!(!heart.is_watched());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn is_watched(&self) -> bool {
         matches!(
@@ -116,6 +151,15 @@ impl<K: Hash, V> Heart<K, V> {
 
     /// Drops this clone, and leaves the key watched when the last clone goes: it then expires like any other unless
     /// it beats by other means.
+    ///
+    /// ```
+    /// # let watcher = liveness::Watcher::<u64>::builder().build()?;
+    /// watcher.watch(7u64)?.leave();
+    /// drop(watcher.watch(8u64)?);
+    /// assert!(watcher.contains(&7)?);
+    /// assert!(!watcher.contains(&8)?);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn leave(self) {
         self.owner.leave.store(true, Ordering::Release);
     }

@@ -19,6 +19,8 @@ mod watcher;
 mod worker;
 
 pub use builder::Builder;
+pub use crossbeam_channel::Receiver;
+
 pub use clock::{Clock, ManualClock};
 pub use error::{BeatError, BeatErrorKind, BeatManyError, BuildError, CallError, HeartError};
 pub use event::{Event, EventKind, Generation, KeyEvent, Mode, Options, Stall, Status};

@@ -49,6 +49,16 @@ where
     V: Clone + Send + 'static,
 {
     /// Options for a new watcher; end with [`Builder::build_local`].
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use liveness::LocalWatcher;
+    /// # let s = Duration::from_secs;
+    /// let mut watcher = LocalWatcher::<String>::builder().timeout(s(5)).build_local()?;
+    /// watcher.beat("db-1", s(2))?;
+    /// assert_eq!(watcher.next_deadline(), Some(s(7)));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn builder() -> Builder<K, V> {
         Builder::new()
     }
@@ -64,6 +74,18 @@ where
     /// # Errors
     ///
     /// [`Full`](BeatErrorKind::Full) if the key is new and the maximum reached. The key comes back.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use liveness::LocalWatcher;
+    /// # let s = Duration::from_secs;
+    /// let mut watcher = LocalWatcher::<u64>::builder().timeout(s(5)).build_local()?;
+    /// watcher.beat(7u64, s(0))?;
+    /// watcher.beat(7u64, s(4))?;
+    /// watcher.beat(7u64, s(3))?; // came late: changes nothing
+    /// assert_eq!(watcher.next_deadline(), Some(s(9)));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn beat(&mut self, key: impl Into<K>, now: Duration) -> Result<(), BeatError<K>> {
         self.beat_with(key, now, Options::new())
     }
@@ -73,6 +95,21 @@ where
     /// # Errors
     ///
     /// Those of `beat`, and [`ZeroTimeout`](BeatErrorKind::ZeroTimeout).
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// use liveness::{BeatErrorKind, LocalWatcher, Options};
+    ///
+    /// # let s = Duration::from_secs;
+    /// let mut watcher = LocalWatcher::<u64>::builder().timeout(s(5)).build_local()?;
+    /// watcher.beat_with(7u64, s(0), Options::new().timeout(s(60)))?;
+    /// watcher.beat(7u64, s(10))?; // keeps the timeout of its own
+    /// assert_eq!(watcher.next_deadline(), Some(s(70)));
+    ///
+    /// let error = watcher.beat_with(8u64, s(10), Options::new().timeout(Duration::ZERO)).unwrap_err();
+    /// assert_eq!(error.kind(), BeatErrorKind::ZeroTimeout);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn beat_with(
         &mut self,
         key: impl Into<K>,
@@ -104,6 +141,18 @@ where
 
     /// Forgets `key` at `now`: its episode ends without an expiry, also if one waits for the next poll. Returns whether
     /// there was one to end; an unknown key is fine.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use liveness::LocalWatcher;
+    /// # let s = Duration::from_secs;
+    /// # let mut watcher = LocalWatcher::<u64>::builder().timeout(s(5)).build_local()?;
+    /// watcher.beat(7u64, s(0))?;
+    /// assert!(watcher.remove(&7, s(1)));
+    /// assert!(!watcher.remove(&7, s(1)));
+    /// watcher.poll(s(60), |_| unreachable!("a removed key does not expire"));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn remove(&mut self, key: &K, now: Duration) -> bool {
         self.table.advance(clock::nanos(now));
         self.table.remove(self.tag(key), key)
@@ -111,6 +160,20 @@ where
 
     /// When [`poll`](LocalWatcher::poll) has something to do: the earliest deadline of all keys, or now (a time that
     /// has passed) while events wait. `None` if nothing ever expires as things are.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use liveness::LocalWatcher;
+    /// # let s = Duration::from_secs;
+    /// # let mut watcher = LocalWatcher::<u64>::builder().timeout(s(5)).build_local()?;
+    /// assert_eq!(watcher.next_deadline(), None);
+    /// watcher.beat(7u64, s(1))?;
+    /// watcher.beat(8u64, s(2))?;
+    /// assert_eq!(watcher.next_deadline(), Some(s(6)));
+    /// watcher.beat(7u64, s(3))?;
+    /// assert_eq!(watcher.next_deadline(), Some(s(7)));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn next_deadline(&mut self) -> Option<Duration> {
         if self.table.has_queued() {
@@ -127,6 +190,20 @@ where
     /// # Panics
     ///
     /// Only if `on_event` does; that event counts as delivered, the others wait for the next poll.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use liveness::LocalWatcher;
+    /// # let s = Duration::from_secs;
+    /// let mut watcher = LocalWatcher::<u64>::builder().timeout(s(5)).build_local()?;
+    /// watcher.beat(8u64, s(1))?;
+    /// watcher.beat(7u64, s(2))?;
+    /// watcher.beat(9u64, s(3))?;
+    /// let mut dead = Vec::new();
+    /// watcher.poll(s(7), |event| dead.extend(event.key().copied()));
+    /// assert_eq!(dead, [8, 7]); // in the order of their deadlines; 9 has a second left
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn poll(&mut self, now: Duration, mut on_event: impl FnMut(Event<K, V>)) {
         let now_ns = clock::nanos(now);
         while self.table.expire(now_ns, usize::MAX) {}
@@ -145,35 +222,111 @@ where
     }
 
     /// What is known of `key`, if it is watched.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use liveness::LocalWatcher;
+    /// # let s = Duration::from_secs;
+    /// # let mut watcher = LocalWatcher::<u64>::builder().timeout(s(5)).build_local()?;
+    /// watcher.beat(7u64, s(1))?;
+    /// assert_eq!(watcher.status(&7).and_then(|status| status.deadline), Some(s(6)));
+    /// assert_eq!(watcher.status(&8), None);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn status(&self, key: &K) -> Option<Status> {
         self.table.status(self.tag(key), key)
     }
 
     /// Whether `key` is watched.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use liveness::LocalWatcher;
+    /// # let s = Duration::from_secs;
+    /// # let mut watcher = LocalWatcher::<u64>::builder().timeout(s(5)).build_local()?;
+    /// watcher.beat(7u64, s(0))?;
+    /// assert!(watcher.contains(&7));
+    /// watcher.poll(s(5), drop);
+    /// assert!(!watcher.contains(&7)); // expired, and forgotten
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn contains(&self, key: &K) -> bool {
         self.status(key).is_some()
     }
 
     /// Every watched key and what is known of it, in no order.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use liveness::LocalWatcher;
+    /// # let s = Duration::from_secs;
+    /// # let mut watcher = LocalWatcher::<u64>::builder().timeout(s(5)).build_local()?;
+    /// watcher.beat(7u64, s(1))?;
+    /// watcher.beat(8u64, s(4))?;
+    /// // Who has been silent for more than 2 seconds?
+    /// let silent = watcher.snapshot().filter(|(_, status)| s(5) - status.last_beat > s(2));
+    /// assert_eq!(silent.map(|(key, _)| key).collect::<Vec<_>>(), [7]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn snapshot(&self) -> impl Iterator<Item = (K, Status)> + '_ {
         self.table.snapshot()
     }
 
     /// How many keys are watched.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use liveness::LocalWatcher;
+    /// # let s = Duration::from_secs;
+    /// # let mut watcher = LocalWatcher::<u64>::builder().timeout(s(5)).build_local()?;
+    /// watcher.beat(7u64, s(0))?;
+    /// watcher.beat(8u64, s(0))?;
+    /// watcher.beat(8u64, s(1))?;
+    /// assert_eq!(watcher.len(), 2);
+    /// watcher.remove(&7, s(1));
+    /// assert_eq!(watcher.len(), 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn len(&self) -> usize {
         self.table.len()
     }
 
     /// Whether no key is watched.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use liveness::LocalWatcher;
+    /// # let s = Duration::from_secs;
+    /// # let mut watcher = LocalWatcher::<u64>::builder().timeout(s(5)).build_local()?;
+    /// assert!(watcher.is_empty());
+    /// watcher.beat(7u64, s(0))?;
+    /// assert!(!watcher.is_empty());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
     /// The accounting. What a watcher with threads counts of threads, sinks and deliveries is zero.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use liveness::LocalWatcher;
+    /// # let s = Duration::from_secs;
+    /// # let mut watcher = LocalWatcher::<u64>::builder().timeout(s(5)).build_local()?;
+    /// watcher.beat(7u64, s(0))?;
+    /// watcher.beat(8u64, s(0))?;
+    /// watcher.beat(8u64, s(4))?;
+    /// watcher.poll(s(6), drop); // key 7 expires, a second late
+    /// let stats = watcher.stats();
+    /// assert_eq!((stats.started, stats.live, stats.expiries, stats.beats), (2, 1, 1, 3));
+    /// assert_eq!(stats.detection.max(), s(1));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn stats(&self) -> Stats {
         let mut stats = Stats {

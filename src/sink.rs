@@ -15,6 +15,23 @@ use crate::inbox::Inbox;
 use crate::stats::Histogram;
 
 /// An event that a [`Sink`] did not take.
+///
+/// ```
+/// use std::time::Duration;
+/// use liveness::{LocalWatcher, Refused, Sink};
+///
+/// let mut watcher = LocalWatcher::<u64>::builder().build_local()?;
+/// (1..=2u64).try_for_each(|key| watcher.beat(key, Duration::ZERO))?;
+/// let mut events = Vec::new();
+/// watcher.poll(Duration::from_secs(60), |event| events.push(event));
+///
+/// let (sender, receiver) = crossbeam_channel::bounded(1);
+/// assert_eq!(sender.offer(events[0].clone()), Ok(()));
+/// assert_eq!(sender.offer(events[1].clone()), Err(Refused::Full(events[1].clone())));
+/// drop(receiver);
+/// assert_eq!(sender.offer(events[1].clone()), Err(Refused::Gone(events[1].clone())));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refused<K, V> {
     /// There is no room for it now; the same event is offered again a millisecond later, and the key waits in the

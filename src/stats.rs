@@ -50,6 +50,23 @@ const BUCKETS: usize = 61 * BUCKETS_PER_OCTAVE as usize;
 
 /// How late events were: a histogram with 16 buckets per power of two (after Gil Tene's `HdrHistogram`), so that a quantile is at
 /// most 6.25 % too large.
+///
+/// ```
+/// # use std::time::Duration;
+/// use liveness::LocalWatcher;
+///
+/// let ms = Duration::from_millis;
+/// let mut watcher = LocalWatcher::<u64>::builder().timeout(ms(1_000)).build_local()?;
+/// for key in 0..100u64 {
+///     watcher.beat(key, ms(key))?; // their deadlines are a millisecond apart
+/// }
+/// watcher.poll(ms(1_100), drop); // late by 1 to 100 ms
+/// let late = watcher.stats().detection;
+/// let median = late.quantile(0.5);
+/// assert!(median >= ms(50) && median <= ms(50).mul_f64(1.0625));
+/// assert_eq!((late.count(), late.max()), (100, ms(100)));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Histogram {
     /// How many values fell into each bucket; empty until the first.
@@ -87,12 +104,37 @@ impl Histogram {
     }
 
     /// How many values there are.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use liveness::LocalWatcher;
+    /// # let s = Duration::from_secs;
+    /// # let mut watcher = LocalWatcher::<u64>::builder().timeout(s(5)).build_local()?;
+    /// watcher.beat(7u64, s(0))?;
+    /// watcher.beat(8u64, s(1))?;
+    /// watcher.poll(s(5), drop);
+    /// assert_eq!(watcher.stats().detection.count(), 1); // one key has expired so far
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn count(&self) -> u64 {
         self.count
     }
 
     /// The largest value, exactly; zero without values.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use liveness::LocalWatcher;
+    /// # let s = Duration::from_secs;
+    /// # let mut watcher = LocalWatcher::<u64>::builder().timeout(s(5)).build_local()?;
+    /// assert_eq!(watcher.stats().detection.max(), s(0));
+    /// watcher.beat(7u64, s(0))?;
+    /// watcher.beat(8u64, s(2))?;
+    /// watcher.poll(s(8), drop); // the deadlines were at 5 and at 7 seconds
+    /// assert_eq!(watcher.stats().detection.max(), s(3));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn max(&self) -> Duration {
         Duration::from_nanos(self.max)
@@ -173,6 +215,24 @@ fn last_of(bucket: usize) -> u64 {
 /// [`close`](crate::Watcher::close), every episode is in exactly one place:
 ///
 /// `started = live + pending + delivered + removed + discarded`
+///
+/// ```
+/// use std::time::Duration;
+/// use liveness::{ManualClock, Watcher};
+///
+/// let clock = ManualClock::new();
+/// let (watcher, events) = Watcher::<u64>::builder().clock(clock.clone()).build_with_channel(2)?;
+/// watcher.beat_many(0..5u64)?;
+/// watcher.remove(0u64)?;
+/// clock.advance(Duration::from_secs(10));
+/// watcher.flush()?;
+/// let stats = watcher.stats();
+/// assert_eq!((stats.started, stats.live, stats.removed), (5, 0, 1));
+/// assert_eq!((stats.delivered, stats.pending), (2, 2)); // the channel is full
+/// assert_eq!(watcher.close().discarded, 2);
+/// assert_eq!(events.len(), 2); // still there to be received
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
@@ -219,6 +279,21 @@ pub struct Stats {
 
 impl Stats {
     /// Whether every episode is accounted for; see the equation above.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use liveness::LocalWatcher;
+    /// # let s = Duration::from_secs;
+    /// # let mut watcher = LocalWatcher::<u64>::builder().timeout(s(5)).build_local()?;
+    /// (0..10u64).try_for_each(|key| watcher.beat(key, s(0)))?;
+    /// watcher.remove(&3, s(1));
+    /// watcher.beat(4u64, s(2))?;
+    /// watcher.poll(s(5), drop);
+    /// let stats = watcher.stats();
+    /// assert!(stats.is_balanced());
+    /// assert_eq!((stats.started, stats.live + stats.delivered + stats.removed), (10, 1 + 8 + 1));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn is_balanced(&self) -> bool {
         self.started == self.live + self.pending + self.delivered + self.removed + self.discarded

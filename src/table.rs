@@ -25,7 +25,7 @@ use crate::stats::{Counts, Histogram};
 use grace::Grace;
 pub(crate) use index::Tag;
 use index::{Index, Position};
-use lists::{Lists, Policy};
+use lists::{Due, Lists, Policy};
 use queue::{Item, Queue};
 use slab::{Body, MAX_SLOTS, NIL, PackedGeneration, Slab, State};
 
@@ -98,8 +98,8 @@ struct Down {
 /// A slot set aside from its list until `due`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Stray {
-    /// When to look at it, ns.
-    due: u64,
+    /// When to look at it.
+    due: Due,
     /// Where it is.
     slot: u32,
     /// The number of this entry, which the slot remembers in `prev`: older entries for it are stale.

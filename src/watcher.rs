@@ -25,6 +25,28 @@ use crate::table::Beat;
 ///
 /// Shared by reference or in an [`Arc`]; every method takes `&self`. Made by a [`Builder`].
 ///
+/// ```
+/// use std::{thread, time::Duration};
+/// use liveness::{ManualClock, Watcher};
+///
+/// let clock = ManualClock::new(); // in a test; else leave it out
+/// let (watcher, events) = Watcher::<u64>::builder()
+///     .timeout(Duration::from_secs(5))
+///     .clock(clock.clone())
+///     .build_with_channel(64)?;
+/// thread::scope(|scope| {
+///     scope.spawn(|| watcher.beat(1u64));
+///     scope.spawn(|| watcher.beat(2u64));
+/// });
+/// clock.advance(Duration::from_secs(4));
+/// watcher.beat(1u64)?;
+/// clock.advance(Duration::from_secs(1));
+/// watcher.flush()?;
+/// assert_eq!(events.recv()?.key(), Some(&2));
+/// assert_eq!(watcher.len(), 1);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
 /// # Keys
 ///
 /// A beat moves a key through a channel, so a key should be cheap to make and to drop. Integers and other `Copy` types,
@@ -67,6 +89,19 @@ where
     V: Clone + Send + 'static,
 {
     /// Options for a new watcher.
+    ///
+    /// ```
+    /// use liveness::{EventKind, Options, Watcher};
+    ///
+    /// // Keys are strings; a beat may carry a port number, which comes back in events.
+    /// let (watcher, events) = Watcher::<String, u16>::builder()
+    ///     .events([EventKind::Joined])
+    ///     .build_with_channel(64)?;
+    /// watcher.beat_with("db-1", Options::new().extra(5432))?;
+    /// let event = events.recv()?.into_key_event().expect("it is about a key");
+    /// assert_eq!((event.key.as_str(), event.extra), ("db-1", Some(5432)));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn builder() -> Builder<K, V> {
         Builder::new()
     }
@@ -335,6 +370,16 @@ impl<K: Hash, V> Watcher<K, V> {
     /// # Errors
     ///
     /// [`CallError`].
+    ///
+    /// ```
+    /// # let watcher = liveness::Watcher::<u64>::builder().build()?;
+    /// watcher.beat_many(0..100u64)?;
+    /// watcher.remove(0u64)?;
+    /// watcher.flush()?;
+    /// let stats = watcher.stats();
+    /// assert_eq!((stats.beats, stats.live, stats.removed), (100, 99, 1));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn flush(&self) -> Result<(), CallError> {
         self.router
             .ask(0..self.router.inboxes.len(), Command::Flush)
@@ -343,6 +388,16 @@ impl<K: Hash, V> Watcher<K, V> {
 
     /// How many keys are watched, as of the workers' last rounds; exact after a [`flush`](Watcher::flush). Does not
     /// wait for the workers.
+    ///
+    /// ```
+    /// # let watcher = liveness::Watcher::<u64>::builder().build()?;
+    /// watcher.beat(7u64)?;
+    /// watcher.beat(8u64)?;
+    /// watcher.beat(8u64)?;
+    /// watcher.flush()?;
+    /// assert_eq!(watcher.len(), 2);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn len(&self) -> usize {
         self.router
@@ -353,6 +408,17 @@ impl<K: Hash, V> Watcher<K, V> {
     }
 
     /// Whether no key is watched; see [`len`](Watcher::len).
+    ///
+    /// ```
+    /// # let watcher = liveness::Watcher::<u64>::builder().build()?;
+    /// let heart = watcher.watch(7u64)?;
+    /// watcher.flush()?;
+    /// assert!(!watcher.is_empty());
+    /// drop(heart);
+    /// watcher.flush()?;
+    /// assert!(watcher.is_empty());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
@@ -363,6 +429,19 @@ impl<K: Hash, V> Watcher<K, V> {
     /// # Errors
     ///
     /// [`CallError`].
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use liveness::{ManualClock, Watcher};
+    /// # let clock = ManualClock::new();
+    /// # let watcher = Watcher::<u64>::builder().clock(clock.clone()).build()?;
+    /// watcher.beat(7u64)?;
+    /// assert!(watcher.contains(&7)?);
+    /// clock.advance(Duration::from_secs(10));
+    /// watcher.flush()?;
+    /// assert!(!watcher.contains(&7)?); // expired, and forgotten
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn contains(&self, key: &K) -> Result<bool, CallError>
     where
         K: Clone,
@@ -420,6 +499,20 @@ impl<K: Hash, V> Watcher<K, V> {
 
     /// The accounting, as of the workers' last rounds; exact after a [`flush`](Watcher::flush). Does not wait for the
     /// workers, and works after [`close`](Watcher::close).
+    ///
+    /// ```
+    /// # let watcher = liveness::Watcher::<u64>::builder().build()?;
+    /// watcher.beat(7u64)?;
+    /// watcher.beat(8u64)?;
+    /// watcher.beat(8u64)?;
+    /// watcher.remove(7u64)?;
+    /// watcher.flush()?;
+    /// let stats = watcher.stats();
+    /// assert_eq!((stats.beats, stats.started), (3, 2));
+    /// assert_eq!((stats.live, stats.removed), (1, 1));
+    /// assert_eq!(stats.live_by_worker.iter().sum::<u64>(), 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn stats(&self) -> Stats {
         let mut stats = Stats::default();
@@ -446,6 +539,20 @@ impl<K: Hash, V> Watcher<K, V> {
     }
 
     /// The time by the watcher's clock: what stamps, deadlines and events are told in.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use liveness::{ManualClock, Watcher};
+    /// # let clock = ManualClock::new();
+    /// # let s = Duration::from_secs;
+    /// # let watcher = Watcher::<u64>::builder().timeout(s(10)).clock(clock.clone()).build()?;
+    /// watcher.beat(7u64)?;
+    /// # clock.advance(s(4));
+    /// // 4 seconds later, of a timeout of 10:
+    /// let deadline = watcher.status(&7)?.and_then(|status| status.deadline);
+    /// assert_eq!(deadline.map(|deadline| deadline - watcher.now()), Some(s(6)));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn now(&self) -> Duration {
         self.router.clock.now()

@@ -24,9 +24,10 @@ const DELIVER_LIMIT: u64 = 1_000_000;
 /// How soon a sink that was full is tried again, ns; nobody tells when it has room.
 const RETRY: u64 = 1_000_000;
 
-/// How long before a deadline the worker wakes to drain the inbox and to see that it runs, ns; a quarter of the
-/// timeout if that is less.
-const LEAD: u64 = 100_000_000;
+/// How long before a deadline the worker wakes, ns; a quarter of the timeout if that is less. The first time to drain
+/// the inbox, which moves most deadlines, and to see that it runs; the second time to leave little to drain at the
+/// deadline itself.
+const LEADS: [u64; 2] = [100_000_000, 1_000_000];
 
 /// Lateness below this is never a stall, however short the timeout, ns.
 const LEAST_STALL: u64 = 1_000_000;
@@ -409,7 +410,8 @@ impl<K: Eq + Clone + 'static, V: Clone + 'static> Worker<K, V> {
         }
     }
 
-    /// Sleeps until the table wants to be looked at, a sender wakes it, or a full sink is to be tried again.
+    /// Sleeps until the table wants to be looked at, a sender wakes it, or a full sink is to be tried again. Does not if
+    /// the round itself took suspiciously long: the next one is to notice that.
     fn sleep(&mut self, delivery: Delivery) {
         let Setup {
             table,
@@ -422,17 +424,24 @@ impl<K: Eq + Clone + 'static, V: Clone + 'static> Worker<K, V> {
             ..
         } = &mut self.setup;
         let now = clock.now_ns();
-        let (due, timeout) = table.next_due().unwrap_or((NEVER, NEVER));
-        let lead = if *stall_threshold == NEVER {
-            0
-        } else {
-            LEAD.min(timeout / 4)
-        };
-        let ahead = due.saturating_sub(lead);
-        let mut until = if ahead > now { ahead } else { due };
-        if due == NEVER {
-            until = NEVER;
+        if now.saturating_sub(self.last_alive) > *stall_threshold {
+            return;
         }
+        let (due, timeout) = table.next_due().unwrap_or((NEVER, NEVER));
+        let leads = if clock.is_manual() {
+            [0, 0]
+        } else {
+            LEADS.map(|lead| lead.min(timeout / 4))
+        };
+        let ahead = leads
+            .into_iter()
+            .map(|lead| due - lead)
+            .find(|&ahead| ahead > now);
+        let mut until = if due == NEVER {
+            NEVER
+        } else {
+            ahead.unwrap_or(due)
+        };
         let outbox = match outlet {
             Outlet::Queued(outbox) if delivery == Delivery::Blocked => Some(outbox),
             _ => None,
@@ -441,10 +450,11 @@ impl<K: Eq + Clone + 'static, V: Clone + 'static> Worker<K, V> {
             until = until.min(now + RETRY);
         }
         self.last_alive = now;
-        self.expected = (
-            until,
-            (*stall_threshold).min((timeout / 4).max(LEAST_STALL)),
-        );
+        let tolerance = match *stall_threshold {
+            NEVER => NEVER,
+            threshold => threshold.min((timeout / 4).max(LEAST_STALL)),
+        };
+        self.expected = (until, tolerance);
         if until > now {
             self.wakeups += 1;
             inbox.sleep(receiver, clock, until, || {

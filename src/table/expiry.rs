@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 use std::time::Duration;
 
-use super::lists::Policy;
+use super::lists::{Due, Policy};
 use super::queue::Item;
 use super::slab::{NIL, State};
 use super::{Down, Stray, Table};
@@ -12,7 +12,7 @@ use crate::event::{Event, EventKind, Mode, Stall};
 use crate::pulse::Vital;
 
 /// How many stale entries the stray heap may hold beyond the number of keys.
-const STALE_STRAYS: usize = 1_024;
+pub(super) const STALE_STRAYS: usize = 1_024;
 
 impl<K: Eq + Clone, V: Clone> Table<K, V> {
     /// Finds what is due at `now` and moves it to the queue, after at most `limit` looks. Returns whether more is
@@ -29,13 +29,13 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
                 (_, Some(stray)) => (stray.due, stray.slot, true),
                 (None, None) => return false,
             };
-            if due > now {
+            if due.at > now {
                 return false;
             }
             if is_stray {
                 self.strays.pop();
             }
-            self.look_at(at, due);
+            self.look_at(at, due.at);
         }
         true
     }
@@ -46,7 +46,7 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
         let listed = self.lists.first(&self.slab, &self.grace);
         let stray = self.first_stray().map(|stray| (stray.due, stray.slot));
         let (due, at) = listed.into_iter().chain(stray).min()?;
-        Some((due, self.policy(at).timeout))
+        Some((due.at, self.policy(at).timeout))
     }
 
     /// Holds expiry back after worker `worker` did not run between `last_alive` and `now`, all ns.
@@ -72,11 +72,7 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
     pub(super) fn link(&mut self, at: u32) {
         self.slab.body_mut(at).state = State::Listed;
         if !self.lists.link(&mut self.slab, at) {
-            self.set_aside(
-                at,
-                self.grace
-                    .adjust(self.deadline(at), self.policy(at).timeout),
-            );
+            self.set_aside(at);
         }
     }
 
@@ -108,24 +104,24 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
         if !policy.hearts {
             return self.link(at);
         }
-        let deadline = self.grace.adjust(self.deadline(at), policy.timeout);
-        if deadline >= self.now.saturating_add(policy.interval()) {
+        if self.due(at).at >= self.now.saturating_add(policy.interval()) {
             self.slab[at].stamp = self.now;
             self.link(at);
         } else {
-            self.set_aside(at, deadline);
+            self.set_aside(at);
         }
     }
 
-    /// Leaves slot `at`, which is not linked, to the stray heap until `due`.
-    fn set_aside(&mut self, at: u32, due: u64) {
+    /// Leaves slot `at`, which is not linked, to the stray heap until it is due.
+    fn set_aside(&mut self, at: u32) {
         self.next_ticket = self.next_ticket.wrapping_add(1) % NIL;
         self.slab.body_mut(at).state = State::Aside;
         self.slab[at].prev = self.next_ticket;
         if self.strays.len() > 2 * self.counts.live as usize + STALE_STRAYS {
             self.forget_stale_strays();
         }
-        if due != NEVER {
+        let due = self.due(at);
+        if due.at != NEVER {
             self.strays.push(Reverse(Stray {
                 due,
                 slot: at,
@@ -140,6 +136,16 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
         let mut strays = std::mem::take(&mut self.strays).into_vec();
         strays.retain(|&Reverse(stray)| self.is_current(stray));
         self.strays = strays.into();
+    }
+
+    /// When the live slot `at` expires unless it beats.
+    fn due(&self, at: u32) -> Due {
+        let deadline = self.deadline(at);
+        let timeout = self.policy(at).timeout;
+        Due {
+            at: self.grace.adjust(deadline, timeout),
+            deadline,
+        }
     }
 
     /// The stray that is due first; entries that are stale go.

@@ -37,6 +37,23 @@ impl Policy {
     }
 }
 
+/// When a slot is to be looked at. Where grace holds several keys back to the same time, they keep their order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Due {
+    /// Grace counted, ns.
+    pub(super) at: u64,
+    /// Grace not counted, ns.
+    pub(super) deadline: u64,
+}
+
+impl Due {
+    /// What is never looked at.
+    const NEVER: Due = Due {
+        at: NEVER,
+        deadline: NEVER,
+    };
+}
+
 /// One list.
 #[derive(Debug)]
 struct List {
@@ -50,8 +67,8 @@ struct List {
     finger: u32,
     /// How many slots name this list, linked or not.
     users: u32,
-    /// The bound of its entry in the heap, at or below the due time of its front; [`NEVER`] if it has none.
-    bound: u64,
+    /// The bound of its entry in the heap, at or below the due time of its front; [`Due::NEVER`] if it has none.
+    bound: Due,
 }
 
 /// How many slots a late stamp may walk over on average. A burst of late beats must not cost the product of its length
@@ -72,7 +89,7 @@ pub(super) struct Lists {
     vacant: Vec<u32>,
     /// A lower bound of the due time of each list that has a slot linked, the least on top. An entry that is not the
     /// bound its list remembers is stale.
-    fronts: BinaryHeap<Reverse<(u64, u32)>>,
+    fronts: BinaryHeap<Reverse<(Due, u32)>>,
     /// How many slots the next late stamp may walk over.
     credit: u32,
 }
@@ -124,7 +141,7 @@ impl Lists {
             tail: NIL,
             finger: NIL,
             users: 0,
-            bound: NEVER,
+            bound: Due::NEVER,
         };
         let list = self.vacant.pop().unwrap_or(self.all.len() as u32);
         match self.all.get_mut(list as usize) {
@@ -141,7 +158,7 @@ impl Lists {
         entry.users -= 1;
         if entry.users == 0 {
             debug_assert_eq!(entry.head, NIL);
-            entry.bound = NEVER;
+            entry.bound = Due::NEVER;
             self.by_policy.remove(&entry.policy);
             self.vacant.push(list);
         }
@@ -179,7 +196,11 @@ impl Lists {
         }
         if before == NIL {
             entry.head = at;
-            let due = stamp.saturating_add(entry.policy.interval());
+            let deadline = stamp.saturating_add(entry.policy.interval());
+            let due = Due {
+                at: deadline,
+                deadline,
+            };
             if due < entry.bound {
                 entry.bound = due;
                 self.fronts.push(Reverse((due, list)));
@@ -242,7 +263,7 @@ impl Lists {
     }
 
     /// The slot that is due first of all that are linked: when, and which.
-    pub(super) fn first<K, V>(&mut self, slab: &Slab<K, V>, grace: &Grace) -> Option<(u64, u32)> {
+    pub(super) fn first<K, V>(&mut self, slab: &Slab<K, V>, grace: &Grace) -> Option<(Due, u32)> {
         while let Some(mut top) = self.fronts.peek_mut() {
             let Reverse((bound, list)) = *top;
             let entry = &mut self.all[list as usize];
@@ -251,14 +272,14 @@ impl Lists {
                 continue;
             }
             let due = match entry.head {
-                NIL => NEVER,
+                NIL => Due::NEVER,
                 head => due(&entry.policy, slab[head].stamp, grace),
             };
             if due == bound {
                 return Some((due, entry.head));
             }
             entry.bound = due;
-            if due == NEVER {
+            if due == Due::NEVER {
                 PeekMut::pop(top);
             } else {
                 *top = Reverse((due, list));
@@ -290,7 +311,7 @@ impl Lists {
     pub(super) fn unlink_all(&mut self) {
         self.fronts.clear();
         for list in &mut self.all {
-            (list.head, list.tail, list.finger, list.bound) = (NIL, NIL, NIL, NEVER);
+            (list.head, list.tail, list.finger, list.bound) = (NIL, NIL, NIL, Due::NEVER);
         }
     }
 
@@ -298,7 +319,7 @@ impl Lists {
     pub(super) fn bytes(&self) -> usize {
         self.all.capacity() * size_of::<List>()
             + self.by_policy.capacity() * (size_of::<(Policy, u32)>() + 1)
-            + self.fronts.capacity() * size_of::<(u64, u32)>()
+            + self.fronts.capacity() * size_of::<(Due, u32)>()
     }
 
     /// Panics unless every list is a sound chain, sorted, under its bound, and `users` slots name it.
@@ -330,9 +351,9 @@ impl Lists {
             assert!(entry.finger == NIL || is_linked, "finger of list {list}");
             if entry.head != NIL {
                 let due = due(&entry.policy, slab[entry.head].stamp, grace);
-                assert!(entry.bound <= due || due == NEVER, "bound of list {list}");
+                assert!(entry.bound <= due, "bound of list {list}");
             }
-            if entry.bound != NEVER {
+            if entry.bound != Due::NEVER {
                 let held = self
                     .fronts
                     .iter()
@@ -349,11 +370,12 @@ impl Lists {
 
 /// When a slot stamped `stamp` is to be looked at.
 #[inline]
-fn due(policy: &Policy, stamp: u64, grace: &Grace) -> u64 {
-    let due = stamp.saturating_add(policy.interval());
-    if policy.hearts {
-        due
+fn due(policy: &Policy, stamp: u64, grace: &Grace) -> Due {
+    let deadline = stamp.saturating_add(policy.interval());
+    let at = if policy.hearts {
+        deadline
     } else {
-        grace.adjust(due, policy.timeout)
-    }
+        grace.adjust(deadline, policy.timeout)
+    };
+    Due { at, deadline }
 }
