@@ -175,14 +175,7 @@ impl<K: Hash, V> Heart<K, V> {
             Vital::Down => {
                 let Owner { route, router, .. } = &*self.owner;
                 let key = self.key().clone();
-                let beat = Beat {
-                    tag: route.tag,
-                    stamp: now,
-                    key,
-                    timeout: None,
-                    mode: None,
-                    extra: None,
-                };
+                let beat = Beat::plain(route.tag, key, now);
                 router
                     .beat(beat, route.worker, Patience::Forever)
                     .map_err(|_| HeartError::Closed)

@@ -28,6 +28,9 @@ use crate::pulse::Pulse;
 use crate::stats::{Counts, Histogram};
 use crate::table::{Beat, Tag};
 
+/// Keys of one worker that beat at the same time, with their tags.
+pub(crate) type Chunk<K> = Vec<(Tag, K)>;
+
 /// What a caller tells a worker.
 #[derive(Debug)]
 pub(crate) enum Message<K, V> {
@@ -38,7 +41,7 @@ pub(crate) enum Message<K, V> {
         /// When the caller made them, ns.
         stamp: u64,
         /// Whose they are.
-        keys: Vec<(Tag, K)>,
+        keys: Chunk<K>,
     },
     /// Anything rarer.
     Command(Box<Command<K, V>>),
@@ -112,7 +115,7 @@ pub(crate) enum Patience {
 const AWAKE: u64 = 0;
 
 /// How many emptied buffers of `beat_many` wait to be used again.
-const SPARE_BUFFERS: usize = 8;
+const SPARE_BUFFERS: usize = 64;
 
 /// A word on a cache line of its own: senders read it with every message, the worker seldom writes it.
 #[derive(Debug)]
@@ -141,7 +144,7 @@ pub(crate) struct Inbox<K, V> {
     /// What worker threads sent, who must never wait for each other. Drained before the channel.
     overflow: Mutex<Vec<Message<K, V>>>,
     /// Emptied buffers on their way back to the callers of `beat_many`.
-    spares: Mutex<Vec<Vec<(Tag, K)>>>,
+    spares: Mutex<Vec<Chunk<K>>>,
     /// What the worker shows of itself.
     pub(crate) published: Mutex<Published>,
 }
@@ -305,12 +308,12 @@ impl<K, V> Inbox<K, V> {
     }
 
     /// A buffer for `beat_many`, used before if there is one.
-    pub(crate) fn take_buffer(&self) -> Vec<(Tag, K)> {
+    pub(crate) fn take_buffer(&self) -> Chunk<K> {
         self.spares.lock().pop().unwrap_or_default()
     }
 
     /// Gives an emptied buffer back; beyond [`SPARE_BUFFERS`] they are freed.
-    pub(crate) fn give_buffer(&self, buffer: Vec<(Tag, K)>) {
+    pub(crate) fn give_buffer(&self, buffer: Chunk<K>) {
         debug_assert!(buffer.is_empty());
         let mut spares = self.spares.lock();
         if spares.len() < SPARE_BUFFERS {

@@ -6,10 +6,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use ahash::RandomState;
+use parking_lot::Mutex;
 
 use crate::clock::{Clock, NEVER};
 use crate::error::{BeatError, BeatErrorKind, CallError};
-use crate::inbox::{Command, Inbox, Message, Patience, Phase};
+use crate::inbox::{Chunk, Command, Inbox, Message, Patience, Phase};
 use crate::roster::{Admission, Roster};
 use crate::table::{Beat, Tag};
 
@@ -70,6 +71,8 @@ pub(crate) struct Router<K, V> {
     timeout: u64,
     /// Who is in, where a maximum number of keys is set.
     roster: Option<Arc<Roster>>,
+    /// Sets of chunks, one for each worker, that `beat_many` is not using just now.
+    chunks: Mutex<Vec<Box<[Chunk<K>]>>>,
     /// Whether the watcher takes no more.
     closed: AtomicBool,
 }
@@ -99,6 +102,7 @@ impl<K: Hash, V> Router<K, V> {
             clock,
             timeout,
             roster,
+            chunks: Mutex::new(Vec::new()),
             closed: AtomicBool::new(false),
         }
     }
@@ -170,6 +174,17 @@ impl<K: Hash, V> Router<K, V> {
             .is_none_or(|roster| roster.admit(route.worker, route.tag) != Admission::Full)
     }
 
+    /// An empty chunk for each worker, for `beat_many` to fill.
+    pub(crate) fn take_chunks(&self) -> Box<[Chunk<K>]> {
+        let spare = self.chunks.lock().pop();
+        spare.unwrap_or_else(|| self.inboxes.iter().map(|_| Vec::new()).collect())
+    }
+
+    /// Gives the chunks back, emptied; there are never more than callers of `beat_many` at one time.
+    pub(crate) fn give_chunks(&self, chunks: Box<[Chunk<K>]>) {
+        self.chunks.lock().push(chunks);
+    }
+
     /// Sends the keys of a `beat_many` made at `stamp` ns to `worker`, waiting for room.
     ///
     /// # Errors
@@ -179,8 +194,8 @@ impl<K: Hash, V> Router<K, V> {
         &self,
         worker: usize,
         stamp: u64,
-        keys: Vec<(Tag, K)>,
-    ) -> Result<(), (BeatErrorKind, Vec<(Tag, K)>)> {
+        keys: Chunk<K>,
+    ) -> Result<(), (BeatErrorKind, Chunk<K>)> {
         let due = stamp.saturating_add(self.timeout);
         let sent = self.send(
             worker,

@@ -12,8 +12,9 @@ mod queue;
 mod shrink;
 mod slab;
 
-use std::cmp::Reverse;
+use std::cmp::{Ordering, Reverse};
 use std::collections::{BinaryHeap, HashMap};
+use std::hint::black_box;
 use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,7 +28,7 @@ pub(crate) use index::Tag;
 use index::{Index, Position};
 use lists::{Due, Lists, Policy};
 use queue::{Item, Queue};
-use slab::{Body, MAX_SLOTS, NIL, PackedGeneration, Slab, State};
+use slab::{Body, MAX_SLOTS, PackedGeneration, Slab, State};
 
 /// What a table is told once.
 #[derive(Clone, Debug)]
@@ -63,6 +64,21 @@ pub(crate) struct Beat<K, V> {
     pub(crate) mode: Option<Mode>,
     /// The key's value from now on, where it is given.
     pub(crate) extra: Option<V>,
+}
+
+impl<K, V> Beat<K, V> {
+    /// A beat that carries nothing.
+    #[inline]
+    pub(crate) fn plain(tag: Tag, key: K, stamp: u64) -> Self {
+        Beat {
+            tag,
+            stamp,
+            key,
+            timeout: None,
+            mode: None,
+            extra: None,
+        }
+    }
 }
 
 /// There is no room for another key; here is the one that was refused.
@@ -137,8 +153,8 @@ pub(crate) struct Table<K, V> {
     counts: Counts,
     /// From deadline to detection.
     detection: Histogram,
-    /// What [`beat_all`](Table::beat_all) expects: the slot of each beat and its neighbours in the list.
-    guesses: Vec<(u32, u32, u32)>,
+    /// The probable slot of each beat of a batch; see [`warm`](Table::warm).
+    guesses: Vec<u32>,
     /// The tags of keys that left the slab, if the configuration wants them told.
     gone: Vec<Tag>,
 }
@@ -195,26 +211,57 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
     }
 
     /// Applies `beats` in order, and empties them; `refused` is told the tags of new keys for which there is no room.
+    pub(crate) fn beat_all(&mut self, beats: &mut Vec<Beat<K, V>>, refused: impl FnMut(Tag)) {
+        self.warm(beats.iter().map(|beat| beat.tag));
+        self.beat_warm(beats.drain(..), refused);
+    }
+
+    /// Applies plain beats of `keys` at `stamp`, in order and `batch` at a time, and empties them; as
+    /// [`beat_all`](Table::beat_all).
+    pub(crate) fn beat_keys(
+        &mut self,
+        stamp: u64,
+        keys: &mut Vec<(Tag, K)>,
+        batch: usize,
+        mut refused: impl FnMut(Tag),
+    ) {
+        let mut rest = keys.drain(..);
+        while !rest.as_slice().is_empty() {
+            self.warm(rest.as_slice().iter().take(batch).map(|&(tag, _)| tag));
+            let plain = |(tag, key)| Beat::plain(tag, key, stamp);
+            self.beat_warm(rest.by_ref().take(batch).map(plain), &mut refused);
+        }
+    }
+
+    /// Reads what the beats of `tags` will touch, and guesses their slots.
     ///
     /// A beat is a chain of cache misses: the index, the slot, its neighbours in the list. Reading those of all beats
-    /// stage by stage before any is applied lets the misses of one stage overlap; the readings change nothing.
-    pub(crate) fn beat_all(&mut self, beats: &mut Vec<Beat<K, V>>, mut refused: impl FnMut(Tag)) {
-        for beat in &*beats {
-            std::hint::black_box(self.index.warm(beat.tag));
+    /// of a batch stage by stage before any is applied lets the misses of one stage overlap. The readings change
+    /// nothing; the guesses are checked when they are used.
+    fn warm(&mut self, tags: impl Iterator<Item = Tag> + Clone) {
+        for tag in tags.clone() {
+            black_box(self.index.warm(tag));
         }
         self.guesses.clear();
-        self.guesses.extend(
-            beats
-                .iter()
-                .map(|beat| (self.index.guess(beat.tag), NIL, NIL)),
-        );
-        for (at, prev, next) in &mut self.guesses {
-            (*prev, *next) = self.slab.warm(*at);
+        self.guesses.extend(tags.map(|tag| self.index.guess(tag)));
+        for &at in &self.guesses {
+            black_box(self.slab.warm(at));
         }
-        for &(_, prev, next) in &self.guesses {
-            std::hint::black_box((self.slab.warm(prev), self.slab.warm(next)));
+        for &at in &self.guesses {
+            let (prev, next) = self.slab.warm(at);
+            black_box((self.slab.warm(prev), self.slab.warm(next)));
         }
-        for beat in beats.drain(..) {
+    }
+
+    /// Applies beats whose slots are guessed.
+    fn beat_warm(&mut self, beats: impl Iterator<Item = Beat<K, V>>, mut refused: impl FnMut(Tag)) {
+        for (nth, beat) in beats.enumerate() {
+            let at = self.guesses[nth];
+            if self.slab.is_live_key(at, &beat.key) {
+                self.counts.beats += 1;
+                self.touch(at, beat);
+                continue;
+            }
             let tag = beat.tag;
             if self.beat(beat).is_err() {
                 refused(tag);
@@ -482,9 +529,35 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
         Ok(at)
     }
 
-    /// Applies a beat to the live slot `at`.
+    /// Applies a beat to the live slot `at`: nearly always, moves it to the tail of its list.
     #[inline]
     fn touch(&mut self, at: u32, beat: Beat<K, V>) {
+        let is_plain = beat.timeout.is_none() && beat.mode.is_none() && beat.extra.is_none();
+        let is_simple = is_plain
+            && self.slab.body(at).state == State::Listed
+            && self.pulse(at).is_none()
+            && self.down(at).is_none();
+        if !is_simple {
+            return self.touch_with_care(at, beat);
+        }
+        match beat.stamp.cmp(&self.slab[at].stamp) {
+            Ordering::Less => {
+                self.counts.late_beats += 1;
+                return;
+            }
+            Ordering::Equal => {}
+            Ordering::Greater if self.lists.move_up(&mut self.slab, at, beat.stamp) => {}
+            Ordering::Greater => {
+                self.unlink(at);
+                self.slab[at].stamp = beat.stamp;
+                self.link(at);
+            }
+        }
+        self.notify(EventKind::Beat, at);
+    }
+
+    /// As [`touch`](Table::touch), for a beat that carries something, or a slot that is aside, has a heart or is down.
+    fn touch_with_care(&mut self, at: u32, beat: Beat<K, V>) {
         if beat.stamp < self.last_beat(at) {
             self.counts.late_beats += 1;
             return;

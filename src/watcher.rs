@@ -14,7 +14,7 @@ use crate::clock;
 use crate::error::{BeatError, BeatErrorKind, BeatManyError, CallError};
 use crate::event::{Options, Status};
 use crate::heart::Heart;
-use crate::inbox::{Command, Patience, Phase};
+use crate::inbox::{Chunk, Command, Patience, Phase};
 use crate::pulse::Pulse;
 use crate::router::{Role, Route, Router};
 use crate::sink::Outbox;
@@ -226,12 +226,7 @@ impl<K: Hash, V> Watcher<K, V> {
         I::Item: Into<K>,
     {
         let stamp = self.router.clock.now_ns();
-        let mut chunks: Vec<_> = self
-            .router
-            .inboxes
-            .iter()
-            .map(|inbox| inbox.take_buffer())
-            .collect();
+        let mut chunks = self.router.take_chunks();
         let mut refused = Refused {
             kind: None,
             keys: Vec::new(),
@@ -248,18 +243,15 @@ impl<K: Hash, V> Watcher<K, V> {
             let chunk = &mut chunks[route.worker];
             chunk.push((route.tag, key));
             if chunk.len() == CHUNK {
-                let full =
-                    std::mem::replace(chunk, self.router.inboxes[route.worker].take_buffer());
-                accepted -= self.send_chunk(route.worker, stamp, full, &mut refused);
+                accepted -= self.send_chunk(route.worker, stamp, chunk, &mut refused);
             }
         }
-        for (worker, chunk) in chunks.into_iter().enumerate() {
-            if chunk.is_empty() {
-                self.router.inboxes[worker].give_buffer(chunk);
-            } else {
+        for (worker, chunk) in chunks.iter_mut().enumerate() {
+            if !chunk.is_empty() {
                 accepted -= self.send_chunk(worker, stamp, chunk, &mut refused);
             }
         }
+        self.router.give_chunks(chunks);
         match refused.kind {
             None => Ok(accepted),
             Some(kind) => Err(BeatManyError::new(kind, refused.keys)),
@@ -592,14 +584,7 @@ impl<K: Hash, V> Watcher<K, V> {
     fn send_beat(&self, key: K, patience: Patience) -> Result<(), BeatError<K>> {
         let Route { worker, tag } = self.router.route(&key);
         let stamp = self.router.clock.now_ns();
-        let beat = Beat {
-            tag,
-            stamp,
-            key,
-            timeout: None,
-            mode: None,
-            extra: None,
-        };
+        let beat = Beat::plain(tag, key, stamp);
         self.router.beat(beat, worker, patience)
     }
 
@@ -627,15 +612,16 @@ impl<K: Hash, V> Watcher<K, V> {
         ))
     }
 
-    /// Sends a chunk of `beat_many`; returns how many keys were not accepted.
+    /// Sends a chunk of `beat_many`, and puts an empty one in its place; returns how many keys were not accepted.
     fn send_chunk(
         &self,
         worker: usize,
         stamp: u64,
-        chunk: Vec<(crate::table::Tag, K)>,
+        chunk: &mut Chunk<K>,
         refused: &mut Refused<K>,
     ) -> usize {
-        let Err((kind, keys)) = self.router.beat_batch(worker, stamp, chunk) else {
+        let keys = std::mem::replace(chunk, self.router.inboxes[worker].take_buffer());
+        let Err((kind, keys)) = self.router.beat_batch(worker, stamp, keys) else {
             return 0;
         };
         let count = keys.len();

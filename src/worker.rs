@@ -213,16 +213,22 @@ impl<K: Eq + Clone + 'static, V: Clone + 'static> Worker<K, V> {
         match message {
             Message::Beat(beat) => self.collect(beat),
             Message::Batch { stamp, mut keys } => {
-                for (tag, key) in keys.drain(..) {
-                    self.collect(Beat {
-                        tag,
-                        stamp,
-                        key,
-                        timeout: None,
-                        mode: None,
-                        extra: None,
-                    });
+                self.apply_batch();
+                let Setup {
+                    index,
+                    table,
+                    roster,
+                    batch,
+                    ..
+                } = &mut self.setup;
+                if let Some(roster) = roster {
+                    for &(tag, _) in &keys {
+                        roster.confirm(*index, tag);
+                    }
                 }
+                table.beat_keys(stamp, &mut keys, *batch, |tag| {
+                    refuse(*index, roster.as_deref(), tag);
+                });
                 self.setup.inbox.give_buffer(keys);
             }
             Message::Command(command) => {
@@ -249,9 +255,9 @@ impl<K: Eq + Clone + 'static, V: Clone + 'static> Worker<K, V> {
             ..
         } = &mut self.setup;
         if let Some(roster) = roster {
-            self.batch
-                .iter()
-                .for_each(|beat| roster.confirm(*index, beat.tag));
+            for beat in &self.batch {
+                roster.confirm(*index, beat.tag);
+            }
         }
         table.beat_all(&mut self.batch, |tag| {
             refuse(*index, roster.as_deref(), tag);

@@ -211,6 +211,37 @@ impl Lists {
         true
     }
 
+    /// Gives slot `at`, which is linked, the newer `stamp` and moves it to the tail of its list. Returns false and does
+    /// nothing if it does not belong there.
+    #[inline]
+    #[must_use]
+    pub(super) fn move_up<K, V>(&mut self, slab: &mut Slab<K, V>, at: u32, stamp: u64) -> bool {
+        let (prev, next, list) = (slab[at].prev, slab[at].next, slab[at].list);
+        let entry = &mut self.all[list as usize];
+        if next == NIL {
+            slab[at].stamp = stamp;
+            return true;
+        }
+        let tail = entry.tail;
+        if slab[tail].stamp > stamp {
+            return false;
+        }
+        if entry.finger == at {
+            entry.finger = if prev == NIL { next } else { prev };
+        }
+        if prev == NIL {
+            entry.head = next;
+        } else {
+            slab[prev].next = next;
+        }
+        slab[next].prev = prev;
+        slab[tail].next = at;
+        entry.tail = at;
+        let slot = &mut slab[at];
+        (slot.stamp, slot.prev, slot.next) = (stamp, tail, NIL);
+        true
+    }
+
     /// The slot after which `stamp`, which is older than the tail of `list`, belongs: [`NIL`] for the head. `None` if
     /// the walk runs out of credit.
     ///

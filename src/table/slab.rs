@@ -1,5 +1,7 @@
 //! The slab: every key's state in one array of slots, which lists are threaded through.
 
+use std::hint::black_box;
+
 use super::index::Tag;
 use crate::event::Generation;
 
@@ -180,9 +182,23 @@ impl<K, V> Slab<K, V> {
         let Some(slot) = self.slots.get(at as usize) else {
             return (NIL, NIL);
         };
-        let state = slot.body.as_ref().map(|body| body.state);
-        std::hint::black_box(state);
+        black_box(slot.body.as_ref().map(|body| body.state));
         (slot.prev, slot.next)
+    }
+
+    /// Whether slot `at`, which may be [`NIL`], holds `key`, watched.
+    #[inline]
+    pub(super) fn is_live_key(&self, at: u32, key: &K) -> bool
+    where
+        K: Eq,
+    {
+        let body = self
+            .slots
+            .get(at as usize)
+            .and_then(|slot| slot.body.as_ref());
+        body.is_some_and(|body| {
+            matches!(body.state, State::Listed | State::Aside) && body.key == *key
+        })
     }
 
     /// Whether slot `at` still holds the episode `generation`.

@@ -86,14 +86,7 @@ fn quiet(config: &Config) -> Table<u64, u64> {
 
 /// A plain beat of `key` at `stamp`.
 fn beat(key: u64, stamp: u64) -> Beat<u64, u64> {
-    Beat {
-        tag: spread(key),
-        stamp,
-        key,
-        timeout: None,
-        mode: None,
-        extra: None,
-    }
+    Beat::plain(spread(key), key, stamp)
 }
 
 /// Tags as a good hash gives them.
@@ -694,33 +687,35 @@ fn run(seed: u64, start: u64, steps: usize, tag: fn(u64) -> Tag) {
         let key = random.below(24);
         match random.below(100) {
             0..40 => {
-                let age = if random.below(4) == 0 {
-                    random.below(120)
-                } else {
-                    0
-                };
-                let beat = Beat {
-                    tag: tag(key),
-                    stamp: model.now.saturating_sub(age),
-                    key,
-                    timeout: if random.below(3) == 0 {
-                        NonZeroU64::new(random.pick(&TIMEOUTS))
+                let mut batch = Vec::new();
+                for nth in 0..=random.below(4) {
+                    let key = if nth == 0 { key } else { random.below(24) };
+                    let age = if random.below(4) == 0 {
+                        random.below(120)
                     } else {
-                        None
-                    },
-                    mode: if random.below(4) == 0 {
-                        Some(random.pick(&[Mode::Once, Mode::Repeat]))
-                    } else {
-                        None
-                    },
-                    extra: if random.below(4) == 0 {
-                        Some(step as u64)
-                    } else {
-                        None
-                    },
-                };
-                model.beat(&beat);
-                apply(&mut table, beat);
+                        0
+                    };
+                    let mut beat = Beat::plain(tag(key), key, model.now.saturating_sub(age));
+                    if random.below(3) == 0 {
+                        beat.timeout = NonZeroU64::new(random.pick(&TIMEOUTS));
+                    }
+                    if random.below(4) == 0 {
+                        beat.mode = Some(random.pick(&[Mode::Once, Mode::Repeat]));
+                    }
+                    if random.below(4) == 0 {
+                        beat.extra = Some(step as u64);
+                    }
+                    model.beat(&beat);
+                    batch.push(beat);
+                }
+                table.beat_all(&mut batch, |_| panic!("there is room"));
+                let mut plain = Vec::new();
+                for _ in 0..random.below(6) {
+                    let key = random.below(24);
+                    model.beat(&beat(key, model.now));
+                    plain.push((tag(key), key));
+                }
+                table.beat_keys(model.now, &mut plain, 2, |_| panic!("there is room"));
             }
             40..48 => {
                 let beat = Beat {
