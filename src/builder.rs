@@ -163,7 +163,8 @@ where
     }
 
     /// The kinds of event wanted; others are not made. Default: [`EventKind::Expired`] only. None at all is fine: the
-    /// watcher can still be asked. Each kind but `Expired` clones a key per event, `Beat` therefore with every beat.
+    /// watcher can still be asked. Most events clone their key, `Beat` therefore with every beat; the expiry of
+    /// a [`Mode::Once`] key moves it.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -313,8 +314,8 @@ where
 
     /// How much later than it meant to a worker must run again for that to be a stall: the process was stopped, or the
     /// machine paused or overloaded. Default: 100 ms, and for keys with a timeout below 400 ms a quarter of it, but at
-    /// least a millisecond. Zero turns the detection off: then a stalled watcher reports every key dead whose beats it
-    /// could not take. Always off under a manual clock.
+    /// least a millisecond. A callback on the worker that takes longer is a stall too. Zero turns the detection off: then a
+    /// stalled watcher reports every key dead whose beats it could not take. Always off under a manual clock.
     ///
     /// ```
     /// # use std::{thread::sleep, time::Duration};

@@ -241,7 +241,8 @@ impl ManualClock {
             .fetch_update(Ordering::SeqCst, Ordering::SeqCst, step);
     }
 
-    /// Sets the time, backwards too: a watcher that sees its clock go backwards takes it as standing still.
+    /// Sets the time, backwards too. That brings nothing back that has expired, and a beat older than its key's last one
+    /// changes nothing; but a new key's timeout counts from the time of its beat, which may have passed long ago.
     ///
     /// ```
     /// # use std::time::Duration;

@@ -167,7 +167,7 @@ impl<K> Error for BeatError<K> {}
 /// let watcher = Watcher::<u64>::builder().max_keys(2).build()?;
 /// let error = watcher.beat_many([1u64, 2, 3, 4]).unwrap_err();
 /// assert_eq!(error.kind(), BeatErrorKind::Full);
-/// assert!(error.to_string().starts_with("2 keys were not accepted"));
+/// assert!(error.to_string().starts_with("2 of the keys were not accepted"));
 /// watcher.flush()?;
 /// assert_eq!(watcher.len(), 2); // the others were
 /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -230,7 +230,7 @@ impl<K> fmt::Display for BeatManyError<K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} keys were not accepted: {}",
+            "{} of the keys were not accepted: {}",
             self.keys.len(),
             self.kind
         )
@@ -328,7 +328,7 @@ impl fmt::Display for HeartError {
             HeartError::Removed => "the key was removed",
             HeartError::Replaced => "a younger heart watches the key",
             HeartError::Closed => {
-                "nobody watches any more: the watcher is closed or the key's worker has failed"
+                "nobody watches: the watcher is closed, the key's worker has failed, or there was no room"
             }
         })
     }

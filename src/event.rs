@@ -34,7 +34,8 @@ pub enum Mode {
     #[default]
     Once,
     /// It stays watched: it is reported again after each further timeout of silence, with the number of misses, and
-    /// a beat after that is a [`Recovered`](EventKind::Recovered).
+    /// a beat after that is a [`Recovered`](EventKind::Recovered), told to those who
+    /// [ask for it](crate::Builder::events).
     Repeat,
 }
 
@@ -232,15 +233,16 @@ pub struct KeyEvent<K, V = ()> {
     pub detected: Duration,
     /// When the sink was given the event: just before the callback runs, or as the channel takes it.
     pub delivered: Duration,
-    /// Expired: how often in a row the key has missed its timeout, from 1. Recovered: how often it had. Otherwise 0.
+    /// Expired: how often in a row the key was found to have missed its timeout, from 1; a look that comes
+    /// several timeouts late counts once. Recovered: how often it had. Otherwise 0.
     pub misses: u64,
     /// Recovered: from the first missed deadline to the beat that ended the silence. Otherwise `None`.
     pub down_for: Option<Duration>,
 }
 
 impl<K, V> KeyEvent<K, V> {
-    /// From the deadline to the delivery: how late the user learns of an expiry. Zero where there is no deadline,
-    /// and for events that are not expiries, whose deadline lies ahead.
+    /// From the deadline to the delivery: of an expiry, how late the user learns of it, time for which it was held back
+    /// after a stall included. Zero where there is no deadline, or it lies ahead.
     ///
     /// ```
     /// # use std::time::Duration;

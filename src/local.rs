@@ -17,7 +17,7 @@ use crate::table::{Beat, Offer, Refusal, Table, Tag};
 /// Watches keys without a thread, a channel or a clock: for a game server, a mio loop, an embedded main loop.
 ///
 /// The caller says what time it is, as a [`Duration`] since an origin of its choice, and polls. Time that goes backwards
-/// is taken as standing still. The same engine as behind [`Watcher`](crate::Watcher), made by the same [`Builder`].
+/// brings nothing back that has expired. The same engine as behind [`Watcher`](crate::Watcher), made by the same [`Builder`].
 ///
 /// ```
 /// use std::time::{Duration, Instant};
@@ -311,7 +311,8 @@ where
         self.len() == 0
     }
 
-    /// The accounting. What a watcher with threads counts of threads, sinks and deliveries is zero.
+    /// The accounting. What a watcher counts of threads and sinks is zero, and so is the histogram of
+    /// deliveries.
     ///
     /// ```
     /// # use std::time::Duration;

@@ -34,8 +34,8 @@ use crate::stats::Histogram;
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refused<K, V> {
-    /// There is no room for it now; the same event is offered again a millisecond later, and the key waits in the
-    /// worker meanwhile.
+    /// There is no room for it now; the key waits in the worker, and the same event is offered again a millisecond later
+    /// (under a manual clock, when the worker is next woken, by a flush for example).
     Full(Event<K, V>),
     /// There will never be room for any: this event and all later ones are discarded, and counted.
     Gone(Event<K, V>),

@@ -143,6 +143,9 @@ pub(crate) struct Table<K, V> {
     downs: HashMap<u32, Down, ahash::RandomState>,
     /// The events that the sink has not taken, in order.
     queue: Queue<K, V>,
+    /// From the slot of a newer episode to that of the one before it, while that one waits for the sink. The latter
+    /// knows the former by its `prev`.
+    older: HashMap<u32, u32, ahash::RandomState>,
     /// What is held back after a stall.
     grace: Grace,
     /// The latest time seen, ns.
@@ -176,6 +179,7 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
             pulses: Vec::new(),
             downs: HashMap::default(),
             queue: Queue::new(),
+            older: HashMap::default(),
             grace: Grace::new(config.grace_cap),
             now: 0,
             last_generation: 0,
@@ -327,23 +331,22 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
         false
     }
 
-    /// Removes `key`: its episode ends without an expiry, also if one waits for the sink. Returns whether there was
+    /// Removes `key`: its episode ends without an expiry, and so do all that wait for the sink. Returns whether there was
     /// one; an unknown key is fine.
     pub(crate) fn remove(&mut self, tag: Tag, key: &K) -> bool {
-        let Some((position, at)) = self.find(tag, key) else {
+        let Some((position, newest)) = self.find(tag, key) else {
             return false;
         };
-        self.counts.removed += 1;
-        if self.is_live(at) {
-            self.remove_live(at, position);
-            return true;
+        let mut older = self.older.remove(&newest);
+        if self.is_live(newest) {
+            self.remove_live(newest, position);
+        } else {
+            self.index.remove(position);
+            self.cancel(newest);
         }
-        self.counts.pending -= 1;
-        self.index.remove(position);
-        self.slab.body_mut(at).state = State::Cancelled;
-        if self.config.wanted.has(EventKind::Removed) {
-            self.queue
-                .push(Item::Notice(Event::Removed(self.event_about(at))));
+        while let Some(at) = older {
+            older = self.older.remove(&at);
+            self.cancel(at);
         }
         true
     }
@@ -520,6 +523,8 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
         match newest {
             Some((position, old)) => {
                 self.slab.body_mut(old).state = State::Superseded;
+                self.slab[old].prev = at;
+                self.older.insert(at, old);
                 self.index.redirect(position, at);
             }
             None => self.index.insert(beat.tag, at),
@@ -611,6 +616,17 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
         }
     }
 
+    /// Ends the episode in slot `at`, which waits for the sink, by removal.
+    fn cancel(&mut self, at: u32) {
+        self.slab.body_mut(at).state = State::Cancelled;
+        self.counts.pending -= 1;
+        self.counts.removed += 1;
+        if self.config.wanted.has(EventKind::Removed) {
+            self.queue
+                .push(Item::Notice(Event::Removed(self.event_about(at))));
+        }
+    }
+
     /// Ends the episode of the live slot `at`, which the index has at `position`, by removal.
     fn remove_live(&mut self, at: u32, position: Position) {
         let status = self.status_of(at);
@@ -621,8 +637,9 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
         }
         self.downs.remove(&at);
         self.counts.live -= 1;
+        self.counts.removed += 1;
         let body = self.slab.lift(at);
-        self.vacate(at, State::Superseded);
+        self.vacate(at, State::Cancelled);
         if self.config.wanted.has(EventKind::Removed) {
             let event = event_of(&status, body.key, body.extra, self.now);
             self.queue.push(Item::Notice(Event::Removed(event)));

@@ -323,7 +323,7 @@ impl<K: Hash, V> Watcher<K, V> {
         }
     }
 
-    /// Forgets `key`: its episode ends without an expiry. An unknown key is fine. Takes effect in the order of calls;
+    /// Forgets `key`: its episode ends without an expiry, also where one waits for the sink. An unknown key is fine. Takes effect in the order of calls;
     /// after a [`flush`](Watcher::flush) no expiry of the key is delivered any more, but for a call of the callback
     /// that has begun.
     ///
@@ -355,7 +355,7 @@ impl<K: Hash, V> Watcher<K, V> {
     }
 
     /// Returns when everything that the calling thread sent before is applied, everything due by then is expired, and
-    /// the sink has been offered the events. Does not wait for a full sink, nor for callbacks to return.
+    /// the sink has been offered the events. Does not wait for a full sink, nor for callbacks on the delivery thread.
     ///
     /// Costs a round trip to every worker.
     ///
@@ -378,7 +378,8 @@ impl<K: Hash, V> Watcher<K, V> {
             .map(drop)
     }
 
-    /// How many keys are watched, as of the workers' last rounds; exact after a [`flush`](Watcher::flush). Does not
+    /// How many keys are watched, as of the workers' last rounds; beats that wake nobody may wait in an inbox until the
+    /// next deadline, so call [`flush`](Watcher::flush) first where it must be exact. Does not
     /// wait for the workers.
     ///
     /// ```
@@ -489,7 +490,8 @@ impl<K: Hash, V> Watcher<K, V> {
         Ok(parts.into_iter().flatten().collect())
     }
 
-    /// The accounting, as of the workers' last rounds; exact after a [`flush`](Watcher::flush). Does not wait for the
+    /// The accounting, as of the workers' last rounds; beats that wake nobody may wait in an inbox until the next
+    /// deadline, so call [`flush`](Watcher::flush) first where it must be exact. Does not wait for the
     /// workers, and works after [`close`](Watcher::close).
     ///
     /// ```

@@ -146,19 +146,17 @@ impl<K: Eq + Clone + 'static, V: Clone + 'static> Worker<K, V> {
             let more_due = self.setup.table.expire(now, EXPIRE_LIMIT);
             let delivery = self.deliver();
             self.publish();
-            if answers.is_empty()
-                && self.flushes.is_empty()
-                && self.setup.inbox.phase() != Phase::Open
-            {
-                return self.finish();
-            }
-            if more_due || delivery == Delivery::More {
+            let is_closing = self.setup.inbox.phase() != Phase::Open;
+            if (more_due || delivery == Delivery::More) && !is_closing {
                 self.flushes.extend(answers);
             } else {
                 for answer in answers {
                     // Whoever asked may be gone.
                     let _ = answer.send(());
                 }
+            }
+            if is_closing && self.flushes.is_empty() {
+                return self.finish();
             }
             let is_idle =
                 !took_some && !more_due && delivery != Delivery::More && self.flushes.is_empty();
@@ -178,7 +176,6 @@ impl<K: Eq + Clone + 'static, V: Clone + 'static> Worker<K, V> {
                 .setup
                 .table
                 .stall(self.setup.index, self.last_alive, now);
-            let _ = stall;
             crate::log::warn!(
                 "worker {} did not run for {:?}; expiry is held back for {:?}",
                 self.setup.index,

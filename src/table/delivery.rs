@@ -133,6 +133,9 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
         {
             self.index.remove(position);
         }
+        if state == State::Superseded {
+            self.older.remove(&self.slab[at].prev);
+        }
         self.slab.vacate(at);
         self.lists.release(list);
         if self.config.tell_gone {

@@ -45,6 +45,11 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
         assert_eq!(self.index.len(), indexed, "entries of the index");
         assert_eq!((self.counts.live, self.counts.pending), (live, pending));
         assert!(self.counts.is_balanced(), "{:?}", self.counts);
+        for (&newer, &older) in &self.older {
+            assert_eq!(self.slab.body(older).state, State::Superseded);
+            assert_eq!(self.slab[older].prev, newer);
+            assert!(self.slab.body(newer).key == self.slab.body(older).key);
+        }
         for &at in self.downs.keys() {
             assert!(
                 self.is_live(at) && self.policy(at).mode == Mode::Repeat,
@@ -395,8 +400,6 @@ struct Expected {
     extra: Option<u64>,
     /// Of a report that a `Repeat` key missed: its first missed deadline. Misses are those of the moment it is taken.
     since: Option<u64>,
-    /// Whether the key has begun a newer episode, so that a removal means that one.
-    superseded: bool,
 }
 
 /// One live key of the model.
@@ -448,18 +451,11 @@ impl Model {
             misses,
             extra: life.extra,
             since: None,
-            superseded: false,
         }]);
     }
 
     fn beat(&mut self, beat: &Beat<u64, u64>) {
         let Some(mut life) = self.lives.remove(&beat.key) else {
-            let of_key = |expected: &&mut Expected| expected.key == beat.key;
-            self.queue
-                .iter_mut()
-                .flatten()
-                .filter(of_key)
-                .for_each(|expected| expected.superseded = true);
             self.last_generation += 1;
             self.counts[STARTED] += 1;
             let life = Life {
@@ -526,7 +522,6 @@ impl Model {
                 misses: 1,
                 extra: life.extra,
                 since: None,
-                superseded: false,
             };
             if life.mode == Mode::Once {
                 self.lives.remove(&key);
@@ -554,50 +549,42 @@ impl Model {
         }
     }
 
-    /// The newest pending expiry of `key`, unless the key lives.
-    fn pending_mut(&mut self, key: u64) -> Option<&mut Vec<Expected>> {
-        if self.lives.contains_key(&key) {
-            return None;
-        }
-        let is_it = |expected: &Expected| {
-            expected.key == key
-                && expected.kind == EventKind::Expired
-                && expected.since.is_none()
-                && !expected.superseded
-        };
-        self.queue
-            .iter_mut()
-            .rev()
-            .find(|batch| batch.iter().any(is_it))
-    }
-
     fn remove(&mut self, key: u64) -> bool {
-        if let Some(life) = self.lives.remove(&key) {
+        let life = self.lives.remove(&key);
+        if let Some(life) = &life {
             self.counts[REMOVED] += 1;
-            self.expect(EventKind::Removed, key, &life, 0);
+            self.expect(EventKind::Removed, key, life, 0);
             for batch in &mut self.queue {
                 batch.retain(|expected| {
                     expected.since.is_none() || expected.generation != life.generation
                 });
             }
-            return true;
         }
-        let Some(batch) = self.pending_mut(key) else {
-            return false;
+        let is_it = |expected: &Expected| {
+            let is_expiry = expected.kind == EventKind::Expired && expected.since.is_none();
+            is_expiry && expected.key == key
         };
-        let is_it = |expected: &Expected| expected.key == key && !expected.superseded;
-        let Some(at) = batch.iter().position(is_it) else {
-            return false;
-        };
-        let gone = batch.remove(at);
-        self.counts[REMOVED] += 1;
-        self.queue.push_back(vec![Expected {
-            due: 0,
-            kind: EventKind::Removed,
-            misses: 0,
-            ..gone
-        }]);
-        true
+        let mut pending: Vec<_> = self
+            .queue
+            .iter()
+            .flatten()
+            .filter(|&it| is_it(it))
+            .cloned()
+            .collect();
+        let removed_any = life.is_some() || !pending.is_empty();
+        self.queue
+            .iter_mut()
+            .for_each(|batch| batch.retain(|it| !is_it(it)));
+        while let Some(gone) = pending.pop() {
+            self.counts[REMOVED] += 1;
+            self.queue.push_back(vec![Expected {
+                due: 0,
+                kind: EventKind::Removed,
+                misses: 0,
+                ..gone
+            }]);
+        }
+        removed_any
     }
 
     /// Checks that `event` is the next one expected; `taken` says what the sink does with it.
