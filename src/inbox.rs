@@ -366,3 +366,14 @@ impl<K, V> Inbox<K, V> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_with_a_key_of_up_to_16_bytes_is_40_bytes() {
+        assert_eq!(size_of::<Message<[u8; 16], ()>>(), 40);
+        assert_eq!(size_of::<Message<u64, ()>>(), 40);
+    }
+}

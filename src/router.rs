@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::hash::Hash;
+use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -69,6 +70,8 @@ pub(crate) struct Router<K, V> {
     pub(crate) clock: Clock,
     /// The timeout of a key that was given none, ns.
     timeout: u64,
+    /// Whether a beat can be an event that somebody waits for, so that it wakes a worker that sleeps.
+    tells_beats: bool,
     /// Who is in, where a maximum number of keys is set.
     roster: Option<Arc<Roster>>,
     /// Sets of chunks, one for each worker, that `beat_many` is not using just now.
@@ -93,6 +96,7 @@ impl<K: Hash, V> Router<K, V> {
         hasher: RandomState,
         clock: Clock,
         timeout: u64,
+        tells_beats: bool,
         roster: Option<Arc<Roster>>,
     ) -> Self {
         Router {
@@ -101,6 +105,7 @@ impl<K: Hash, V> Router<K, V> {
             hasher,
             clock,
             timeout,
+            tells_beats,
             roster,
             chunks: Mutex::new(Vec::new()),
             closed: AtomicBool::new(false),
@@ -152,9 +157,10 @@ impl<K: Hash, V> Router<K, V> {
         if admission == Admission::Full {
             return Err(BeatError::new(BeatErrorKind::Full, beat.key));
         }
-        let due = beat
-            .stamp
-            .saturating_add(beat.timeout.map_or(self.timeout, std::num::NonZeroU64::get));
+        let due = self.due(
+            beat.stamp,
+            beat.timeout.map_or(self.timeout, NonZeroU64::get),
+        );
         self.send(worker, Message::Beat(beat), due, patience)
             .map_err(|(kind, message)| {
                 if let (Admission::New, Some(roster)) = (admission, &self.roster) {
@@ -196,7 +202,7 @@ impl<K: Hash, V> Router<K, V> {
         stamp: u64,
         keys: Chunk<K>,
     ) -> Result<(), (BeatErrorKind, Chunk<K>)> {
-        let due = stamp.saturating_add(self.timeout);
+        let due = self.due(stamp, self.timeout);
         let sent = self.send(
             worker,
             Message::Batch { stamp, keys },
@@ -209,6 +215,16 @@ impl<K: Hash, V> Router<K, V> {
             };
             (kind, keys)
         })
+    }
+
+    /// When a beat matters: at the deadline it sets, or at once if somebody waits for the event.
+    #[inline]
+    fn due(&self, stamp: u64, timeout: u64) -> u64 {
+        if self.tells_beats {
+            stamp
+        } else {
+            stamp.saturating_add(timeout)
+        }
     }
 
     /// Sends a command to `worker`, waiting for room, and wakes it.

@@ -243,18 +243,15 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
     /// of a batch stage by stage before any is applied lets the misses of one stage overlap. The readings change
     /// nothing; the guesses are checked when they are used.
     fn warm(&mut self, tags: impl Iterator<Item = Tag> + Clone) {
-        for tag in tags.clone() {
-            black_box(self.index.warm(tag));
-        }
+        // The sums only keep the readings from being optimised away.
+        let homes = tags.clone().map(|tag| self.index.warm(tag));
+        black_box(homes.fold(0, |sum: u32, read| sum ^ read));
         self.guesses.clear();
         self.guesses.extend(tags.map(|tag| self.index.guess(tag)));
-        for &at in &self.guesses {
-            black_box(self.slab.warm(at));
-        }
-        for &at in &self.guesses {
-            let (prev, next) = self.slab.warm(at);
-            black_box((self.slab.warm(prev), self.slab.warm(next)));
-        }
+        let slots = self.guesses.iter().map(|&at| self.slab.warm(at));
+        black_box(slots.fold(0, |sum: u32, read| sum ^ read));
+        let neighbours = self.guesses.iter().map(|&at| self.slab.warm_neighbours(at));
+        black_box(neighbours.fold(0, |sum: u32, read| sum ^ read));
     }
 
     /// Applies beats whose slots are guessed.

@@ -195,10 +195,11 @@ impl<K: Eq + Clone + 'static, V: Clone + 'static> Worker<K, V> {
             self.take(message);
         }
         for _ in 0..waiting {
-            let Ok(message) = self.setup.receiver.try_recv() else {
-                break;
-            };
-            self.take(message);
+            match self.setup.receiver.try_recv() {
+                Ok(Message::Beat(beat)) => self.collect(beat),
+                Ok(message) => self.take(message),
+                Err(_) => break,
+            }
         }
         self.setup.inbox.let_go_on();
         self.apply_batch();
@@ -206,6 +207,7 @@ impl<K: Eq + Clone + 'static, V: Clone + 'static> Worker<K, V> {
     }
 
     /// Takes one message.
+    #[inline(never)]
     fn take(&mut self, message: Message<K, V>) {
         match message {
             Message::Beat(beat) => self.collect(beat),
@@ -236,6 +238,7 @@ impl<K: Eq + Clone + 'static, V: Clone + 'static> Worker<K, V> {
     }
 
     /// Puts a beat with the others that are applied together.
+    #[inline]
     fn collect(&mut self, beat: Beat<K, V>) {
         self.batch.push(beat);
         if self.batch.len() == self.setup.batch {
@@ -244,6 +247,7 @@ impl<K: Eq + Clone + 'static, V: Clone + 'static> Worker<K, V> {
     }
 
     /// Applies the beats that were collected.
+    #[inline(never)]
     fn apply_batch(&mut self) {
         let Setup {
             index,

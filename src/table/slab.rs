@@ -1,7 +1,5 @@
 //! The slab: every key's state in one array of slots, which lists are threaded through.
 
-use std::hint::black_box;
-
 use super::index::Tag;
 use crate::event::Generation;
 
@@ -177,14 +175,26 @@ impl<K, V> Slab<K, V> {
         }
     }
 
-    /// Reads slot `at`, which may be [`NIL`], for the sake of the cache; returns its neighbours.
+    /// Reads both ends of slot `at`, which may be [`NIL`], for the sake of the cache.
     #[inline]
-    pub(super) fn warm(&self, at: u32) -> (u32, u32) {
-        let Some(slot) = self.slots.get(at as usize) else {
-            return (NIL, NIL);
+    pub(super) fn warm(&self, at: u32) -> u32 {
+        self.slots.get(at as usize).map_or(0, |slot| {
+            let state = slot.body.as_ref().map_or(0, |body| body.state as u32);
+            slot.prev ^ state
+        })
+    }
+
+    /// Reads the neighbours of slot `at`, which may be [`NIL`], for the sake of the cache.
+    #[inline]
+    pub(super) fn warm_neighbours(&self, at: u32) -> u32 {
+        let link = |at: u32| {
+            self.slots
+                .get(at as usize)
+                .map_or(0, |slot| slot.prev ^ slot.next)
         };
-        black_box(slot.body.as_ref().map(|body| body.state));
-        (slot.prev, slot.next)
+        self.slots
+            .get(at as usize)
+            .map_or(0, |slot| link(slot.prev) ^ link(slot.next))
     }
 
     /// Whether slot `at`, which may be [`NIL`], holds `key`, watched.
