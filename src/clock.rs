@@ -50,8 +50,8 @@ enum Source {
     /// The processor's time-stamp counter, read as nanoseconds, and the reading at the origin.
     #[cfg(feature = "tsc")]
     Tsc(quanta::Clock, quanta::Instant),
-    /// A clock moved by hand.
-    Manual(ManualClock),
+    /// A clock moved by hand, and the latest reading of it, ns: who goes by this never sees it go backwards.
+    Manual(ManualClock, Arc<AtomicU64>),
 }
 
 impl Clock {
@@ -130,13 +130,16 @@ impl Clock {
                 let elapsed = clock.now().saturating_duration_since(*origin);
                 elapsed.as_secs() * 1_000_000_000 + u64::from(elapsed.subsec_nanos())
             }
-            Source::Manual(clock) => clock.now_ns.load(Ordering::SeqCst),
+            Source::Manual(clock, latest) => {
+                let now = clock.now_ns.load(Ordering::SeqCst);
+                latest.fetch_max(now, Ordering::SeqCst).max(now)
+            }
         }
     }
 
     /// Whether time only moves when somebody moves it, so that waiting for it is pointless.
     pub(crate) fn is_manual(&self) -> bool {
-        matches!(self.source, Source::Manual(_))
+        matches!(self.source, Source::Manual(..))
     }
 }
 
@@ -150,7 +153,7 @@ impl Default for Clock {
 impl From<ManualClock> for Clock {
     fn from(clock: ManualClock) -> Self {
         Clock {
-            source: Source::Manual(clock),
+            source: Source::Manual(clock, Arc::default()),
         }
     }
 }
@@ -241,8 +244,8 @@ impl ManualClock {
             .fetch_update(Ordering::SeqCst, Ordering::SeqCst, step);
     }
 
-    /// Sets the time, backwards too. That brings nothing back that has expired, and a beat older than its key's last one
-    /// changes nothing; but a new key's timeout counts from the time of its beat, which may have passed long ago.
+    /// Sets the time, backwards too: a watcher takes a clock that goes backwards as standing still until it is past where
+    /// it was.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -273,7 +276,12 @@ mod tests {
         manual.advance(Duration::from_nanos(5));
         assert_eq!(clock.now_ns(), 5);
         manual.set(Duration::from_nanos(2));
-        assert_eq!(clock.now(), Duration::from_nanos(2));
+        assert_eq!(
+            clock.now(),
+            Duration::from_nanos(5),
+            "back is standing still"
+        );
+        assert_eq!(manual.now(), Duration::from_nanos(2));
     }
 
     #[test]

@@ -39,7 +39,8 @@ pub(crate) struct Config {
     pub(crate) mode: Mode,
     /// The kinds of event to make.
     pub(crate) wanted: Kinds,
-    /// The most slots that may be taken, by live keys and by expired ones that the sink has not taken.
+    /// The most keys there may be, live and expired ones that the sink has not taken. A key that begins a new episode
+    /// while the last one waits counts once.
     pub(crate) max_keys: usize,
     /// How many keys to have room for from the start.
     pub(crate) expected_keys: usize,
@@ -158,7 +159,7 @@ pub(crate) struct Table<K, V> {
     detection: Histogram,
     /// The probable slot of each beat of a batch; see [`warm`](Table::warm).
     guesses: Vec<u32>,
-    /// The tags of keys that left the slab, if the configuration wants them told.
+    /// The tags of keys that left the index, if the configuration wants them told.
     gone: Vec<Tag>,
 }
 
@@ -338,7 +339,7 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
         if self.is_live(newest) {
             self.remove_live(newest, position);
         } else {
-            self.index.remove(position);
+            self.forget(position, tag);
             self.cancel(newest);
         }
         while let Some(at) = older {
@@ -497,7 +498,8 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
         newest: Option<(Position, u32)>,
         beat: Beat<K, V>,
     ) -> Result<u32, Refusal<K>> {
-        if self.slab.len() >= self.config.max_keys.min(MAX_SLOTS) {
+        let is_full = newest.is_none() && self.index.len() >= self.config.max_keys;
+        if is_full || self.slab.len() >= MAX_SLOTS {
             self.counts.refused += 1;
             return Err(Refusal(beat.key));
         }
@@ -613,6 +615,14 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
         }
     }
 
+    /// Takes a key of `tag`, which the index has at `position`, out of the index: it is gone.
+    fn forget(&mut self, position: Position, tag: Tag) {
+        self.index.remove(position);
+        if self.config.tell_gone {
+            self.gone.push(tag);
+        }
+    }
+
     /// Ends the episode in slot `at`, which waits for the sink, by removal.
     fn cancel(&mut self, at: u32) {
         self.slab.body_mut(at).state = State::Cancelled;
@@ -628,7 +638,7 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
     fn remove_live(&mut self, at: u32, position: Position) {
         let status = self.status_of(at);
         self.unlink(at);
-        self.index.remove(position);
+        self.forget(position, self.slab[at].tag);
         if let Some(listener) = self.pulses.get_mut(at as usize).and_then(Option::take) {
             listener.0.set(Vital::Removed);
         }

@@ -454,7 +454,7 @@ impl<K: Eq + Clone + 'static, V: Clone + 'static> Worker<K, V> {
             _ => None,
         };
         if delivery == Delivery::Blocked && outbox.is_none() {
-            until = until.min(now + RETRY);
+            until = until.min(now.saturating_add(RETRY));
         }
         self.last_alive = now;
         let tolerance = match *stall_threshold {

@@ -131,15 +131,12 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
         if state == State::Pending
             && let Some((position, _)) = self.index.find(tag, |slot| slot == at)
         {
-            self.index.remove(position);
+            self.forget(position, tag);
         }
         if state == State::Superseded {
             self.older.remove(&self.slab[at].prev);
         }
         self.slab.vacate(at);
         self.lists.release(list);
-        if self.config.tell_gone {
-            self.gone.push(tag);
-        }
     }
 }

@@ -52,7 +52,6 @@ impl Index {
     }
 
     /// How many entries there are.
-    #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.len
     }
