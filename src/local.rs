@@ -12,7 +12,7 @@ use crate::clock;
 use crate::error::{BeatError, BeatErrorKind};
 use crate::event::{Event, Options, Status};
 use crate::stats::Stats;
-use crate::table::{Beat, Offer, Refusal, Table, Tag};
+use crate::table::{Beat, EXPIRE_LIMIT, Offer, Refusal, Table, Tag};
 
 /// Watches keys without a thread, a channel or a clock: for a game server, a mio loop, an embedded main loop.
 ///
@@ -206,16 +206,22 @@ where
     /// ```
     pub fn poll(&mut self, now: Duration, mut on_event: impl FnMut(Event<K, V>)) {
         let now_ns = clock::nanos(now);
-        while self.table.expire(now_ns, usize::MAX) {}
-        while self.table.has_queued() {
-            let mut taken = None;
-            self.table.deliver(&mut |event| {
-                taken = Some(event);
-                Offer::Taken
-            });
-            if let Some(mut event) = taken {
-                event.set_delivered(now);
-                on_event(event);
+        loop {
+            // In turns, so that what was just found is still in the cache when it is told.
+            let more_due = self.table.expire(now_ns, EXPIRE_LIMIT);
+            while self.table.has_queued() {
+                let mut taken = None;
+                self.table.deliver(&mut |event| {
+                    taken = Some(event);
+                    Offer::Taken
+                });
+                if let Some(mut event) = taken {
+                    event.set_delivered(now);
+                    on_event(event);
+                }
+            }
+            if !more_due {
+                break;
             }
         }
         self.table.shrink();

@@ -123,6 +123,10 @@ struct Stray {
     ticket: u32,
 }
 
+/// How many looks at due keys to take at a time: few enough for them to stay in the cache until they are delivered, and
+/// for beats to get their turn in between.
+pub(crate) const EXPIRE_LIMIT: usize = 4_096;
+
 /// The table.
 #[derive(Debug)]
 pub(crate) struct Table<K, V> {
@@ -144,6 +148,8 @@ pub(crate) struct Table<K, V> {
     downs: HashMap<u32, Down, ahash::RandomState>,
     /// The events that the sink has not taken, in order.
     queue: Queue<K, V>,
+    /// How many deliveries are left until the index is read ahead again.
+    read_ahead: usize,
     /// From the slot of a newer episode to that of the one before it, while that one waits for the sink. The latter
     /// knows the former by its `prev`.
     older: HashMap<u32, u32, ahash::RandomState>,
@@ -180,6 +186,7 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
             pulses: Vec::new(),
             downs: HashMap::default(),
             queue: Queue::new(),
+            read_ahead: 0,
             older: HashMap::default(),
             grace: Grace::new(config.grace_cap),
             now: 0,

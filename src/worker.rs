@@ -13,10 +13,7 @@ use crate::roster::Roster;
 use crate::router::{self, Role, WatcherId};
 use crate::sink::{Outlet, Refused, Sink};
 use crate::stats::Histogram;
-use crate::table::{Beat, Offer, Refusal, Table, Tag};
-
-/// How many looks at due keys a round takes before the inbox is drained again.
-const EXPIRE_LIMIT: usize = 4_096;
+use crate::table::{Beat, EXPIRE_LIMIT, Offer, Refusal, Table, Tag};
 
 /// How long a round offers events to a sink before the inbox is drained again, ns.
 const DELIVER_LIMIT: u64 = 1_000_000;

@@ -103,6 +103,19 @@ impl<K, V> Queue<K, V> {
         self.runs.push_back(Run::Other(item));
     }
 
+    /// The expired slots, the oldest first.
+    pub(super) fn iter_expired<'a>(
+        &self,
+        slab: &'a Slab<K, V>,
+    ) -> impl Iterator<Item = u32> + use<'a, K, V> {
+        let mut at = self.head;
+        std::iter::from_fn(move || {
+            let this = (at != NIL).then_some(at)?;
+            at = slab[this].next;
+            Some(this)
+        })
+    }
+
     /// Takes the oldest item.
     pub(super) fn pop(&mut self, slab: &mut Slab<K, V>) -> Option<Item<K, V>> {
         if let Some(Run::Expired { detected, count }) = self.runs.front_mut() {
