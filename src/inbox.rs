@@ -221,6 +221,9 @@ impl<K, V> Inbox<K, V> {
         }
         let mut waiting = self.waiting.lock();
         loop {
+            if self.phase() != Phase::Open {
+                return Err((self.why_gone(), message));
+            }
             *waiting += 1;
             self.has_waiting.store(true, Ordering::SeqCst);
             fence(Ordering::SeqCst);
@@ -282,6 +285,7 @@ impl<K, V> Inbox<K, V> {
             .compare_exchange(open, closing, Ordering::SeqCst, Ordering::SeqCst);
         self.asleep_until.0.store(AWAKE, Ordering::SeqCst);
         self.unpark();
+        self.let_go_on();
     }
 
     /// Says that a panic ended the worker.

@@ -17,7 +17,7 @@ use crate::table::{Beat, EXPIRE_LIMIT, Offer, Refusal, Table, Tag};
 /// Watches keys without a thread, a channel or a clock: for a game server, a mio loop, an embedded main loop.
 ///
 /// The caller says what time it is, as a [`Duration`] since an origin of its choice, and polls. Time that goes backwards
-/// brings nothing back that has expired. The same engine as behind [`Watcher`](crate::Watcher), made by the same [`Builder`].
+/// is taken as standing still. The same engine as behind [`Watcher`](crate::Watcher), made by the same [`Builder`].
 ///
 /// ```
 /// use std::time::{Duration, Instant};
@@ -124,16 +124,21 @@ where
             Some(None) => return Err(BeatError::new(BeatErrorKind::ZeroTimeout, key)),
             given => given.flatten(),
         };
-        let stamp = clock::nanos(now);
+        let tag = self.tag(&key);
+        self.table.advance(clock::nanos(now));
+        let mut stamp = clock::nanos(now);
+        if stamp < self.table.now() && self.table.status(tag, &key).is_none() {
+            // An older beat changes nothing, but a new key is watched from the time that stands still.
+            stamp = self.table.now();
+        }
         let beat = Beat {
-            tag: self.tag(&key),
+            tag,
             stamp,
             key,
             timeout,
             mode: options.mode,
             extra: options.extra,
         };
-        self.table.advance(stamp);
         self.table
             .beat(beat)
             .map_err(|Refusal(key)| BeatError::new(BeatErrorKind::Full, key))
@@ -216,7 +221,7 @@ where
                     Offer::Taken
                 });
                 if let Some(mut event) = taken {
-                    event.set_delivered(now);
+                    event.set_delivered(Duration::from_nanos(self.table.now()));
                     on_event(event);
                 }
             }

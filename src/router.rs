@@ -34,6 +34,8 @@ pub(crate) enum Role {
     Caller,
     /// A worker.
     Worker,
+    /// A worker of another watcher.
+    WorkerOfAnother,
     /// The delivery thread.
     Delivery,
 }
@@ -126,8 +128,18 @@ impl<K: Hash, V> Router<K, V> {
     /// What the current thread is to this watcher.
     #[inline]
     pub(crate) fn role(&self) -> Role {
-        let (id, role) = ROLE.get();
-        if id == self.id { role } else { Role::Caller }
+        match ROLE.get() {
+            (id, role) if id == self.id => role,
+            (_, Role::Worker) => Role::WorkerOfAnother,
+            _ => Role::Caller,
+        }
+    }
+
+    /// Whether the current thread must not wait for a worker: it is one, of whatever watcher. Workers of two watchers
+    /// whose callbacks call the other watcher would wait for each other.
+    #[inline]
+    fn must_not_wait() -> bool {
+        ROLE.get().1 == Role::Worker
     }
 
     /// Whether the watcher takes no more.
@@ -253,7 +265,7 @@ impl<K: Hash, V> Router<K, V> {
         workers: impl Iterator<Item = usize>,
         mut question: impl FnMut(crossbeam_channel::Sender<T>) -> Command<K, V>,
     ) -> Result<Vec<T>, CallError> {
-        if self.role() == Role::Worker {
+        if Self::must_not_wait() {
             return Err(CallError::OnWorker);
         }
         let why = |worker: usize| match self.inboxes[worker].phase() {
@@ -286,7 +298,7 @@ impl<K: Hash, V> Router<K, V> {
         if self.is_closed() {
             return Err((inbox.why_gone(), message));
         }
-        if self.role() == Role::Worker {
+        if Self::must_not_wait() {
             return inbox.send_from_worker(message);
         }
         inbox.send(message, due.min(NEVER - 1), patience)

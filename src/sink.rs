@@ -146,8 +146,8 @@ impl<K, V> fmt::Debug for Outlet<K, V> {
 /// How many events of one worker wait in the outbox at the most; all others wait in the worker's slab.
 pub(crate) const OUTBOX_QUOTA: usize = 1_024;
 
-/// How long the delivery thread goes on with what is in the outbox when the watcher closes.
-const CLOSE_GRACE: Duration = Duration::from_millis(100);
+/// How long delivery goes on with what waits when the watcher closes.
+pub(crate) const CLOSE_GRACE: Duration = Duration::from_millis(100);
 
 /// What the outbox counts.
 #[derive(Clone, Debug, Default)]
@@ -288,7 +288,7 @@ impl<K, V> Outbox<K, V> {
         inboxes: &[Arc<Inbox<K, V>>],
     ) {
         while let Some(event) = self.next(clock, inboxes) {
-            if catch_unwind(AssertUnwindSafe(|| callback(event))).is_err() {
+            if survive(|| callback(event)).is_none() {
                 self.inner.lock().counts.panics += 1;
                 crate::log::error!("a callback panicked; delivery goes on");
             }
@@ -329,6 +329,19 @@ impl<K, V> Outbox<K, V> {
         }
         Some(event)
     }
+}
+
+/// Runs code of the user's; `None` if it panicked. What a panic carries may panic again when it is dropped, and what
+/// that carries is leaked.
+pub(crate) fn survive<T>(code: impl FnOnce() -> T) -> Option<T> {
+    let result = catch_unwind(AssertUnwindSafe(code));
+    result
+        .map_err(|panic| {
+            if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(panic))) {
+                std::mem::forget(again);
+            }
+        })
+        .ok()
 }
 
 impl<K, V> Inner<K, V> {

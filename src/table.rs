@@ -204,6 +204,11 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
         self.now = self.now.max(now);
     }
 
+    /// The latest time seen, ns.
+    pub(crate) fn now(&self) -> u64 {
+        self.now
+    }
+
     /// Applies one beat: a watched key lives on, an absent one begins an episode. A beat older than the last one
     /// changes nothing.
     ///

@@ -558,7 +558,8 @@ impl<K: Hash, V> Watcher<K, V> {
     /// without an event.
     ///
     /// Closing twice, or from several threads, is fine: all return when the threads are gone. From a callback it
-    /// returns without waiting for its own thread. Dropping the watcher closes it.
+    /// returns without waiting for its own thread, and on a worker of another watcher without waiting at all. A beat that
+    /// another thread is about to send at this very moment may be accepted and come too late to be applied. Dropping the watcher closes it.
     ///
     /// ```
     /// # let watcher = liveness::Watcher::<u64>::builder().build()?;
@@ -574,6 +575,8 @@ impl<K: Hash, V> Watcher<K, V> {
             Role::Caller => Some(self.threads.lock()),
             // Whoever holds the lock may be waiting for this very thread.
             Role::Worker | Role::Delivery => self.threads.try_lock(),
+            // Its worker may be waiting for this thread in just the same way.
+            Role::WorkerOfAnother => None,
         };
         if let Some(mut threads) = threads {
             threads.join(self.outbox.as_deref());

@@ -1,8 +1,7 @@
 //! One worker thread: take what is there, expire what is due, deliver, sleep until the next deadline.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender};
 
@@ -11,7 +10,7 @@ use crate::event::{Event, Kinds};
 use crate::inbox::{Command, Inbox, Message, Phase};
 use crate::roster::Roster;
 use crate::router::{self, Role, WatcherId};
-use crate::sink::{Outlet, Refused, Sink};
+use crate::sink::{CLOSE_GRACE, Outlet, Refused, Sink, survive};
 use crate::stats::Histogram;
 use crate::table::{Beat, EXPIRE_LIMIT, Offer, Refusal, Table, Tag};
 
@@ -102,13 +101,13 @@ where
     let (inbox, index) = (setup.inbox.clone(), setup.index);
     let mut worker = Worker::new(setup);
     crate::log::debug!("worker {index} runs");
-    if catch_unwind(AssertUnwindSafe(|| worker.run())).is_err() {
+    if survive(|| worker.run()).is_none() {
         inbox.fail();
         crate::log::error!("worker {index} was ended by a panic in a key's Eq, Clone or Drop");
     }
     // The receiver goes with the worker: nobody finds room any more, and whoever waits for it is told. Keys may panic
     // again as they go.
-    let _ = catch_unwind(AssertUnwindSafe(|| drop(worker)));
+    let _ = survive(|| drop(worker));
     inbox.let_go_on();
     crate::log::debug!("worker {index} ended");
 }
@@ -157,11 +156,20 @@ impl<K: Eq + Clone + 'static, V: Clone + 'static> Worker<K, V> {
             }
             let is_idle =
                 !took_some && !more_due && delivery != Delivery::More && self.flushes.is_empty();
+            let (due, timeout) = self.setup.table.next_due().unwrap_or((NEVER, NEVER));
             self.last_alive = now;
-            self.expected = (now, self.setup.stall_threshold);
+            self.expected = (now, self.tolerance(timeout));
             if is_idle {
-                self.sleep(delivery);
+                self.sleep(due, timeout, delivery);
             }
+        }
+    }
+
+    /// How much later than expected the worker may run where the next key that is due has `timeout`, ns.
+    fn tolerance(&self, timeout: u64) -> u64 {
+        match self.setup.stall_threshold {
+            NEVER => NEVER,
+            threshold => threshold.min((timeout / 4).max(LEAST_STALL)),
         }
     }
 
@@ -367,17 +375,17 @@ impl<K: Eq + Clone + 'static, V: Clone + 'static> Worker<K, V> {
                     Event::Expired(event) => Some(clock::nanos(event.lateness())),
                     _ => None,
                 };
-                let offer = match catch_unwind(AssertUnwindSafe(|| sink.offer(event))) {
-                    Ok(Ok(())) => Offer::Taken,
-                    Ok(Err(Refused::Full(event))) => Offer::Full(event),
-                    Ok(Err(Refused::Gone(_))) => {
+                let offer = match survive(|| sink.offer(event)) {
+                    Some(Ok(())) => Offer::Taken,
+                    Some(Err(Refused::Full(event))) => Offer::Full(event),
+                    Some(Err(Refused::Gone(_))) => {
                         crate::log::warn!(
                             "worker {index}: the sink is gone; events are discarded from now on"
                         );
                         self.is_sink_gone = true;
                         Offer::Gone
                     }
-                    Err(_) => {
+                    None => {
                         crate::log::error!("worker {index}: the sink panicked; delivery goes on");
                         self.panics += 1;
                         Offer::Taken
@@ -416,35 +424,28 @@ impl<K: Eq + Clone + 'static, V: Clone + 'static> Worker<K, V> {
 
     /// Sleeps until the table wants to be looked at, a sender wakes it, or a full sink is to be tried again. Does not if
     /// the round itself took suspiciously long: the next one is to notice that.
-    fn sleep(&mut self, delivery: Delivery) {
+    fn sleep(&mut self, due: u64, timeout: u64, delivery: Delivery) {
+        let tolerance = self.tolerance(timeout);
         let Setup {
-            table,
             inbox,
             receiver,
             clock,
             outlet,
             index,
-            stall_threshold,
             ..
-        } = &mut self.setup;
+        } = &self.setup;
         let now = clock.now_ns();
-        if now.saturating_sub(self.last_alive) > *stall_threshold {
+        if now.saturating_sub(self.last_alive) > tolerance {
             return;
         }
-        let (due, timeout) = table.next_due().unwrap_or((NEVER, NEVER));
-        let leads = if clock.is_manual() {
-            [0, 0]
-        } else {
-            LEADS.map(|lead| lead.min(timeout / 4))
-        };
+        let leads = LEADS.map(|lead| lead.min(timeout / 4));
         let ahead = leads
             .into_iter()
             .map(|lead| due - lead)
-            .find(|&ahead| ahead > now);
-        let mut until = if due == NEVER {
-            NEVER
-        } else {
-            ahead.unwrap_or(due)
+            .find(|&ahead| ahead > now && tolerance != NEVER);
+        let mut until = match due {
+            NEVER => NEVER,
+            due => ahead.unwrap_or(due),
         };
         let outbox = match outlet {
             Outlet::Queued(outbox) if delivery == Delivery::Blocked => Some(outbox),
@@ -454,10 +455,6 @@ impl<K: Eq + Clone + 'static, V: Clone + 'static> Worker<K, V> {
             until = until.min(now.saturating_add(RETRY));
         }
         self.last_alive = now;
-        let tolerance = match *stall_threshold {
-            NEVER => NEVER,
-            threshold => threshold.min((timeout / 4).max(LEAST_STALL)),
-        };
         self.expected = (until, tolerance);
         if until > now {
             self.wakeups += 1;
@@ -467,13 +464,15 @@ impl<K: Eq + Clone + 'static, V: Clone + 'static> Worker<K, V> {
         }
     }
 
-    /// The last round: what came in is applied, what is due is offered once more, the rest is given up.
+    /// The last round: what came in is applied, what is due is offered for a while, the rest is given up.
     fn finish(&mut self) {
         let now = self.setup.clock.now_ns();
         self.setup.table.advance(now);
         self.drain();
         while self.setup.table.expire(now, EXPIRE_LIMIT) {}
-        self.deliver();
+        let began = Instant::now();
+        while self.deliver() == Delivery::More && began.elapsed() < CLOSE_GRACE {}
+        self.drain();
         self.setup.table.discard_pending();
         self.publish();
     }

@@ -78,6 +78,9 @@ const WALK: u32 = 64;
 /// How many it may walk over at once, after shorter walks.
 const MOST_CREDIT: u32 = 4_096;
 
+/// How many stale entries the heap may hold beyond the number of lists.
+const STALE_FRONTS: usize = 64;
+
 /// All lists.
 #[derive(Debug)]
 pub(super) struct Lists {
@@ -203,12 +206,25 @@ impl Lists {
             };
             if due < entry.bound {
                 entry.bound = due;
-                self.fronts.push(Reverse((due, list)));
+                self.push_front(due, list);
             }
         } else {
             slab[before].next = at;
         }
         true
+    }
+
+    /// Adds a heap entry. Stale ones, of lists that were given up before their entries came to the top, go when they are
+    /// more than the others.
+    fn push_front(&mut self, due: Due, list: u32) {
+        if self.fronts.len() > 2 * self.by_policy.len() + STALE_FRONTS {
+            let mut fronts = std::mem::take(&mut self.fronts).into_vec();
+            fronts.retain(|&Reverse((bound, list))| self.all[list as usize].bound == bound);
+            fronts.sort_unstable();
+            fronts.dedup();
+            self.fronts = fronts.into();
+        }
+        self.fronts.push(Reverse((due, list)));
     }
 
     /// Gives slot `at`, which is linked, the newer `stamp` and moves it to the tail of its list. Returns false and does
