@@ -24,7 +24,7 @@ use parking_lot::{Condvar, Mutex};
 use crate::clock::Clock;
 use crate::error::BeatErrorKind;
 use crate::event::Status;
-use crate::pulse::Pulse;
+use crate::pulse::{Listener, Pulse};
 use crate::stats::{Counts, Histogram};
 use crate::table::{Beat, Tag};
 
@@ -51,7 +51,7 @@ pub(crate) enum Message<K, V> {
 #[derive(Debug)]
 pub(crate) enum Command<K, V> {
     /// A beat that ties its key to a heart.
-    Watch(Beat<K, V>, Arc<Pulse>),
+    Watch(Beat<K, V>, Listener),
     /// The last clone of a heart is gone.
     Release {
         /// The key's tag.
@@ -195,10 +195,12 @@ impl<K, V> Inbox<K, V> {
         &self,
         message: Message<K, V>,
     ) -> Result<(), (BeatErrorKind, Message<K, V>)> {
+        let mut overflow = self.overflow.lock();
         if self.phase() != Phase::Open {
             return Err((self.why_gone(), message));
         }
-        self.overflow.lock().push(message);
+        overflow.push(message);
+        drop(overflow);
         fence(Ordering::SeqCst);
         self.wake();
         Ok(())

@@ -15,7 +15,7 @@ use crate::error::{BeatError, BeatErrorKind, BeatManyError, CallError};
 use crate::event::{Options, Status};
 use crate::heart::Heart;
 use crate::inbox::{Chunk, Command, Patience, Phase};
-use crate::pulse::Pulse;
+use crate::pulse::{Listener, Pulse};
 use crate::router::{Role, Route, Router};
 use crate::sink::Outbox;
 use crate::stats::Stats;
@@ -316,7 +316,7 @@ impl<K: Hash, V> Watcher<K, V> {
         let key = beat.key.clone();
         match self
             .router
-            .command(worker, Command::Watch(beat, pulse.clone()))
+            .command(worker, Command::Watch(beat, Listener(pulse.clone())))
         {
             Ok(()) => Ok(Heart::new(key, route, pulse, self.router.clone())),
             Err((kind, _)) => Err(BeatError::new(kind, key)),

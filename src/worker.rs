@@ -108,6 +108,7 @@ where
     // The receiver goes with the worker: nobody finds room any more, and whoever waits for it is told. Keys may panic
     // again as they go.
     let _ = survive(|| drop(worker));
+    let _ = survive(|| drop(inbox.take_overflow()));
     inbox.let_go_on();
     crate::log::debug!("worker {index} ended");
 }
@@ -279,12 +280,12 @@ impl<K: Eq + Clone + 'static, V: Clone + 'static> Worker<K, V> {
             ..
         } = &mut self.setup;
         match command {
-            Command::Watch(beat, pulse) => {
+            Command::Watch(beat, listener) => {
                 let tag = beat.tag;
                 if let Some(roster) = roster {
                     roster.confirm(*index, tag);
                 }
-                if let Err(Refusal(_)) = table.watch(beat, pulse) {
+                if let Err(Refusal(_)) = table.watch(beat, listener) {
                     refuse(*index, roster.as_deref(), tag);
                 }
             }

@@ -302,7 +302,7 @@ fn memory_comes_back_after_a_mass_expiry_and_the_survivors_live_on() {
     }
     let full = table.counts().bytes;
     let pulse = Arc::new(Pulse::new(0));
-    assert!(table.watch(beat(7, 50), pulse.clone()).is_ok());
+    assert!(table.watch(beat(7, 50), Listener(pulse.clone())).is_ok());
     for key in (0..50_000).step_by(1_000) {
         apply(&mut table, beat(key, 60));
     }
@@ -711,7 +711,7 @@ fn run(seed: u64, start: u64, steps: usize, tag: fn(u64) -> Tag) {
                 };
                 model.beat(&beat);
                 let pulse = Arc::new(Pulse::new(model.now));
-                assert!(table.watch(beat, pulse.clone()).is_ok());
+                assert!(table.watch(beat, Listener(pulse.clone())).is_ok());
                 let old = model
                     .lives
                     .get_mut(&key)
