@@ -12,6 +12,10 @@
 //! | 3. reads `asleep_until`; wakes if its message is due before it | 3. looks for messages; does not park if there are any |
 //!
 //! Whichever fence comes second in the single order of all such fences, the side that ran it sees what the other wrote.
+//!
+//! The end of a worker is a sleep without end. A crossbeam channel keeps what is in it as long as a sender lives, and
+//! senders live in hearts; so whoever sends to a worker that has ended sweeps the channel, and no question waits there
+//! for ever.
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering, fence};
 use std::sync::{Arc, OnceLock};
@@ -24,6 +28,7 @@ use parking_lot::{Condvar, Mutex};
 use crate::clock::Clock;
 use crate::error::BeatErrorKind;
 use crate::event::Status;
+use crate::panic::survive;
 use crate::pulse::{Listener, Pulse};
 use crate::stats::{Counts, Histogram};
 use crate::table::{Beat, Tag};
@@ -114,6 +119,12 @@ pub(crate) enum Patience {
 /// [`Inbox::asleep_until`] while the worker is awake: earlier than any deadline, so that nobody wakes it.
 const AWAKE: u64 = 0;
 
+/// [`Inbox::asleep_until`] once the worker has ended: later than any deadline, so that every sender notices.
+const ENDED: u64 = u64::MAX;
+
+/// [`Inbox::asleep_until`] where there is no deadline; a message that is never due is due then all the same.
+const NO_DEADLINE: u64 = u64::MAX - 1;
+
 /// How many emptied buffers of `beat_many` wait to be used again.
 const SPARE_BUFFERS: usize = 64;
 
@@ -141,6 +152,8 @@ pub(crate) struct Inbox<K, V> {
     drained: Condvar,
     /// The worker's thread, once it runs.
     thread: OnceLock<Thread>,
+    /// The worker's end of the channel, once it has ended.
+    leftover: Mutex<Option<Receiver<Message<K, V>>>>,
     /// What worker threads sent, who must never wait for each other. Drained before the channel.
     overflow: Mutex<Vec<Message<K, V>>>,
     /// Emptied buffers on their way back to the callers of `beat_many`.
@@ -162,6 +175,7 @@ impl<K, V> Inbox<K, V> {
             has_waiting: AtomicBool::new(false),
             drained: Condvar::new(),
             thread: OnceLock::new(),
+            leftover: Mutex::new(None),
             overflow: Mutex::new(Vec::new()),
             spares: Mutex::new(Vec::with_capacity(SPARE_BUFFERS)),
             published: Mutex::new(Published::default()),
@@ -274,9 +288,32 @@ impl<K, V> Inbox<K, V> {
     /// Wakes the worker if it sleeps.
     #[cold]
     pub(crate) fn wake(&self) {
-        if self.asleep_until.0.swap(AWAKE, Ordering::SeqCst) != AWAKE {
-            self.unpark();
+        match self.asleep_until.0.swap(AWAKE, Ordering::SeqCst) {
+            AWAKE => {}
+            ENDED => self.sweep(),
+            _ => self.unpark(),
         }
+    }
+
+    /// Takes the worker's end of the channel when the worker has ended, and drops what is in it.
+    pub(crate) fn end(&self, receiver: Receiver<Message<K, V>>) {
+        debug_assert_ne!(self.phase(), Phase::Open);
+        *self.leftover.lock() = Some(receiver);
+        self.sweep();
+        self.let_go_on();
+    }
+
+    /// Drops what was sent to a worker that has ended. Keys may panic as they go.
+    fn sweep(&self) {
+        self.asleep_until.0.store(ENDED, Ordering::SeqCst);
+        fence(Ordering::SeqCst);
+        let receiver = self.leftover.lock().clone();
+        let messages = receiver.iter().flat_map(Receiver::try_iter);
+        for message in messages {
+            let _ = survive(|| drop(message));
+        }
+        let overflow = self.take_overflow();
+        let _ = survive(|| drop(overflow));
     }
 
     /// Tells the worker to finish, once.
@@ -285,8 +322,8 @@ impl<K, V> Inbox<K, V> {
         let _ = self
             .phase
             .compare_exchange(open, closing, Ordering::SeqCst, Ordering::SeqCst);
-        self.asleep_until.0.store(AWAKE, Ordering::SeqCst);
-        self.unpark();
+        fence(Ordering::SeqCst);
+        self.wake();
         self.let_go_on();
     }
 
@@ -297,11 +334,20 @@ impl<K, V> Inbox<K, V> {
 
     /// Whether the worker takes messages.
     pub(crate) fn phase(&self) -> Phase {
-        match self.phase.load(Ordering::SeqCst) {
+        match self.phase.load(Ordering::Acquire) {
             0 => Phase::Open,
             1 => Phase::Closing,
             _ => Phase::Failed,
         }
+    }
+
+    /// Why a question was dropped without an answer. A worker that unwinds from a panic drops questions before it says
+    /// that it failed; this waits for it to say so.
+    pub(crate) fn verdict(&self) -> BeatErrorKind {
+        while self.phase() == Phase::Open {
+            thread::yield_now();
+        }
+        self.why_gone()
     }
 
     /// Why a message was not accepted.
@@ -346,6 +392,7 @@ impl<K, V> Inbox<K, V> {
         until: u64,
         has_work: impl FnOnce() -> bool,
     ) {
+        let until = until.min(NO_DEADLINE);
         self.asleep_until.0.store(until, Ordering::SeqCst);
         fence(Ordering::SeqCst);
         let is_idle = receiver.is_empty()
@@ -354,7 +401,7 @@ impl<K, V> Inbox<K, V> {
             && !has_work();
         while is_idle && self.asleep_until.0.load(Ordering::SeqCst) != AWAKE {
             let now = clock.now_ns();
-            if clock.is_manual() || until == u64::MAX {
+            if clock.is_manual() || until == NO_DEADLINE {
                 thread::park();
             } else if now < until {
                 thread::park_timeout(Duration::from_nanos(until - now));

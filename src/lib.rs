@@ -9,6 +9,7 @@ mod heart;
 mod inbox;
 mod local;
 mod log;
+mod panic;
 mod pulse;
 mod roster;
 mod router;

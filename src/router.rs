@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::hash::Hash;
 use std::num::NonZeroU64;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use ahash::RandomState;
 use parking_lot::Mutex;
@@ -78,8 +78,6 @@ pub(crate) struct Router<K, V> {
     roster: Option<Arc<Roster>>,
     /// Sets of chunks, one for each worker, that `beat_many` is not using just now.
     chunks: Mutex<Vec<Box<[Chunk<K>]>>>,
-    /// Whether the watcher takes no more.
-    closed: AtomicBool,
 }
 
 /// The hasher of a watcher: random, or made from `seed`.
@@ -110,7 +108,6 @@ impl<K: Hash, V> Router<K, V> {
             tells_beats,
             roster,
             chunks: Mutex::new(Vec::new()),
-            closed: AtomicBool::new(false),
         }
     }
 
@@ -142,14 +139,8 @@ impl<K: Hash, V> Router<K, V> {
         ROLE.get().1 == Role::Worker
     }
 
-    /// Whether the watcher takes no more.
-    pub(crate) fn is_closed(&self) -> bool {
-        self.closed.load(Ordering::Acquire)
-    }
-
     /// Takes no more, and tells every worker to finish.
     pub(crate) fn close(&self) {
-        self.closed.store(true, Ordering::Release);
         self.inboxes.iter().for_each(|inbox| inbox.close());
     }
 
@@ -268,9 +259,9 @@ impl<K: Hash, V> Router<K, V> {
         if Self::must_not_wait() {
             return Err(CallError::OnWorker);
         }
-        let why = |worker: usize| match self.inboxes[worker].phase() {
-            Phase::Failed => CallError::WorkerFailed,
-            Phase::Open | Phase::Closing => CallError::Closed,
+        let why = |worker: usize| match self.inboxes[worker].verdict() {
+            BeatErrorKind::WorkerFailed => CallError::WorkerFailed,
+            _ => CallError::Closed,
         };
         let mut answers = Vec::new();
         for worker in workers {
@@ -295,7 +286,7 @@ impl<K: Hash, V> Router<K, V> {
         patience: Patience,
     ) -> Result<(), (BeatErrorKind, Message<K, V>)> {
         let inbox = &self.inboxes[worker];
-        if self.is_closed() {
+        if inbox.phase() != Phase::Open {
             return Err((inbox.why_gone(), message));
         }
         if Self::must_not_wait() {

@@ -2,7 +2,6 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,6 +11,7 @@ use parking_lot::{Condvar, Mutex};
 use crate::clock::Clock;
 use crate::event::{Event, EventKind, Kinds};
 use crate::inbox::Inbox;
+use crate::panic::survive;
 use crate::stats::Histogram;
 
 /// An event that a [`Sink`] did not take.
@@ -329,19 +329,6 @@ impl<K, V> Outbox<K, V> {
         }
         Some(event)
     }
-}
-
-/// Runs code of the user's; `None` if it panicked. What a panic carries may panic again when it is dropped, and what
-/// that carries is leaked.
-pub(crate) fn survive<T>(code: impl FnOnce() -> T) -> Option<T> {
-    let result = catch_unwind(AssertUnwindSafe(code));
-    result
-        .map_err(|panic| {
-            if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(panic))) {
-                std::mem::forget(again);
-            }
-        })
-        .ok()
 }
 
 impl<K, V> Inner<K, V> {

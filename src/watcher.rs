@@ -682,7 +682,6 @@ impl<K: Hash, V> fmt::Debug for Watcher<K, V> {
         f.debug_struct("Watcher")
             .field("workers", &self.router.inboxes.len())
             .field("len", &self.len())
-            .field("closed", &self.router.is_closed())
             .finish_non_exhaustive()
     }
 }

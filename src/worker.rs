@@ -8,9 +8,10 @@ use crossbeam_channel::{Receiver, Sender};
 use crate::clock::{self, Clock, NEVER};
 use crate::event::{Event, Kinds};
 use crate::inbox::{Command, Inbox, Message, Phase};
+use crate::panic::survive;
 use crate::roster::Roster;
 use crate::router::{self, Role, WatcherId};
-use crate::sink::{CLOSE_GRACE, Outlet, Refused, Sink, survive};
+use crate::sink::{CLOSE_GRACE, Outlet, Refused, Sink};
 use crate::stats::Histogram;
 use crate::table::{Beat, EXPIRE_LIMIT, Offer, Refusal, Table, Tag};
 
@@ -98,18 +99,16 @@ where
 {
     router::enter(setup.id, Role::Worker);
     setup.inbox.enter();
-    let (inbox, index) = (setup.inbox.clone(), setup.index);
+    let (inbox, receiver, index) = (setup.inbox.clone(), setup.receiver.clone(), setup.index);
     let mut worker = Worker::new(setup);
     crate::log::debug!("worker {index} runs");
     if survive(|| worker.run()).is_none() {
         inbox.fail();
         crate::log::error!("worker {index} was ended by a panic in a key's Eq, Clone or Drop");
     }
-    // The receiver goes with the worker: nobody finds room any more, and whoever waits for it is told. Keys may panic
-    // again as they go.
+    // Keys may panic again as they go.
     let _ = survive(|| drop(worker));
-    let _ = survive(|| drop(inbox.take_overflow()));
-    inbox.let_go_on();
+    inbox.end(receiver);
     crate::log::debug!("worker {index} ended");
 }
 
