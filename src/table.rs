@@ -634,15 +634,12 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
         }
     }
 
-    /// Ends the episode in slot `at`, which waits for the sink, by removal.
+    /// Ends the episode in slot `at`, which waits for the sink, by removal; that is told in its place, so that the events
+    /// of a key keep their order.
     fn cancel(&mut self, at: u32) {
         self.slab.body_mut(at).state = State::Cancelled;
         self.counts.pending -= 1;
         self.counts.removed += 1;
-        if self.config.wanted.has(EventKind::Removed) {
-            self.queue
-                .push(Item::Notice(Event::Removed(self.event_about(at))));
-        }
     }
 
     /// Ends the episode of the live slot `at`, which the index has at `position`, by removal.

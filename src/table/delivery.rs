@@ -5,7 +5,7 @@ use std::hint::black_box;
 use super::queue::Item;
 use super::slab::{Body, State};
 use super::{Offer, Table, event_of};
-use crate::event::{Event, KeyEvent};
+use crate::event::{Event, EventKind, KeyEvent};
 
 /// How many deliveries ahead the index is read.
 const READ_AHEAD: usize = 32;
@@ -54,22 +54,28 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
         while self.deliver(&mut |_| Offer::Gone).is_some() {}
     }
 
-    /// Offers the expiry of the pending slot `at`; returns whether the sink had no room.
+    /// Offers the expiry of the pending slot `at`, or its removal if it was cancelled; returns whether the sink had no room.
     fn deliver_expired(
         &mut self,
         at: u32,
         detected: u64,
         offer: &mut impl FnMut(Event<K, V>) -> Offer<K, V>,
     ) -> bool {
-        if self.slab.body(at).state == State::Cancelled {
+        let is_removal = self.slab.body(at).state == State::Cancelled;
+        if is_removal && !self.config.wanted.has(EventKind::Removed) {
             self.free(at);
             return false;
         }
         let status = self.status_of(at);
         let body = self.slab.lift(at);
         let mut event = event_of(&status, body.key, body.extra, detected);
-        event.misses = 1;
-        let taken = match offer(Event::Expired(event)) {
+        let event = if is_removal {
+            Event::Removed(event)
+        } else {
+            event.misses = 1;
+            Event::Expired(event)
+        };
+        let taken = match offer(event) {
             Offer::Full(event) => {
                 let Some(event) = event.into_key_event() else {
                     unreachable!("a sink hands back what it was offered")

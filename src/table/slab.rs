@@ -20,7 +20,7 @@ pub(super) enum State {
     Pending,
     /// As `Pending`, but the key has begun a newer episode, and the index points to that one.
     Superseded,
-    /// As `Pending`, but removed by the user: it goes when its turn comes, and no event is made.
+    /// As `Pending`, but removed by the user: when its turn comes a removal is told, if that is wanted.
     Cancelled,
 }
 

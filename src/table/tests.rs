@@ -564,25 +564,12 @@ impl Model {
             let is_expiry = expected.kind == EventKind::Expired && expected.since.is_none();
             is_expiry && expected.key == key
         };
-        let mut pending: Vec<_> = self
-            .queue
-            .iter()
-            .flatten()
-            .filter(|&it| is_it(it))
-            .cloned()
-            .collect();
-        let removed_any = life.is_some() || !pending.is_empty();
-        self.queue
-            .iter_mut()
-            .for_each(|batch| batch.retain(|it| !is_it(it)));
-        while let Some(gone) = pending.pop() {
+        let mut removed_any = life.is_some();
+        for pending in self.queue.iter_mut().flatten().filter(|it| is_it(it)) {
+            // It is told in its place.
+            (pending.kind, pending.misses) = (EventKind::Removed, 0);
             self.counts[REMOVED] += 1;
-            self.queue.push_back(vec![Expected {
-                due: 0,
-                kind: EventKind::Removed,
-                misses: 0,
-                ..gone
-            }]);
+            removed_any = true;
         }
         removed_any
     }
