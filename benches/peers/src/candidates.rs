@@ -1,0 +1,208 @@
+//! The candidates, a file each; the parts that several of them are built of; and who can do what.
+
+pub(crate) mod beatwise;
+pub(crate) mod dashmap;
+pub(crate) mod delay_queue;
+pub(crate) mod hash_wheel;
+pub(crate) mod linked_map;
+pub(crate) mod liveness;
+pub(crate) mod lru;
+pub(crate) mod moka;
+pub(crate) mod naive;
+pub(crate) mod scanner;
+
+use serde::{Deserialize, Serialize};
+
+/// How many messages the channel in front of a thread holds, and in front of each of several: what ours holds.
+pub(crate) const CHANNEL: usize = 4_096;
+
+/// Who is measured: ours, a peer, or a floor, which does not watch anything and shows what the machine can do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Kind {
+    /// Ours.
+    Liveness,
+    /// A cache with time-to-idle.
+    Moka,
+    /// An async delay queue on a thread of its own.
+    DelayQueue,
+    /// The same, spared most of the work by a trick.
+    DelayQueueLazy,
+    /// A timer wheel on a thread of its own.
+    HashWheel,
+    /// A concurrent map and a scanning thread.
+    Dashmap,
+    /// A mutex around a linked hash map, and a scanning thread.
+    LinkedMap,
+    /// A registry of heartbeat handles, and a scanning thread.
+    Beatwise,
+    /// Our own shape done naively.
+    Naive,
+    /// A clock reading and an atomic store.
+    FloorClockStore,
+    /// Bounded channels with nothing behind them.
+    FloorChannel,
+    /// A thread that sleeps until a deadline.
+    FloorSleep,
+}
+
+impl Kind {
+    /// All but the floors.
+    pub(crate) const CANDIDATES: [Kind; 9] = [
+        Kind::Liveness,
+        Kind::Moka,
+        Kind::DelayQueue,
+        Kind::DelayQueueLazy,
+        Kind::HashWheel,
+        Kind::Dashmap,
+        Kind::LinkedMap,
+        Kind::Beatwise,
+        Kind::Naive,
+    ];
+
+    /// The name in arguments and results.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Kind::Liveness => "liveness",
+            Kind::Moka => "moka",
+            Kind::DelayQueue => "delay_queue",
+            Kind::DelayQueueLazy => "delay_queue_lazy",
+            Kind::HashWheel => "hash_wheel",
+            Kind::Dashmap => "dashmap",
+            Kind::LinkedMap => "linked_map",
+            Kind::Beatwise => "beatwise",
+            Kind::Naive => "naive",
+            Kind::FloorClockStore => "floor_clock_store",
+            Kind::FloorChannel => "floor_channel",
+            Kind::FloorSleep => "floor_sleep",
+        }
+    }
+
+    /// What it is, in a line.
+    pub(crate) fn description(self) -> &'static str {
+        match self {
+            Kind::Liveness => "this library, events to a callback on its delivery thread",
+            Kind::Moka => {
+                "moka sync cache, time-to-idle, eviction listener, pumped a thousand times per timeout"
+            }
+            Kind::DelayQueue => {
+                "tokio-util DelayQueue on a thread of its own, fed by a tokio channel, reset by each beat"
+            }
+            Kind::DelayQueueLazy => "the same, but an entry is renewed only when it is due",
+            Kind::HashWheel => {
+                "hierarchical_hash_wheel_timer on a thread of its own, fed by a channel, re-armed lazily"
+            }
+            Kind::Dashmap => "dashmap of atomic stamps, scanned by a thread",
+            Kind::LinkedMap => {
+                "parking_lot mutex around a hashlink map, a thread asleep until its front is due"
+            }
+            Kind::Beatwise => {
+                "beatwise handles in a dashmap, its transition cursor polled by a thread"
+            }
+            Kind::Naive => "our shape, with a message and a cloned String for each beat",
+            Kind::FloorClockStore => "a clock reading and an atomic store",
+            Kind::FloorChannel => "bounded crossbeam channels that are only emptied",
+            Kind::FloorSleep => {
+                "the same producers beating nothing, and a thread asleep until a deadline"
+            }
+        }
+    }
+
+    /// Whether this is no candidate.
+    pub(crate) fn is_floor(self) -> bool {
+        !Kind::CANDIDATES.contains(&self)
+    }
+
+    /// The candidate called `name`.
+    pub(crate) fn parse(name: &str) -> Option<Kind> {
+        Kind::CANDIDATES
+            .into_iter()
+            .find(|kind| kind.name() == name)
+    }
+}
+
+/// Calls `$f::<C>($args)` for the candidate `$kind` with the candidate's timeout for all keys.
+macro_rules! with_candidate {
+    ($kind:expr, $f:ident($($arg:expr),*)) => {{
+        use $crate::candidate::Uniform;
+        use $crate::candidates::{
+            Kind, beatwise::Beatwise, dashmap::Dashmap, delay_queue::{DelayQueueThread, Lazy, Reset},
+            hash_wheel::HashWheel, linked_map::LinkedMap, liveness::Liveness, moka::Moka,
+            naive::Naive,
+        };
+        use std::sync::atomic::AtomicU64;
+        match $kind {
+            Kind::Liveness => Ok($f::<Liveness>($($arg),*)),
+            Kind::Moka => Ok($f::<Moka<Uniform>>($($arg),*)),
+            Kind::DelayQueue => Ok($f::<DelayQueueThread<Uniform, Reset>>($($arg),*)),
+            Kind::DelayQueueLazy => Ok($f::<DelayQueueThread<Uniform, Lazy>>($($arg),*)),
+            Kind::HashWheel => Ok($f::<HashWheel<Uniform>>($($arg),*)),
+            Kind::Dashmap => Ok($f::<Dashmap<AtomicU64, Uniform>>($($arg),*)),
+            Kind::LinkedMap => Ok($f::<LinkedMap<Uniform>>($($arg),*)),
+            Kind::Beatwise => Ok($f::<Beatwise>($($arg),*)),
+            Kind::Naive => Ok($f::<Naive<Uniform>>($($arg),*)),
+            floor => Err(floor),
+        }
+    }};
+}
+
+/// Calls `$f::<C>($args)` for the candidate `$kind` with timeouts of their own for all keys.
+macro_rules! with_own_timeouts {
+    ($kind:expr, $f:ident($($arg:expr),*)) => {{
+        use $crate::candidate::Own;
+        use $crate::candidates::{
+            Kind, beatwise::Beatwise, dashmap::Dashmap, delay_queue::{DelayQueueThread, Lazy, Reset},
+            hash_wheel::HashWheel, linked_map::LinkedMap, liveness::Liveness, moka::Moka,
+            naive::Naive,
+        };
+        use std::sync::atomic::AtomicU64;
+        match $kind {
+            Kind::Liveness => Ok($f::<Liveness>($($arg),*)),
+            Kind::Moka => Ok($f::<Moka<Own>>($($arg),*)),
+            Kind::DelayQueue => Ok($f::<DelayQueueThread<Own, Reset>>($($arg),*)),
+            Kind::DelayQueueLazy => Ok($f::<DelayQueueThread<Own, Lazy>>($($arg),*)),
+            Kind::HashWheel => Ok($f::<HashWheel<Own>>($($arg),*)),
+            Kind::Dashmap => Ok($f::<Dashmap<AtomicU64, Own>>($($arg),*)),
+            Kind::LinkedMap => Ok($f::<LinkedMap<Own>>($($arg),*)),
+            Kind::Beatwise => Ok($f::<Beatwise>($($arg),*)),
+            Kind::Naive => Ok($f::<Naive<Own>>($($arg),*)),
+            floor => Err(floor),
+        }
+    }};
+}
+
+/// Calls `$f::<C>($args)` for the candidate `$kind` if it takes many beats at a time.
+macro_rules! with_beat_many {
+    ($kind:expr, $f:ident($($arg:expr),*)) => {{
+        use $crate::candidate::Uniform;
+        use $crate::candidates::{
+            Kind, delay_queue::{DelayQueueThread, Lazy, Reset}, hash_wheel::HashWheel, linked_map::LinkedMap,
+            liveness::Liveness,
+        };
+        match $kind {
+            Kind::Liveness => Ok($f::<Liveness>($($arg),*)),
+            Kind::DelayQueue => Ok($f::<DelayQueueThread<Uniform, Reset>>($($arg),*)),
+            Kind::DelayQueueLazy => Ok($f::<DelayQueueThread<Uniform, Lazy>>($($arg),*)),
+            Kind::HashWheel => Ok($f::<HashWheel<Uniform>>($($arg),*)),
+            Kind::LinkedMap => Ok($f::<LinkedMap<Uniform>>($($arg),*)),
+            other => Err(other),
+        }
+    }};
+}
+
+/// Calls `$f::<C>($args)` for the candidate `$kind` if it has handles.
+macro_rules! with_handles {
+    ($kind:expr, $f:ident($($arg:expr),*)) => {{
+        use $crate::candidate::Uniform;
+        use $crate::candidates::{Kind, beatwise::Beatwise, dashmap::Dashmap, liveness::Liveness};
+        use std::sync::{Arc, atomic::AtomicU64};
+        match $kind {
+            Kind::Liveness => Ok($f::<Liveness>($($arg),*)),
+            Kind::Dashmap => Ok($f::<Dashmap<Arc<AtomicU64>, Uniform>>($($arg),*)),
+            Kind::Beatwise => Ok($f::<Beatwise>($($arg),*)),
+            other => Err(other),
+        }
+    }};
+}
+
+pub(crate) use {with_beat_many, with_candidate, with_handles, with_own_timeouts};

@@ -1,0 +1,166 @@
+//! One measurement: what a child process is told, and what it answers.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::candidates::Kind;
+
+/// What is done to a candidate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Scenario {
+    /// Does it do the job at all?
+    Check,
+    /// Beats one at a time.
+    Beat,
+    /// Beats 256 at a time.
+    BeatMany,
+    /// Beats by a handle.
+    Handle,
+    /// Beats of keys with 400 different timeouts.
+    PerKeyTimeout,
+    /// All keys die together.
+    MassExpiry,
+    /// Keys beat evenly, a few die.
+    Steady,
+    /// What a key takes.
+    Memory,
+    /// Many keys, and nothing happens.
+    Idle,
+    /// Ours only: beats by number of keys, producers and workers.
+    Scale,
+    /// Ours only, and part of `scale`: mass expiry by number of keys.
+    ScaleExpiry,
+}
+
+impl Scenario {
+    /// Those one can ask for, in the order in which they run.
+    pub(crate) const ALL: [Scenario; 9] = [
+        Scenario::Beat,
+        Scenario::BeatMany,
+        Scenario::Handle,
+        Scenario::PerKeyTimeout,
+        Scenario::MassExpiry,
+        Scenario::Steady,
+        Scenario::Memory,
+        Scenario::Idle,
+        Scenario::Scale,
+    ];
+
+    /// The name in arguments and results.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Scenario::Check => "check",
+            Scenario::Beat => "beat",
+            Scenario::BeatMany => "beat_many",
+            Scenario::Handle => "handle",
+            Scenario::PerKeyTimeout => "per_key_timeout",
+            Scenario::MassExpiry => "mass_expiry",
+            Scenario::Steady => "steady",
+            Scenario::Memory => "memory",
+            Scenario::Idle => "idle",
+            Scenario::Scale => "scale",
+            Scenario::ScaleExpiry => "scale_expiry",
+        }
+    }
+
+    /// The scenario called `name`, if one can ask for it.
+    pub(crate) fn parse(name: &str) -> Option<Scenario> {
+        Scenario::ALL
+            .into_iter()
+            .find(|scenario| scenario.name() == name)
+    }
+}
+
+/// What a child process is told.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Job {
+    /// What to do.
+    pub(crate) scenario: Scenario,
+    /// To whom.
+    pub(crate) candidate: Kind,
+    /// How many keys.
+    pub(crate) keys: usize,
+    /// How many threads beat.
+    pub(crate) producers: usize,
+    /// How many threads the candidate may use, where that can be chosen.
+    pub(crate) workers: usize,
+    /// For how long to measure, in milliseconds, where that can be chosen.
+    pub(crate) millis: u64,
+}
+
+impl Job {
+    /// For how long to measure.
+    pub(crate) fn duration(&self) -> Duration {
+        Duration::from_millis(self.millis)
+    }
+}
+
+/// What is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Metric {
+    /// Beats taken and applied in a second.
+    BeatsPerS,
+    /// CPU time of the whole process for one beat.
+    CpuNsPerBeat,
+    /// From the first deadline to the last report.
+    DrainS,
+    /// From a deadline to its report, half of them at most.
+    LateP50Ms,
+    /// 90 % of them at most.
+    LateP90Ms,
+    /// 99 % of them at most.
+    LateP99Ms,
+    /// 99.9 % of them at most.
+    LateP999Ms,
+    /// All of them at most.
+    MaxLateMs,
+    /// CPU time of the whole process in a second.
+    CpuCores,
+    /// Resident memory for each key.
+    BytesPerKey,
+    /// Times in a second that a thread slept and woke.
+    WakeupsPerS,
+    /// From the first deadline until a fraction of all keys was reported.
+    DeliveredAtMs,
+}
+
+/// One number.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(crate) struct Sample {
+    /// What it is.
+    pub(crate) metric: Metric,
+    /// The number.
+    pub(crate) value: f64,
+    /// Of [`Metric::DeliveredAtMs`], the fraction.
+    pub(crate) fraction: Option<f64>,
+}
+
+/// What a child process answers.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Answer {
+    /// The numbers.
+    pub(crate) samples: Vec<Sample>,
+    /// What the reader has to know about them, such as keys that were never reported.
+    pub(crate) notes: Vec<String>,
+}
+
+impl Answer {
+    /// Adds a number.
+    pub(crate) fn add(&mut self, metric: Metric, value: f64) {
+        self.samples.push(Sample {
+            metric,
+            value,
+            fraction: None,
+        });
+    }
+
+    /// Adds `note` if `count` is not zero.
+    pub(crate) fn note_if(&mut self, count: usize, note: &str) {
+        if count > 0 {
+            self.notes.push(format!("{count} {note}"));
+        }
+    }
+}

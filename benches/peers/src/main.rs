@@ -1,0 +1,111 @@
+//! Runs the same scenarios on `liveness` and on what one would otherwise pick, and prints one table. `--help` explains.
+
+mod args;
+mod candidate;
+mod candidates;
+mod floors;
+mod job;
+mod key;
+mod plots;
+mod process;
+mod report;
+mod rows;
+mod runner;
+mod scenarios;
+
+use std::error::Error;
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use crate::args::{Options, Request};
+use crate::job::Job;
+use crate::rows::Row;
+
+/// What the arguments were wrong with.
+const USAGE: u8 = 2;
+
+fn main() -> ExitCode {
+    let request = match args::parse(std::env::args_os().skip(1)) {
+        Ok(request) => request,
+        Err(error) => {
+            eprintln!("peers: {error}\nTry `--help`.");
+            return ExitCode::from(USAGE);
+        }
+    };
+    let result = match request {
+        Request::Help(help) => io::stdout().write_all(help.as_bytes()).map_err(Into::into),
+        Request::Measure(job) => measure(&job),
+        Request::Plot { from, folder } => plot_from(&from, &folder),
+        Request::Run(options) => run(&options),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("peers: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Measures, prints the table, writes the file, draws.
+fn run(options: &Options) -> Result<(), Box<dyn Error>> {
+    // Half an hour of measuring should not end with a file that cannot be written.
+    let json = match &options.json {
+        Some(path) => Some(File::create(path).map_err(|error| about(path, &error))?),
+        None => None,
+    };
+    if let Some(folder) = &options.plots {
+        fs::create_dir_all(folder).map_err(|error| about(folder, &error))?;
+    }
+    let results = runner::run(options);
+    if let Some(mut file) = json {
+        serde_json::to_writer_pretty(&mut file, &results.rows)?;
+        writeln!(file)?;
+    }
+    if let Some(folder) = &options.plots {
+        plots::draw(&results.rows, folder)?;
+    }
+    io::stdout().write_all(report::table(&results).as_bytes())?;
+    if results.is_complete {
+        Ok(())
+    } else {
+        Err("not everything could be measured; see the notes".into())
+    }
+}
+
+/// Draws what an earlier run wrote.
+fn plot_from(from: &Path, folder: &Path) -> Result<(), Box<dyn Error>> {
+    let text = fs::read_to_string(from).map_err(|error| about(from, &error))?;
+    let rows: Vec<Row> = serde_json::from_str(&text).map_err(|error| about(from, &error))?;
+    fs::create_dir_all(folder).map_err(|error| about(folder, &error))?;
+    for path in plots::draw(&rows, folder)? {
+        println!("{}", path.display());
+    }
+    Ok(())
+}
+
+/// An error with the file that it is about.
+fn about(path: &Path, error: &dyn Error) -> String {
+    format!("{}: {error}", path.display())
+}
+
+/// Is the process of one measurement: writes its answer and ends at once, whatever threads the candidate has.
+fn measure(job: &Job) -> Result<(), Box<dyn Error>> {
+    // A candidate that hangs must not hold up the others for ever.
+    std::thread::spawn(|| {
+        std::thread::sleep(LONGEST);
+        eprintln!("took longer than {LONGEST:?}");
+        std::process::exit(1);
+    });
+    let answer = scenarios::run(job).ok_or("this candidate cannot do that")?;
+    let mut stdout = io::stdout().lock();
+    serde_json::to_writer(&mut stdout, &answer)?;
+    stdout.flush()?;
+    std::process::exit(0);
+}
+
+/// The longest that one measurement may take.
+const LONGEST: Duration = Duration::from_mins(3);

@@ -1,0 +1,301 @@
+//! The table, for people.
+
+use std::fmt::Write;
+use std::fs;
+
+use crate::candidates::Kind;
+use crate::job::{Metric, Scenario};
+use crate::rows::{Row, Setting};
+use crate::runner::Results;
+
+/// The width of the column of names.
+const NAME: usize = 19;
+
+/// The width of a column of values.
+const VALUE: usize = 14;
+
+/// The width of a column of ratios.
+const RATIO: usize = 8;
+
+/// The table and all there is to say about it.
+pub(crate) fn table(results: &Results) -> String {
+    let mut out = format!("{}\n", machine());
+    let _ = writeln!(
+        out,
+        "Medians over rounds; `x ours` is the value divided by that of liveness, and a floor is what the machine can do."
+    );
+    let is_scale = |row: &&Row| matches!(row.scenario, Scenario::Scale | Scenario::ScaleExpiry);
+    let mut settings: Vec<Setting> = Vec::new();
+    for row in results.rows.iter().filter(|row| !is_scale(row)) {
+        if !settings.contains(&row.setting()) {
+            settings.push(row.setting());
+        }
+    }
+    for setting in settings {
+        let rows = results.rows.iter().filter(|row| row.setting() == setting);
+        block(&mut out, setting, &rows.collect::<Vec<_>>());
+    }
+    scale(
+        &mut out,
+        &results.rows.iter().filter(is_scale).collect::<Vec<_>>(),
+    );
+    out.push_str("\nWho is who:\n");
+    let mut kinds: Vec<Kind> = results.rows.iter().map(|row| row.candidate).collect();
+    kinds.sort_unstable();
+    kinds.dedup();
+    for kind in kinds {
+        let _ = writeln!(out, "  {:<NAME$} {}", kind.name(), kind.description());
+    }
+    if !results.notes.is_empty() {
+        out.push_str("\nNotes:\n");
+        for note in &results.notes {
+            let _ = writeln!(out, "  {note}");
+        }
+    }
+    out
+}
+
+/// One scenario with one number of keys: a line for each candidate.
+fn block(out: &mut String, setting: Setting, rows: &[&Row]) {
+    let Setting {
+        scenario,
+        keys,
+        producers,
+        workers,
+    } = setting;
+    let _ = write!(out, "\n{}, {} keys", scenario.name(), grouped(keys));
+    if !matches!(scenario, Scenario::Memory | Scenario::Idle) {
+        let _ = write!(out, ", {producers} {}", plural(producers, "producer"));
+    }
+    if scenario != Scenario::Handle {
+        let _ = write!(out, ", {workers} {}", plural(workers, "worker"));
+    }
+    out.push('\n');
+    let metrics: Vec<Metric> = SHOWN
+        .into_iter()
+        .filter(|metric| rows.iter().any(|row| row.metric == *metric))
+        .collect();
+    let _ = write!(out, "{:NAME$}", "");
+    for metric in &metrics {
+        let _ = write!(out, "{:>VALUE$}{:>RATIO$}", title(*metric), "x ours");
+    }
+    out.push('\n');
+    let mut candidates: Vec<Kind> = rows.iter().map(|row| row.candidate).collect();
+    candidates.dedup();
+    let find = |candidate: Kind, metric: Metric| {
+        let mut same = rows.iter();
+        same.find(|row| (row.candidate, row.metric) == (candidate, metric))
+    };
+    for candidate in &candidates {
+        let _ = write!(out, "  {:<1$}", candidate.name(), NAME - 2);
+        for metric in &metrics {
+            let row = find(*candidate, *metric);
+            let value = row.map_or("-".to_owned(), |row| shown(*metric, row.value));
+            // A ratio to what shows as zero would only tell of noise.
+            let ours = find(Kind::Liveness, *metric).map(|ours| shown(*metric, ours.value));
+            let is_zero = ours.is_some_and(|ours| ours.chars().all(|c| c == '0' || c == '.'));
+            let ratio = row.and_then(|row| row.ratio_to_ours).filter(|_| !is_zero);
+            let _ = write!(out, "{value:>VALUE$}{:>RATIO$}", shown_ratio(ratio));
+        }
+        out.push('\n');
+    }
+    if let Some(floor) = candidates.iter().find(|candidate| candidate.is_floor()) {
+        let _ = write!(out, "  {:<1$}", "ours over floor", NAME - 2);
+        for metric in &metrics {
+            let ratio = find(*floor, *metric).and_then(|row| row.ratio_to_ours);
+            let _ = write!(
+                out,
+                "{:>VALUE$}{:>RATIO$}",
+                shown_ratio(ratio.map(f64::recip)),
+                ""
+            );
+        }
+        out.push('\n');
+    }
+}
+
+/// Ours by number of keys and threads.
+fn scale(out: &mut String, rows: &[&Row]) {
+    let values = |scenario: Scenario, metric: Metric| -> Vec<&Row> {
+        let same = rows.iter().copied();
+        same.filter(|row| (row.scenario, row.metric) == (scenario, metric))
+            .collect()
+    };
+    let beats = values(Scenario::Scale, Metric::BeatsPerS);
+    if !beats.is_empty() {
+        out.push_str("\nscale: M beats/s of liveness by keys, producers (p) and workers (w)\n");
+        let mut keys: Vec<usize> = beats.iter().map(|row| row.keys).collect();
+        keys.sort_unstable();
+        keys.dedup();
+        let mut threads: Vec<_> = beats
+            .iter()
+            .map(|row| (row.producers, row.workers))
+            .collect();
+        threads.sort_unstable();
+        threads.dedup();
+        let _ = write!(out, "{:>12}", "keys");
+        for (producers, workers) in &threads {
+            let _ = write!(out, "{:>9}", format!("{producers}p {workers}w"));
+        }
+        out.push('\n');
+        for keys in keys {
+            let _ = write!(out, "{:>12}", grouped(keys));
+            for threads in &threads {
+                let mut same = beats.iter();
+                let cell =
+                    same.find(|row| (row.keys, (row.producers, row.workers)) == (keys, *threads));
+                let value = cell.map_or("-".to_owned(), |row| shown(row.metric, row.value));
+                let _ = write!(out, "{value:>9}");
+            }
+            out.push('\n');
+        }
+    }
+    let drains = values(Scenario::ScaleExpiry, Metric::DrainS);
+    if !drains.is_empty() {
+        out.push_str("\nscale: mass expiry of liveness by keys\n");
+        let _ = writeln!(
+            out,
+            "{:>12}{:>12}{:>14}{:>12}",
+            "keys", "drain s", "max late ms", "ns a key"
+        );
+        let late = values(Scenario::ScaleExpiry, Metric::MaxLateMs);
+        for row in drains {
+            let mut same = late.iter();
+            let late = same.find(|late| late.setting() == row.setting());
+            let late = late.map_or("-".to_owned(), |late| shown(late.metric, late.value));
+            let (keys, each) = (grouped(row.keys), row.value * 1e9 / row.keys as f64);
+            let _ = writeln!(out, "{keys:>12}{:>12.4}{late:>14}{each:>12.0}", row.value);
+        }
+    }
+}
+
+/// The metrics of the table, in the order of its columns; the JSON file has more.
+const SHOWN: [Metric; 9] = [
+    Metric::BeatsPerS,
+    Metric::CpuNsPerBeat,
+    Metric::DrainS,
+    Metric::LateP50Ms,
+    Metric::LateP99Ms,
+    Metric::MaxLateMs,
+    Metric::CpuCores,
+    Metric::BytesPerKey,
+    Metric::WakeupsPerS,
+];
+
+/// What stands over a column, unit included.
+fn title(metric: Metric) -> &'static str {
+    match metric {
+        Metric::BeatsPerS => "M beats/s",
+        Metric::CpuNsPerBeat => "CPU ns/beat",
+        Metric::DrainS => "drain s",
+        Metric::LateP50Ms => "p50 ms late",
+        Metric::LateP90Ms => "p90 ms late",
+        Metric::LateP99Ms => "p99 ms late",
+        Metric::LateP999Ms => "p99.9 ms late",
+        Metric::MaxLateMs => "max ms late",
+        Metric::CpuCores => "CPU cores",
+        Metric::BytesPerKey => "bytes/key",
+        Metric::WakeupsPerS => "wake-ups/s",
+        Metric::DeliveredAtMs => "delivered ms",
+    }
+}
+
+/// A value in the unit of its column.
+fn shown(metric: Metric, value: f64) -> String {
+    match metric {
+        Metric::BeatsPerS => format!("{:.2}", value / 1e6),
+        Metric::CpuNsPerBeat | Metric::BytesPerKey | Metric::WakeupsPerS => format!("{value:.1}"),
+        Metric::CpuCores => format!("{value:.4}"),
+        _ => format!("{value:.3}"),
+    }
+}
+
+/// A ratio with as many digits as it deserves.
+fn shown_ratio(ratio: Option<f64>) -> String {
+    match ratio {
+        None => "-".to_owned(),
+        Some(ratio) if ratio >= 99.95 => format!("{ratio:.0}"),
+        Some(ratio) if ratio >= 9.995 => format!("{ratio:.1}"),
+        Some(ratio) => format!("{ratio:.2}"),
+    }
+}
+
+/// `word`, in the plural if there are several.
+fn plural(count: usize, word: &str) -> String {
+    format!("{word}{}", if count == 1 { "" } else { "s" })
+}
+
+/// A number with its thousands apart.
+pub(crate) fn grouped(number: usize) -> String {
+    let digits = number.to_string();
+    let first = digits.len() % 3;
+    let mut out = digits[..first].to_owned();
+    for group in digits.as_bytes()[first..].chunks(3) {
+        if !out.is_empty() {
+            out.push(',');
+        }
+        out.extend(group.iter().copied().map(char::from));
+    }
+    out
+}
+
+/// What this ran on, in a line.
+fn machine() -> String {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = info
+        .lines()
+        .find_map(|line| line.strip_prefix("model name")?.split_once(':'))
+        .map_or("an unknown processor", |(_, model)| model.trim());
+    format!("{cores} {} of {model}.", plural(cores, "core"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_readable() {
+        let numbers = [0, 999, 1_000, 20_000, 1_234_567].map(grouped);
+        assert_eq!(numbers, ["0", "999", "1,000", "20,000", "1,234,567"]);
+        let ratios = [Some(0.123), Some(12.34), Some(1_234.5), None].map(shown_ratio);
+        assert_eq!(ratios, ["0.12", "12.3", "1234", "-"]);
+        assert_eq!(shown(Metric::BeatsPerS, 14_200_000.0), "14.20");
+    }
+
+    #[test]
+    fn a_block_has_a_line_for_each_and_tells_ours_over_the_floor() {
+        let row = |candidate, value, ratio| Row {
+            scenario: Scenario::Beat,
+            candidate,
+            keys: 10_000,
+            producers: 2,
+            workers: 1,
+            metric: Metric::BeatsPerS,
+            value,
+            ratio_to_ours: Some(ratio),
+            fraction: None,
+        };
+        let results = Results {
+            rows: vec![
+                row(Kind::Liveness, 10e6, 1.0),
+                row(Kind::Moka, 5e6, 0.5),
+                row(Kind::FloorChannel, 40e6, 4.0),
+            ],
+            notes: vec!["mind the gap".to_owned()],
+            is_complete: true,
+        };
+        let table = table(&results);
+        for line in [
+            "beat, 10,000 keys, 2 producers, 1 worker",
+            "  moka                       5.00    0.50",
+            "  ours over floor            0.25",
+            "  mind the gap",
+        ] {
+            assert!(
+                table.lines().any(|l| l.trim_end() == line),
+                "{line}\n{table}"
+            );
+        }
+    }
+}
