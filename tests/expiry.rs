@@ -6,7 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Receiver;
-use liveness::{Event, EventKind, ManualClock, Mode, Options, Watcher};
+use liveness::{Builder, Event, EventKind, ManualClock, Mode, Options, Watcher};
 
 const TIMEOUT: Duration = Duration::from_secs(10);
 const TICK: Duration = Duration::from_nanos(1);
@@ -186,14 +186,15 @@ fn in_real_time_no_key_is_reported_early_and_none_is_forgotten() {
     }
 }
 
-#[test]
-fn a_flood_of_beats_does_not_keep_the_dead_from_being_reported() {
-    let stop = AtomicBool::new(false);
-    let (watcher, events) = Watcher::<u64>::builder()
+/// Floods the worker of a watcher of `builder` with beats, and returns how late the deaths of three keys with `timeout`
+/// were delivered meanwhile.
+fn lateness_in_a_flood(builder: Builder<u64>, timeout: Duration) -> Vec<Duration> {
+    let (watcher, events) = builder
         .timeout(Duration::from_secs(3_600))
         .workers(1)
         .build_with_channel(64)
         .unwrap();
+    let stop = AtomicBool::new(false);
     thread::scope(|scope| {
         for _ in 0..2 {
             scope.spawn(|| {
@@ -202,18 +203,34 @@ fn a_flood_of_beats_does_not_keep_the_dead_from_being_reported() {
                 }
             });
         }
-        let mortal = Options::new().timeout(Duration::from_millis(20));
-        for key in 5_000..5_010u64 {
-            watcher.beat_with(key, mortal.clone()).unwrap();
-            // The senders stop only after this: the event has to come while they go on.
-            let event = events.recv_timeout(GENEROUS);
-            if event.as_ref().ok().and_then(Event::key) != Some(&key) {
-                stop.store(true, Ordering::Relaxed);
-                panic!("starved: {event:?}");
-            }
-        }
+        let deaths = (5_000..5_003u64).map_while(|key| {
+            let options = Options::new().timeout(timeout);
+            watcher.beat_with(key, options).unwrap();
+            // The senders stop only after the last: each event has to come while they go on.
+            let event = events.recv_timeout(GENEROUS).ok()?.into_key_event()?;
+            (event.key == key).then(|| event.lateness())
+        });
+        let lateness = deaths.collect();
         stop.store(true, Ordering::Relaxed);
-    });
+        lateness
+    })
+}
+
+#[test]
+fn a_flood_of_beats_does_not_keep_the_dead_from_being_reported() {
+    let builder = Watcher::builder().stall_threshold(Duration::ZERO);
+    let lateness = lateness_in_a_flood(builder, Duration::from_millis(20));
+    let late = GENEROUS / 4;
+    assert_eq!(lateness.len(), 3);
+    assert!(lateness.iter().all(|&by| by < late), "{lateness:?}");
+}
+
+#[test]
+fn a_worker_that_is_busy_with_a_flood_is_not_taken_for_stalled() {
+    let lateness = lateness_in_a_flood(Watcher::builder(), Duration::from_millis(400));
+    let late = GENEROUS / 4;
+    assert_eq!(lateness.len(), 3);
+    assert!(lateness.iter().all(|&by| by < late), "{lateness:?}");
 }
 
 #[test]

@@ -1,0 +1,268 @@
+//! The optional features: what `serde` writes, and what `log` says.
+
+#[cfg(feature = "serde")]
+mod with_serde {
+    use std::time::Duration;
+
+    use liveness::{EventKind, LocalWatcher, Mode, Options};
+    use serde_json::{json, to_value};
+
+    const TIMEOUT: Duration = Duration::from_millis(1_500);
+
+    #[test]
+    fn an_event_is_written_with_all_its_fields() {
+        let mut watcher = LocalWatcher::<String, u8>::builder()
+            .timeout(TIMEOUT)
+            .build_local()
+            .unwrap();
+        let options = Options::new().extra(7);
+        watcher
+            .beat_with("db-1", Duration::from_secs(1), options)
+            .unwrap();
+        let mut written = Vec::new();
+        watcher.poll(Duration::from_secs(3), |event| {
+            written.push(to_value(event).unwrap());
+        });
+        let expected = json!({ "Expired": {
+            "key": "db-1",
+            "extra": 7,
+            "generation": 1,
+            "mode": "Once",
+            "joined": { "secs": 1, "nanos": 0 },
+            "last_beat": { "secs": 1, "nanos": 0 },
+            "timeout": { "secs": 1, "nanos": 500_000_000 },
+            "deadline": { "secs": 2, "nanos": 500_000_000 },
+            "detected": { "secs": 3, "nanos": 0 },
+            "delivered": { "secs": 3, "nanos": 0 },
+            "misses": 1,
+            "down_for": null,
+        }});
+        assert_eq!(written, [expected]);
+    }
+
+    #[test]
+    fn a_status_is_written_with_all_its_fields() {
+        let mut watcher = LocalWatcher::<u64>::builder()
+            .timeout(Duration::MAX)
+            .mode(Mode::Repeat)
+            .build_local()
+            .unwrap();
+        watcher.beat(1u64, Duration::from_secs(1)).unwrap();
+        let expected = json!({
+            "generation": 1,
+            "mode": "Repeat",
+            "joined": { "secs": 1, "nanos": 0 },
+            "last_beat": { "secs": 1, "nanos": 0 },
+            "timeout": { "secs": u64::MAX, "nanos": 999_999_999 },
+            "deadline": null,
+            "misses": 0,
+        });
+        assert_eq!(to_value(watcher.status(&1).unwrap()).unwrap(), expected);
+    }
+
+    #[test]
+    fn stats_are_written_with_their_histograms() {
+        let mut watcher = LocalWatcher::<u64>::builder()
+            .timeout(TIMEOUT)
+            .build_local()
+            .unwrap();
+        watcher.beat(1u64, Duration::ZERO).unwrap();
+        watcher.beat(2u64, TIMEOUT).unwrap();
+        watcher.poll(TIMEOUT + Duration::from_nanos(8), drop);
+        let written = to_value(watcher.stats()).unwrap();
+        let late = json!({ "secs": 0, "nanos": 8 });
+        assert_eq!(
+            written["detection"],
+            json!({ "count": 1, "p50": late, "p99": late, "p999": late, "max": late })
+        );
+        assert_eq!(
+            (&written["live"], &written["delivered"]),
+            (&json!(1), &json!(1))
+        );
+        assert_eq!(written["live_by_worker"], json!([1]));
+    }
+
+    #[test]
+    fn kinds_are_written_by_name() {
+        let kinds = [EventKind::Joined, EventKind::Stalled];
+        assert_eq!(to_value(kinds).unwrap(), json!(["Joined", "Stalled"]));
+    }
+}
+
+#[cfg(feature = "log")]
+mod with_log {
+    use std::hash::{Hash, Hasher};
+    use std::sync::{Mutex, Once};
+    use std::thread;
+    use std::time::{Duration, Instant};
+
+    use crossbeam_channel::bounded;
+    use liveness::{Event, ManualClock, Watcher};
+    use log::{Level, LevelFilter, Log, Metadata, Record};
+
+    const TIMEOUT: Duration = Duration::from_secs(10);
+
+    /// Keeps what is logged, with the name of the thread that logged it.
+    struct Memory(Mutex<Vec<(String, Level, String)>>);
+
+    static MEMORY: Memory = Memory(Mutex::new(Vec::new()));
+
+    impl Log for Memory {
+        fn enabled(&self, _: &Metadata<'_>) -> bool {
+            true
+        }
+
+        fn log(&self, record: &Record<'_>) {
+            let thread = thread::current().name().unwrap_or_default().to_owned();
+            let line = (thread, record.level(), record.args().to_string());
+            self.0.lock().unwrap().push(line);
+        }
+
+        fn flush(&self) {}
+    }
+
+    /// Begins to listen, once for all tests of this process.
+    fn listen() {
+        static ONCE: Once = Once::new();
+        ONCE.call_once(|| {
+            log::set_logger(&MEMORY).unwrap();
+            log::set_max_level(LevelFilter::Trace);
+        });
+    }
+
+    /// The lines of `level` that the threads of the watcher `name` logged.
+    fn lines(name: &str, level: Level) -> Vec<String> {
+        let memory = MEMORY.0.lock().unwrap();
+        let of_name = memory
+            .iter()
+            .filter(|line| line.0.starts_with(name) && line.1 == level);
+        of_name.map(|line| line.2.clone()).collect()
+    }
+
+    #[test]
+    fn a_callback_that_panics_is_an_error() {
+        listen();
+        for in_worker in [false, true] {
+            let name = if in_worker {
+                "log-panic-w"
+            } else {
+                "log-panic-d"
+            };
+            let clock = ManualClock::new();
+            let builder = Watcher::<u64>::builder()
+                .timeout(TIMEOUT)
+                .thread_name(name)
+                .clock(clock.clone());
+            let unwind = |_: Event<u64>| std::panic::resume_unwind(Box::new("for the test"));
+            let watcher = if in_worker {
+                builder.on_event_in_worker(unwind).build().unwrap()
+            } else {
+                builder.on_event(unwind).build().unwrap()
+            };
+            watcher.beat(1u64).unwrap();
+            watcher.flush().unwrap();
+            clock.advance(TIMEOUT);
+            assert_eq!(watcher.close().panics, 1);
+            let errors = lines(name, Level::Error);
+            assert_eq!(errors.len(), 1, "{errors:?}");
+            assert!(errors[0].contains("panicked"), "{errors:?}");
+        }
+    }
+
+    #[test]
+    fn a_stall_is_a_warning() {
+        listen();
+        let watcher = Watcher::<u64>::builder()
+            .timeout(Duration::from_nanos(1))
+            .workers(1)
+            .stall_threshold(Duration::from_millis(10))
+            .thread_name("log-stall")
+            .on_event_in_worker(|_| thread::sleep(Duration::from_millis(50)))
+            .build()
+            .unwrap();
+        watcher.beat(1u64).unwrap();
+        let began = Instant::now();
+        while lines("log-stall", Level::Warn).is_empty() {
+            assert!(began.elapsed() < TIMEOUT * 2);
+            thread::yield_now();
+        }
+        let warnings = lines("log-stall", Level::Warn);
+        assert!(warnings[0].contains("did not run for"), "{warnings:?}");
+    }
+
+    #[test]
+    fn a_sink_that_is_gone_is_a_warning_once() {
+        listen();
+        let clock = ManualClock::new();
+        let (watcher, events) = Watcher::<u64>::builder()
+            .timeout(TIMEOUT)
+            .workers(1)
+            .thread_name("log-gone")
+            .clock(clock.clone())
+            .build_with_channel(1)
+            .unwrap();
+        drop(events);
+        for _ in 0..3 {
+            watcher.beat_many(0..3u64).unwrap();
+            watcher.flush().unwrap();
+            clock.advance(TIMEOUT);
+            watcher.flush().unwrap();
+        }
+        let warnings = lines("log-gone", Level::Warn);
+        assert_eq!(warnings.len(), 1, "{warnings:?}");
+        assert!(warnings[0].contains("sink is gone"), "{warnings:?}");
+    }
+
+    /// A key that panics when the worker compares it.
+    #[derive(Clone)]
+    struct Bad;
+
+    impl Hash for Bad {
+        fn hash<H: Hasher>(&self, _: &mut H) {}
+    }
+
+    impl PartialEq for Bad {
+        fn eq(&self, _: &Self) -> bool {
+            std::panic::resume_unwind(Box::new("for the test"))
+        }
+    }
+
+    impl Eq for Bad {}
+
+    #[test]
+    fn a_worker_that_fails_is_an_error() {
+        listen();
+        let watcher = Watcher::<Bad>::builder()
+            .workers(1)
+            .thread_name("log-fail")
+            .build()
+            .unwrap();
+        watcher.beat(Bad).unwrap();
+        watcher.beat(Bad).unwrap();
+        assert!(watcher.flush().is_err());
+        watcher.close();
+        let errors = lines("log-fail", Level::Error);
+        assert_eq!(errors.len(), 1, "{errors:?}");
+        assert!(errors[0].contains("worker 0 was ended"), "{errors:?}");
+    }
+
+    #[test]
+    fn a_quiet_life_logs_no_more_than_its_beginning_and_its_end() {
+        listen();
+        let (tell, told) = bounded(1);
+        let watcher = Watcher::<u64>::builder()
+            .timeout(Duration::from_millis(1))
+            .workers(1)
+            .thread_name("log-quiet")
+            .on_event(move |_| tell.send(()).unwrap())
+            .build()
+            .unwrap();
+        watcher.beat(1u64).unwrap();
+        told.recv_timeout(TIMEOUT * 2).unwrap();
+        watcher.close();
+        assert!(lines("log-quiet", Level::Error).is_empty());
+        assert!(lines("log-quiet", Level::Info).is_empty());
+        let debug = lines("log-quiet", Level::Debug);
+        assert_eq!(debug, ["worker 0 runs", "worker 0 ended"]);
+    }
+}

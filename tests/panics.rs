@@ -1,0 +1,343 @@
+//! Panics: in a callback they cost that call, in a key they end its worker, and nobody is left without an answer.
+
+use std::hash::{Hash, Hasher};
+use std::panic::{AssertUnwindSafe, catch_unwind, panic_any};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+use liveness::{
+    BeatErrorKind, CallError, Event, EventKind, HeartError, ManualClock, Options, Refused, Sink,
+    Watcher,
+};
+
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Long enough for any machine to do anything that is done at once.
+const GENEROUS: Duration = Duration::from_secs(20);
+
+/// Panics when it is dropped.
+struct Bomb;
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        panic!("the payload of a panic panics");
+    }
+}
+
+/// A watcher of 30 keys that are due at once, whose callback does `body` and then tells its key.
+fn dying(
+    in_worker: bool,
+    body: impl Fn(u64) + Send + Sync + 'static,
+) -> (Watcher<u64>, Receiver<u64>) {
+    let clock = ManualClock::new();
+    let (told, keys) = unbounded();
+    let callback = move |event: Event<u64>| {
+        let key = *event.key().unwrap();
+        body(key);
+        told.send(key).unwrap();
+    };
+    let builder = Watcher::builder()
+        .timeout(TIMEOUT)
+        .workers(1)
+        .clock(clock.clone());
+    let builder = if in_worker {
+        builder.on_event_in_worker(callback)
+    } else {
+        builder.on_event(callback)
+    };
+    let watcher = builder.build().unwrap();
+    watcher.beat_many(0..30u64).unwrap();
+    watcher.flush().unwrap();
+    clock.advance(TIMEOUT);
+    watcher.flush().unwrap();
+    (watcher, keys)
+}
+
+#[test]
+fn a_panic_in_a_callback_costs_that_call_only() {
+    for in_worker in [false, true] {
+        let (watcher, keys) = dying(in_worker, |key| assert_ne!(key % 3, 0));
+        let told: Vec<u64> = (0..20)
+            .map(|_| keys.recv_timeout(GENEROUS).unwrap())
+            .collect();
+        assert!(told.iter().all(|key| key % 3 != 0));
+        let stats = watcher.close();
+        assert_eq!((stats.panics, stats.failed_workers), (10, 0));
+        assert_eq!((stats.delivered, stats.discarded), (30, 0));
+        assert!(stats.is_balanced());
+    }
+}
+
+#[test]
+fn a_panic_whose_payload_panics_too_costs_that_call_only() {
+    for in_worker in [false, true] {
+        let (watcher, keys) = dying(in_worker, |key| {
+            if key % 3 == 0 {
+                panic_any(Bomb);
+            }
+        });
+        for _ in 0..20 {
+            keys.recv_timeout(GENEROUS).expect("delivery goes on");
+        }
+        let stats = watcher.close();
+        assert_eq!((stats.panics, stats.failed_workers), (10, 0));
+        assert!(stats.is_balanced());
+    }
+}
+
+/// Panics with every event but takes those of the key 1.
+struct Hostile(Sender<u64>);
+
+impl Sink<u64, ()> for Hostile {
+    fn offer(&self, event: Event<u64>) -> Result<(), Refused<u64, ()>> {
+        assert_eq!(event.key(), Some(&1));
+        self.0.send(1).unwrap();
+        Ok(())
+    }
+}
+
+#[test]
+fn a_sink_that_panics_is_offered_the_next_event() {
+    let clock = ManualClock::new();
+    let (told, keys) = unbounded();
+    let watcher = Watcher::<u64>::builder()
+        .timeout(TIMEOUT)
+        .events([EventKind::Joined, EventKind::Expired])
+        .clock(clock.clone())
+        .sink(Hostile(told))
+        .build()
+        .unwrap();
+    watcher.beat_many(0..3u64).unwrap();
+    watcher.flush().unwrap();
+    clock.advance(TIMEOUT);
+    watcher.flush().unwrap();
+    assert_eq!(keys.len(), 2);
+    assert_eq!((watcher.stats().panics, watcher.stats().delivered), (4, 3));
+}
+
+/// What a key does when it is told to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fault {
+    Hash,
+    Eq,
+    Clone,
+    Drop,
+}
+
+/// A key with a fault, once it is armed.
+#[derive(Debug)]
+struct Key {
+    /// What it is told apart by.
+    id: u64,
+    /// What it does.
+    fault: Fault,
+    /// Whether it does so; shared by its clones.
+    armed: Arc<AtomicBool>,
+}
+
+impl Key {
+    /// A key without a fault, as long as nobody arms it.
+    fn new(id: u64, fault: Fault) -> Self {
+        Key {
+            id,
+            fault,
+            armed: Arc::default(),
+        }
+    }
+
+    /// Panics once if it is armed and `fault` is its fault.
+    fn check(&self, fault: Fault) {
+        let goes_off = self.fault == fault && self.armed.swap(false, Ordering::SeqCst);
+        assert!(!goes_off, "{fault:?} panics");
+    }
+}
+
+impl Hash for Key {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.check(Fault::Hash);
+        self.id.hash(state);
+    }
+}
+
+impl PartialEq for Key {
+    fn eq(&self, other: &Self) -> bool {
+        self.check(Fault::Eq);
+        other.check(Fault::Eq);
+        self.id == other.id
+    }
+}
+
+impl Eq for Key {}
+
+impl Clone for Key {
+    fn clone(&self) -> Self {
+        self.check(Fault::Clone);
+        Key {
+            id: self.id,
+            fault: self.fault,
+            armed: self.armed.clone(),
+        }
+    }
+}
+
+impl Drop for Key {
+    fn drop(&mut self) {
+        self.check(Fault::Drop);
+    }
+}
+
+#[test]
+fn a_panic_in_a_keys_hash_is_the_callers_and_the_watcher_goes_on() {
+    let watcher = Watcher::<Key>::builder().build().unwrap();
+    let key = Key::new(1, Fault::Hash);
+    key.armed.store(true, Ordering::SeqCst);
+    assert!(catch_unwind(AssertUnwindSafe(|| watcher.beat(key))).is_err());
+    watcher.beat(Key::new(2, Fault::Hash)).unwrap();
+    watcher.flush().unwrap();
+    assert_eq!((watcher.len(), watcher.stats().failed_workers), (1, 0));
+}
+
+/// The keys with numbers below 100, by worker.
+fn keys_by_worker(watcher: &Watcher<Key>, joined: &Receiver<(u64, String)>) -> [Vec<u64>; 2] {
+    watcher
+        .beat_many((0..100).map(|id| Key::new(id, Fault::Eq)))
+        .unwrap();
+    watcher.flush().unwrap();
+    let mut keys = [Vec::new(), Vec::new()];
+    for (id, worker) in joined.try_iter() {
+        keys[usize::from(worker == "liveness-1")].push(id);
+    }
+    assert!(keys.iter().all(|keys| keys.len() > 5));
+    keys
+}
+
+#[test]
+fn a_panic_in_a_key_fails_its_worker_visibly_and_the_others_go_on() {
+    for fault in [Fault::Eq, Fault::Clone, Fault::Drop] {
+        let (tell, joined) = unbounded();
+        let watcher = Watcher::<Key>::builder()
+            .workers(2)
+            .events([EventKind::Joined])
+            .on_event_in_worker(move |event: Event<Key>| {
+                let worker = thread::current().name().unwrap().to_owned();
+                tell.send((event.key().unwrap().id, worker)).unwrap();
+            })
+            .build()
+            .unwrap();
+        let [failing, healthy] = keys_by_worker(&watcher, &joined);
+        let heart = watcher.watch(Key::new(failing[0], fault)).unwrap();
+        let healthy_heart = watcher.watch(Key::new(healthy[0], fault)).unwrap();
+        watcher.flush().unwrap();
+
+        // `Eq` panics when the worker looks the key up, `Drop` when it drops the copy that it was sent, `Clone` when a
+        // snapshot copies a watched one.
+        let key = Key::new(failing[1], fault);
+        let armed = key.armed.clone();
+        if fault == Fault::Clone {
+            watcher.remove(Key::new(failing[1], fault)).unwrap();
+            watcher.beat(key).unwrap();
+            watcher.flush().unwrap();
+            armed.store(true, Ordering::SeqCst);
+            assert_eq!(watcher.snapshot(), Err(CallError::WorkerFailed));
+        } else {
+            armed.store(true, Ordering::SeqCst);
+            watcher.beat(key).unwrap();
+            assert_eq!(watcher.flush(), Err(CallError::WorkerFailed));
+        }
+
+        let id = failing[2];
+        let key = || Key::new(id, fault);
+        let refused = [
+            watcher.beat(key()).unwrap_err(),
+            watcher.try_beat(key()).unwrap_err(),
+            watcher.beat_timeout(key(), GENEROUS).unwrap_err(),
+            watcher.beat_with(key(), Options::new()).unwrap_err(),
+            watcher.remove(key()).unwrap_err(),
+            watcher.watch(key()).unwrap_err(),
+        ];
+        for error in refused {
+            assert_eq!(error.kind(), BeatErrorKind::WorkerFailed);
+            assert_eq!(error.into_key().id, id);
+        }
+        let both = [Key::new(id, fault), Key::new(healthy[1], fault)];
+        let error = watcher.beat_many(both).unwrap_err();
+        assert_eq!(error.kind(), BeatErrorKind::WorkerFailed);
+        assert_eq!(error.into_keys().len(), 1);
+        assert_eq!(watcher.contains(&key()), Err(CallError::WorkerFailed));
+        // The heart is told as the worker's state goes, a moment later.
+        let began = Instant::now();
+        while heart.beat() != Err(HeartError::Closed) {
+            assert!(began.elapsed() < GENEROUS);
+            thread::yield_now();
+        }
+
+        assert_eq!(healthy_heart.beat(), Ok(()));
+        assert_eq!(watcher.contains(&Key::new(healthy[1], fault)), Ok(true));
+        assert_eq!(watcher.stats().failed_workers, 1);
+        let stats = watcher.close();
+        assert!(stats.is_balanced());
+        assert_eq!(
+            watcher.beat(key()).unwrap_err().kind(),
+            BeatErrorKind::WorkerFailed
+        );
+        let other = watcher.beat(Key::new(healthy[1], fault)).unwrap_err();
+        assert_eq!(other.kind(), BeatErrorKind::Closed);
+    }
+}
+
+#[test]
+fn whoever_waits_for_a_worker_that_fails_is_told() {
+    let (entered, is_held) = bounded(1);
+    let (gate, opened) = bounded::<()>(0);
+    let watcher = Watcher::<Key>::builder()
+        .timeout(Duration::from_secs(3_600))
+        .workers(1)
+        .inbox_capacity(2)
+        .on_event_in_worker(move |_| {
+            entered.send(()).unwrap();
+            let _ = opened.recv();
+        })
+        .build()
+        .unwrap();
+    watcher.beat(Key::new(1, Fault::Eq)).unwrap();
+    watcher.flush().unwrap();
+    let mortal = Options::new().timeout(Duration::from_nanos(1));
+    watcher.beat_with(Key::new(0, Fault::Eq), mortal).unwrap();
+    is_held.recv_timeout(GENEROUS).unwrap();
+    // In the inbox: the key that will end the worker, and a heart behind it.
+    let bomb = Key::new(1, Fault::Eq);
+    bomb.armed.store(true, Ordering::SeqCst);
+    watcher.beat(bomb).unwrap();
+    let heart = watcher.watch(Key::new(2, Fault::Eq)).unwrap();
+    thread::scope(|scope| {
+        let watcher = &watcher;
+        let key = || Key::new(9, Fault::Eq);
+        let failed = |error: BeatErrorKind| assert_eq!(error, BeatErrorKind::WorkerFailed);
+        scope.spawn(move || failed(beat_until_refused(|| watcher.beat(key()))));
+        scope.spawn(move || failed(beat_until_refused(|| watcher.remove(key()))));
+        scope.spawn(move || {
+            failed(beat_until_refused(|| {
+                watcher.beat_timeout(key(), Duration::MAX)
+            }));
+        });
+        scope.spawn(move || failed(beat_until_refused(|| watcher.watch(key()).map(drop))));
+        scope.spawn(move || {
+            let error = std::iter::repeat_with(|| watcher.flush()).find_map(Result::err);
+            assert_eq!(error, Some(CallError::WorkerFailed));
+        });
+        drop(gate);
+    });
+    assert_eq!(heart.beat(), Err(HeartError::Closed), "nobody ever saw it");
+    assert!(!heart.is_watched());
+}
+
+/// Calls until there is an error.
+fn beat_until_refused(call: impl Fn() -> Result<(), liveness::BeatError<Key>>) -> BeatErrorKind {
+    std::iter::repeat_with(call)
+        .find_map(Result::err)
+        .map(|error| error.kind())
+        .unwrap()
+}
