@@ -452,23 +452,28 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
 
     /// When the live slot `at` expires unless it beats, grace not counted.
     fn deadline(&self, at: u32) -> u64 {
-        let from = self
-            .down(at)
-            .map_or_else(|| self.last_beat(at), |down| down.reported);
+        self.deadline_after(at, self.last_beat(at))
+    }
+
+    /// As [`deadline`](Table::deadline), where the last beat was at `last_beat`: a heart may beat at any moment, so what
+    /// belongs together goes by one reading.
+    fn deadline_after(&self, at: u32, last_beat: u64) -> u64 {
+        let from = self.down(at).map_or(last_beat, |down| down.reported);
         from.saturating_add(self.policy(at).timeout)
     }
 
     /// What is known of the live slot `at`.
     fn status_of(&self, at: u32) -> Status {
         let body = self.slab.body(at);
+        let last_beat = self.last_beat(at);
         let policy = self.policy(at);
         Status {
             generation: body.generation.get(),
             mode: policy.mode,
             joined: Duration::from_nanos(body.joined),
-            last_beat: Duration::from_nanos(self.last_beat(at)),
+            last_beat: Duration::from_nanos(last_beat),
             timeout: clock::duration(policy.timeout),
-            deadline: clock::deadline(self.deadline(at)),
+            deadline: clock::deadline(self.deadline_after(at, last_beat)),
             misses: self.down(at).map_or(0, |down| down.misses),
         }
     }

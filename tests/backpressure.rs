@@ -288,6 +288,7 @@ fn a_slow_callback_delays_no_beat_and_loses_no_event() {
         })
         .build()
         .unwrap();
+    let gate = gate; // goes before the watcher, also when an assertion fails
     // More than the delivery thread takes over at once.
     watcher.beat_many(0..5_000u64).unwrap();
     watcher.flush().unwrap();

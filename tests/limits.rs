@@ -261,6 +261,24 @@ fn a_watcher_at_the_end_of_time_neither_expires_nor_fails() {
 }
 
 #[test]
+fn of_two_keys_with_one_timeout_only_the_deadline_that_can_be_told_comes() {
+    let mut watcher = LocalWatcher::<u64>::builder()
+        .timeout(TIMEOUT)
+        .build_local()
+        .unwrap();
+    watcher.beat(1u64, END - TIMEOUT - TICK).unwrap();
+    watcher.beat(2u64, END - TIMEOUT / 2).unwrap();
+    assert_eq!(watcher.next_deadline(), Some(END - TICK));
+    let mut told = Vec::new();
+    for now in [END - TICK * 2, END - TICK, END, Duration::MAX] {
+        watcher.poll(now, |event| told.extend(event.key().copied()));
+        assert_eq!(told.len(), usize::from(now >= END - TICK));
+    }
+    assert_eq!((told, watcher.next_deadline()), (vec![1], None));
+    assert!(watcher.contains(&2));
+}
+
+#[test]
 fn a_clock_that_goes_backwards_stands_still() {
     let (clock, watcher, events) = manual_at(Duration::from_secs(100), TIMEOUT, 16);
     watcher.beat_many([1u64, 2, 3]).unwrap();
@@ -407,6 +425,7 @@ fn keys_that_a_full_inbox_refused_take_no_room() {
         })
         .build()
         .unwrap();
+    let gate = gate; // goes before the watcher, also when an assertion fails
     watcher
         .beat_with(0u64, Options::new().timeout(TICK))
         .unwrap();

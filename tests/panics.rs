@@ -302,6 +302,7 @@ fn whoever_waits_for_a_worker_that_fails_is_told() {
         })
         .build()
         .unwrap();
+    let gate = gate; // goes before the watcher, also when an assertion fails
     watcher.beat(Key::new(1, Fault::Eq)).unwrap();
     watcher.flush().unwrap();
     let mortal = Options::new().timeout(Duration::from_nanos(1));

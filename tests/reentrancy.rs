@@ -313,6 +313,7 @@ fn a_callback_on_a_worker_that_closes_is_told_that_beats_are_refused() {
             .build()
             .unwrap()
     });
+    let gate = gate; // goes before the watcher, also when an assertion fails
     watcher.beat(1u64).unwrap();
     watcher.flush().unwrap();
     clock.advance(TIMEOUT);

@@ -138,6 +138,7 @@ fn an_expiry_that_waits_for_the_callback_is_taken_back() {
             })
             .build()
             .unwrap();
+        let gate = gate; // goes before the watcher, also when an assertion fails
         watcher.beat(1u64).unwrap();
         watcher.flush().unwrap();
         clock.advance(Duration::from_nanos(1));

@@ -199,6 +199,7 @@ fn producers_that_wait_for_room_are_released_and_what_they_were_told_is_true() {
                 })
                 .build()
                 .unwrap();
+            let gate = gate; // goes before the watcher, also when an assertion fails
             watcher.beat(u64::MAX).unwrap();
             is_held.recv_timeout(GENEROUS).unwrap();
 
@@ -251,6 +252,7 @@ fn every_kind_of_waiting_call_is_released_by_close() {
             })
             .build()
             .unwrap();
+        let gate = gate; // goes before the watcher, also when an assertion fails
         let heart = watcher.watch(1u64).unwrap();
         watcher.flush().unwrap();
         let mortal = Options::new().timeout(Duration::from_nanos(1));
