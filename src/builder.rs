@@ -315,9 +315,9 @@ where
 
     /// How much later than it meant to a worker must run again for that to be a stall: the process was stopped, or the
     /// machine paused or overloaded. Default: 100 ms, and for keys with a timeout below 400 ms a quarter of it, but at
-    /// least a millisecond. A round of work that takes longer, a
-    /// slow callback on the worker for example, is a stall too. Zero turns the detection off: then a
-    /// stalled watcher reports every key dead whose beats it could not take. Always off under a manual clock.
+    /// least two milliseconds. A single step of work that takes longer, a slow callback on the worker for example, is a
+    /// stall too; many beats are none. Zero turns the detection off: then a stalled watcher reports every key dead whose
+    /// beats it could not take. Always off under a manual clock.
     ///
     /// ```
     /// # use std::{thread::sleep, time::Duration};

@@ -26,8 +26,8 @@ const RETRY: u64 = 1_000_000;
 /// deadline itself.
 const LEADS: [u64; 2] = [100_000_000, 1_000_000];
 
-/// Lateness below this is never a stall, however short the timeout, ns.
-const LEAST_STALL: u64 = 1_000_000;
+/// Lateness below this is never a stall, however short the timeout, ns. More than [`DELIVER_LIMIT`].
+const LEAST_STALL: u64 = 2_000_000;
 
 /// What a worker is told once.
 #[derive(Debug)]
@@ -140,6 +140,7 @@ impl<K: Eq + Clone + 'static, V: Clone + 'static> Worker<K, V> {
             self.notice_stall(now);
             let took_some = self.drain();
             let more_due = self.setup.table.expire(now, EXPIRE_LIMIT);
+            self.heed();
             let delivery = self.deliver();
             self.publish();
             let is_closing = self.setup.inbox.phase() != Phase::Open;
@@ -156,13 +157,25 @@ impl<K: Eq + Clone + 'static, V: Clone + 'static> Worker<K, V> {
             }
             let is_idle =
                 !took_some && !more_due && delivery != Delivery::More && self.flushes.is_empty();
-            let (due, timeout) = self.setup.table.next_due().unwrap_or((NEVER, NEVER));
-            self.last_alive = now;
-            self.expected = (now, self.tolerance(timeout));
-            if is_idle {
-                self.sleep(due, timeout, delivery);
+            if self.heed() && is_idle {
+                self.sleep(delivery);
             }
         }
+    }
+
+    /// Sees that the worker runs, so that work in small steps is no stall, however much there is of it. Returns false
+    /// where the last step itself took as long as a stall; the next round is to notice that.
+    fn heed(&mut self) -> bool {
+        let now = self.setup.clock.now_ns();
+        let (_, timeout) = self.setup.table.next_due().unwrap_or((NEVER, NEVER));
+        let tolerance = self.tolerance(timeout);
+        self.expected = (self.last_alive, tolerance);
+        let is_in_time = now.saturating_sub(self.last_alive) <= tolerance;
+        if is_in_time {
+            self.last_alive = now;
+            self.expected.0 = now;
+        }
+        is_in_time
     }
 
     /// How much later than expected the worker may run where the next key that is due has `timeout`, ns.
@@ -173,7 +186,7 @@ impl<K: Eq + Clone + 'static, V: Clone + 'static> Worker<K, V> {
         }
     }
 
-    /// Holds expiry back if this round comes much later than it should.
+    /// Holds expiry back if the worker did not run for much longer than it should.
     fn notice_stall(&mut self, now: u64) {
         let (expected, tolerance) = self.expected;
         if now.saturating_sub(expected) > tolerance {
@@ -188,6 +201,8 @@ impl<K: Eq + Clone + 'static, V: Clone + 'static> Worker<K, V> {
                 stall.held_for
             );
         }
+        self.last_alive = now;
+        self.expected = (now, tolerance);
     }
 
     /// Applies the messages that are there now, and no more: a flood must not keep the dead from being reported.
@@ -240,6 +255,7 @@ impl<K: Eq + Clone + 'static, V: Clone + 'static> Worker<K, V> {
                 self.obey(*command);
             }
         }
+        self.heed();
     }
 
     /// Puts a beat with the others that are applied together.
@@ -268,6 +284,7 @@ impl<K: Eq + Clone + 'static, V: Clone + 'static> Worker<K, V> {
         table.beat_all(&mut self.batch, |tag| {
             refuse(*index, roster.as_deref(), tag);
         });
+        self.heed();
     }
 
     /// Does what a command says.
@@ -422,10 +439,11 @@ impl<K: Eq + Clone + 'static, V: Clone + 'static> Worker<K, V> {
         }
     }
 
-    /// Sleeps until the table wants to be looked at, a sender wakes it, or a full sink is to be tried again. Does not if
-    /// the round itself took suspiciously long: the next one is to notice that.
-    fn sleep(&mut self, due: u64, timeout: u64, delivery: Delivery) {
-        let tolerance = self.tolerance(timeout);
+    /// Sleeps from now, when it last ran, until the table wants to be looked at, a sender wakes it, or a full sink is to
+    /// be tried again.
+    fn sleep(&mut self, delivery: Delivery) {
+        let (due, timeout) = self.setup.table.next_due().unwrap_or((NEVER, NEVER));
+        let (now, tolerance) = self.expected;
         let Setup {
             inbox,
             receiver,
@@ -434,10 +452,6 @@ impl<K: Eq + Clone + 'static, V: Clone + 'static> Worker<K, V> {
             index,
             ..
         } = &self.setup;
-        let now = clock.now_ns();
-        if now.saturating_sub(self.last_alive) > tolerance {
-            return;
-        }
         let leads = LEADS.map(|lead| lead.min(timeout / 4));
         let ahead = leads
             .into_iter()
@@ -454,8 +468,7 @@ impl<K: Eq + Clone + 'static, V: Clone + 'static> Worker<K, V> {
         if delivery == Delivery::Blocked && outbox.is_none() {
             until = until.min(now.saturating_add(RETRY));
         }
-        self.last_alive = now;
-        self.expected = (until, tolerance);
+        self.expected.0 = until;
         if until > now {
             self.wakeups += 1;
             inbox.sleep(receiver, clock, until, || {

@@ -4,7 +4,7 @@
 //! from running.
 
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, unbounded};
 use liveness::{Builder, Event, EventKind, ManualClock, Mode, Options, Stall, Watcher};
@@ -219,6 +219,38 @@ fn a_stall_below_the_threshold_is_none() {
     told.recv_timeout(GENEROUS).unwrap();
     watcher.flush().unwrap();
     assert_eq!(watcher.close().stalls, 0);
+}
+
+/// A key that takes its time to be compared.
+#[derive(Clone, Debug, Hash)]
+struct Slow(u64);
+
+impl PartialEq for Slow {
+    fn eq(&self, other: &Self) -> bool {
+        let began = Instant::now();
+        while began.elapsed() < Duration::from_micros(100) {}
+        self.0 == other.0
+    }
+}
+
+impl Eq for Slow {}
+
+#[test]
+fn a_worker_that_has_much_to_do_is_not_taken_for_stalled() {
+    let watcher = Watcher::<Slow>::builder()
+        .timeout(Duration::from_secs(3_600))
+        .workers(1)
+        .stall_threshold(Duration::from_millis(200))
+        .build()
+        .unwrap();
+    let began = Instant::now();
+    // The worker finds all but the first message of keys at once, and is busy with them for twice the threshold.
+    for _ in 0..2 {
+        watcher.beat_many((0..5_000).map(Slow)).unwrap();
+        watcher.flush().unwrap();
+    }
+    assert!(began.elapsed() > Duration::from_millis(500));
+    assert_eq!(watcher.stats().stalls, 0);
 }
 
 #[test]
