@@ -24,8 +24,9 @@ pub(super) enum State {
     Cancelled,
 }
 
-/// One slot. With a `u64` key and no extra it is 48 bytes, with a 24-byte key 64.
+/// One slot. With a `u64` key and no extra it is 48 bytes, with a key of up to 24 bytes 64.
 #[derive(Debug)]
+#[repr(align(16))]
 pub(super) struct Slot<K, V> {
     /// Listed: what its list is sorted by, ns: the last beat, or for a heart the last check, or for a key that is down
     /// the last report. Pending: the last beat.
@@ -76,11 +77,38 @@ impl PackedGeneration {
     }
 }
 
+impl<K, V> Slot<K, V> {
+    /// A slot that has never been taken.
+    fn new() -> Self {
+        Slot {
+            stamp: 0,
+            prev: NIL,
+            next: NIL,
+            list: 0,
+            tag: Tag(0),
+            body: None,
+        }
+    }
+}
+
+/// The bytes of a cache line.
+const LINE: usize = 64;
+
+/// How many slots a block has.
+const BLOCK: usize = 4;
+
+/// Slots that begin at a cache line: a slot of 64 bytes then is one line, where it would lie across two.
+#[derive(Debug)]
+#[repr(align(64))]
+struct Block<K, V>([Slot<K, V>; BLOCK]);
+
 /// The slots. Vacant ones are chained through `next`.
 #[derive(Debug)]
 pub(super) struct Slab<K, V> {
-    /// All slots, taken and vacant.
-    slots: Vec<Slot<K, V>>,
+    /// All slots, taken, vacant, and never taken.
+    blocks: Vec<Block<K, V>>,
+    /// How many slots were ever taken: the first ones.
+    extent: usize,
     /// The first vacant slot, or [`NIL`].
     vacant: u32,
     /// How many are taken.
@@ -91,7 +119,8 @@ impl<K, V> Slab<K, V> {
     /// A slab with room for `capacity` slots.
     pub(super) fn with_capacity(capacity: usize) -> Self {
         Slab {
-            slots: Vec::with_capacity(capacity),
+            blocks: Vec::with_capacity(capacity.div_ceil(BLOCK)),
+            extent: 0,
             vacant: NIL,
             len: 0,
         }
@@ -104,12 +133,19 @@ impl<K, V> Slab<K, V> {
 
     /// How many slots there are, taken or vacant.
     pub(super) fn extent(&self) -> usize {
-        self.slots.len()
+        self.extent
     }
 
     /// The bytes allocated.
     pub(super) fn bytes(&self) -> usize {
-        self.slots.capacity() * size_of::<Slot<K, V>>()
+        self.blocks.capacity() * size_of::<Block<K, V>>()
+    }
+
+    /// The slot `at`, if it was ever taken or shares a block with one that was.
+    #[inline]
+    fn get(&self, at: u32) -> Option<&Slot<K, V>> {
+        let block = self.blocks.get(at as usize / BLOCK)?;
+        Some(&block.0[at as usize % BLOCK])
     }
 
     /// Takes a slot, linked into nothing. There must be fewer than [`MAX_SLOTS`].
@@ -123,21 +159,27 @@ impl<K, V> Slab<K, V> {
             body: Some(body),
         };
         self.len += 1;
-        if self.vacant == NIL {
-            debug_assert!(self.slots.len() < MAX_SLOTS);
-            self.slots.push(slot);
-            return (self.slots.len() - 1) as u32;
-        }
-        let at = self.vacant;
-        self.vacant = self.slots[at as usize].next;
-        self.slots[at as usize] = slot;
+        let at = if self.vacant == NIL {
+            debug_assert!(self.extent < MAX_SLOTS);
+            if self.extent.is_multiple_of(BLOCK) {
+                let vacant = std::array::from_fn(|_| Slot::new());
+                self.blocks.push(Block(vacant));
+            }
+            self.extent += 1;
+            (self.extent - 1) as u32
+        } else {
+            let at = self.vacant;
+            self.vacant = self[at].next;
+            at
+        };
+        self[at] = slot;
         at
     }
 
     /// Takes out what is in slot `at`. The slot stays taken until it is given [back](Slab::vacate), or
     /// [refilled](Slab::put_back).
     pub(super) fn lift(&mut self, at: u32) -> Body<K, V> {
-        match self.slots[at as usize].body.take() {
+        match self[at].body.take() {
             Some(body) => body,
             None => unreachable!("slot {at} is vacant"),
         }
@@ -145,14 +187,13 @@ impl<K, V> Slab<K, V> {
 
     /// Puts back into slot `at` what was lifted from it.
     pub(super) fn put_back(&mut self, at: u32, body: Body<K, V>) {
-        self.slots[at as usize].body = Some(body);
+        self[at].body = Some(body);
     }
 
     /// Gives back slot `at`, whose body is lifted.
     pub(super) fn vacate(&mut self, at: u32) {
-        let slot = &mut self.slots[at as usize];
-        debug_assert!(slot.body.is_none(), "slot {at} is taken");
-        slot.next = self.vacant;
+        debug_assert!(self[at].body.is_none(), "slot {at} is taken");
+        self[at].next = self.vacant;
         self.vacant = at;
         self.len -= 1;
     }
@@ -160,7 +201,7 @@ impl<K, V> Slab<K, V> {
     /// What is in the taken slot `at`.
     #[inline]
     pub(super) fn body(&self, at: u32) -> &Body<K, V> {
-        match &self.slots[at as usize].body {
+        match &self[at].body {
             Some(body) => body,
             None => unreachable!("slot {at} is vacant"),
         }
@@ -169,17 +210,20 @@ impl<K, V> Slab<K, V> {
     /// As [`body`](Slab::body), to change it.
     #[inline]
     pub(super) fn body_mut(&mut self, at: u32) -> &mut Body<K, V> {
-        match &mut self.slots[at as usize].body {
+        match &mut self[at].body {
             Some(body) => body,
             None => unreachable!("slot {at} is vacant"),
         }
     }
 
-    /// Reads both ends of slot `at`, which may be [`NIL`], for the sake of the cache.
+    /// Reads slot `at`, which may be [`NIL`], for the sake of the cache: both ends, unless it is a line of its own.
     #[inline]
     pub(super) fn warm(&self, at: u32) -> u32 {
-        self.slots.get(at as usize).map_or(0, |slot| {
-            let state = slot.body.as_ref().map_or(0, |body| body.state as u32);
+        self.get(at).map_or(0, |slot| {
+            let state = match &slot.body {
+                Some(body) if size_of::<Slot<K, V>>() != LINE => body.state as u32,
+                _ => 0,
+            };
             slot.prev ^ state
         })
     }
@@ -187,13 +231,8 @@ impl<K, V> Slab<K, V> {
     /// Reads the neighbours of slot `at`, which may be [`NIL`], for the sake of the cache.
     #[inline]
     pub(super) fn warm_neighbours(&self, at: u32) -> u32 {
-        let link = |at: u32| {
-            self.slots
-                .get(at as usize)
-                .map_or(0, |slot| slot.prev ^ slot.next)
-        };
-        self.slots
-            .get(at as usize)
+        let link = |at: u32| self.get(at).map_or(0, |slot| slot.prev);
+        self.get(at)
             .map_or(0, |slot| link(slot.prev) ^ link(slot.next))
     }
 
@@ -203,10 +242,7 @@ impl<K, V> Slab<K, V> {
     where
         K: Eq,
     {
-        let body = self
-            .slots
-            .get(at as usize)
-            .and_then(|slot| slot.body.as_ref());
+        let body = self.get(at).and_then(|slot| slot.body.as_ref());
         body.is_some_and(|body| {
             matches!(body.state, State::Listed | State::Aside) && body.key == *key
         })
@@ -214,26 +250,20 @@ impl<K, V> Slab<K, V> {
 
     /// Whether slot `at` still holds the episode `generation`.
     pub(super) fn holds(&self, at: u32, generation: Generation) -> bool {
-        let body = self
-            .slots
-            .get(at as usize)
-            .and_then(|slot| slot.body.as_ref());
+        let body = self.get(at).and_then(|slot| slot.body.as_ref());
         body.is_some_and(|body| body.generation.get() == generation)
     }
 
     /// Whether slot `at` holds a key that is set aside.
     pub(super) fn is_aside(&self, at: u32) -> bool {
-        let body = self
-            .slots
-            .get(at as usize)
-            .and_then(|slot| slot.body.as_ref());
+        let body = self.get(at).and_then(|slot| slot.body.as_ref());
         body.is_some_and(|body| body.state == State::Aside)
     }
 
     /// The taken slots.
     pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &Body<K, V>)> {
         (0u32..)
-            .zip(&self.slots)
+            .zip(self.blocks.iter().flat_map(|block| &block.0))
             .filter_map(|(at, slot)| Some((at, slot.body.as_ref()?)))
     }
 }
@@ -243,14 +273,14 @@ impl<K, V> std::ops::Index<u32> for Slab<K, V> {
 
     #[inline]
     fn index(&self, at: u32) -> &Slot<K, V> {
-        &self.slots[at as usize]
+        &self.blocks[at as usize / BLOCK].0[at as usize % BLOCK]
     }
 }
 
 impl<K, V> std::ops::IndexMut<u32> for Slab<K, V> {
     #[inline]
     fn index_mut(&mut self, at: u32) -> &mut Slot<K, V> {
-        &mut self.slots[at as usize]
+        &mut self.blocks[at as usize / BLOCK].0[at as usize % BLOCK]
     }
 }
 
@@ -272,6 +302,7 @@ mod tests {
     fn a_slot_is_as_small_as_it_was_made() {
         assert_eq!(size_of::<Slot<u64, ()>>(), 48);
         assert_eq!(size_of::<Slot<[u64; 3], ()>>(), 64);
+        assert_eq!(size_of::<Block<u64, ()>>(), 4 * 48);
     }
 
     #[test]
