@@ -207,8 +207,9 @@ where
         self
     }
 
-    /// How many messages the inbox of each worker holds, 1 to 2^20; zero is an error. Default: 4096. A full inbox makes
-    /// callers wait. A worker that sleeps is woken when its inbox is half full.
+    /// How many messages the inbox of each worker holds, 1 to 2^20; zero is an error. Default: 4096. From 128 on rounded
+    /// down to a multiple of 64. A full inbox makes callers wait. A worker that sleeps is woken when its inbox is half
+    /// full.
     ///
     /// ```
     /// # use std::sync::mpsc::sync_channel;

@@ -1,31 +1,24 @@
-//! What lies between the callers and one worker: the bounded channel, and the protocol of sleep and wake-up.
+//! What lies between the callers and one worker: a chunk that is filled under a lock, the bounded channel that full
+//! chunks go through, and the protocol of sleep and wake-up.
 //!
-//! A beat for a watched key can wait in the channel until the next deadline, so sending it wakes nobody. The worker
-//! publishes until when it sleeps; a sender wakes it only if its message matters before that, or if the channel fills
-//! up. No wake-up is lost, because each side writes first and looks second, with a sequentially consistent fence
-//! between (Dekker's pattern):
+//! A message through a crossbeam channel costs its sender and its receiver some 30 ns each. So messages go through it 64
+//! at a time: a caller puts its message into the open chunk, and whoever finds that full seals it into the channel and
+//! begins another. The worker takes the sealed chunks, then the open one, full or not; that is the order in which the
+//! messages were accepted.
 //!
-//! | sender | worker |
-//! |---|---|
-//! | 1. puts the message | 1. publishes `asleep_until` |
-//! | 2. fence | 2. fence |
-//! | 3. reads `asleep_until`; wakes if its message is due before it | 3. looks for messages; does not park if there are any |
-//!
-//! Whichever fence comes second in the single order of all such fences, the side that ran it sees what the other wrote.
-//!
-//! The end of a worker is a sleep without end. A crossbeam channel keeps what is in it as long as a sender lives, and
-//! senders live in hearts; so whoever sends to a worker that has ended sweeps the channel, and no question waits there
-//! for ever.
+//! All that callers and the worker must agree on is under the one lock: the open chunk, until when the worker sleeps, and
+//! whether it still takes messages. Hence no wake-up is lost, for the worker looks for messages and publishes its sleep
+//! in one step, and nothing is accepted that the worker's last look does not find.
 
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering, fence};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender, TrySendError};
-use parking_lot::{Condvar, Mutex};
+use crossbeam_channel::{Receiver, Sender};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 
-use crate::clock::Clock;
+use crate::clock::{Clock, NEVER};
 use crate::error::BeatErrorKind;
 use crate::event::Status;
 use crate::panic::survive;
@@ -116,46 +109,50 @@ pub(crate) enum Patience {
     Forever,
 }
 
-/// [`Inbox::asleep_until`] while the worker is awake: earlier than any deadline, so that nobody wakes it.
+/// [`Front::asleep_until`] while the worker is awake: earlier than any deadline, so that nobody wakes it.
 const AWAKE: u64 = 0;
 
-/// [`Inbox::asleep_until`] once the worker has ended: later than any deadline, so that every sender notices.
-const ENDED: u64 = u64::MAX;
-
-/// [`Inbox::asleep_until`] where there is no deadline; a message that is never due is due then all the same.
-const NO_DEADLINE: u64 = u64::MAX - 1;
+/// How many messages a chunk has, unless the whole inbox has less than twice as many.
+const CHUNK: usize = 64;
 
 /// How many emptied buffers of `beat_many` wait to be used again.
 const SPARE_BUFFERS: usize = 64;
 
-/// A word on a cache line of its own: senders read it with every message, the worker seldom writes it.
+/// Messages in the order in which they were accepted.
+pub(crate) type Messages<K, V> = Vec<Message<K, V>>;
+
+/// What callers and the worker share, on cache lines of its own.
 #[derive(Debug)]
 #[repr(align(128))]
-struct Alone<T>(T);
+struct Front<K, V> {
+    /// The chunk that is being filled.
+    open: Messages<K, V>,
+    /// How many messages it may have, worker threads' not counted, before it is to be sealed; zero unless the worker
+    /// takes messages.
+    limit: usize,
+    /// Until when the worker sleeps, ns, or [`AWAKE`].
+    asleep_until: u64,
+    /// Whether senders wait for room.
+    has_waiting: bool,
+    /// Emptied chunks.
+    spares: Vec<Messages<K, V>>,
+}
 
 /// The senders' side.
 #[derive(Debug)]
 pub(crate) struct Inbox<K, V> {
-    /// Until when the worker sleeps, ns, or [`AWAKE`].
-    asleep_until: Alone<AtomicU64>,
-    /// A [`Phase`] by its number.
+    /// What callers and the worker share.
+    front: Mutex<Front<K, V>>,
+    /// A [`Phase`] by its number. Changes under the lock.
     phase: AtomicU8,
-    /// The bounded channel.
-    sender: Sender<Message<K, V>>,
-    /// From this many messages on a sleeping worker is woken.
+    /// The bounded channel of sealed chunks. Sent to under the lock.
+    sender: Sender<Messages<K, V>>,
+    /// A sleeping worker is woken when the open chunk has so many messages; for where there is only that one.
     high_water: usize,
-    /// How many senders wait for room.
-    waiting: Mutex<usize>,
-    /// Whether any do; said before the last try, so that the worker that made room sees it.
-    has_waiting: AtomicBool,
-    /// Told after a drain.
+    /// Told when there is room, under the lock.
     drained: Condvar,
     /// The worker's thread, once it runs.
     thread: OnceLock<Thread>,
-    /// The worker's end of the channel, once it has ended.
-    leftover: Mutex<Option<Receiver<Message<K, V>>>>,
-    /// What worker threads sent, who must never wait for each other. Drained before the channel.
-    overflow: Mutex<Vec<Message<K, V>>>,
     /// Emptied buffers on their way back to the callers of `beat_many`.
     spares: Mutex<Vec<Chunk<K>>>,
     /// What the worker shows of itself.
@@ -163,20 +160,28 @@ pub(crate) struct Inbox<K, V> {
 }
 
 impl<K, V> Inbox<K, V> {
-    /// An inbox for `capacity` messages, and the worker's end of it.
-    pub(crate) fn new(capacity: usize) -> (Self, Receiver<Message<K, V>>) {
-        let (sender, receiver) = crossbeam_channel::bounded(capacity);
+    /// An inbox for `capacity` messages, or up to 63 less if that is no multiple of 64, and the worker's end of it.
+    pub(crate) fn new(capacity: usize) -> (Self, Receiver<Messages<K, V>>) {
+        let chunks = (capacity / CHUNK).max(1);
+        let limit = if chunks == 1 { capacity } else { CHUNK };
+        let (sender, receiver) = crossbeam_channel::bounded(chunks - 1);
         let inbox = Inbox {
-            asleep_until: Alone(AtomicU64::new(AWAKE)),
+            front: Mutex::new(Front {
+                open: Vec::with_capacity(limit),
+                limit,
+                asleep_until: AWAKE,
+                has_waiting: false,
+                spares: Vec::new(),
+            }),
             phase: AtomicU8::new(Phase::Open as u8),
             sender,
-            high_water: capacity.div_ceil(2),
-            waiting: Mutex::new(0),
-            has_waiting: AtomicBool::new(false),
+            high_water: if chunks == 1 {
+                limit.div_ceil(2)
+            } else {
+                usize::MAX
+            },
             drained: Condvar::new(),
             thread: OnceLock::new(),
-            leftover: Mutex::new(None),
-            overflow: Mutex::new(Vec::new()),
             spares: Mutex::new(Vec::with_capacity(SPARE_BUFFERS)),
             published: Mutex::new(Published::default()),
         };
@@ -195,12 +200,19 @@ impl<K, V> Inbox<K, V> {
         due: u64,
         patience: Patience,
     ) -> Result<(), (BeatErrorKind, Message<K, V>)> {
-        match self.sender.try_send(message) {
-            Ok(()) => {}
-            Err(TrySendError::Full(message)) => self.send_to_full(message, patience)?,
-            Err(TrySendError::Disconnected(message)) => return Err((self.why_gone(), message)),
+        let mut front = self.front.lock();
+        if front.open.len() >= front.limit
+            && let Err(kind) = self.make_room(&mut front, patience)
+        {
+            drop(front);
+            return Err((kind, message));
         }
-        self.wake_if_due(due);
+        front.open.push(message);
+        if front.asleep_until != AWAKE
+            && (due < front.asleep_until || front.open.len() >= self.high_water)
+        {
+            self.wake_with(front);
+        }
         Ok(())
     }
 
@@ -209,127 +221,141 @@ impl<K, V> Inbox<K, V> {
         &self,
         message: Message<K, V>,
     ) -> Result<(), (BeatErrorKind, Message<K, V>)> {
-        let mut overflow = self.overflow.lock();
+        let mut front = self.front.lock();
         if self.phase() != Phase::Open {
+            drop(front);
             return Err((self.why_gone(), message));
         }
-        overflow.push(message);
-        drop(overflow);
-        fence(Ordering::SeqCst);
-        self.wake();
+        front.open.push(message);
+        self.wake_with(front);
         Ok(())
     }
 
-    /// The rest of [`send`](Inbox::send) where the channel was found full.
+    /// The rest of [`send`](Inbox::send) where the open chunk was found full, or the worker takes no messages: seals the
+    /// chunk, or waits.
     ///
-    /// Waiting senders are let go on after a whole drain and not one by one as places come free: else every message
-    /// would cost a thread switch. The last try is made under the lock that the worker takes to say that it drained, so
-    /// that it cannot say so between the try and the wait.
+    /// Waiting senders are let go on together when the worker has taken all there was, and not one by one as places come
+    /// free: else every message would cost a thread switch.
     #[cold]
-    fn send_to_full(
+    fn make_room(
         &self,
-        mut message: Message<K, V>,
+        front: &mut MutexGuard<'_, Front<K, V>>,
         patience: Patience,
-    ) -> Result<(), (BeatErrorKind, Message<K, V>)> {
-        if let Patience::Never = patience {
-            self.wake();
-            return Err((BeatErrorKind::InboxFull, message));
-        }
-        let mut waiting = self.waiting.lock();
+    ) -> Result<(), BeatErrorKind> {
+        let mut is_in_time = true;
         loop {
             if self.phase() != Phase::Open {
-                return Err((self.why_gone(), message));
+                return Err(self.why_gone());
             }
-            *waiting += 1;
-            self.has_waiting.store(true, Ordering::SeqCst);
-            fence(Ordering::SeqCst);
-            let tried = self.sender.try_send(message);
-            let mut is_in_time = true;
-            if let Err(TrySendError::Full(_)) = tried {
-                self.wake();
-                match patience {
-                    Patience::Until(deadline) => {
-                        is_in_time = !self.drained.wait_until(&mut waiting, deadline).timed_out();
-                    }
-                    Patience::Never | Patience::Forever => self.drained.wait(&mut waiting),
+            if front.open.len() < front.limit || self.seal(front) {
+                return Ok(());
+            }
+            self.rouse(front);
+            if !is_in_time {
+                return Err(BeatErrorKind::TimedOut);
+            }
+            if let Patience::Never = patience {
+                return Err(BeatErrorKind::InboxFull);
+            }
+            front.has_waiting = true;
+            match patience {
+                Patience::Until(deadline) => {
+                    is_in_time = !self.drained.wait_until(front, deadline).timed_out();
                 }
+                Patience::Never | Patience::Forever => self.drained.wait(front),
             }
-            *waiting -= 1;
-            message = match tried {
-                Ok(()) => return Ok(()),
-                Err(TrySendError::Disconnected(message)) => return Err((self.why_gone(), message)),
-                Err(TrySendError::Full(message)) if is_in_time => message,
-                Err(TrySendError::Full(message)) => return Err((BeatErrorKind::TimedOut, message)),
-            };
         }
     }
 
-    /// Lets the senders that wait for room go on. Called by the worker after each drain, and at its end.
-    #[inline]
-    pub(crate) fn let_go_on(&self) {
-        fence(Ordering::SeqCst);
-        if self.has_waiting.load(Ordering::SeqCst) {
-            let waiting = self.waiting.lock();
-            self.has_waiting.store(*waiting > 0, Ordering::SeqCst);
+    /// Puts the open chunk into the channel and begins another, if there is room; wakes the worker if that fills up.
+    fn seal(&self, front: &mut Front<K, V>) -> bool {
+        if self.sender.is_full() {
+            return false;
+        }
+        let spare = front.spares.pop();
+        let next = spare.unwrap_or_else(|| Vec::with_capacity(front.limit));
+        let full = std::mem::replace(&mut front.open, next);
+        let sent = self.sender.try_send(full);
+        debug_assert!(
+            sent.is_ok(),
+            "only senders that hold the lock fill the channel"
+        );
+        if self.sender.len() * 2 >= self.sender.capacity().unwrap_or(0) {
+            self.rouse(front);
+        }
+        true
+    }
+
+    /// Takes all messages that were accepted so far, in order, and lets senders that wait go on. `emptied` are chunks
+    /// that were taken before.
+    pub(crate) fn take(
+        &self,
+        receiver: &Receiver<Messages<K, V>>,
+        taken: &mut Vec<Messages<K, V>>,
+        emptied: &mut Vec<Messages<K, V>>,
+    ) {
+        // Most chunks are taken before the senders are kept out, but no more than there were.
+        taken.extend(receiver.try_iter().take(receiver.len()));
+        let mut front = self.front.lock();
+        taken.extend(receiver.try_iter());
+        front.spares.append(emptied);
+        if !front.open.is_empty() {
+            let next = front.spares.pop().unwrap_or_default();
+            taken.push(std::mem::replace(&mut front.open, next));
+        }
+        if front.has_waiting {
+            front.has_waiting = false;
             self.drained.notify_all();
-        }
-    }
-
-    /// Wakes the worker if it sleeps beyond `due`, or if the channel fills up.
-    #[inline]
-    fn wake_if_due(&self, due: u64) {
-        fence(Ordering::SeqCst);
-        let asleep_until = self.asleep_until.0.load(Ordering::SeqCst);
-        if due < asleep_until || (asleep_until != AWAKE && self.sender.len() >= self.high_water) {
-            self.wake();
         }
     }
 
     /// Wakes the worker if it sleeps.
     #[cold]
     pub(crate) fn wake(&self) {
-        match self.asleep_until.0.swap(AWAKE, Ordering::SeqCst) {
-            AWAKE => {}
-            ENDED => self.sweep(),
-            _ => self.unpark(),
+        self.wake_with(self.front.lock());
+    }
+
+    /// As [`wake`](Inbox::wake), by whoever holds the lock.
+    fn wake_with(&self, mut front: MutexGuard<'_, Front<K, V>>) {
+        let was_asleep = std::mem::replace(&mut front.asleep_until, AWAKE) != AWAKE;
+        drop(front);
+        if was_asleep {
+            self.unpark();
         }
     }
 
-    /// Takes the worker's end of the channel when the worker has ended, and drops what is in it.
-    pub(crate) fn end(&self, receiver: Receiver<Message<K, V>>) {
-        debug_assert_ne!(self.phase(), Phase::Open);
-        *self.leftover.lock() = Some(receiver);
-        self.sweep();
-        self.let_go_on();
+    /// As [`wake`](Inbox::wake), by whoever goes on holding the lock.
+    fn rouse(&self, front: &mut Front<K, V>) {
+        if std::mem::replace(&mut front.asleep_until, AWAKE) != AWAKE {
+            self.unpark();
+        }
     }
 
-    /// Drops what was sent to a worker that has ended. Keys may panic as they go.
-    fn sweep(&self) {
-        self.asleep_until.0.store(ENDED, Ordering::SeqCst);
-        fence(Ordering::SeqCst);
-        let receiver = self.leftover.lock().clone();
-        let messages = receiver.iter().flat_map(Receiver::try_iter);
-        for message in messages {
+    /// Tells the worker to finish, once, and callers that it takes no more.
+    pub(crate) fn close(&self) {
+        self.leave(Phase::Closing);
+    }
+
+    /// Says that a panic ended the worker, and drops what it has not taken, so that no question waits there for ever.
+    pub(crate) fn fail(&self, receiver: &Receiver<Messages<K, V>>) {
+        self.leave(Phase::Failed);
+        let mut taken = Vec::new();
+        self.take(receiver, &mut taken, &mut Vec::new());
+        for message in taken.into_iter().flatten() {
+            // Keys may panic as they go.
             let _ = survive(|| drop(message));
         }
-        let overflow = self.take_overflow();
-        let _ = survive(|| drop(overflow));
     }
 
-    /// Tells the worker to finish, once.
-    pub(crate) fn close(&self) {
-        let (open, closing) = (Phase::Open as u8, Phase::Closing as u8);
-        let _ = self
-            .phase
-            .compare_exchange(open, closing, Ordering::SeqCst, Ordering::SeqCst);
-        fence(Ordering::SeqCst);
-        self.wake();
-        self.let_go_on();
-    }
-
-    /// Says that a panic ended the worker.
-    pub(crate) fn fail(&self) {
-        self.phase.store(Phase::Failed as u8, Ordering::SeqCst);
+    /// Takes no more messages, because of `phase`.
+    fn leave(&self, phase: Phase) {
+        let mut front = self.front.lock();
+        if self.phase() != Phase::Failed {
+            self.phase.store(phase as u8, Ordering::Release);
+        }
+        front.limit = 0;
+        self.drained.notify_all();
+        self.wake_with(front);
     }
 
     /// Whether the worker takes messages.
@@ -351,7 +377,7 @@ impl<K, V> Inbox<K, V> {
     }
 
     /// Why a message was not accepted.
-    pub(crate) fn why_gone(&self) -> BeatErrorKind {
+    fn why_gone(&self) -> BeatErrorKind {
         if self.phase() == Phase::Failed {
             BeatErrorKind::WorkerFailed
         } else {
@@ -378,38 +404,34 @@ impl<K, V> Inbox<K, V> {
         let _ = self.thread.set(thread::current());
     }
 
-    /// What worker threads sent since the last call.
-    pub(crate) fn take_overflow(&self) -> Vec<Message<K, V>> {
-        std::mem::take(&mut *self.overflow.lock())
-    }
-
     /// Parks the worker until `until` by `clock`, or until somebody wakes it; under a manual clock, only that. Returns
-    /// at once if there is a message in `receiver`, if the worker is to finish, or if `has_work` finds something else.
+    /// at once if there is a message, if the worker is to finish, or if `has_work` finds something else.
     pub(crate) fn sleep(
         &self,
-        receiver: &Receiver<Message<K, V>>,
+        receiver: &Receiver<Messages<K, V>>,
         clock: &Clock,
         until: u64,
         has_work: impl FnOnce() -> bool,
     ) {
-        let until = until.min(NO_DEADLINE);
-        self.asleep_until.0.store(until, Ordering::SeqCst);
-        fence(Ordering::SeqCst);
-        let is_idle = receiver.is_empty()
-            && self.overflow.lock().is_empty()
-            && self.phase() == Phase::Open
-            && !has_work();
-        while is_idle && self.asleep_until.0.load(Ordering::SeqCst) != AWAKE {
+        let mut front = self.front.lock();
+        if !(front.open.is_empty() && receiver.is_empty() && self.phase() == Phase::Open) {
+            return;
+        }
+        front.asleep_until = until;
+        drop(front);
+        let mut is_asleep = !has_work();
+        while is_asleep {
             let now = clock.now_ns();
-            if clock.is_manual() || until == NO_DEADLINE {
+            if clock.is_manual() || until == NEVER {
                 thread::park();
             } else if now < until {
                 thread::park_timeout(Duration::from_nanos(until - now));
             } else {
                 break;
             }
+            is_asleep = self.front.lock().asleep_until != AWAKE;
         }
-        self.asleep_until.0.store(AWAKE, Ordering::SeqCst);
+        self.front.lock().asleep_until = AWAKE;
     }
 
     /// Unparks the worker's thread, if it runs.
@@ -428,5 +450,37 @@ mod tests {
     fn a_message_with_a_key_of_up_to_16_bytes_is_40_bytes() {
         assert_eq!(size_of::<Message<[u8; 16], ()>>(), 40);
         assert_eq!(size_of::<Message<u64, ()>>(), 40);
+    }
+
+    #[test]
+    fn an_inbox_takes_as_many_messages_as_it_should_and_gives_them_in_order() {
+        for capacity in [1, 2, 63, 64, 65, 127, 128, 200, 4_096] {
+            let (inbox, receiver) = Inbox::<u64, ()>::new(capacity);
+            let beat = |key| Message::Beat(Beat::plain(Tag(0), key, 0));
+            let (mut taken, mut emptied) = (Vec::new(), Vec::new());
+            for _ in 0..3 {
+                let accepted = (0..10_000)
+                    .take_while(|&key| inbox.send(beat(key), 0, Patience::Never).is_ok())
+                    .count();
+                let rounded = if capacity < 128 {
+                    capacity
+                } else {
+                    capacity / 64 * 64
+                };
+                assert_eq!(accepted, rounded);
+                // A worker is never refused.
+                inbox.send_from_worker(beat(accepted as u64)).unwrap();
+                inbox.take(&receiver, &mut taken, &mut emptied);
+                let mut next = 0;
+                for mut chunk in taken.drain(..) {
+                    for message in chunk.drain(..) {
+                        assert!(matches!(message, Message::Beat(beat) if beat.key == next));
+                        next += 1;
+                    }
+                    emptied.push(chunk);
+                }
+                assert_eq!(next, accepted as u64 + 1);
+            }
+        }
     }
 }

@@ -9,9 +9,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use ahash::RandomState;
 use parking_lot::Mutex;
 
-use crate::clock::{Clock, NEVER};
+use crate::clock::Clock;
 use crate::error::{BeatError, BeatErrorKind, CallError};
-use crate::inbox::{Chunk, Command, Inbox, Message, Patience, Phase};
+use crate::inbox::{Chunk, Command, Inbox, Message, Patience};
 use crate::roster::{Admission, Roster};
 use crate::table::{Beat, Tag};
 
@@ -286,12 +286,9 @@ impl<K: Hash, V> Router<K, V> {
         patience: Patience,
     ) -> Result<(), (BeatErrorKind, Message<K, V>)> {
         let inbox = &self.inboxes[worker];
-        if inbox.phase() != Phase::Open {
-            return Err((inbox.why_gone(), message));
-        }
         if Self::must_not_wait() {
             return inbox.send_from_worker(message);
         }
-        inbox.send(message, due.min(NEVER - 1), patience)
+        inbox.send(message, due, patience)
     }
 }

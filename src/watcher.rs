@@ -558,8 +558,8 @@ impl<K: Hash, V> Watcher<K, V> {
     /// without an event.
     ///
     /// Closing twice, or from several threads, is fine: all return when the threads are gone. From a callback it
-    /// returns without waiting for its own thread, and on a worker of another watcher without waiting at all. A beat that
-    /// another thread is about to send at this very moment may be accepted and come too late to be applied. Dropping the watcher closes it.
+    /// returns without waiting for its own thread, and on a worker of another watcher without waiting at all. Dropping
+    /// the watcher closes it.
     ///
     /// ```
     /// # let watcher = liveness::Watcher::<u64>::builder().build()?;

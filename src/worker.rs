@@ -7,7 +7,7 @@ use crossbeam_channel::{Receiver, Sender};
 
 use crate::clock::{self, Clock, NEVER};
 use crate::event::{Event, Kinds};
-use crate::inbox::{Command, Inbox, Message, Phase};
+use crate::inbox::{Command, Inbox, Message, Messages, Phase};
 use crate::panic::survive;
 use crate::roster::Roster;
 use crate::router::{self, Role, WatcherId};
@@ -39,7 +39,7 @@ pub(crate) struct Setup<K, V> {
     /// The senders' side of its channel.
     pub(crate) inbox: Arc<Inbox<K, V>>,
     /// Its own side.
-    pub(crate) receiver: Receiver<Message<K, V>>,
+    pub(crate) receiver: Receiver<Messages<K, V>>,
     /// Its state.
     pub(crate) table: Table<K, V>,
     /// Where events go.
@@ -71,7 +71,11 @@ enum Delivery {
 struct Worker<K, V> {
     /// What it was told.
     setup: Setup<K, V>,
-    /// Beats taken from the channel and not applied.
+    /// Chunks of messages taken from the inbox.
+    taken: Vec<Messages<K, V>>,
+    /// Chunks that were taken and are empty now, on their way back.
+    emptied: Vec<Messages<K, V>>,
+    /// Beats taken from a chunk and not applied.
     batch: Vec<Beat<K, V>>,
     /// Events on their way to the outbox.
     events: Vec<Event<K, V>>,
@@ -103,12 +107,11 @@ where
     let mut worker = Worker::new(setup);
     crate::log::debug!("worker {index} runs");
     if survive(|| worker.run()).is_none() {
-        inbox.fail();
+        inbox.fail(&receiver);
         crate::log::error!("worker {index} was ended by a panic in a key's Eq, Clone or Drop");
     }
     // Keys may panic again as they go.
     let _ = survive(|| drop(worker));
-    inbox.end(receiver);
     crate::log::debug!("worker {index} ended");
 }
 
@@ -117,6 +120,8 @@ impl<K: Eq + Clone + 'static, V: Clone + 'static> Worker<K, V> {
     fn new(setup: Setup<K, V>) -> Self {
         let now = setup.clock.now_ns();
         Worker {
+            taken: Vec::new(),
+            emptied: Vec::new(),
             batch: Vec::with_capacity(setup.batch),
             setup,
             events: Vec::new(),
@@ -208,20 +213,22 @@ impl<K: Eq + Clone + 'static, V: Clone + 'static> Worker<K, V> {
     /// Applies the messages that are there now, and no more: a flood must not keep the dead from being reported.
     /// Returns whether there were any.
     fn drain(&mut self) -> bool {
-        let waiting = self.setup.receiver.len();
-        let overflow = self.setup.inbox.take_overflow();
-        let took_some = waiting > 0 || !overflow.is_empty();
-        for message in overflow {
-            self.take(message);
-        }
-        for _ in 0..waiting {
-            match self.setup.receiver.try_recv() {
-                Ok(Message::Beat(beat)) => self.collect(beat),
-                Ok(message) => self.take(message),
-                Err(_) => break,
+        let mut taken = std::mem::take(&mut self.taken);
+        let Setup {
+            inbox, receiver, ..
+        } = &self.setup;
+        inbox.take(receiver, &mut taken, &mut self.emptied);
+        let took_some = !taken.is_empty();
+        for mut chunk in taken.drain(..) {
+            for message in chunk.drain(..) {
+                match message {
+                    Message::Beat(beat) => self.collect(beat),
+                    message => self.take(message),
+                }
             }
+            self.emptied.push(chunk);
         }
-        self.setup.inbox.let_go_on();
+        self.taken = taken;
         self.apply_batch();
         took_some
     }
@@ -485,7 +492,6 @@ impl<K: Eq + Clone + 'static, V: Clone + 'static> Worker<K, V> {
         while self.setup.table.expire(now, EXPIRE_LIMIT) {}
         let began = Instant::now();
         while self.deliver() == Delivery::More && began.elapsed() < CLOSE_GRACE {}
-        self.drain();
         self.setup.table.discard_pending();
         self.publish();
     }

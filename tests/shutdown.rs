@@ -236,6 +236,31 @@ fn producers_that_wait_for_room_are_released_and_what_they_were_told_is_true() {
 }
 
 #[test]
+fn a_beat_that_is_accepted_while_the_watcher_closes_is_applied() {
+    for _ in 0..100 {
+        let watcher = Watcher::<u64>::builder().workers(2).build().unwrap();
+        let (accepted, start) = (AtomicU64::new(0), Barrier::new(3));
+        thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    start.wait();
+                    let times = (0..u64::MAX)
+                        .take_while(|&key| watcher.beat(key).is_ok())
+                        .count();
+                    accepted.fetch_add(times as u64, Ordering::SeqCst);
+                });
+            }
+            start.wait();
+            while watcher.stats().beats == 0 {
+                let _ = watcher.flush();
+            }
+            watcher.close();
+        });
+        assert_eq!(accepted.into_inner(), watcher.close().beats);
+    }
+}
+
+#[test]
 fn every_kind_of_waiting_call_is_released_by_close() {
     in_time(|| {
         let (entered, is_held) = bounded(1);

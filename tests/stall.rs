@@ -222,6 +222,10 @@ fn a_stall_below_the_threshold_is_none() {
 }
 
 /// A key that takes its time to be compared.
+#[expect(
+    clippy::derived_hash_with_manual_eq,
+    reason = "equal as derived, only slower"
+)]
 #[derive(Clone, Debug, Hash)]
 struct Slow(u64);
 
