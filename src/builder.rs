@@ -25,7 +25,7 @@ use crate::worker::{self, Setup};
 /// The most workers; more threads than any machine has cores only cost memory.
 const MAX_WORKERS: usize = 1_024;
 
-/// The largest inbox and channel; a million messages of 40 bytes are 40 MB a worker.
+/// The largest inbox and channel; a million beats of 40 bytes are 40 MB a worker.
 const MAX_CAPACITY: usize = 1 << 20;
 
 /// The largest batch; beyond it the messages no longer fit the first-level cache.
@@ -61,7 +61,7 @@ pub struct Builder<K, V = ()> {
     wanted: Kinds,
     /// The number of workers; the available parallelism if not set.
     workers: Option<usize>,
-    /// The messages an inbox holds.
+    /// The beats an inbox holds.
     inbox_capacity: usize,
     /// The beats applied at a time.
     batch: usize,
@@ -207,9 +207,9 @@ where
         self
     }
 
-    /// How many messages the inbox of each worker holds, 1 to 2^20; zero is an error. Default: 4096. From 128 on rounded
-    /// down to a multiple of 64. A full inbox makes callers wait. A worker that sleeps is woken when its inbox is half
-    /// full.
+    /// How many beats the inbox of each worker holds, 1 to 2^20; zero is an error. Default: 4096. Any other message
+    /// counts as one. A full inbox makes callers wait; `beat_many` sends up to 256 keys to a worker at once, which may go
+    /// beyond it. A worker that sleeps is woken when its inbox is half full.
     ///
     /// ```
     /// # use std::sync::mpsc::sync_channel;
@@ -231,8 +231,8 @@ where
     /// watcher.beat(4u64)?; // waits until there is room
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn inbox_capacity(mut self, messages: usize) -> Self {
-        self.inbox_capacity = messages;
+    pub fn inbox_capacity(mut self, beats: usize) -> Self {
+        self.inbox_capacity = beats;
         self
     }
 

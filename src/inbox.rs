@@ -45,6 +45,17 @@ pub(crate) enum Message<K, V> {
     Command(Box<Command<K, V>>),
 }
 
+impl<K, V> Message<K, V> {
+    /// How many beats it is worth in an inbox.
+    #[inline]
+    fn weight(&self) -> usize {
+        match self {
+            Message::Beat(_) | Message::Command(_) => 1,
+            Message::Batch { keys, .. } => keys.len(),
+        }
+    }
+}
+
 /// What is rare enough to be boxed.
 #[derive(Debug)]
 pub(crate) enum Command<K, V> {
@@ -112,7 +123,7 @@ pub(crate) enum Patience {
 /// [`Front::asleep_until`] while the worker is awake: earlier than any deadline, so that nobody wakes it.
 const AWAKE: u64 = 0;
 
-/// How many messages a chunk has, unless the whole inbox has less than twice as many.
+/// How many messages make a chunk.
 const CHUNK: usize = 64;
 
 /// How many emptied buffers of `beat_many` wait to be used again.
@@ -127,8 +138,9 @@ pub(crate) type Messages<K, V> = Vec<Message<K, V>>;
 struct Front<K, V> {
     /// The chunk that is being filled.
     open: Messages<K, V>,
-    /// How many messages it may have, worker threads' not counted, before it is to be sealed; zero unless the worker
-    /// takes messages.
+    /// How many beats wait in the channel and here.
+    weight: usize,
+    /// From how many on callers wait; zero unless the worker takes messages.
     limit: usize,
     /// Until when the worker sleeps, ns, or [`AWAKE`].
     asleep_until: u64,
@@ -147,7 +159,7 @@ pub(crate) struct Inbox<K, V> {
     phase: AtomicU8,
     /// The bounded channel of sealed chunks. Sent to under the lock.
     sender: Sender<Messages<K, V>>,
-    /// A sleeping worker is woken when the open chunk has so many messages; for where there is only that one.
+    /// A sleeping worker is woken when so many beats wait.
     high_water: usize,
     /// Told when there is room, under the lock.
     drained: Condvar,
@@ -160,26 +172,21 @@ pub(crate) struct Inbox<K, V> {
 }
 
 impl<K, V> Inbox<K, V> {
-    /// An inbox for `capacity` messages, or up to 63 less if that is no multiple of 64, and the worker's end of it.
+    /// An inbox for `capacity` beats, and the worker's end of it.
     pub(crate) fn new(capacity: usize) -> (Self, Receiver<Messages<K, V>>) {
-        let chunks = (capacity / CHUNK).max(1);
-        let limit = if chunks == 1 { capacity } else { CHUNK };
-        let (sender, receiver) = crossbeam_channel::bounded(chunks - 1);
+        let (sender, receiver) = crossbeam_channel::bounded(capacity / CHUNK + 1);
         let inbox = Inbox {
             front: Mutex::new(Front {
-                open: Vec::with_capacity(limit),
-                limit,
+                open: Vec::new(),
+                weight: 0,
+                limit: capacity,
                 asleep_until: AWAKE,
                 has_waiting: false,
                 spares: Vec::new(),
             }),
             phase: AtomicU8::new(Phase::Open as u8),
             sender,
-            high_water: if chunks == 1 {
-                limit.div_ceil(2)
-            } else {
-                usize::MAX
-            },
+            high_water: capacity.div_ceil(2),
             drained: Condvar::new(),
             thread: OnceLock::new(),
             spares: Mutex::new(Vec::with_capacity(SPARE_BUFFERS)),
@@ -201,15 +208,15 @@ impl<K, V> Inbox<K, V> {
         patience: Patience,
     ) -> Result<(), (BeatErrorKind, Message<K, V>)> {
         let mut front = self.front.lock();
-        if front.open.len() >= front.limit
-            && let Err(kind) = self.make_room(&mut front, patience)
+        if front.weight >= front.limit
+            && let Err(kind) = self.wait_for_room(&mut front, patience)
         {
             drop(front);
             return Err((kind, message));
         }
-        front.open.push(message);
+        self.put(&mut front, message);
         if front.asleep_until != AWAKE
-            && (due < front.asleep_until || front.open.len() >= self.high_water)
+            && (due < front.asleep_until || front.weight >= self.high_water)
         {
             self.wake_with(front);
         }
@@ -226,64 +233,66 @@ impl<K, V> Inbox<K, V> {
             drop(front);
             return Err((self.why_gone(), message));
         }
-        front.open.push(message);
+        self.put(&mut front, message);
         self.wake_with(front);
         Ok(())
     }
 
-    /// The rest of [`send`](Inbox::send) where the open chunk was found full, or the worker takes no messages: seals the
-    /// chunk, or waits.
+    /// Puts `message` into the open chunk; a full one is sealed first.
+    #[inline]
+    fn put(&self, front: &mut Front<K, V>, message: Message<K, V>) {
+        if front.open.len() >= CHUNK {
+            self.seal(front);
+        }
+        front.weight += message.weight();
+        front.open.push(message);
+    }
+
+    /// Puts the open chunk into the channel and begins another. Only messages from worker threads, which nothing limits,
+    /// can have filled the channel; then the chunk grows.
+    #[cold]
+    fn seal(&self, front: &mut Front<K, V>) {
+        if self.sender.is_full() {
+            return;
+        }
+        let next = front.spares.pop();
+        let next = next.unwrap_or_else(|| Vec::with_capacity(CHUNK));
+        let full = std::mem::replace(&mut front.open, next);
+        let sent = self.sender.try_send(full);
+        debug_assert!(sent.is_ok(), "only who holds the lock fills the channel");
+    }
+
+    /// Waits until there is room, or the worker takes no messages.
     ///
     /// Waiting senders are let go on together when the worker has taken all there was, and not one by one as places come
     /// free: else every message would cost a thread switch.
     #[cold]
-    fn make_room(
+    fn wait_for_room(
         &self,
         front: &mut MutexGuard<'_, Front<K, V>>,
         patience: Patience,
     ) -> Result<(), BeatErrorKind> {
         let mut is_in_time = true;
-        loop {
+        while front.weight >= front.limit {
             if self.phase() != Phase::Open {
                 return Err(self.why_gone());
             }
-            if front.open.len() < front.limit || self.seal(front) {
-                return Ok(());
+            if std::mem::replace(&mut front.asleep_until, AWAKE) != AWAKE {
+                self.unpark();
             }
-            self.rouse(front);
             if !is_in_time {
                 return Err(BeatErrorKind::TimedOut);
             }
-            if let Patience::Never = patience {
-                return Err(BeatErrorKind::InboxFull);
-            }
             front.has_waiting = true;
             match patience {
+                Patience::Never => return Err(BeatErrorKind::InboxFull),
                 Patience::Until(deadline) => {
                     is_in_time = !self.drained.wait_until(front, deadline).timed_out();
                 }
-                Patience::Never | Patience::Forever => self.drained.wait(front),
+                Patience::Forever => self.drained.wait(front),
             }
         }
-    }
-
-    /// Puts the open chunk into the channel and begins another, if there is room; wakes the worker if that fills up.
-    fn seal(&self, front: &mut Front<K, V>) -> bool {
-        if self.sender.is_full() {
-            return false;
-        }
-        let spare = front.spares.pop();
-        let next = spare.unwrap_or_else(|| Vec::with_capacity(front.limit));
-        let full = std::mem::replace(&mut front.open, next);
-        let sent = self.sender.try_send(full);
-        debug_assert!(
-            sent.is_ok(),
-            "only senders that hold the lock fill the channel"
-        );
-        if self.sender.len() * 2 >= self.sender.capacity().unwrap_or(0) {
-            self.rouse(front);
-        }
-        true
+        Ok(())
     }
 
     /// Takes all messages that were accepted so far, in order, and lets senders that wait go on. `emptied` are chunks
@@ -299,6 +308,7 @@ impl<K, V> Inbox<K, V> {
         let mut front = self.front.lock();
         taken.extend(receiver.try_iter());
         front.spares.append(emptied);
+        front.weight = 0;
         if !front.open.is_empty() {
             let next = front.spares.pop().unwrap_or_default();
             taken.push(std::mem::replace(&mut front.open, next));
@@ -320,13 +330,6 @@ impl<K, V> Inbox<K, V> {
         let was_asleep = std::mem::replace(&mut front.asleep_until, AWAKE) != AWAKE;
         drop(front);
         if was_asleep {
-            self.unpark();
-        }
-    }
-
-    /// As [`wake`](Inbox::wake), by whoever goes on holding the lock.
-    fn rouse(&self, front: &mut Front<K, V>) {
-        if std::mem::replace(&mut front.asleep_until, AWAKE) != AWAKE {
             self.unpark();
         }
     }
@@ -462,12 +465,7 @@ mod tests {
                 let accepted = (0..10_000)
                     .take_while(|&key| inbox.send(beat(key), 0, Patience::Never).is_ok())
                     .count();
-                let rounded = if capacity < 128 {
-                    capacity
-                } else {
-                    capacity / 64 * 64
-                };
-                assert_eq!(accepted, rounded);
+                assert_eq!(accepted, capacity);
                 // A worker is never refused.
                 inbox.send_from_worker(beat(accepted as u64)).unwrap();
                 inbox.take(&receiver, &mut taken, &mut emptied);
