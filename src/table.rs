@@ -127,6 +127,9 @@ struct Stray {
 /// for beats to get their turn in between.
 pub(crate) const EXPIRE_LIMIT: usize = 4_096;
 
+/// Up to so many slots a table is taken to be in the second-level cache, 0.5 MB: reading it ahead only costs.
+const CACHED_SLOTS: usize = 8_192;
+
 /// The table.
 #[derive(Debug)]
 pub(crate) struct Table<K, V> {
@@ -250,21 +253,28 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
         }
     }
 
-    /// Reads what the beats of `tags` will touch, and guesses their slots.
+    /// Guesses the slots of `tags`, and reads what their beats will touch unless it is in the cache anyway.
     ///
     /// A beat is a chain of cache misses: the index, the slot, its neighbours in the list. Reading those of all beats
     /// of a batch stage by stage before any is applied lets the misses of one stage overlap. The readings change
     /// nothing; the guesses are checked when they are used.
     fn warm(&mut self, tags: impl Iterator<Item = Tag> + Clone) {
         // The sums only keep the readings from being optimised away.
-        let homes = tags.clone().map(|tag| self.index.warm(tag));
-        black_box(homes.fold(0, |sum: u32, read| sum ^ read));
+        let sum = |read: u32, sum: u32| read ^ sum;
+        let is_large = self.slab.extent() > CACHED_SLOTS;
+        if is_large {
+            let homes = tags.clone().map(|tag| self.index.warm(tag));
+            black_box(homes.fold(0, sum));
+        }
         self.guesses.clear();
         self.guesses.extend(tags.map(|tag| self.index.guess(tag)));
-        let slots = self.guesses.iter().map(|&at| self.slab.warm(at));
-        black_box(slots.fold(0, |sum: u32, read| sum ^ read));
-        let neighbours = self.guesses.iter().map(|&at| self.slab.warm_neighbours(at));
-        black_box(neighbours.fold(0, |sum: u32, read| sum ^ read));
+        if is_large {
+            let slots = self.guesses.iter().map(|&at| self.slab.warm(at));
+            black_box(slots.fold(0, sum));
+            let neighbours = self.guesses.iter();
+            let neighbours = neighbours.map(|&at| self.slab.warm_neighbours(at));
+            black_box(neighbours.fold(0, sum));
+        }
     }
 
     /// Applies beats whose slots are guessed.
