@@ -5,10 +5,9 @@ use std::hash::Hash;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::clock::Clock;
 use crate::error::HeartError;
 use crate::inbox::{Command, Patience};
-use crate::pulse::{Pulse, Vital};
+use crate::pulse::{Beater, Pulse, Vital};
 use crate::router::{Route, Router};
 use crate::table::Beat;
 
@@ -34,10 +33,8 @@ pub struct Heart<K, V = ()>
 where
     K: Hash,
 {
-    /// The word shared with the worker.
-    pulse: Arc<Pulse>,
-    /// The watcher's clock.
-    clock: Clock,
+    /// The word shared with the worker, and what of it was seen.
+    beater: Beater,
     /// What all clones share.
     owner: Arc<Owner<K, V>>,
 }
@@ -59,7 +56,6 @@ struct Owner<K: Hash, V> {
 impl<K: Hash, V> Heart<K, V> {
     /// A heart for `key`, which the worker is being told of.
     pub(crate) fn new(key: K, route: Route, pulse: Arc<Pulse>, router: Arc<Router<K, V>>) -> Self {
-        let clock = router.clock.clone();
         let owner = Owner {
             key: Some(key),
             route,
@@ -68,8 +64,7 @@ impl<K: Hash, V> Heart<K, V> {
             leave: AtomicBool::new(false),
         };
         Heart {
-            pulse,
-            clock,
+            beater: Beater::new(pulse),
             owner: Arc::new(owner),
         }
     }
@@ -106,8 +101,8 @@ impl<K: Hash, V> Heart<K, V> {
     where
         K: Clone,
     {
-        let now = self.clock.now_ns();
-        match self.pulse.beat(now) {
+        let now = self.beater.clock().now_ns();
+        match self.beater.beat(now) {
             Vital::Alive => Ok(()),
             other => self.beat_anyway(other, now),
         }
@@ -144,7 +139,7 @@ impl<K: Hash, V> Heart<K, V> {
     #[must_use]
     pub fn is_watched(&self) -> bool {
         matches!(
-            self.pulse.vital(),
+            self.beater.pulse().vital(),
             Vital::Alive | Vital::Deciding | Vital::Down
         )
     }
@@ -191,8 +186,7 @@ impl<K: Hash, V> Heart<K, V> {
 impl<K: Hash, V> Clone for Heart<K, V> {
     fn clone(&self) -> Self {
         Heart {
-            pulse: self.pulse.clone(),
-            clock: self.clock.clone(),
+            beater: self.beater.clone(),
             owner: self.owner.clone(),
         }
     }
@@ -202,7 +196,7 @@ impl<K: Hash + fmt::Debug, V> fmt::Debug for Heart<K, V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Heart")
             .field("key", self.key())
-            .field("vital", &self.pulse.vital())
+            .field("vital", &self.beater.pulse().vital())
             .finish_non_exhaustive()
     }
 }

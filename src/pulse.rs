@@ -1,12 +1,16 @@
 //! The word a heart and its worker share: the last beat's stamp, and what became of the key.
 //!
-//! A beat is one store of the stamp, then one load of the state to learn whether anybody still listens. The worker
-//! reads the stamp when the key's turn comes. Only the decision to expire needs care, and the worker pays for it: it
-//! says that it is deciding, puts a fence, and reads the stamp once more ([`Pulse::end_if`]). A beat that finds the
-//! decision open waits for it; that is a few instructions of the worker's, once per expiry.
+//! A beat is one store of the stamp, then a look whether the worker has told any heart anything since this one last
+//! looked; only then the heart loads its own state. So a beat never waits for its pulse to come out of memory: the store
+//! waits in the core's store buffer, and the count of what was told is in the cache. The worker reads the stamp when the
+//! key's turn comes. Only the decision to expire needs care, and the worker pays for it: it says that it is deciding,
+//! puts a fence, and reads the stamp once more ([`Pulse::end_if`]). A beat that finds the decision open waits for it; that
+//! is a few instructions of the worker's, once per expiry.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering, fence};
+
+use crate::clock::Clock;
 
 /// What a heart finds when it has stored its stamp.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +46,86 @@ impl Vital {
     ];
 }
 
+/// What all hearts of a watcher share.
+#[derive(Debug, Default)]
+pub(crate) struct Common {
+    /// The watcher's clock.
+    pub(crate) clock: Clock,
+    /// How often the workers told a heart anything: raised after each change of a [`Vital`].
+    verdicts: AtomicU64,
+}
+
+impl Common {
+    /// What hearts that beat by `clock` share.
+    pub(crate) fn new(clock: Clock) -> Arc<Self> {
+        let verdicts = AtomicU64::new(0);
+        Arc::new(Common { clock, verdicts })
+    }
+}
+
+/// [`Beater::seen`] of a heart that has not looked yet; more than any count.
+const NONE_SEEN: u64 = u64::MAX;
+
+/// A heart's share of a pulse.
+#[derive(Debug)]
+pub(crate) struct Beater {
+    /// The shared word.
+    pulse: Arc<Pulse>,
+    /// What the pulse points to; here too, for the pulse is seldom in the cache.
+    common: Arc<Common>,
+    /// How many verdicts there had been when the pulse was last found alive.
+    seen: AtomicU64,
+}
+
+impl Beater {
+    /// A share of `pulse`.
+    pub(crate) fn new(pulse: Arc<Pulse>) -> Self {
+        Beater {
+            common: pulse.common.clone(),
+            pulse,
+            seen: AtomicU64::new(NONE_SEEN),
+        }
+    }
+
+    /// The shared word.
+    pub(crate) fn pulse(&self) -> &Arc<Pulse> {
+        &self.pulse
+    }
+
+    /// The watcher's clock.
+    pub(crate) fn clock(&self) -> &Clock {
+        &self.common.clock
+    }
+
+    /// One beat. Clones of a heart may beat from several threads; a stamp a few nanoseconds older may then win.
+    #[inline]
+    pub(crate) fn beat(&self, stamp: u64) -> Vital {
+        self.pulse.stamp.store(stamp, Ordering::Release);
+        let verdicts = self.common.verdicts.load(Ordering::Acquire);
+        if verdicts == self.seen.load(Ordering::Relaxed) {
+            Vital::Alive
+        } else {
+            self.look(verdicts)
+        }
+    }
+
+    /// What became of the key, where there were `verdicts` before. The state was written before its verdict was counted.
+    #[cold]
+    fn look(&self, verdicts: u64) -> Vital {
+        let vital = self.pulse.decided();
+        if vital == Vital::Alive {
+            self.seen.store(verdicts, Ordering::Relaxed);
+        }
+        vital
+    }
+}
+
+impl Clone for Beater {
+    fn clone(&self) -> Self {
+        Beater::new(self.pulse.clone())
+    }
+}
+
 /// The shared word.
 #[derive(Debug)]
 pub(crate) struct Pulse {
@@ -49,31 +133,21 @@ pub(crate) struct Pulse {
     stamp: AtomicU64,
     /// A [`Vital`] by its number.
     vital: AtomicU8,
+    /// What it shares with the others of its watcher.
+    common: Arc<Common>,
 }
 
 impl Pulse {
     /// A living pulse that beat at `stamp`.
-    pub(crate) fn new(stamp: u64) -> Self {
+    pub(crate) fn new(stamp: u64, common: Arc<Common>) -> Self {
         Pulse {
             stamp: AtomicU64::new(stamp),
             vital: AtomicU8::new(Vital::Alive as u8),
+            common,
         }
     }
 
-    /// One beat. Clones of a heart may beat from several threads; a stamp a few nanoseconds older may then win.
-    #[inline]
-    pub(crate) fn beat(&self, stamp: u64) -> Vital {
-        self.stamp.store(stamp, Ordering::Release);
-        let vital = self.vital();
-        if vital == Vital::Deciding {
-            self.decided()
-        } else {
-            vital
-        }
-    }
-
-    /// Waits for the worker's decision.
-    #[cold]
+    /// What became of the key, after the worker's decision if it is just deciding.
     fn decided(&self) -> Vital {
         loop {
             match self.vital() {
@@ -94,7 +168,6 @@ impl Pulse {
     }
 
     /// What became of the key.
-    #[inline]
     pub(crate) fn vital(&self) -> Vital {
         Vital::ALL[usize::from(self.vital.load(Ordering::Acquire))]
     }
@@ -102,12 +175,13 @@ impl Pulse {
     /// Says what became of the key.
     pub(crate) fn set(&self, vital: Vital) {
         self.vital.store(vital as u8, Ordering::Release);
+        self.common.verdicts.fetch_add(1, Ordering::Release);
     }
 
     /// Ends the life as `end` if `is_silent` still says so of the stamp read after the heart could see the decision.
     pub(crate) fn end_if(&self, end: Vital, is_silent: impl FnOnce(u64) -> bool) -> bool {
         let before = self.vital();
-        self.vital.store(Vital::Deciding as u8, Ordering::SeqCst);
+        self.set(Vital::Deciding);
         fence(Ordering::SeqCst);
         let ended = is_silent(self.stamp());
         self.set(if ended { end } else { before });
@@ -133,16 +207,41 @@ mod tests {
 
     #[test]
     fn a_silent_pulse_ends_and_a_beating_one_does_not() {
-        let pulse = Pulse::new(5);
+        let pulse = Arc::new(Pulse::new(5, Arc::default()));
+        let beater = Beater::new(pulse.clone());
         assert!(!pulse.end_if(Vital::Expired, |stamp| stamp < 5));
-        assert_eq!(pulse.beat(6), Vital::Alive);
-        assert!(pulse.end_if(Vital::Expired, |stamp| stamp == 6));
-        assert_eq!(pulse.beat(7), Vital::Expired);
+        for stamp in [6, 7] {
+            assert_eq!(beater.beat(stamp), Vital::Alive);
+            assert_eq!(pulse.stamp(), stamp);
+        }
+        assert!(pulse.end_if(Vital::Expired, |stamp| stamp == 7));
+        for _ in 0..2 {
+            assert_eq!(beater.beat(8), Vital::Expired);
+            assert_eq!(beater.clone().beat(8), Vital::Expired);
+        }
+    }
+
+    #[test]
+    fn a_beat_is_told_of_every_change_and_untouched_by_those_of_others() {
+        let common = Arc::<Common>::default();
+        let [mine, other] = [0, 0].map(|stamp| Arc::new(Pulse::new(stamp, common.clone())));
+        let beater = Beater::new(mine.clone());
+        for vital in Vital::ALL
+            .into_iter()
+            .filter(|&vital| vital != Vital::Deciding)
+        {
+            assert_eq!(beater.beat(1), Vital::Alive);
+            other.set(vital);
+            assert_eq!(beater.beat(1), Vital::Alive);
+            mine.set(vital);
+            assert_eq!(beater.beat(1), vital);
+            mine.set(Vital::Alive);
+        }
     }
 
     #[test]
     fn a_listener_dropped_without_a_word_closes_but_never_overwrites_a_verdict() {
-        let pulse = Arc::new(Pulse::new(0));
+        let pulse = Arc::new(Pulse::new(0, Arc::default()));
         drop(Listener(pulse.clone()));
         assert_eq!(pulse.vital(), Vital::Closed);
         pulse.set(Vital::Removed);

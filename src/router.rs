@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 use crate::clock::Clock;
 use crate::error::{BeatError, BeatErrorKind, CallError};
 use crate::inbox::{Chunk, Command, Inbox, Message, Patience};
+use crate::pulse::Common;
 use crate::roster::{Admission, Roster};
 use crate::table::{Beat, Tag};
 
@@ -68,8 +69,8 @@ pub(crate) struct Router<K, V> {
     pub(crate) inboxes: Box<[Arc<Inbox<K, V>>]>,
     /// Seeded at random for each watcher unless the user gave a seed.
     hasher: RandomState,
-    /// The watcher's clock.
-    pub(crate) clock: Clock,
+    /// What hearts share, the watcher's clock among it.
+    pub(crate) common: Arc<Common>,
     /// The timeout of a key that was given none, ns.
     timeout: u64,
     /// Whether a beat can be an event that somebody waits for, so that it wakes a worker that sleeps.
@@ -103,12 +104,18 @@ impl<K: Hash, V> Router<K, V> {
             id,
             inboxes,
             hasher,
-            clock,
+            common: Common::new(clock),
             timeout,
             tells_beats,
             roster,
             chunks: Mutex::new(Vec::new()),
         }
+    }
+
+    /// The watcher's clock.
+    #[inline]
+    pub(crate) fn clock(&self) -> &Clock {
+        &self.common.clock
     }
 
     /// Where `key` goes. The only place where a key is hashed.

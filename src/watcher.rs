@@ -225,7 +225,7 @@ impl<K: Hash, V> Watcher<K, V> {
         I: IntoIterator,
         I::Item: Into<K>,
     {
-        let stamp = self.router.clock.now_ns();
+        let stamp = self.router.clock().now_ns();
         let mut chunks = self.router.take_chunks();
         let mut refused = Refused {
             kind: None,
@@ -312,7 +312,7 @@ impl<K: Hash, V> Watcher<K, V> {
         if !self.router.has_room_for(route) {
             return Err(BeatError::new(BeatErrorKind::Full, beat.key));
         }
-        let pulse = Arc::new(Pulse::new(beat.stamp));
+        let pulse = Arc::new(Pulse::new(beat.stamp, self.router.common.clone()));
         let key = beat.key.clone();
         match self
             .router
@@ -549,7 +549,7 @@ impl<K: Hash, V> Watcher<K, V> {
     /// ```
     #[must_use]
     pub fn now(&self) -> Duration {
-        self.router.clock.now()
+        self.router.clock().now()
     }
 
     /// Takes no more beats, applies those accepted, offers what is due once more, joins every thread, and returns the
@@ -588,7 +588,7 @@ impl<K: Hash, V> Watcher<K, V> {
     #[inline]
     fn send_beat(&self, key: K, patience: Patience) -> Result<(), BeatError<K>> {
         let Route { worker, tag } = self.router.route(&key);
-        let stamp = self.router.clock.now_ns();
+        let stamp = self.router.clock().now_ns();
         let beat = Beat::plain(tag, key, stamp);
         self.router.beat(beat, worker, patience)
     }
@@ -603,7 +603,7 @@ impl<K: Hash, V> Watcher<K, V> {
             },
         };
         let Route { worker, tag } = self.router.route(&key);
-        let stamp = self.router.clock.now_ns();
+        let stamp = self.router.clock().now_ns();
         Ok((
             worker,
             Beat {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashSet, VecDeque};
 use super::expiry::STALE_STRAYS;
 use super::*;
 use crate::clock::NEVER;
-use crate::pulse::Vital;
+use crate::pulse::{Beater, Common, Vital};
 
 impl<K: Eq + Clone, V: Clone> Table<K, V> {
     /// Panics unless every part of the table agrees with every other.
@@ -301,7 +301,7 @@ fn memory_comes_back_after_a_mass_expiry_and_the_survivors_live_on() {
         apply(&mut table, beat(key, 0));
     }
     let full = table.counts().bytes;
-    let pulse = Arc::new(Pulse::new(0));
+    let pulse = Arc::new(Pulse::new(0, Arc::default()));
     assert!(table.watch(beat(7, 50), Listener(pulse.clone())).is_ok());
     for key in (0..50_000).step_by(1_000) {
         apply(&mut table, beat(key, 60));
@@ -411,7 +411,7 @@ struct Life {
     timeout: u64,
     mode: Mode,
     extra: Option<u64>,
-    heart: Option<Arc<Pulse>>,
+    heart: Option<Arc<Beater>>,
     down: Option<ModelDown>,
 }
 
@@ -652,6 +652,7 @@ const TIMEOUTS: [u64; 6] = [1, 7, 50, 100, 101, NEVER];
 fn run(seed: u64, start: u64, steps: usize, tag: fn(u64) -> Tag) {
     let mut random = Random(seed);
     let mut table: Table<u64, u64> = Table::new(config());
+    let common = Arc::<Common>::default();
     let mut model = Model {
         now: start,
         ..Model::default()
@@ -697,19 +698,19 @@ fn run(seed: u64, start: u64, steps: usize, tag: fn(u64) -> Tag) {
                     ..beat(key, model.now)
                 };
                 model.beat(&beat);
-                let pulse = Arc::new(Pulse::new(model.now));
+                let pulse = Arc::new(Pulse::new(model.now, common.clone()));
                 assert!(table.watch(beat, Listener(pulse.clone())).is_ok());
                 let old = model
                     .lives
                     .get_mut(&key)
-                    .and_then(|life| life.heart.replace(pulse));
-                assert!(old.is_none_or(|old| old.vital() == Vital::Replaced));
+                    .and_then(|life| life.heart.replace(Arc::new(Beater::new(pulse))));
+                assert!(old.is_none_or(|old| old.pulse().vital() == Vital::Replaced));
             }
             48..60 => {
-                let Some(pulse) = model.lives.get(&key).and_then(|life| life.heart.clone()) else {
+                let Some(beater) = model.lives.get(&key).and_then(|life| life.heart.clone()) else {
                     continue;
                 };
-                let vital = pulse.beat(model.now);
+                let vital = beater.beat(model.now);
                 let is_down = model.lives[&key].down.is_some();
                 assert_eq!(vital, if is_down { Vital::Down } else { Vital::Alive });
                 let beat = Beat {
@@ -722,13 +723,13 @@ fn run(seed: u64, start: u64, steps: usize, tag: fn(u64) -> Tag) {
                 }
             }
             60..63 => {
-                let Some(pulse) = model.lives.get(&key).and_then(|life| life.heart.clone()) else {
+                let Some(beater) = model.lives.get(&key).and_then(|life| life.heart.clone()) else {
                     continue;
                 };
                 let leave = random.below(2) == 0;
-                assert_eq!(table.release(tag(key), &key, &pulse, leave), !leave);
+                assert_eq!(table.release(tag(key), &key, beater.pulse(), leave), !leave);
                 assert!(
-                    !table.release(tag(key), &key, &pulse, leave),
+                    !table.release(tag(key), &key, beater.pulse(), leave),
                     "a heart lets go once"
                 );
                 if leave {
