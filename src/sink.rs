@@ -176,11 +176,22 @@ pub(crate) struct Outbox<K, V> {
     filled: Condvar,
 }
 
+/// Events that a worker added together.
+#[derive(Debug)]
+struct Portion<K, V> {
+    /// Which worker.
+    worker: usize,
+    /// Its events, the oldest first.
+    events: VecDeque<Event<K, V>>,
+}
+
 /// The part of the outbox under the lock.
 #[derive(Debug)]
 struct Inner<K, V> {
-    /// The events, each with its worker, the oldest first.
-    events: VecDeque<(usize, Event<K, V>)>,
+    /// The events, the oldest first, in the portions in which workers added them. No portion is empty.
+    events: VecDeque<Portion<K, V>>,
+    /// Emptied portions, on their way back to the workers.
+    spares: Vec<VecDeque<Event<K, V>>>,
     /// How many of them are of each worker.
     held: Vec<usize>,
     /// The workers that found their quota used up and want to be woken.
@@ -196,6 +207,7 @@ impl<K, V> Outbox<K, V> {
     pub(crate) fn new(workers: usize) -> Self {
         let inner = Inner {
             events: VecDeque::new(),
+            spares: Vec::new(),
             held: vec![0; workers],
             waiting: vec![false; workers],
             closing_since: None,
@@ -215,15 +227,15 @@ impl<K, V> Outbox<K, V> {
         room
     }
 
-    /// Adds `events` of `worker`, no more than there was [room](Outbox::room) for.
-    pub(crate) fn add(&self, worker: usize, events: &mut Vec<Event<K, V>>) {
+    /// Adds `events` of `worker`, some, and no more than there was [room](Outbox::room) for; leaves an empty buffer.
+    pub(crate) fn add(&self, worker: usize, events: &mut VecDeque<Event<K, V>>) {
+        let terminal = events.iter().filter(|event| event.is_terminal()).count();
         let mut inner = self.inner.lock();
         let was_empty = inner.events.is_empty();
         inner.held[worker] += events.len();
-        inner.counts.pending += events.iter().filter(|event| event.is_terminal()).count() as u64;
-        inner
-            .events
-            .extend(events.drain(..).map(|event| (worker, event)));
+        inner.counts.pending += terminal as u64;
+        let events = std::mem::replace(events, inner.spares.pop().unwrap_or_default());
+        inner.events.push_back(Portion { worker, events });
         drop(inner);
         if was_empty {
             self.filled.notify_one();
@@ -246,8 +258,8 @@ impl<K, V> Outbox<K, V> {
         if held[worker] == 0 {
             return;
         }
-        events.retain_mut(|(of, event)| {
-            if *of != worker || event.kind() != EventKind::Expired || event.key() != Some(key) {
+        let mut keep = |event: &mut Event<K, V>| {
+            if event.kind() != EventKind::Expired || event.key() != Some(key) {
                 return true;
             }
             if !event.is_terminal() {
@@ -263,6 +275,12 @@ impl<K, V> Outbox<K, V> {
                 held[worker] -= 1;
             }
             keep
+        };
+        events.retain_mut(|portion| {
+            if portion.worker == worker {
+                portion.events.retain_mut(&mut keep);
+            }
+            !portion.events.is_empty()
         });
     }
 
@@ -305,7 +323,7 @@ impl<K, V> Outbox<K, V> {
             {
                 inner.discard_all();
             }
-            match inner.events.pop_front() {
+            match inner.pop() {
                 Some(next) => break next,
                 None if inner.closing_since.is_some() => return None,
                 None => self.filled.wait(&mut inner),
@@ -332,6 +350,17 @@ impl<K, V> Outbox<K, V> {
 }
 
 impl<K, V> Inner<K, V> {
+    /// Takes the oldest event, and tells whose it is.
+    fn pop(&mut self) -> Option<(usize, Event<K, V>)> {
+        let portion = self.events.front_mut()?;
+        let next = (portion.worker, portion.events.pop_front()?);
+        if portion.events.is_empty() {
+            let emptied = self.events.pop_front();
+            self.spares.extend(emptied.map(|portion| portion.events));
+        }
+        Some(next)
+    }
+
     /// Gives up everything that waits.
     fn discard_all(&mut self) {
         self.events.clear();

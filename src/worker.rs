@@ -1,5 +1,6 @@
 //! One worker thread: take what is there, expire what is due, deliver, sleep until the next deadline.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -78,7 +79,7 @@ struct Worker<K, V> {
     /// Beats taken from a chunk and not applied.
     batch: Vec<Beat<K, V>>,
     /// Events on their way to the outbox.
-    events: Vec<Event<K, V>>,
+    events: VecDeque<Event<K, V>>,
     /// Flushes seen in this round; answered at the end of the next, which reads the clock after they were sent.
     flushes: Vec<Sender<()>>,
     /// When it should run again, ns, and how much later than that is a stall.
@@ -124,7 +125,7 @@ impl<K: Eq + Clone + 'static, V: Clone + 'static> Worker<K, V> {
             emptied: Vec::new(),
             batch: Vec::with_capacity(setup.batch),
             setup,
-            events: Vec::new(),
+            events: VecDeque::new(),
             flushes: Vec::new(),
             expected: (now, NEVER),
             last_alive: now,
@@ -351,7 +352,7 @@ impl<K: Eq + Clone + 'static, V: Clone + 'static> Worker<K, V> {
                 let mut delivered = Some(false);
                 while self.events.len() < room && delivered.is_some() {
                     delivered = self.setup.table.deliver(&mut |event| {
-                        self.events.push(event);
+                        self.events.push_back(event);
                         Offer::Taken
                     });
                 }
