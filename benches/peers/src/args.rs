@@ -36,7 +36,7 @@ Options:
 Scenarios:                                                                   keys, quick           keys
   beat               beats one at a time                                     10k 1M                10k 100k 1M
   beat_many          beats 256 at a time, where there is such a thing        10k 1M                10k 100k 1M
-  handle             beats by a handle on a key, where there is one          10k 100k              10k 1M
+  handle             beats by a handle on a key, where there is one          10k 100k              10k 100k 1M
   per_key_timeout    beats one at a time, keys have 400 different timeouts   100k                  10k 1M
   mass_expiry        all keys die together                                   100k                  1M
   steady             keys beat every 500 ms, 0.1 % die, 1 s timeout          20k                   100k

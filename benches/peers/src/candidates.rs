@@ -22,6 +22,8 @@ pub(crate) const CHANNEL: usize = 4_096;
 pub(crate) enum Kind {
     /// Ours.
     Liveness,
+    /// Ours with a faster clock.
+    LivenessTsc,
     /// A cache with time-to-idle.
     Moka,
     /// An async delay queue on a thread of its own.
@@ -48,8 +50,9 @@ pub(crate) enum Kind {
 
 impl Kind {
     /// All but the floors.
-    pub(crate) const CANDIDATES: [Kind; 9] = [
+    pub(crate) const CANDIDATES: [Kind; 10] = [
         Kind::Liveness,
+        Kind::LivenessTsc,
         Kind::Moka,
         Kind::DelayQueue,
         Kind::DelayQueueLazy,
@@ -64,6 +67,7 @@ impl Kind {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Kind::Liveness => "liveness",
+            Kind::LivenessTsc => "liveness_tsc",
             Kind::Moka => "moka",
             Kind::DelayQueue => "delay_queue",
             Kind::DelayQueueLazy => "delay_queue_lazy",
@@ -82,6 +86,7 @@ impl Kind {
     pub(crate) fn description(self) -> &'static str {
         match self {
             Kind::Liveness => "this library, events to a callback on its delivery thread",
+            Kind::LivenessTsc => "the same with its feature `tsc`, the time-stamp counter as clock",
             Kind::Moka => {
                 "moka sync cache, time-to-idle, eviction listener, pumped a thousand times per timeout"
             }
@@ -127,12 +132,13 @@ macro_rules! with_candidate {
         use $crate::candidate::Uniform;
         use $crate::candidates::{
             Kind, beatwise::Beatwise, dashmap::Dashmap, delay_queue::{DelayQueueThread, Lazy, Reset},
-            hash_wheel::HashWheel, linked_map::LinkedMap, liveness::Liveness, moka::Moka,
+            hash_wheel::HashWheel, linked_map::LinkedMap, liveness::{Liveness, Monotonic, Tsc}, moka::Moka,
             naive::Naive,
         };
         use std::sync::atomic::AtomicU64;
         match $kind {
-            Kind::Liveness => Ok($f::<Liveness>($($arg),*)),
+            Kind::Liveness => Ok($f::<Liveness<Monotonic>>($($arg),*)),
+            Kind::LivenessTsc => Ok($f::<Liveness<Tsc>>($($arg),*)),
             Kind::Moka => Ok($f::<Moka<Uniform>>($($arg),*)),
             Kind::DelayQueue => Ok($f::<DelayQueueThread<Uniform, Reset>>($($arg),*)),
             Kind::DelayQueueLazy => Ok($f::<DelayQueueThread<Uniform, Lazy>>($($arg),*)),
@@ -152,12 +158,13 @@ macro_rules! with_own_timeouts {
         use $crate::candidate::Own;
         use $crate::candidates::{
             Kind, beatwise::Beatwise, dashmap::Dashmap, delay_queue::{DelayQueueThread, Lazy, Reset},
-            hash_wheel::HashWheel, linked_map::LinkedMap, liveness::Liveness, moka::Moka,
+            hash_wheel::HashWheel, linked_map::LinkedMap, liveness::{Liveness, Monotonic, Tsc}, moka::Moka,
             naive::Naive,
         };
         use std::sync::atomic::AtomicU64;
         match $kind {
-            Kind::Liveness => Ok($f::<Liveness>($($arg),*)),
+            Kind::Liveness => Ok($f::<Liveness<Monotonic>>($($arg),*)),
+            Kind::LivenessTsc => Ok($f::<Liveness<Tsc>>($($arg),*)),
             Kind::Moka => Ok($f::<Moka<Own>>($($arg),*)),
             Kind::DelayQueue => Ok($f::<DelayQueueThread<Own, Reset>>($($arg),*)),
             Kind::DelayQueueLazy => Ok($f::<DelayQueueThread<Own, Lazy>>($($arg),*)),
@@ -177,10 +184,11 @@ macro_rules! with_beat_many {
         use $crate::candidate::Uniform;
         use $crate::candidates::{
             Kind, delay_queue::{DelayQueueThread, Lazy, Reset}, hash_wheel::HashWheel, linked_map::LinkedMap,
-            liveness::Liveness,
+            liveness::{Liveness, Monotonic, Tsc},
         };
         match $kind {
-            Kind::Liveness => Ok($f::<Liveness>($($arg),*)),
+            Kind::Liveness => Ok($f::<Liveness<Monotonic>>($($arg),*)),
+            Kind::LivenessTsc => Ok($f::<Liveness<Tsc>>($($arg),*)),
             Kind::DelayQueue => Ok($f::<DelayQueueThread<Uniform, Reset>>($($arg),*)),
             Kind::DelayQueueLazy => Ok($f::<DelayQueueThread<Uniform, Lazy>>($($arg),*)),
             Kind::HashWheel => Ok($f::<HashWheel<Uniform>>($($arg),*)),
@@ -194,10 +202,10 @@ macro_rules! with_beat_many {
 macro_rules! with_handles {
     ($kind:expr, $f:ident($($arg:expr),*)) => {{
         use $crate::candidate::Uniform;
-        use $crate::candidates::{Kind, beatwise::Beatwise, dashmap::Dashmap, liveness::Liveness};
+        use $crate::candidates::{Kind, beatwise::Beatwise, dashmap::Dashmap, liveness::{Liveness, Monotonic}};
         use std::sync::{Arc, atomic::AtomicU64};
         match $kind {
-            Kind::Liveness => Ok($f::<Liveness>($($arg),*)),
+            Kind::Liveness => Ok($f::<Liveness<Monotonic>>($($arg),*)),
             Kind::Dashmap => Ok($f::<Dashmap<Arc<AtomicU64>, Uniform>>($($arg),*)),
             Kind::Beatwise => Ok($f::<Beatwise>($($arg),*)),
             other => Err(other),

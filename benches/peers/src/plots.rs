@@ -76,6 +76,7 @@ fn series(rows: &[&Row], point: impl Fn(&Row) -> Option<(f64, f64)>) -> Vec<Seri
 fn color(candidate: Kind) -> (u8, u8, u8) {
     match candidate {
         Kind::Liveness => (0xD0, 0x1C, 0x1F),
+        Kind::LivenessTsc => (0xFF, 0x7F, 0x50),
         Kind::Moka => (0x1F, 0x77, 0xB4),
         Kind::DelayQueue => (0x2C, 0xA0, 0x2C),
         Kind::DelayQueueLazy => (0x98, 0xC2, 0x3A),

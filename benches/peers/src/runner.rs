@@ -178,7 +178,7 @@ fn sizes(scenario: Scenario, quick: bool) -> &'static [usize] {
         (Scenario::Beat | Scenario::BeatMany, true) => &[10_000, 1_000_000],
         (Scenario::Beat | Scenario::BeatMany, false) => &[10_000, 100_000, 1_000_000],
         (Scenario::Handle, true) => &[10_000, 100_000],
-        (Scenario::Handle, false) => &[10_000, 1_000_000],
+        (Scenario::Handle, false) => &[10_000, 100_000, 1_000_000],
         (Scenario::PerKeyTimeout, true) => &[100_000],
         (Scenario::PerKeyTimeout, false) => &[10_000, 1_000_000],
         (Scenario::MassExpiry, true) => &[100_000],

@@ -69,6 +69,10 @@ pub(crate) fn reason_against(candidate: Kind, scenario: Scenario) -> Option<&'st
         (Scenario::BeatMany, Kind::Naive) => {
             Some("it sends one message for each beat, by definition")
         }
+        (Scenario::Handle, Kind::LivenessTsc) => Some("the floor beside it reads the usual clock"),
+        (Scenario::Memory | Scenario::Idle, Kind::LivenessTsc) => {
+            Some("a clock makes no difference there")
+        }
         (Scenario::Handle, Kind::Moka | Kind::LinkedMap) => {
             Some("a beat has to find its key: there is nothing to hold on to")
         }

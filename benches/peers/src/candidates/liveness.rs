@@ -1,20 +1,49 @@
 //! Ours: a watcher with a callback on its delivery thread, as its README shows it.
 
+use std::marker::PhantomData;
 use std::time::Duration;
 
-use liveness::{Heart, Options, Watcher};
+use liveness::{Clock, Heart, Options, Watcher};
 
 use crate::candidate::{BeatMany, Candidate, Config, Handles, OwnTimeouts, Report};
 use crate::key::Name;
 
-/// A watcher.
-#[derive(Debug)]
-pub(crate) struct Liveness {
-    /// All there is to it.
-    watcher: Watcher<Name>,
+/// Where a watcher's time comes from.
+pub(crate) trait Source: Send + Sync + 'static {
+    /// A clock.
+    fn clock() -> Clock;
 }
 
-impl Candidate for Liveness {
+/// The standard library, which is the default.
+#[derive(Debug)]
+pub(crate) struct Monotonic;
+
+impl Source for Monotonic {
+    fn clock() -> Clock {
+        Clock::monotonic()
+    }
+}
+
+/// The processor's time-stamp counter, with the feature `tsc`.
+#[derive(Debug)]
+pub(crate) struct Tsc;
+
+impl Source for Tsc {
+    fn clock() -> Clock {
+        Clock::tsc()
+    }
+}
+
+/// A watcher.
+#[derive(Debug)]
+pub(crate) struct Liveness<C> {
+    /// All there is to it.
+    watcher: Watcher<Name>,
+    /// Its clock.
+    clock: PhantomData<C>,
+}
+
+impl<C: Source> Candidate for Liveness<C> {
     type Key = Name;
 
     fn key(name: Name) -> Name {
@@ -26,6 +55,7 @@ impl Candidate for Liveness {
             .workers(config.workers)
             .timeout(config.timeout)
             .expected_keys(config.keys)
+            .clock(C::clock())
             .on_event(move |event| {
                 if let Some(key) = event.key() {
                     report.expired(key);
@@ -33,7 +63,10 @@ impl Candidate for Liveness {
             })
             .build()
             .expect("the options are in range");
-        Liveness { watcher }
+        Liveness {
+            watcher,
+            clock: PhantomData,
+        }
     }
 
     #[inline]
@@ -52,7 +85,7 @@ impl Candidate for Liveness {
     }
 }
 
-impl OwnTimeouts for Liveness {
+impl<C: Source> OwnTimeouts for Liveness<C> {
     fn beat_with(&self, key: &Name, timeout: Duration) {
         self.watcher
             .beat_with(*key, Options::new().timeout(timeout))
@@ -60,9 +93,9 @@ impl OwnTimeouts for Liveness {
     }
 }
 
-impl BeatMany for Liveness {}
+impl<C: Source> BeatMany for Liveness<C> {}
 
-impl Handles for Liveness {
+impl<C: Source> Handles for Liveness<C> {
     type Handle = Heart<Name>;
 
     fn handle(&self, key: &Name) -> Heart<Name> {
