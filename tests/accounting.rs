@@ -77,7 +77,8 @@ fn play(builder: Builder<u64>, seed: u64, mut between: impl FnMut()) -> Stats {
     let stats = watcher.close();
     assert!(stats.is_balanced(), "after close: {stats:?}");
     assert_eq!(stats.pending, 0, "nothing waits after close");
-    assert!(stats.started > 500, "the script is dull: {stats:?}");
+    // How many exactly depends on how far the clock went before a worker looked; a flush makes it look every 50 steps.
+    assert!(stats.started > 200, "the script is dull: {stats:?}");
     assert_eq!(stats, watcher.stats());
     stats
 }
