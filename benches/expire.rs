@@ -1,4 +1,7 @@
 //! Mass expiry: how long it takes from the deadline that all keys share until the last event is delivered.
+//!
+//! Keys beat once more after they joined, in another order: slots are taken in the order of joining and expire in the
+//! order of beats, so one order for both would run through memory.
 
 use std::time::{Duration, Instant};
 
@@ -7,6 +10,21 @@ use liveness::{Clock, LocalWatcher, ManualClock, Watcher};
 
 /// The numbers of keys.
 const SIZES: [u64; 3] = [10_000, 100_000, 1_000_000];
+
+/// The seeds of the orders in which keys join and beat.
+const ORDERS: [u64; 2] = [0xBF58_476D_1CE4_E5B9, 0x9E37_79B9_7F4A_7C15];
+
+/// The numbers below `keys` in an order that `x` draws (Fisher and Yates, with Marsaglia's xorshift64).
+fn shuffled(keys: u64, mut x: u64) -> Vec<u64> {
+    let mut shuffled: Vec<u64> = (0..keys).collect();
+    for i in (1..shuffled.len()).rev() {
+        x ^= x << 13;
+        x ^= x >> 7;
+        x ^= x << 17;
+        shuffled.swap(i, (x % (i as u64 + 1)) as usize);
+    }
+    shuffled
+}
 
 /// The time from the moment `keys` keys are due until a callback on the delivery thread has seen the last of them.
 fn drain(keys: u64) -> Duration {
@@ -27,7 +45,11 @@ fn drain(keys: u64) -> Duration {
         })
         .build()
         .expect("the options are in range");
-    watcher.beat_many(0..keys).expect("the watcher is open");
+    for order in ORDERS {
+        let keys = shuffled(keys, order);
+        watcher.beat_many(keys).expect("the watcher is open");
+        clock.advance(Duration::from_nanos(1));
+    }
     watcher.flush().expect("the watcher is open");
     clock.advance(timeout);
     let began = Instant::now();
@@ -69,14 +91,16 @@ fn local(criterion: &mut Criterion) {
                             .expected_keys(keys as usize)
                             .build_local()
                             .expect("the options are in range");
-                        (0..keys).for_each(|key| {
-                            watcher
-                                .beat(key, Duration::ZERO)
-                                .expect("there is no maximum");
-                        });
+                        for (now, order) in (0..).zip(ORDERS) {
+                            for key in shuffled(keys, order) {
+                                watcher
+                                    .beat(key, Duration::from_nanos(now))
+                                    .expect("there is no maximum");
+                            }
+                        }
                         let mut seen = 0;
                         let began = Instant::now();
-                        watcher.poll(Duration::from_secs(1), |_| seen += 1);
+                        watcher.poll(Duration::from_secs(2), |_| seen += 1);
                         total += began.elapsed();
                         assert_eq!(seen, keys);
                     }
