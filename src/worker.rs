@@ -1,23 +1,23 @@
 //! One worker thread: take what is there, expire what is due, deliver, sleep until the next deadline.
 
+mod delivery;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender};
 
-use crate::clock::{self, Clock, NEVER};
+use crate::clock::{Clock, NEVER};
 use crate::event::{Event, Kinds};
 use crate::inbox::{Command, Inbox, Message, Messages, Phase};
 use crate::panic::survive;
 use crate::roster::Roster;
 use crate::router::{self, Role, WatcherId};
-use crate::sink::{CLOSE_GRACE, Outlet, Refused, Sink};
+use crate::sink::{CLOSE_GRACE, Outlet};
 use crate::stats::Histogram;
-use crate::table::{Beat, EXPIRE_LIMIT, Offer, Refusal, Table, Tag};
-
-/// How long a round offers events to a sink before the inbox is drained again, ns.
-const DELIVER_LIMIT: u64 = 1_000_000;
+use crate::table::{Beat, EXPIRE_LIMIT, Refusal, Table, Tag};
+use delivery::Delivery;
 
 /// How soon a sink that was full is tried again, ns; nobody tells when it has room.
 const RETRY: u64 = 1_000_000;
@@ -27,7 +27,7 @@ const RETRY: u64 = 1_000_000;
 /// deadline itself.
 const LEADS: [u64; 2] = [100_000_000, 1_000_000];
 
-/// Lateness below this is never a stall, however short the timeout, ns. More than [`DELIVER_LIMIT`].
+/// Lateness below this is never a stall, however short the timeout, ns. More than [`delivery::LIMIT`].
 const LEAST_STALL: u64 = 2_000_000;
 
 /// What a worker is told once.
@@ -55,17 +55,6 @@ pub(crate) struct Setup<K, V> {
     pub(crate) wanted: Kinds,
     /// Who is in, where a maximum number of keys is set.
     pub(crate) roster: Option<Arc<Roster>>,
-}
-
-/// How a round of delivery ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Delivery {
-    /// Nothing waits.
-    Done,
-    /// More waits, and the sink takes it.
-    More,
-    /// More waits, and the sink has no room.
-    Blocked,
 }
 
 /// The worker's state while it runs.
@@ -337,98 +326,6 @@ impl<K: Eq + Clone + 'static, V: Clone + 'static> Worker<K, V> {
     fn take_back(&mut self, key: &K) {
         if let Outlet::Queued(outbox) = &self.setup.outlet {
             outbox.cancel(self.setup.index, key, self.setup.wanted);
-        }
-    }
-
-    /// Gives the sink what it takes, for a while.
-    fn deliver(&mut self) -> Delivery {
-        let outlet = self.setup.outlet.clone();
-        let delivery = match &outlet {
-            _ if self.is_sink_gone => self.discard(),
-            Outlet::Nowhere => self.discard(),
-            Outlet::Direct(sink) => self.offer_to(&**sink),
-            Outlet::Queued(outbox) => {
-                let room = outbox.room(self.setup.index);
-                let mut delivered = Some(false);
-                while self.events.len() < room && delivered.is_some() {
-                    delivered = self.setup.table.deliver(&mut |event| {
-                        self.events.push_back(event);
-                        Offer::Taken
-                    });
-                }
-                if !self.events.is_empty() {
-                    outbox.add(self.setup.index, &mut self.events);
-                }
-                match (delivered, room) {
-                    (Some(_), 0) if self.setup.table.has_queued() => Delivery::Blocked,
-                    (Some(_), 1..) => Delivery::More,
-                    (None, _) | (Some(_), 0) => Delivery::Done,
-                }
-            }
-        };
-        self.setup.table.shrink();
-        if let Some(roster) = &self.setup.roster {
-            self.setup
-                .table
-                .take_gone()
-                .for_each(|tag: Tag| roster.leave(self.setup.index, tag));
-        }
-        delivery
-    }
-
-    /// Gives up what waits: nobody listens.
-    fn discard(&mut self) -> Delivery {
-        self.setup.table.discard_pending();
-        Delivery::Done
-    }
-
-    /// Offers events to a sink that is called on this thread, until it is full or has had its time.
-    fn offer_to(&mut self, sink: &dyn Sink<K, V>) -> Delivery {
-        let Setup {
-            table,
-            clock,
-            index,
-            ..
-        } = &mut self.setup;
-        let began = clock.now_ns();
-        let mut now = began;
-        loop {
-            let delivered = table.deliver(&mut |mut event| {
-                now = clock.now_ns();
-                event.set_delivered(Duration::from_nanos(now));
-                let late = match &event {
-                    Event::Expired(event) => Some(clock::nanos(event.lateness())),
-                    _ => None,
-                };
-                let offer = match survive(|| sink.offer(event)) {
-                    Some(Ok(())) => Offer::Taken,
-                    Some(Err(Refused::Full(event))) => Offer::Full(event),
-                    Some(Err(Refused::Gone(_))) => {
-                        crate::log::warn!(
-                            "worker {index}: the sink is gone; events are discarded from now on"
-                        );
-                        self.is_sink_gone = true;
-                        Offer::Gone
-                    }
-                    None => {
-                        crate::log::error!("worker {index}: the sink panicked; delivery goes on");
-                        self.panics += 1;
-                        Offer::Taken
-                    }
-                };
-                if let (Offer::Taken, Some(late)) = (&offer, late) {
-                    self.delivery.record(late);
-                }
-                offer
-            });
-            match delivered {
-                None => return Delivery::Done,
-                Some(true) => return Delivery::Blocked,
-                Some(false) if self.is_sink_gone || now.saturating_sub(began) > DELIVER_LIMIT => {
-                    return Delivery::More;
-                }
-                Some(false) => {}
-            }
         }
     }
 

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashSet, VecDeque};
 use super::expiry::STALE_STRAYS;
 use super::*;
 use crate::clock::NEVER;
+use crate::event::Generation;
 use crate::pulse::{Beater, Common, Vital};
 
 impl<K: Eq + Clone, V: Clone> Table<K, V> {

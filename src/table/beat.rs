@@ -1,0 +1,224 @@
+//! Taking beats: finding the slots of a batch ahead of time, touching them, beginning episodes.
+
+use std::cmp::Ordering;
+use std::hint::black_box;
+use std::num::NonZeroU64;
+use std::time::Duration;
+
+use super::index::Position;
+use super::lists::Policy;
+use super::queue::Item;
+use super::slab::{Body, MAX_SLOTS, PackedGeneration, State};
+use super::{Beat, Refusal, Table, Tag};
+use crate::clock;
+use crate::event::{Event, EventKind, Generation};
+use crate::pulse::Vital;
+
+/// Up to so many slots a table is taken to be in the second-level cache, 0.5 MB: reading it ahead only costs.
+const CACHED_SLOTS: usize = 8_192;
+
+impl<K: Eq + Clone, V: Clone> Table<K, V> {
+    /// Applies one beat: a watched key lives on, an absent one begins an episode. A beat older than the last one
+    /// changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal`] if the key is absent and the table full.
+    #[inline]
+    pub(crate) fn beat(&mut self, beat: Beat<K, V>) -> Result<(), Refusal<K>> {
+        self.counts.beats += 1;
+        match self.find(beat.tag, &beat.key) {
+            Some((_, at)) if self.is_live(at) => self.touch(at, beat),
+            newest => {
+                self.join(newest, beat)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Applies `beats` in order, and empties them; `refused` is told the tags of new keys for which there is no room.
+    pub(crate) fn beat_all(&mut self, beats: &mut Vec<Beat<K, V>>, refused: impl FnMut(Tag)) {
+        self.warm(beats.iter().map(|beat| beat.tag));
+        self.beat_warm(beats.drain(..), refused);
+    }
+
+    /// Applies plain beats of `keys` at `stamp`, in order and `batch` at a time, and empties them; as
+    /// [`beat_all`](Table::beat_all).
+    pub(crate) fn beat_keys(
+        &mut self,
+        stamp: u64,
+        keys: &mut Vec<(Tag, K)>,
+        batch: usize,
+        mut refused: impl FnMut(Tag),
+    ) {
+        let mut rest = keys.drain(..);
+        while !rest.as_slice().is_empty() {
+            self.warm(rest.as_slice().iter().take(batch).map(|&(tag, _)| tag));
+            let plain = |(tag, key)| Beat::plain(tag, key, stamp);
+            self.beat_warm(rest.by_ref().take(batch).map(plain), &mut refused);
+        }
+    }
+
+    /// Guesses the slots of `tags`, and reads what their beats will touch unless it is in the cache anyway.
+    ///
+    /// A beat is a chain of cache misses: the index, the slot, its neighbours in the list. Reading those of all beats
+    /// of a batch stage by stage before any is applied lets the misses of one stage overlap. The readings change
+    /// nothing; the guesses are checked when they are used.
+    fn warm(&mut self, tags: impl Iterator<Item = Tag> + Clone) {
+        // The sums only keep the readings from being optimised away.
+        let sum = |read: u32, sum: u32| read ^ sum;
+        let is_large = self.slab.extent() > CACHED_SLOTS;
+        if is_large {
+            let homes = tags.clone().map(|tag| self.index.warm(tag));
+            black_box(homes.fold(0, sum));
+        }
+        self.guesses.clear();
+        self.guesses.extend(tags.map(|tag| self.index.guess(tag)));
+        if is_large {
+            let slots = self.guesses.iter().map(|&at| self.slab.warm(at));
+            black_box(slots.fold(0, sum));
+            let neighbours = self.guesses.iter();
+            let neighbours = neighbours.map(|&at| self.slab.warm_neighbours(at));
+            black_box(neighbours.fold(0, sum));
+        }
+    }
+
+    /// Applies beats whose slots are guessed.
+    fn beat_warm(&mut self, beats: impl Iterator<Item = Beat<K, V>>, mut refused: impl FnMut(Tag)) {
+        for (nth, beat) in beats.enumerate() {
+            let at = self.guesses[nth];
+            if self.slab.is_live_key(at, &beat.key) {
+                self.counts.beats += 1;
+                self.touch(at, beat);
+                continue;
+            }
+            let tag = beat.tag;
+            if self.beat(beat).is_err() {
+                refused(tag);
+            }
+        }
+    }
+
+    /// Begins an episode in place of `newest`, the pending one of the same key, if there is one.
+    pub(super) fn join(
+        &mut self,
+        newest: Option<(Position, u32)>,
+        beat: Beat<K, V>,
+    ) -> Result<u32, Refusal<K>> {
+        let is_full = newest.is_none() && self.index.len() >= self.config.max_keys;
+        if is_full || self.slab.len() >= MAX_SLOTS {
+            self.counts.refused += 1;
+            return Err(Refusal(beat.key));
+        }
+        self.last_generation += 1;
+        self.counts.started += 1;
+        self.counts.live += 1;
+        let list = self.lists.obtain(Policy {
+            timeout: beat.timeout.map_or(self.config.timeout, NonZeroU64::get),
+            mode: beat.mode.unwrap_or(self.config.mode),
+            hearts: false,
+        });
+        let body = Body {
+            key: beat.key,
+            joined: beat.stamp,
+            generation: PackedGeneration::new(Generation(self.last_generation)),
+            state: State::Listed,
+            extra: beat.extra,
+        };
+        let at = self.slab.insert(beat.stamp, list, beat.tag, body);
+        match newest {
+            Some((position, old)) => {
+                self.slab.body_mut(old).state = State::Superseded;
+                self.slab[old].prev = at;
+                self.older.insert(at, old);
+                self.index.redirect(position, at);
+            }
+            None => self.index.insert(beat.tag, at),
+        }
+        self.link(at);
+        self.notify(EventKind::Joined, at);
+        Ok(at)
+    }
+
+    /// Applies a beat to the live slot `at`: nearly always, moves it to the tail of its list.
+    #[inline]
+    pub(super) fn touch(&mut self, at: u32, beat: Beat<K, V>) {
+        let is_plain = beat.timeout.is_none() && beat.mode.is_none() && beat.extra.is_none();
+        let is_simple = is_plain
+            && self.slab.body(at).state == State::Listed
+            && self.pulse(at).is_none()
+            && self.down(at).is_none();
+        if !is_simple {
+            return self.touch_with_care(at, beat);
+        }
+        match beat.stamp.cmp(&self.slab[at].stamp) {
+            Ordering::Less => {
+                self.counts.late_beats += 1;
+                return;
+            }
+            Ordering::Equal => {}
+            Ordering::Greater if self.lists.move_up(&mut self.slab, at, beat.stamp) => {}
+            Ordering::Greater => {
+                self.unlink(at);
+                self.slab[at].stamp = beat.stamp;
+                self.link(at);
+            }
+        }
+        self.notify(EventKind::Beat, at);
+    }
+
+    /// As [`touch`](Table::touch), for a beat that carries something, or a slot that is aside, has a heart or is down.
+    fn touch_with_care(&mut self, at: u32, beat: Beat<K, V>) {
+        if beat.stamp < self.last_beat(at) {
+            self.counts.late_beats += 1;
+            return;
+        }
+        if beat.extra.is_some() {
+            self.slab.body_mut(at).extra = beat.extra;
+        }
+        if let Some(pulse) = self.pulse(at) {
+            pulse.0.raise(beat.stamp);
+        }
+        let was_down = self.down(at).is_some();
+        if was_down {
+            self.recover(at, beat.stamp);
+        }
+        let old = self.policy(at);
+        let new = Policy {
+            timeout: beat.timeout.map_or(old.timeout, NonZeroU64::get),
+            mode: beat.mode.unwrap_or(old.mode),
+            hearts: old.hearts,
+        };
+        if new.hearts {
+            if was_down || new != old {
+                self.reschedule(at, new);
+            }
+        } else if beat.stamp != self.slab[at].stamp || was_down || new != old {
+            self.unlink(at);
+            self.slab[at].stamp = beat.stamp;
+            self.relist(at, new);
+            self.link(at);
+        }
+        self.notify(EventKind::Beat, at);
+    }
+
+    /// The key in slot `at`, which was down, beat at `stamp`.
+    #[cold]
+    pub(super) fn recover(&mut self, at: u32, stamp: u64) {
+        let Some(down) = self.downs.remove(&at) else {
+            return;
+        };
+        if let Some(pulse) = self.pulse(at) {
+            pulse.0.set(Vital::Alive);
+        }
+        if self.config.wanted.has(EventKind::Recovered) {
+            let mut event = self.event_about(at);
+            let timeout = self.policy(at).timeout;
+            event.last_beat = Duration::from_nanos(stamp);
+            event.deadline = clock::deadline(stamp.saturating_add(timeout));
+            event.misses = down.misses;
+            event.down_for = Some(Duration::from_nanos(stamp.saturating_sub(down.since)));
+            self.queue.push(Item::Notice(Event::Recovered(event)));
+        }
+    }
+}
