@@ -49,7 +49,7 @@ use crate::table::Beat;
 ///
 /// # Keys
 ///
-/// A beat moves a key through a channel, so a key should be cheap to make and to drop. Integers and other `Copy` types,
+/// A beat moves a key to another thread, so a key should be cheap to make and to drop. Integers and other `Copy` types,
 /// inline small strings (such as `compact_str::CompactString` up to 24 bytes) and clones of an `Arc<str>` allocate
 /// nothing. A `String` costs an allocation and a free on another thread with every beat, about 300 ns; it works, but it
 /// is most of the cost. Keys that beat very often are better served by a [`Heart`].
@@ -128,7 +128,7 @@ impl<K: Hash, V> Watcher<K, V> {
 
     /// A sign of life of `key`: an absent key begins an episode, a watched one lives on.
     ///
-    /// Costs a hash, a clock reading and a channel send, and allocates nothing for a cheap key. Waits only while the
+    /// Costs a hash, a clock reading and a short lock, and allocates nothing for a cheap key. Waits only while the
     /// inbox of the key's worker is full.
     ///
     /// # Errors
