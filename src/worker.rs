@@ -67,6 +67,8 @@ struct Worker<K, V> {
     emptied: Vec<Messages<K, V>>,
     /// Beats taken from a chunk and not applied.
     batch: Vec<Beat<K, V>>,
+    /// Batches taken from a chunk and not applied, each with its stamp.
+    batches: Vec<(u64, Vec<(Tag, K)>)>,
     /// Events on their way to the outbox.
     events: VecDeque<Event<K, V>>,
     /// Flushes seen in this round; answered at the end of the next, which reads the clock after they were sent.
@@ -113,6 +115,7 @@ impl<K: Eq + Clone + 'static, V: Clone + 'static> Worker<K, V> {
             taken: Vec::new(),
             emptied: Vec::new(),
             batch: Vec::with_capacity(setup.batch),
+            batches: Vec::new(),
             setup,
             events: VecDeque::new(),
             flushes: Vec::new(),
@@ -212,7 +215,7 @@ impl<K: Eq + Clone + 'static, V: Clone + 'static> Worker<K, V> {
         for mut chunk in taken.drain(..) {
             for message in chunk.drain(..) {
                 match message {
-                    Message::Beat(beat) => self.collect(beat),
+                    Message::Beat(beat) if self.batches.is_empty() => self.collect(beat),
                     message => self.take(message),
                 }
             }
@@ -220,6 +223,7 @@ impl<K: Eq + Clone + 'static, V: Clone + 'static> Worker<K, V> {
         }
         self.taken = taken;
         self.apply_batch();
+        self.apply_batches();
         took_some
     }
 
@@ -227,32 +231,21 @@ impl<K: Eq + Clone + 'static, V: Clone + 'static> Worker<K, V> {
     #[inline(never)]
     fn take(&mut self, message: Message<K, V>) {
         match message {
-            Message::Beat(beat) => self.collect(beat),
-            Message::Batch { stamp, mut keys } => {
+            Message::Beat(beat) => {
+                self.apply_batches();
+                self.collect(beat);
+            }
+            Message::Batch { stamp, keys } => {
                 self.apply_batch();
-                let Setup {
-                    index,
-                    table,
-                    roster,
-                    batch,
-                    ..
-                } = &mut self.setup;
-                if let Some(roster) = roster {
-                    for &(tag, _) in &keys {
-                        roster.confirm(*index, tag);
-                    }
-                }
-                table.beat_keys(stamp, &mut keys, *batch, |tag| {
-                    refuse(*index, roster.as_deref(), tag);
-                });
-                self.setup.inbox.give_buffer(keys);
+                self.batches.push((stamp, keys));
             }
             Message::Command(command) => {
                 self.apply_batch();
+                self.apply_batches();
                 self.obey(*command);
+                self.heed();
             }
         }
-        self.heed();
     }
 
     /// Puts a beat with the others that are applied together.
@@ -282,6 +275,34 @@ impl<K: Eq + Clone + 'static, V: Clone + 'static> Worker<K, V> {
             refuse(*index, roster.as_deref(), tag);
         });
         self.heed();
+    }
+
+    /// Applies the batches that were collected, the oldest first: callers overtake each other between reading the clock
+    /// and sending, and what is in order needs no search for its place in the list.
+    #[inline(never)]
+    fn apply_batches(&mut self) {
+        let mut batches = std::mem::take(&mut self.batches);
+        batches.sort_by_key(|&(stamp, _)| stamp);
+        for (stamp, mut keys) in batches.drain(..) {
+            let Setup {
+                index,
+                table,
+                roster,
+                batch,
+                ..
+            } = &mut self.setup;
+            if let Some(roster) = roster {
+                for &(tag, _) in &keys {
+                    roster.confirm(*index, tag);
+                }
+            }
+            table.beat_keys(stamp, &mut keys, *batch, |tag| {
+                refuse(*index, roster.as_deref(), tag);
+            });
+            self.setup.inbox.give_buffer(keys);
+            self.heed();
+        }
+        self.batches = batches;
     }
 
     /// Does what a command says.
