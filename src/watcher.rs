@@ -323,9 +323,9 @@ impl<K: Hash, V> Watcher<K, V> {
         }
     }
 
-    /// Forgets `key`: its episode ends without an expiry, also where one waits for the sink. An unknown key is fine. Takes effect in the order of calls;
-    /// after a [`flush`](Watcher::flush) no expiry of the key is delivered any more, but for a call of the callback
-    /// that has begun.
+    /// Forgets `key`: its episode ends without an expiry, also where one waits for the sink. An unknown key is fine.
+    /// Takes effect in the order of calls; after a [`flush`](Watcher::flush) no expiry of the key is delivered any
+    /// more, but for a call of the callback that has begun.
     ///
     /// Costs a message and an allocation. Waits only while the inbox of the key's worker is full.
     ///
