@@ -452,22 +452,12 @@ fn keep_looking(soak: &Soak, watcher: &Watcher<u64>) -> Result<(), Box<dyn Error
         next += LOOK_EVERY;
         let stats = soak.look(watcher)?;
         println!(
-            "{:6.0} s: {} beats; {} started = {} live + {} pending + {} delivered + {} removed + {} discarded; \
-             {} deaths, {} own, {} stops, {} stalls; detected {:?} late at p50, {:?} at most but for stalls",
+            "{:6.0} s: {stats}\n          {} deaths, at most {:?} late but for stalls; {} own; stopped {} times",
             began.elapsed().as_secs_f64(),
-            stats.beats,
-            stats.started,
-            stats.live,
-            stats.pending,
-            stats.delivered,
-            stats.removed,
-            stats.discarded,
             soak.deaths.load(Ordering::Relaxed),
+            Duration::from_nanos(soak.latest_ns.load(Ordering::Relaxed)),
             soak.own.load(Ordering::Relaxed),
             soak.stops.load(Ordering::Relaxed),
-            stats.stalls,
-            stats.detection.quantile(0.5),
-            Duration::from_nanos(soak.latest_ns.load(Ordering::Relaxed)),
         );
     }
     Ok(())

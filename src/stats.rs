@@ -216,6 +216,8 @@ fn last_of(bucket: usize) -> u64 {
 ///
 /// `started = live + pending + delivered + removed + discarded`
 ///
+/// `Display` is that equation with its numbers, the beats, the stalls and the lateness of delivery, on one line.
+///
 /// ```
 /// use std::time::Duration;
 /// use liveness::{ManualClock, Watcher};
@@ -229,6 +231,8 @@ fn last_of(bucket: usize) -> u64 {
 /// let stats = watcher.stats();
 /// assert_eq!((stats.started, stats.live, stats.removed), (5, 0, 1));
 /// assert_eq!((stats.delivered, stats.pending), (2, 2)); // the channel is full
+/// let equation = "5 started = 0 live + 2 pending + 2 delivered + 1 removed + 0 discarded";
+/// assert!(stats.to_string().starts_with(equation));
 /// assert_eq!(watcher.close().discarded, 2);
 /// assert_eq!(events.len(), 2); // still there to be received
 /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -315,6 +319,31 @@ impl Stats {
         self.stalls += counts.stalls;
         self.bytes += counts.bytes;
         self.live_by_worker.push(counts.live);
+    }
+}
+
+impl fmt::Display for Stats {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Stats {
+            started,
+            live,
+            pending,
+            delivered,
+            removed,
+            discarded,
+            beats,
+            stalls,
+            delivery,
+            ..
+        } = self;
+        write!(
+            f,
+            "{started} started = {live} live + {pending} pending + {delivered} delivered + {removed} removed + \
+             {discarded} discarded; {beats} beats, {stalls} stalls; late {:?} at p50, {:?} at p99, {:?} at most",
+            delivery.quantile(0.5),
+            delivery.quantile(0.99),
+            delivery.max()
+        )
     }
 }
 
