@@ -39,6 +39,8 @@ pub(crate) enum Role {
     WorkerOfAnother,
     /// The delivery thread.
     Delivery,
+    /// The delivery thread of another watcher.
+    DeliveryOfAnother,
 }
 
 thread_local! {
@@ -135,6 +137,7 @@ impl<K: Hash, V> Router<K, V> {
         match ROLE.get() {
             (id, role) if id == self.id => role,
             (_, Role::Worker) => Role::WorkerOfAnother,
+            (_, Role::Delivery) => Role::DeliveryOfAnother,
             _ => Role::Caller,
         }
     }

@@ -198,6 +198,8 @@ struct Inner<K, V> {
     waiting: Vec<bool>,
     /// When the watcher began to close.
     closing_since: Option<Instant>,
+    /// How many workers have not ended, and may add more.
+    workers: usize,
     /// What is counted.
     counts: OutboxCounts,
 }
@@ -211,6 +213,7 @@ impl<K, V> Outbox<K, V> {
             held: vec![0; workers],
             waiting: vec![false; workers],
             closing_since: None,
+            workers,
             counts: OutboxCounts::default(),
         };
         Outbox {
@@ -289,13 +292,21 @@ impl<K, V> Outbox<K, V> {
         self.inner.lock().counts.clone()
     }
 
-    /// Lets the delivery thread finish; call it when no worker adds any more.
+    /// Gives the delivery thread [`CLOSE_GRACE`] from now on for what waits.
     pub(crate) fn close(&self) {
         self.inner
             .lock()
             .closing_since
             .get_or_insert_with(Instant::now);
-        self.filled.notify_all();
+    }
+
+    /// Says that a worker has ended. After the last of them the delivery thread ends too, whoever waits for it or not.
+    pub(crate) fn leave(&self) {
+        let mut inner = self.inner.lock();
+        inner.workers -= 1;
+        if inner.workers == 0 {
+            self.filled.notify_all();
+        }
     }
 
     /// The delivery thread: calls back with one event after the other until the end.
@@ -325,7 +336,7 @@ impl<K, V> Outbox<K, V> {
             }
             match inner.pop() {
                 Some(next) => break next,
-                None if inner.closing_since.is_some() => return None,
+                None if inner.workers == 0 => return None,
                 None => self.filled.wait(&mut inner),
             }
         };

@@ -558,8 +558,8 @@ impl<K: Hash, V> Watcher<K, V> {
     /// without an event.
     ///
     /// Closing twice, or from several threads, is fine: all return when the threads are gone. From a callback it
-    /// returns without waiting for its own thread, and on a worker of another watcher without waiting at all. Dropping
-    /// the watcher closes it.
+    /// returns without waiting for its own thread, on the delivery thread of another watcher without waiting for
+    /// this one's, and on a worker of another watcher without waiting at all. Dropping the watcher closes it.
     ///
     /// ```
     /// # let watcher = liveness::Watcher::<u64>::builder().build()?;
@@ -571,15 +571,19 @@ impl<K: Hash, V> Watcher<K, V> {
     /// ```
     pub fn close(&self) -> Stats {
         self.router.close();
-        let threads = match self.router.role() {
+        let role = self.router.role();
+        let threads = match role {
             Role::Caller => Some(self.threads.lock()),
             // Whoever holds the lock may be waiting for this very thread.
-            Role::Worker | Role::Delivery => self.threads.try_lock(),
+            Role::Worker | Role::Delivery | Role::DeliveryOfAnother => self.threads.try_lock(),
             // Its worker may be waiting for this thread in just the same way.
             Role::WorkerOfAnother => None,
         };
         if let Some(mut threads) = threads {
-            threads.join(self.outbox.as_deref());
+            threads.join(role, self.outbox.as_deref());
+        } else if let (Role::WorkerOfAnother, Some(outbox)) = (role, &self.outbox) {
+            // Perhaps nobody else ever closes.
+            outbox.close();
         }
         self.stats()
     }
@@ -652,8 +656,9 @@ impl<K> Refused<K> {
 }
 
 impl Threads {
-    /// Joins every thread but the current one: first the workers, then, when no more events come, the delivery thread.
-    pub(crate) fn join<K, V>(&mut self, outbox: Option<&Outbox<K, V>>) {
+    /// Joins every thread but the current one, whose role is `role`: first the workers, then, when no more events come,
+    /// the delivery thread. A delivery thread joins no other: its callback may be closing this one's watcher just now.
+    fn join<K, V>(&mut self, role: Role, outbox: Option<&Outbox<K, V>>) {
         let me = thread::current().id();
         // A thread's panic was caught and counted where it happened.
         self.workers
@@ -662,10 +667,10 @@ impl Threads {
         if let Some(outbox) = outbox {
             outbox.close();
         }
-        if let Some(delivery) = self
-            .delivery
-            .take_if(|delivery| delivery.thread().id() != me)
-        {
+        if matches!(role, Role::Delivery | Role::DeliveryOfAnother) {
+            return;
+        }
+        if let Some(delivery) = self.delivery.take() {
             drop(delivery.join());
         }
     }

@@ -96,6 +96,10 @@ where
     router::enter(setup.id, Role::Worker);
     setup.inbox.enter();
     let (inbox, receiver, index) = (setup.inbox.clone(), setup.receiver.clone(), setup.index);
+    let outbox = match &setup.outlet {
+        Outlet::Queued(outbox) => Some(outbox.clone()),
+        _ => None,
+    };
     let mut worker = Worker::new(setup);
     crate::log::debug!("worker {index} runs");
     if survive(|| worker.run()).is_none() {
@@ -104,6 +108,9 @@ where
     }
     // Keys may panic again as they go.
     let _ = survive(|| drop(worker));
+    if let Some(outbox) = outbox {
+        outbox.leave();
+    }
     crate::log::debug!("worker {index} ended");
 }
 

@@ -216,6 +216,36 @@ fn the_workers_of_two_watchers_that_beat_into_each_other_do_not_wait_for_each_ot
     });
 }
 
+#[test]
+fn the_callbacks_of_two_watchers_that_close_each_other_do_not_wait_for_each_other() {
+    in_time(|| {
+        let both_in = Arc::new(Barrier::new(2));
+        let watchers: Arc<[OnceLock<Watcher<u64>>; 2]> = Arc::default();
+        let (done, is_done) = unbounded();
+        for index in 0..2 {
+            let (all, both_in, done) = (watchers.clone(), both_in.clone(), done.clone());
+            let watcher = Watcher::builder()
+                .timeout(Duration::from_nanos(1))
+                .workers(1)
+                .on_event(move |_| {
+                    both_in.wait();
+                    all[1 - index].wait().close();
+                    done.send(()).unwrap();
+                })
+                .build()
+                .unwrap();
+            watcher.beat(0u64).unwrap();
+            assert!(watchers[index].set(watcher).is_ok());
+        }
+        for _ in 0..2 {
+            is_done.recv_timeout(GENEROUS).expect("both calls return");
+        }
+        for watcher in watchers.iter() {
+            assert!(watcher.wait().close().is_balanced());
+        }
+    });
+}
+
 /// Asks and beats its own watcher with every event.
 struct Meddler {
     /// The watcher that offers.

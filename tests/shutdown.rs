@@ -417,3 +417,27 @@ fn a_callback_may_drop_the_last_handle_of_its_own_watcher() {
         assert_eq!(is_dropped.recv_timeout(GENEROUS), Ok(()));
     }
 }
+
+#[test]
+fn a_callback_may_drop_the_last_handle_of_another_watcher() {
+    for in_worker in [false, true] {
+        let (dropped, is_dropped) = unbounded();
+        let callback_state = Dropped(dropped);
+        let other = Watcher::<u64>::builder()
+            .workers(2)
+            .on_event(move |_| {
+                let _ = &callback_state;
+            })
+            .build()
+            .unwrap();
+        let (watcher, cell) = with_callback(in_worker, move |cell| {
+            let last = cell.wait().lock().unwrap().take();
+            drop(last);
+        });
+        cell.set(Mutex::new(Some(Arc::new(other)))).unwrap();
+        watcher.beat(1u64).unwrap();
+        // Its threads end, whether the callback waits for them or not.
+        assert_eq!(is_dropped.recv_timeout(GENEROUS), Ok(()));
+        watcher.close();
+    }
+}
