@@ -302,3 +302,68 @@ impl<K: Hash, V> Router<K, V> {
         inbox.send(message, due, patience)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WORKERS: usize = 8;
+
+    /// A router to [`WORKERS`] workers.
+    fn router(seed: u64) -> Router<u64, ()> {
+        let inboxes = (0..WORKERS).map(|_| Arc::new(Inbox::new(1).0)).collect();
+        let clock = Clock::default();
+        Router::new(
+            WatcherId::new(),
+            inboxes,
+            hasher(Some(seed)),
+            clock,
+            1,
+            false,
+            None,
+        )
+    }
+
+    /// In which of `parts` equal parts of the index `tag` is at home.
+    fn part(tag: Tag, parts: usize) -> usize {
+        ((u64::from(tag.0) * parts as u64) >> 32) as usize
+    }
+
+    /// Asserts that each of `counts` is what chance makes of an even spread.
+    fn assert_even(counts: &[usize]) {
+        let mean = counts.iter().sum::<usize>() as f64 / counts.len() as f64;
+        for &count in counts {
+            // Six standard deviations: not once in a million counts.
+            assert!(
+                (count as f64 - mean).abs() < 6.0 * mean.sqrt(),
+                "{counts:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn keys_crafted_against_the_workers_spread_in_the_index_and_the_reverse() {
+        // Consecutive keys, keys that differ in their upper half only, and keys that differ in a byte in the middle.
+        for shift in [0, 32, 20] {
+            for seed in 0..4 {
+                let router = router(seed);
+                let keys = 0..1u64 << 16;
+                let routes = keys.map(|key| router.route(&(key << shift)));
+                let routes: Vec<Route> = routes.collect();
+
+                let mut of_one_worker = [0; 64];
+                let on_worker = |route: &&Route| route.worker == 3;
+                for route in routes.iter().filter(on_worker) {
+                    of_one_worker[part(route.tag, 64)] += 1;
+                }
+                assert_even(&of_one_worker);
+
+                let mut of_one_part = [0; WORKERS];
+                for route in routes.iter().filter(|route| part(route.tag, 64) == 5) {
+                    of_one_part[route.worker] += 1;
+                }
+                assert_even(&of_one_part);
+            }
+        }
+    }
+}

@@ -273,7 +273,7 @@ pub struct Stats {
     pub failed_workers: u64,
     /// Bytes allocated by the tables; what keys and extras allocate themselves is not counted.
     pub bytes: u64,
-    /// Keys watched by each worker; how evenly the hash spreads them.
+    /// Keys watched by each worker; how evenly the hash spreads them is their [`imbalance`](Stats::imbalance).
     pub live_by_worker: Vec<u64>,
     /// From the deadline to the detection of each expiry.
     pub detection: Histogram,
@@ -301,6 +301,45 @@ impl Stats {
     #[must_use]
     pub fn is_balanced(&self) -> bool {
         self.started == self.live + self.pending + self.delivered + self.removed + self.discarded
+    }
+
+    /// How many times its even share the worker with the most keys watches: 1 where all watch as many, the number of
+    /// workers where one watches them all. 1 while nothing is watched.
+    ///
+    /// Among some thousands of keys and more it is close to 1. If it is not, the keys were chosen against a
+    /// [seed](crate::Builder::seed) that is known, or their `Hash` leaves out what tells them apart.
+    ///
+    /// ```
+    /// use liveness::Watcher;
+    ///
+    /// /// Whose hash is that of the vendor alone.
+    /// #[derive(Clone, PartialEq, Eq)]
+    /// struct Device { vendor: u16, serial: u64 }
+    ///
+    /// impl std::hash::Hash for Device {
+    ///     fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+    ///         self.vendor.hash(state);
+    ///     }
+    /// }
+    ///
+    /// let devices = Watcher::<Device>::builder().workers(4).build()?;
+    /// devices.beat_many((0..500).map(|serial| Device { vendor: 7, serial }))?;
+    /// devices.flush()?;
+    /// assert_eq!(devices.stats().imbalance(), 4.0); // one of four workers does it all
+    ///
+    /// let numbers = Watcher::<u64>::builder().workers(4).build()?;
+    /// numbers.beat_many(0..10_000u64)?;
+    /// numbers.flush()?;
+    /// assert!(numbers.stats().imbalance() < 1.2);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn imbalance(&self) -> f64 {
+        let live: u64 = self.live_by_worker.iter().sum();
+        match self.live_by_worker.iter().max() {
+            Some(&most) if live > 0 => most as f64 * self.live_by_worker.len() as f64 / live as f64,
+            _ => 1.0,
+        }
     }
 
     /// Adds the counters of one table.
