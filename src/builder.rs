@@ -649,7 +649,7 @@ where
             _ => None,
         };
         // From here on dropping the watcher ends and joins the threads that run so far.
-        let watcher = Watcher::new(router.clone(), outbox.clone(), Threads::default());
+        let watcher = Watcher::new(router.clone(), outbox.clone(), Threads::new());
         let mut start = |name: String, body: Box<dyn FnOnce() + Send>| {
             spawn(name.clone(), body).map_err(|source| BuildError::Spawn { name, source })
         };

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::hash::Hash;
 use std::num::NonZeroU64;
+use std::process;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -72,8 +73,10 @@ where
 }
 
 /// The threads of a watcher that are not joined.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Threads {
+    /// The number of the process that they run in.
+    process: u32,
     /// The workers.
     pub(crate) workers: Vec<JoinHandle<()>>,
     /// The delivery thread.
@@ -656,9 +659,22 @@ impl<K> Refused<K> {
 }
 
 impl Threads {
+    /// None so far, in this process.
+    pub(crate) fn new() -> Self {
+        Threads {
+            process: process::id(),
+            workers: Vec::new(),
+            delivery: None,
+        }
+    }
+
     /// Joins every thread but the current one, whose role is `role`: first the workers, then, when no more events come,
     /// the delivery thread. A delivery thread joins no other: its callback may be closing this one's watcher just now.
     fn join<K, V>(&mut self, role: Role, outbox: Option<&Outbox<K, V>>) {
+        if process::id() != self.process {
+            // The child of a fork has none of them, and to join or detach what is not there is a panic.
+            return std::mem::forget(std::mem::replace(self, Threads::new()));
+        }
         let me = thread::current().id();
         // A thread's panic was caught and counted where it happened.
         self.workers
