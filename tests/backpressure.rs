@@ -194,6 +194,70 @@ fn a_full_channel_is_tried_again_without_another_call() {
     assert!(keys.into_iter().eq(0..20));
 }
 
+/// Lets `keys` keys die at once beside a channel for one event whose reader takes its time, and takes `read` of them.
+fn die_before_a_slow_reader(keys: u64, read: u64) {
+    const LIVING: u64 = 1_000;
+    let clock = ManualClock::new();
+    let (watcher, events) = Watcher::<u64>::builder()
+        .timeout(TIMEOUT)
+        .workers(2)
+        .clock(clock.clone())
+        .build_with_channel(1)
+        .unwrap();
+    watcher.beat_many(0..keys).unwrap();
+    watcher.flush().unwrap();
+    let full = watcher.stats().bytes;
+    clock.advance(TIMEOUT / 2);
+    watcher.beat_many(keys..keys + LIVING).unwrap();
+    clock.advance(TIMEOUT / 2);
+    let mut is_dead = vec![false; keys as usize];
+    let mut hear = |event: &Event<u64>| {
+        let key = *event.key().unwrap();
+        assert!(key < keys, "{key} lives");
+        assert!(
+            !std::mem::replace(&mut is_dead[key as usize], true),
+            "{key} died twice"
+        );
+    };
+    for taken in 0..read {
+        // The channel stays full until the next event is taken; meanwhile beats are taken as ever.
+        watcher.beat(keys + taken % LIVING).unwrap();
+        watcher.flush().unwrap();
+        hear(&events.recv_timeout(GENEROUS).unwrap());
+    }
+    watcher.flush().unwrap();
+    let stats = watcher.stats();
+    assert_eq!((stats.expiries, stats.live), (keys, LIVING));
+    assert_eq!(stats.pending + stats.delivered, keys);
+    assert!((read..=read + 1).contains(&stats.delivered));
+    assert!(stats.is_balanced());
+    // What waits does so in the place that its key had.
+    assert!(
+        stats.bytes <= full + full / 8,
+        "{full} bytes, then {}",
+        stats.bytes
+    );
+
+    // Nobody reads any more: close is not held up, and what was not told is counted.
+    let stats = watcher.close();
+    assert_eq!(stats.delivered + stats.discarded, keys);
+    assert!(stats.is_balanced());
+    events.try_iter().for_each(|event| hear(&event));
+    let told = is_dead.into_iter().filter(|&dead| dead).count();
+    assert_eq!(told as u64, stats.delivered);
+}
+
+#[test]
+fn a_hundred_thousand_die_before_a_slow_reader_with_room_for_one() {
+    die_before_a_slow_reader(100_000, 2_000);
+}
+
+#[test]
+#[ignore = "takes a while: cargo test --release --test backpressure -- --ignored"]
+fn a_million_die_before_a_slow_reader_with_room_for_one() {
+    die_before_a_slow_reader(1_000_000, 100_000);
+}
+
 /// Refuses every event twice, and keeps what it was offered.
 #[derive(Clone, Default)]
 struct Reluctant {
