@@ -246,6 +246,58 @@ fn the_callbacks_of_two_watchers_that_close_each_other_do_not_wait_for_each_othe
     });
 }
 
+#[test]
+fn callbacks_that_sleep_panic_and_call_back_all_at_once_lose_nothing() {
+    const KEYS: u64 = 250;
+    for in_worker in [false, true] {
+        in_time(move || {
+            let (tell, told) = unbounded();
+            let watcher = Arc::new_cyclic(|itself: &Weak<Watcher<u64>>| {
+                let itself = itself.clone();
+                let callback = move |event: Event<u64>| {
+                    let key = *event.key().unwrap();
+                    tell.send(key).unwrap();
+                    let watcher = itself.upgrade().unwrap();
+                    let for_long = || Options::new().timeout(Duration::from_secs(3_600));
+                    match key % 5 {
+                        0 => thread::sleep(Duration::from_millis(1)),
+                        1 => panic!("in the callback"),
+                        2 => watcher.beat_with(key, for_long()).unwrap(),
+                        3 => watcher.beat_with(key + KEYS, for_long()).unwrap(),
+                        _ => {
+                            watcher.remove(key).unwrap();
+                            assert_eq!(watcher.flush().is_err(), in_worker);
+                        }
+                    }
+                };
+                let builder = Watcher::builder()
+                    .timeout(Duration::from_millis(2))
+                    .workers(2)
+                    .inbox_capacity(2);
+                if in_worker {
+                    builder.on_event_in_worker(callback).build().unwrap()
+                } else {
+                    builder.on_event(callback).build().unwrap()
+                }
+            });
+            watcher.beat_many(0..KEYS).unwrap();
+            let mut dead: Vec<u64> = (0..KEYS)
+                .map(|_| told.recv_timeout(GENEROUS).unwrap())
+                .collect();
+            dead.sort_unstable();
+            assert!(dead.into_iter().eq(0..KEYS), "each dies once");
+            // The last call, perhaps a beat, may not have returned.
+            while watcher.flush().is_ok() && watcher.len() as u64 != 2 * KEYS / 5 {
+                thread::yield_now();
+            }
+            let stats = watcher.close();
+            assert!(stats.is_balanced(), "{stats:?}");
+            assert_eq!((stats.panics, stats.delivered), (KEYS / 5, KEYS));
+            assert!(told.is_empty());
+        });
+    }
+}
+
 /// Asks and beats its own watcher with every event.
 struct Meddler {
     /// The watcher that offers.
