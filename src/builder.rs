@@ -5,7 +5,6 @@ use std::hash::Hash;
 use std::io;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
-use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use crossbeam_channel::Receiver;
@@ -18,6 +17,7 @@ use crate::local::LocalWatcher;
 use crate::roster::Roster;
 use crate::router::{self, Role, Router, WatcherId};
 use crate::sink::{Callback, OnWorker, Outbox, Outlet, Sink};
+use crate::sync::thread::{self, JoinHandle};
 use crate::table::{Config, Table};
 use crate::watcher::{Threads, Watcher};
 use crate::worker::{self, Setup};

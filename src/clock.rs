@@ -1,8 +1,9 @@
 //! Where the time comes from: the machine's monotonic clock, or one that a test moves by hand.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
+
+use crate::sync::atomic::{AtomicU64, Ordering};
 
 /// A point in time that never comes: the deadline of a timeout too long to be represented.
 pub(crate) const NEVER: u64 = u64::MAX;

@@ -3,12 +3,12 @@
 use std::fmt;
 use std::hash::Hash;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::error::HeartError;
 use crate::inbox::{Command, Patience};
 use crate::pulse::{Beater, Pulse, Vital};
 use crate::router::{Route, Router};
+use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::table::Beat;
 
 /// A handle on one watched key, made by [`Watcher::watch`](crate::Watcher::watch).

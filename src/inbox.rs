@@ -10,13 +10,10 @@
 //! whether it still takes messages. Hence no wake-up is lost, for the worker looks for messages and publishes its sleep
 //! in one step, and nothing is accepted that the worker's last look does not find.
 
-use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::thread::{self, Thread};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender};
-use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use crate::clock::{Clock, NEVER};
 use crate::error::BeatErrorKind;
@@ -24,6 +21,9 @@ use crate::event::Status;
 use crate::panic::survive;
 use crate::pulse::{Listener, Pulse};
 use crate::stats::{Counts, Histogram};
+use crate::sync::atomic::{AtomicU8, Ordering};
+use crate::sync::thread::{self, Thread};
+use crate::sync::{Condvar, Instant, Mutex, MutexGuard, answer, sized};
 use crate::table::{Beat, Tag};
 
 /// Keys of one worker that beat at the same time, with their tags.
@@ -75,11 +75,11 @@ pub(crate) enum Command<K, V> {
     /// The key is to be forgotten.
     Remove(Tag, K),
     /// What is known of the key?
-    Status(Tag, K, Sender<Option<Status>>),
+    Status(Tag, K, answer::Sender<Option<Status>>),
     /// What is known of all keys?
-    Snapshot(Sender<Vec<(K, Status)>>),
+    Snapshot(answer::Sender<Vec<(K, Status)>>),
     /// Say when everything before this is applied.
-    Flush(Sender<()>),
+    Flush(answer::Sender<()>),
 }
 
 /// What a worker shows of itself, replaced as a whole after each round.
@@ -124,7 +124,7 @@ pub(crate) enum Patience {
 const AWAKE: u64 = 0;
 
 /// How many messages make a chunk.
-const CHUNK: usize = 64;
+const CHUNK: usize = sized(64, 2);
 
 /// How many emptied buffers of `beat_many` wait to be used again.
 const SPARE_BUFFERS: usize = 64;

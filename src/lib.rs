@@ -16,6 +16,7 @@ mod roster;
 mod router;
 mod sink;
 mod stats;
+mod sync;
 mod table;
 mod watcher;
 mod worker;

@@ -8,9 +8,10 @@
 //! is a few instructions of the worker's, once per expiry.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering, fence};
 
 use crate::clock::Clock;
+use crate::sync::atomic::{AtomicU8, AtomicU64, Ordering, fence};
+use crate::sync::thread;
 
 /// What a heart finds when it has stored its stamp.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -151,7 +152,7 @@ impl Pulse {
     fn decided(&self) -> Vital {
         loop {
             match self.vital() {
-                Vital::Deciding => std::thread::yield_now(),
+                Vital::Deciding => thread::yield_now(),
                 vital => return vital,
             }
         }

@@ -6,10 +6,9 @@
 //! once here; the table's own maximum bounds what slips through.
 
 use std::collections::HashSet;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
-use parking_lot::Mutex;
-
+use crate::sync::Mutex;
+use crate::sync::atomic::{AtomicUsize, Ordering};
 use crate::table::Tag;
 
 /// How many locks the set of one worker is spread over.

@@ -3,17 +3,16 @@
 use std::cell::Cell;
 use std::hash::Hash;
 use std::num::NonZeroU64;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, atomic};
 
 use ahash::RandomState;
-use parking_lot::Mutex;
 
 use crate::clock::Clock;
 use crate::error::{BeatError, BeatErrorKind, CallError};
 use crate::inbox::{Chunk, Command, Inbox, Message, Patience};
 use crate::pulse::Common;
 use crate::roster::{Admission, Roster};
+use crate::sync::{Mutex, answer, thread_local};
 use crate::table::{Beat, Tag};
 
 /// The number of a watcher in this process.
@@ -21,10 +20,10 @@ use crate::table::{Beat, Tag};
 pub(crate) struct WatcherId(u64);
 
 impl WatcherId {
-    /// A number no other watcher has; zero is none's.
+    /// A number no other watcher has; zero is none's. In no model: no thread learns anything from it.
     pub(crate) fn new() -> Self {
-        static LAST: AtomicU64 = AtomicU64::new(0);
-        WatcherId(LAST.fetch_add(1, Ordering::Relaxed) + 1)
+        static LAST: atomic::AtomicU64 = atomic::AtomicU64::new(0);
+        WatcherId(LAST.fetch_add(1, atomic::Ordering::Relaxed) + 1)
     }
 }
 
@@ -50,7 +49,7 @@ thread_local! {
 
 /// Makes the current thread one of the watcher's own.
 pub(crate) fn enter(id: WatcherId, role: Role) {
-    ROLE.set((id, role));
+    ROLE.with(|mine| mine.set((id, role)));
 }
 
 /// Where a key goes.
@@ -134,7 +133,7 @@ impl<K: Hash, V> Router<K, V> {
     /// What the current thread is to this watcher.
     #[inline]
     pub(crate) fn role(&self) -> Role {
-        match ROLE.get() {
+        match ROLE.with(Cell::get) {
             (id, role) if id == self.id => role,
             (_, Role::Worker) => Role::WorkerOfAnother,
             (_, Role::Delivery) => Role::DeliveryOfAnother,
@@ -146,7 +145,7 @@ impl<K: Hash, V> Router<K, V> {
     /// whose callbacks call the other watcher would wait for each other.
     #[inline]
     fn must_not_wait() -> bool {
-        ROLE.get().1 == Role::Worker
+        ROLE.with(Cell::get).1 == Role::Worker
     }
 
     /// Takes no more, and tells every worker to finish.
@@ -264,7 +263,7 @@ impl<K: Hash, V> Router<K, V> {
     pub(crate) fn ask<T>(
         &self,
         workers: impl Iterator<Item = usize>,
-        mut question: impl FnMut(crossbeam_channel::Sender<T>) -> Command<K, V>,
+        mut question: impl FnMut(answer::Sender<T>) -> Command<K, V>,
     ) -> Result<Vec<T>, CallError> {
         if Self::must_not_wait() {
             return Err(CallError::OnWorker);
@@ -275,7 +274,7 @@ impl<K: Hash, V> Router<K, V> {
         };
         let mut answers = Vec::new();
         for worker in workers {
-            let (reply, answer) = crossbeam_channel::bounded(1);
+            let (reply, answer) = answer::bounded(1);
             self.command(worker, question(reply))
                 .map_err(|_| why(worker))?;
             answers.push((worker, answer));

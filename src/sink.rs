@@ -3,16 +3,16 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crossbeam_channel::{Sender, TrySendError};
-use parking_lot::{Condvar, Mutex};
 
 use crate::clock::Clock;
 use crate::event::{Event, EventKind, Kinds};
 use crate::inbox::Inbox;
 use crate::panic::survive;
 use crate::stats::Histogram;
+use crate::sync::{Condvar, Instant, Mutex, sized};
 
 /// An event that a [`Sink`] did not take.
 ///
@@ -144,7 +144,7 @@ impl<K, V> fmt::Debug for Outlet<K, V> {
 }
 
 /// How many events of one worker wait in the outbox at the most; all others wait in the worker's slab.
-pub(crate) const OUTBOX_QUOTA: usize = 1_024;
+pub(crate) const OUTBOX_QUOTA: usize = sized(1_024, 2);
 
 /// How long delivery goes on with what waits when the watcher closes.
 pub(crate) const CLOSE_GRACE: Duration = Duration::from_millis(100);

@@ -5,10 +5,7 @@ use std::hash::Hash;
 use std::num::NonZeroU64;
 use std::process;
 use std::sync::Arc;
-use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
-
-use parking_lot::Mutex;
+use std::time::Duration;
 
 use crate::builder::Builder;
 use crate::clock;
@@ -20,6 +17,8 @@ use crate::pulse::{Listener, Pulse};
 use crate::router::{Role, Route, Router};
 use crate::sink::Outbox;
 use crate::stats::Stats;
+use crate::sync::thread::{self, JoinHandle};
+use crate::sync::{Instant, Mutex, MutexGuard};
 use crate::table::Beat;
 
 /// Watches keys on worker threads of its own and reports each that was silent for longer than its timeout.
@@ -125,7 +124,7 @@ impl<K: Hash, V> Watcher<K, V> {
     }
 
     /// The threads, for the builder to add to.
-    pub(crate) fn threads(&self) -> parking_lot::MutexGuard<'_, Threads> {
+    pub(crate) fn threads(&self) -> MutexGuard<'_, Threads> {
         self.threads.lock()
     }
 

@@ -4,9 +4,9 @@ mod delivery;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use crossbeam_channel::{Receiver, Sender};
+use crossbeam_channel::Receiver;
 
 use crate::clock::{Clock, NEVER};
 use crate::event::{Event, Kinds};
@@ -16,6 +16,7 @@ use crate::roster::Roster;
 use crate::router::{self, Role, WatcherId};
 use crate::sink::{CLOSE_GRACE, Outlet};
 use crate::stats::Histogram;
+use crate::sync::{Instant, answer};
 use crate::table::{Beat, EXPIRE_LIMIT, Refusal, Table, Tag};
 use delivery::Delivery;
 
@@ -72,7 +73,7 @@ struct Worker<K, V> {
     /// Events on their way to the outbox.
     events: VecDeque<Event<K, V>>,
     /// Flushes seen in this round; answered at the end of the next, which reads the clock after they were sent.
-    flushes: Vec<Sender<()>>,
+    flushes: Vec<answer::Sender<()>>,
     /// When it should run again, ns, and how much later than that is a stall.
     expected: (u64, u64),
     /// When it last ran, ns.

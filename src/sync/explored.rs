@@ -1,0 +1,191 @@
+//! The same of a schedule explorer, which chooses at each operation which thread goes on: of shuttle for the whole
+//! watcher, of loom for single protocols.
+//!
+//! Time is a message there. Deadlines of keys go by a [`ManualClock`](crate::ManualClock), which some thread of the model
+//! moves. The few deadlines that go by an [`Instant`] may come at any moment, as the schedule has it.
+
+use std::fmt;
+use std::ops::{Deref, DerefMut};
+use std::sync::PoisonError;
+
+#[cfg(loom)]
+use loom::sync as explorer;
+#[cfg(shuttle)]
+use shuttle::sync as explorer;
+
+#[cfg(loom)]
+pub(crate) use std::thread_local;
+#[cfg(loom)]
+pub(crate) use std::time::Instant;
+
+#[cfg(shuttle)]
+pub(crate) use shuttle::thread_local;
+
+/// The channel that carries a worker's answer to whoever waits for it. No loom model asks.
+pub(crate) mod answer {
+    #[cfg(loom)]
+    pub(crate) use crossbeam_channel::{Sender, bounded};
+    #[cfg(shuttle)]
+    pub(crate) use shuttle::sync::mpsc::{SyncSender as Sender, sync_channel as bounded};
+}
+
+/// Atomics. Loom's have no `get_mut`; those that need it are in no loom model.
+pub(crate) mod atomic {
+    #[cfg(loom)]
+    pub(crate) use loom::sync::atomic::{AtomicU8, AtomicU64, fence};
+    #[cfg(shuttle)]
+    pub(crate) use shuttle::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, fence};
+    pub(crate) use std::sync::atomic::Ordering;
+    #[cfg(loom)]
+    pub(crate) use std::sync::atomic::{AtomicBool, AtomicUsize};
+}
+
+/// Threads.
+pub(crate) mod thread {
+    #[cfg(loom)]
+    pub(crate) use loom::thread::{Builder, JoinHandle, Thread, current, park, yield_now};
+    #[cfg(shuttle)]
+    pub(crate) use shuttle::thread::{Builder, JoinHandle, Thread, current, park, yield_now};
+    pub(crate) use std::thread::available_parallelism;
+
+    /// Parks for good: only a monotonic clock would end it otherwise, and no model has one.
+    pub(crate) fn park_timeout(_: std::time::Duration) {
+        park();
+    }
+}
+
+/// The explorer's mutex with the face of `parking_lot`'s: a panic poisons nothing.
+#[derive(Default)]
+pub(crate) struct Mutex<T>(explorer::Mutex<T>);
+
+impl<T> Mutex<T> {
+    /// A mutex around `value`.
+    pub(crate) fn new(value: T) -> Self {
+        Mutex(explorer::Mutex::new(value))
+    }
+
+    /// Locks it.
+    pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
+        let mutex = &self.0;
+        let inner = Some(mutex.lock().unwrap_or_else(PoisonError::into_inner));
+        MutexGuard { mutex, inner }
+    }
+
+    /// Locks it unless it is locked.
+    pub(crate) fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
+        let mutex = &self.0;
+        let inner = Some(mutex.try_lock().ok()?);
+        Some(MutexGuard { mutex, inner })
+    }
+}
+
+impl<T> fmt::Debug for Mutex<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Mutex")
+    }
+}
+
+/// A locked [`Mutex`].
+pub(crate) struct MutexGuard<'a, T> {
+    /// What is locked.
+    mutex: &'a explorer::Mutex<T>,
+    /// The explorer's own guard; gone only within a wait.
+    inner: Option<explorer::MutexGuard<'a, T>>,
+}
+
+impl<T> Deref for MutexGuard<'_, T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        self.inner.as_ref().expect("it is locked")
+    }
+}
+
+impl<T> DerefMut for MutexGuard<'_, T> {
+    fn deref_mut(&mut self) -> &mut T {
+        self.inner.as_mut().expect("it is locked")
+    }
+}
+
+/// The explorer's condition with the face of `parking_lot`'s.
+#[derive(Debug, Default)]
+pub(crate) struct Condvar(explorer::Condvar);
+
+impl Condvar {
+    /// A condition that nobody waits for.
+    pub(crate) fn new() -> Self {
+        Condvar::default()
+    }
+
+    /// Waits to be told.
+    pub(crate) fn wait<T>(&self, guard: &mut MutexGuard<'_, T>) {
+        let inner = guard.inner.take().expect("it is locked");
+        let woken = self.0.wait(inner);
+        guard.inner = Some(woken.unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// Lets the others run for a moment, which may be that in which `deadline` comes. A wait may end without a reason, so
+    /// it need not go on until somebody tells; whoever calls this looks again.
+    #[expect(clippy::unused_self, reason = "the face of `parking_lot`'s")]
+    pub(crate) fn wait_until<T>(&self, guard: &mut MutexGuard<'_, T>, deadline: Instant) -> Waited {
+        guard.inner = None;
+        thread::yield_now();
+        let locked = guard.mutex.lock();
+        guard.inner = Some(locked.unwrap_or_else(PoisonError::into_inner));
+        Waited(Instant::now() >= deadline)
+    }
+
+    /// Tells one that waits.
+    pub(crate) fn notify_one(&self) {
+        self.0.notify_one();
+    }
+
+    /// Tells all that wait.
+    pub(crate) fn notify_all(&self) {
+        self.0.notify_all();
+    }
+}
+
+/// How a wait with a deadline ended.
+pub(crate) struct Waited(bool);
+
+impl Waited {
+    /// Whether the deadline came.
+    pub(crate) fn timed_out(&self) -> bool {
+        self.0
+    }
+}
+
+/// A reading of a clock that stands still but for jumps of an hour, which come when the schedule says so.
+#[cfg(shuttle)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Instant(std::time::Duration);
+
+#[cfg(shuttle)]
+impl Instant {
+    /// The time now; one reading in four comes after a jump.
+    pub(crate) fn now() -> Self {
+        use shuttle::rand::Rng;
+        use std::cell::Cell;
+        use std::time::Duration;
+
+        std::thread_local! {
+            /// The time of all models that this thread of the machine explores: only differences matter.
+            static NOW: Cell<Duration> = const { Cell::new(Duration::ZERO) };
+        }
+        if shuttle::rand::thread_rng().gen_ratio(1, 4) {
+            NOW.set(NOW.get() + Duration::from_secs(3_600));
+        }
+        Instant(NOW.get())
+    }
+
+    /// How long ago this was.
+    pub(crate) fn elapsed(&self) -> std::time::Duration {
+        Instant::now().0 - self.0
+    }
+
+    /// This and `wait` more, if that can be told.
+    pub(crate) fn checked_add(&self, wait: std::time::Duration) -> Option<Self> {
+        self.0.checked_add(wait).map(Instant)
+    }
+}
