@@ -179,14 +179,16 @@ impl Pulse {
         self.common.verdicts.fetch_add(1, Ordering::Release);
     }
 
-    /// Ends the life as `end` if `is_silent` still says so of the stamp read after the heart could see the decision.
-    pub(crate) fn end_if(&self, end: Vital, is_silent: impl FnOnce(u64) -> bool) -> bool {
+    /// Ends the life as `end` if `is_silent` still says so of the stamp read after the heart could see the decision, and
+    /// returns that stamp: the heart may store another at any moment, which is none of the life that ended.
+    pub(crate) fn end_if(&self, end: Vital, is_silent: impl FnOnce(u64) -> bool) -> Option<u64> {
         let before = self.vital();
         self.set(Vital::Deciding);
         fence(Ordering::SeqCst);
-        let ended = is_silent(self.stamp());
+        let last = self.stamp();
+        let ended = is_silent(last);
         self.set(if ended { end } else { before });
-        ended
+        ended.then_some(last)
     }
 }
 
@@ -210,12 +212,12 @@ mod tests {
     fn a_silent_pulse_ends_and_a_beating_one_does_not() {
         let pulse = Arc::new(Pulse::new(5, Arc::default()));
         let beater = Beater::new(pulse.clone());
-        assert!(!pulse.end_if(Vital::Expired, |stamp| stamp < 5));
+        assert_eq!(pulse.end_if(Vital::Expired, |stamp| stamp < 5), None);
         for stamp in [6, 7] {
             assert_eq!(beater.beat(stamp), Vital::Alive);
             assert_eq!(pulse.stamp(), stamp);
         }
-        assert!(pulse.end_if(Vital::Expired, |stamp| stamp == 7));
+        assert_eq!(pulse.end_if(Vital::Expired, |stamp| stamp == 7), Some(7));
         for _ in 0..2 {
             assert_eq!(beater.beat(8), Vital::Expired);
             assert_eq!(beater.clone().beat(8), Vital::Expired);

@@ -183,24 +183,27 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
             Mode::Once => Vital::Expired,
             Mode::Repeat => Vital::Down,
         };
-        let expired =
-            is_silent(self.last_beat(at)) && pulse.is_none_or(|pulse| pulse.end_if(end, is_silent));
-        if expired {
-            self.expire_slot(at, policy);
-        } else {
-            self.reschedule(at, policy);
+        let last_beat = self.last_beat(at);
+        let judged = match pulse {
+            _ if !is_silent(last_beat) => None,
+            None => Some(last_beat),
+            Some(pulse) => pulse.end_if(end, is_silent),
+        };
+        match judged {
+            Some(last_beat) => self.expire_slot(at, policy, last_beat),
+            None => self.reschedule(at, policy),
         }
     }
 
-    /// The live slot `at` has missed its deadline.
-    fn expire_slot(&mut self, at: u32, policy: Policy) {
-        let deadline = self.deadline(at);
+    /// The live slot `at` has missed its deadline after the beat at `last_beat`. A heart may have stored a later stamp
+    /// since that was judged; the report must not tell of that one.
+    fn expire_slot(&mut self, at: u32, policy: Policy, last_beat: u64) {
+        let deadline = self.deadline_after(at, last_beat);
         self.detection.record(self.now.saturating_sub(deadline));
         self.counts.expiries += 1;
         if policy.mode == Mode::Repeat {
-            return self.miss(at, policy, deadline);
+            return self.miss(at, policy, last_beat, deadline);
         }
-        let last_beat = self.last_beat(at);
         self.unlink(at);
         self.slab[at].stamp = last_beat;
         if let Some(listener) = self.pulses.get_mut(at as usize) {
@@ -217,11 +220,11 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
         }
     }
 
-    /// The `Repeat` slot `at` has missed `deadline`: it is reported and waits for the next.
-    fn miss(&mut self, at: u32, policy: Policy, deadline: u64) {
+    /// The `Repeat` slot `at` has missed `deadline` after the beat at `last_beat`: it is reported and waits for the next.
+    fn miss(&mut self, at: u32, policy: Policy, last_beat: u64, deadline: u64) {
         let down = Down {
             since: deadline,
-            last_beat: self.last_beat(at),
+            last_beat,
             reported: self.now,
             misses: 0,
             queued: false,
@@ -236,6 +239,7 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
         if self.config.wanted.has(EventKind::Expired) && !down.queued {
             let mut event = self.event_about(at);
             event.misses = down.misses;
+            event.last_beat = Duration::from_nanos(down.last_beat);
             event.deadline = clock::deadline(deadline);
             self.queue.push(Item::Missed {
                 slot: at,
