@@ -14,6 +14,8 @@ mod panic;
 mod pulse;
 mod roster;
 mod router;
+#[cfg(all(test, shuttle))]
+mod schedules;
 mod sink;
 mod stats;
 mod sync;

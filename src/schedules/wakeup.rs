@@ -1,0 +1,134 @@
+//! A worker that goes to sleep finds what comes meanwhile, or is woken: a lost wake-up is a deadlock here, for nothing
+//! else ends the sleep of a worker whose clock stands still.
+
+use std::sync::Arc;
+
+use shuttle::sync::mpsc;
+use shuttle::thread;
+
+use super::{builder, explore, quiet};
+use crate::clock::Clock;
+use crate::inbox::{Inbox, Message, Patience};
+use crate::table::{Beat, Tag};
+use crate::{EventKind, ManualClock};
+
+/// Senders and a worker's side of one inbox, without a worker: `sends` are the due times of the messages of each sender,
+/// and the receiving side sleeps until 1,000 ns whenever it finds nothing, until it has all but `left` of them.
+fn meet(capacity: usize, sends: &[&'static [u64]], left: usize) {
+    let (inbox, receiver) = Inbox::<u64, ()>::new(capacity);
+    let inbox = Arc::new(inbox);
+    let sent: usize = sends.iter().map(|dues| dues.len()).sum();
+    let expected = sent - left;
+    let receiving = thread::spawn({
+        let inbox = inbox.clone();
+        move || {
+            inbox.enter();
+            let clock = Clock::from(ManualClock::new());
+            let (mut taken, mut emptied) = (Vec::new(), Vec::new());
+            let mut count = 0;
+            while count < expected {
+                inbox.take(&receiver, &mut taken, &mut emptied);
+                count += taken.iter().map(Vec::len).sum::<usize>();
+                for mut chunk in taken.drain(..) {
+                    chunk.clear();
+                    emptied.push(chunk);
+                }
+                if count < expected {
+                    inbox.sleep(&receiver, &clock, 1_000, || false);
+                }
+            }
+            // Senders may still be at it.
+            receiver
+        }
+    });
+    let senders: Vec<_> = sends
+        .iter()
+        .map(|&dues| {
+            let inbox = inbox.clone();
+            thread::spawn(move || {
+                for &due in dues {
+                    let beat = Message::Beat(Beat::plain(Tag(0), 0, due));
+                    assert!(inbox.send(beat, due, Patience::Forever).is_ok());
+                }
+            })
+        })
+        .collect();
+    let receiver = receiving.join().unwrap();
+    for sender in senders {
+        sender.join().unwrap();
+    }
+    drop(receiver);
+}
+
+#[test]
+fn a_nearer_deadline_ends_the_sleep() {
+    // The last message of each sender is due before the sleep ends; the others are not.
+    explore("a_nearer_deadline_ends_the_sleep", || {
+        meet(100, &[&[2_000, 999], &[2_000, 2_000, 500]], 0);
+    });
+}
+
+#[test]
+fn a_half_full_inbox_ends_the_sleep() {
+    // Nothing is due before the sleep ends, but four are half of eight; fewer may wait.
+    explore("a_half_full_inbox_ends_the_sleep", || {
+        meet(8, &[&[2_000; 4], &[2_000; 4]], 3);
+    });
+}
+
+#[test]
+fn a_sender_without_room_ends_the_sleep() {
+    explore("a_sender_without_room_ends_the_sleep", || {
+        meet(1, &[&[2_000; 3], &[2_000; 3]], 0);
+    });
+}
+
+#[test]
+fn a_beat_that_somebody_waits_for_is_told() {
+    explore("a_beat_that_somebody_waits_for_is_told", || {
+        let (told, is_told) = mpsc::channel();
+        let watcher = builder(&ManualClock::new(), 1, 16)
+            .events([EventKind::Joined])
+            .on_event_in_worker(move |event| told.send(event.key().copied()).unwrap())
+            .build()
+            .unwrap();
+        let watcher = Arc::new(watcher);
+        let beating = [1u64, 2].map(|key| {
+            let watcher = watcher.clone();
+            thread::spawn(move || {
+                watcher.beat(key).unwrap();
+                watcher.beat(key + 10).unwrap();
+            })
+        });
+        let mut keys: Vec<_> = (0..4).map(|_| is_told.recv().unwrap()).collect();
+        keys.sort_unstable();
+        assert_eq!(keys, [Some(1), Some(2), Some(11), Some(12)]);
+        for beating in beating {
+            beating.join().unwrap();
+        }
+        assert_eq!(quiet(watcher.close()).started, 4);
+    });
+}
+
+#[test]
+fn room_in_the_outbox_wakes_the_worker_that_waits_for_it() {
+    explore(
+        "room_in_the_outbox_wakes_the_worker_that_waits_for_it",
+        || {
+            let clock = ManualClock::new();
+            let (told, is_told) = mpsc::channel();
+            let watcher = builder(&clock, 1, 64)
+                .on_event(move |event| told.send(event.key().copied()).unwrap())
+                .build()
+                .unwrap();
+            // Three times what the outbox has room for in models.
+            watcher.beat_many(0..6u64).unwrap();
+            clock.advance(super::TIMEOUT);
+            watcher.flush().unwrap();
+            for _ in 0..6 {
+                is_told.recv().unwrap();
+            }
+            assert_eq!(quiet(watcher.close()).delivered, 6);
+        },
+    );
+}
