@@ -10,6 +10,8 @@ mod heart;
 mod inbox;
 mod local;
 mod log;
+#[cfg(all(test, loom))]
+mod orderings;
 mod panic;
 mod pulse;
 mod roster;

@@ -1,0 +1,16 @@
+//! Single protocols under every order of their steps that a weak memory allows: loom runs a model again and again until
+//! there is none left.
+//!
+//! `RUSTFLAGS="--cfg loom" cargo test --release --lib orderings`. Models have two or three threads and a few steps each;
+//! what is larger is for the random schedules of `cfg(shuttle)`.
+
+mod inbox;
+mod pulse;
+
+/// Explores all executions of `model` in which no thread is interrupted more than `interruptions` times where it could
+/// have gone on.
+fn explore(interruptions: usize, model: impl Fn() + Send + Sync + 'static) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = Some(interruptions);
+    builder.check(model);
+}
