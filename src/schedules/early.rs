@@ -64,6 +64,42 @@ fn race(workers: usize, mode: Mode, beat: fn(&Watcher<u64>, &Heart<u64>) -> bool
     drop(heart);
 }
 
+/// Beats by `beat` at the last moment while one thread moves the clock to the deadline and another flushes: few steps, so
+/// that each is held up at each place.
+fn race_at_the_last_moment(beat: fn(&Watcher<u64>) -> bool) {
+    let clock = ManualClock::new();
+    let expired = Arc::new(Mutex::new(Vec::new()));
+    let watcher = builder(&clock, 1, 8)
+        .on_event_in_worker({
+            let expired = expired.clone();
+            move |event: Event<u64>| expired.lock().unwrap().extend(event.into_key_event())
+        })
+        .build()
+        .unwrap();
+    let watcher = Arc::new(watcher);
+    watcher.beat(1u64).unwrap();
+    watcher.flush().unwrap();
+    clock.advance(TIMEOUT * 9 / 10);
+    let flushing = thread::spawn({
+        let watcher = watcher.clone();
+        move || watcher.flush().unwrap()
+    });
+    let beating = thread::spawn({
+        let (watcher, clock) = (watcher.clone(), clock.clone());
+        move || {
+            let before = clock.now();
+            beat(&watcher).then(|| (before, clock.now()))
+        }
+    });
+    clock.advance(TIMEOUT / 10);
+    let accepted: Vec<Accepted> = beating.join().unwrap().into_iter().collect();
+    flushing.join().unwrap();
+    quiet(watcher.close());
+    for event in expired.lock().unwrap().iter() {
+        check(event, &accepted);
+    }
+}
+
 /// No beat that was certainly made after the last one that `event` knows of was accepted before its deadline.
 fn check(event: &KeyEvent<u64>, accepted: &[Accepted]) {
     let deadline = event.last_beat + TIMEOUT;
@@ -116,5 +152,12 @@ fn a_heart_s_beat_in_time_is_never_too_late() {
 fn a_heart_s_beat_in_time_is_never_a_miss() {
     explore("a_heart_s_beat_in_time_is_never_a_miss", || {
         race(1, Mode::Repeat, |_, heart| heart.beat().is_ok());
+    });
+}
+
+#[test]
+fn a_beat_at_the_last_moment_is_never_too_late() {
+    explore("a_beat_at_the_last_moment_is_never_too_late", || {
+        race_at_the_last_moment(|watcher| watcher.beat(1u64).is_ok());
     });
 }
