@@ -115,3 +115,16 @@ fn the_accounting_is_exact_at_every_quiet_point() {
         quiet(watcher.close());
     });
 }
+
+#[test]
+fn a_flush_goes_by_a_time_that_is_not_before_its_call() {
+    // Few steps, so that the call comes at each place of the worker's first rounds.
+    explore("a_flush_goes_by_a_time_that_is_not_before_its_call", || {
+        let clock = ManualClock::new();
+        let watcher = builder(&clock, 1, 8).build().unwrap();
+        watcher.beat(1u64).unwrap();
+        clock.advance(TIMEOUT);
+        watcher.flush().unwrap();
+        assert_eq!(quiet(watcher.stats()).expiries, 1);
+    });
+}
