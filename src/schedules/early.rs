@@ -64,9 +64,12 @@ fn race(workers: usize, mode: Mode, beat: fn(&Watcher<u64>, &Heart<u64>) -> bool
     drop(heart);
 }
 
-/// Beats by `beat` at the last moment while one thread moves the clock to the deadline and another flushes: few steps, so
-/// that each is held up at each place.
-fn race_at_the_last_moment(beat: fn(&Watcher<u64>) -> bool) {
+/// Beats by `beat` at the last moment, with what `begin` made, while one thread moves the clock to the deadline and another
+/// flushes: few steps, so that each is held up at each place.
+fn race_at_the_last_moment<T: Send + 'static>(
+    begin: fn(&Watcher<u64>) -> T,
+    beat: fn(&Watcher<u64>, &T) -> bool,
+) {
     let clock = ManualClock::new();
     let expired = Arc::new(Mutex::new(Vec::new()));
     let watcher = builder(&clock, 1, 8)
@@ -77,7 +80,7 @@ fn race_at_the_last_moment(beat: fn(&Watcher<u64>) -> bool) {
         .build()
         .unwrap();
     let watcher = Arc::new(watcher);
-    watcher.beat(1u64).unwrap();
+    let begun = begin(&watcher);
     watcher.flush().unwrap();
     clock.advance(TIMEOUT * 9 / 10);
     let flushing = thread::spawn({
@@ -88,13 +91,16 @@ fn race_at_the_last_moment(beat: fn(&Watcher<u64>) -> bool) {
         let (watcher, clock) = (watcher.clone(), clock.clone());
         move || {
             let before = clock.now();
-            beat(&watcher).then(|| (before, clock.now()))
+            let is_accepted = beat(&watcher, &begun);
+            (is_accepted.then(|| (before, clock.now())), begun)
         }
     });
     clock.advance(TIMEOUT / 10);
-    let accepted: Vec<Accepted> = beating.join().unwrap().into_iter().collect();
+    let (accepted, begun) = beating.join().unwrap();
+    let accepted: Vec<Accepted> = accepted.into_iter().collect();
     flushing.join().unwrap();
     quiet(watcher.close());
+    drop(begun);
     for event in expired.lock().unwrap().iter() {
         check(event, &accepted);
     }
@@ -158,6 +164,22 @@ fn a_heart_s_beat_in_time_is_never_a_miss() {
 #[test]
 fn a_beat_at_the_last_moment_is_never_too_late() {
     explore("a_beat_at_the_last_moment_is_never_too_late", || {
-        race_at_the_last_moment(|watcher| watcher.beat(1u64).is_ok());
+        race_at_the_last_moment(
+            |watcher| watcher.beat(1u64).unwrap(),
+            |watcher, ()| watcher.beat(1u64).is_ok(),
+        );
     });
+}
+
+#[test]
+fn a_heart_s_beat_at_the_last_moment_is_judged_and_told_by_one_stamp() {
+    explore(
+        "a_heart_s_beat_at_the_last_moment_is_judged_and_told_by_one_stamp",
+        || {
+            race_at_the_last_moment(
+                |watcher| watcher.watch(1u64).unwrap(),
+                |_, heart| heart.beat().is_ok(),
+            );
+        },
+    );
 }
