@@ -117,7 +117,9 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
         mut event: KeyEvent<K, V>,
         offer: &mut impl FnMut(Event<K, V>) -> Offer<K, V>,
     ) -> bool {
-        if !self.slab.holds(at, event.generation) {
+        let is_over =
+            !self.slab.holds(at, event.generation) || self.slab.body(at).state == State::Cancelled;
+        if is_over {
             return false;
         }
         let still_down = self.downs.get(&at).is_some_and(|down| down.since == since);

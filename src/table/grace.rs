@@ -40,7 +40,9 @@ impl Grace {
         if due == NEVER {
             NEVER
         } else {
-            due.max(self.from.saturating_add(self.hold.min(timeout)))
+            // Held back is never for ever, not even at the end of time.
+            let held_until = self.from.saturating_add(self.hold.min(timeout));
+            due.max(held_until.min(NEVER - 1))
         }
     }
 
@@ -79,6 +81,14 @@ mod tests {
         assert_eq!(grace.adjust(400, 10_000), 700);
         assert_eq!(grace.adjust(400, 50), 550);
         assert_eq!(grace.adjust(701, 10_000), 701);
+    }
+
+    #[test]
+    fn at_the_end_of_time_what_is_held_back_is_still_due_once() {
+        let mut grace = Grace::new(NEVER);
+        grace.grant(NEVER - 50, 200, 10_000);
+        assert_eq!(grace.adjust(400, 10_000), NEVER - 1);
+        assert_eq!(grace.adjust(NEVER, 10_000), NEVER);
     }
 
     #[test]

@@ -24,7 +24,7 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
 
     /// Moves every slot to a new slab with room for twice as many as there are. Nothing may be pending.
     #[cold]
-    fn rebuild(&mut self) {
+    pub(super) fn rebuild(&mut self) {
         let capacity = self.slab.len() * 2;
         self.queue.shrink();
         let mut strays = std::mem::take(&mut self.strays).into_vec();

@@ -1,0 +1,507 @@
+//! Random operations on a table and on its model, side by side; a failure shrinks to the few operations that it takes.
+//!
+//! `PROPTEST_CASES=100000 cargo test --lib agrees_with_a_naive_model` makes a long run of it. Seeds that failed are kept in
+//! `proptest-regressions/table.txt` and tried first.
+
+use proptest::collection::vec;
+use proptest::option;
+use proptest::prelude::*;
+use proptest::sample::select;
+use proptest::test_runner::FileFailurePersistence;
+
+use super::super::*;
+use super::model::Model;
+use super::{config, spread};
+use crate::clock::NEVER;
+use crate::pulse::{Beater, Common};
+
+/// The uptimes, in ns, at which earlier systems broke, the beginning, and the end.
+const STARTS: [u64; 7] = [
+    0,
+    (1 << 31) * 1_000_000,
+    (1 << 32) * 1_000_000,
+    (1 << 36) * 1_000_000,
+    (1 << 42) * 1_000_000,
+    NEVER - 1_000_000,
+    NEVER - 500,
+];
+
+/// Timeouts that meet each other at boundaries, and two that hardly end.
+const TIMEOUTS: [u64; 7] = [1, 7, 50, 100, 101, NEVER - 1_000, NEVER];
+
+/// How many keys there are to draw from: so few that they meet, enough for the index to grow and for walks to end early.
+const KEYS: u64 = 24;
+
+/// How many cases of each test where `PROPTEST_CASES` does not say it.
+const CASES: u32 = 384;
+
+/// One beat as it is drawn.
+#[derive(Clone, Copy, Debug)]
+struct Sign {
+    key: u64,
+    /// Its stamp, from now on.
+    offset: i64,
+    timeout: Option<NonZeroU64>,
+    mode: Option<Mode>,
+    extra: Option<u64>,
+}
+
+/// A time to go to.
+#[derive(Clone, Copy, Debug)]
+enum Until {
+    /// So much later than now.
+    In(u64),
+    /// So much before or after the moment that this key is due, if that has not passed.
+    DueOf(u64, i64),
+}
+
+/// What the sink does with what it is offered.
+#[derive(Clone, Copy, Debug)]
+enum Sink {
+    Takes,
+    IsFull,
+    IsGone,
+}
+
+/// One operation. Each can be left out of a run, so that a run shrinks.
+#[derive(Clone, Debug)]
+enum Op {
+    /// Beats that are applied together.
+    Beats(Vec<Sign>),
+    /// Plain beats of one stamp, from now on, applied so many at a time.
+    Keys {
+        offset: i64,
+        keys: Vec<u64>,
+        batch: usize,
+    },
+    /// A new heart.
+    Watch(Sign),
+    /// A beat of the key's heart; if that finds the key down, as a message too.
+    HeartBeat(u64),
+    /// The key's heart goes.
+    Release {
+        key: u64,
+        leave: bool,
+    },
+    Remove(u64),
+    /// Time goes on, and what is due expires, after so many looks at a time.
+    Expire {
+        until: Until,
+        limit: usize,
+    },
+    /// The clock goes back.
+    Back(u64),
+    /// Nothing ran for so long.
+    Stall(u64),
+    /// The sink is offered so many events.
+    Deliver {
+        offers: usize,
+        sink: Sink,
+    },
+    /// There is no sink any more.
+    Discard,
+    /// The worker asks when to wake.
+    Ask,
+    /// Memory is given back, if nothing waits.
+    Rebuild,
+}
+
+/// Any number of nanoseconds, each magnitude as likely as the others.
+fn any_magnitude() -> impl Strategy<Value = u64> {
+    (any::<u64>(), 0..64u32).prop_map(|(number, shift)| number >> shift)
+}
+
+fn key() -> impl Strategy<Value = u64> {
+    0..KEYS
+}
+
+/// Mostly now; else late by a little or a lot, or a little ahead: callers read the clock after the worker did.
+fn offset() -> impl Strategy<Value = i64> {
+    prop_oneof![
+        12 => Just(0),
+        4 => -120..0i64,
+        1 => 1..40i64,
+        1 => any_magnitude().prop_map(|ago| -(ago >> 1).cast_signed()),
+    ]
+}
+
+fn timeout() -> impl Strategy<Value = NonZeroU64> {
+    prop_oneof![
+        8 => select(&TIMEOUTS[..]),
+        1 => any_magnitude(),
+    ]
+    .prop_filter_map("a timeout is above zero", NonZeroU64::new)
+}
+
+fn sign() -> impl Strategy<Value = Sign> {
+    let mode = select(&[Mode::Once, Mode::Repeat][..]);
+    let options = (
+        option::weighted(0.3, timeout()),
+        option::weighted(0.25, mode),
+        option::weighted(0.25, 0..100u64),
+    );
+    (key(), offset(), options).prop_map(|(key, offset, (timeout, mode, extra))| Sign {
+        key,
+        offset,
+        timeout,
+        mode,
+        extra,
+    })
+}
+
+fn until() -> impl Strategy<Value = Until> {
+    prop_oneof![
+        8 => select(&[0, 1, 6, 49, 50, 99, 100, 101, 250][..]).prop_map(Until::In),
+        4 => (0..300u64).prop_map(Until::In),
+        4 => (key(), -1..=1i64).prop_map(|(key, offset)| Until::DueOf(key, offset)),
+        1 => any_magnitude().prop_map(Until::In),
+    ]
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    let keys = (offset(), vec(key(), 0..12), 1..4usize);
+    let sink =
+        prop_oneof![6 => Just(Sink::Takes), 3 => Just(Sink::IsFull), 1 => Just(Sink::IsGone)];
+    prop_oneof![
+        24 => vec(sign(), 1..5).prop_map(Op::Beats),
+        10 => keys.prop_map(|(offset, keys, batch)| Op::Keys { offset, keys, batch }),
+        8 => sign().prop_map(Op::Watch),
+        12 => key().prop_map(Op::HeartBeat),
+        3 => (key(), any::<bool>()).prop_map(|(key, leave)| Op::Release { key, leave }),
+        5 => key().prop_map(Op::Remove),
+        18 => (until(), select(&[1, 2, 1_000][..]))
+            .prop_map(|(until, limit)| Op::Expire { until, limit }),
+        1 => (0..300u64).prop_map(Op::Back),
+        1 => prop_oneof![0..300u64, any_magnitude()].prop_map(Op::Stall),
+        14 => (1..60usize, sink).prop_map(|(offers, sink)| Op::Deliver { offers, sink }),
+        1 => Just(Op::Discard),
+        3 => Just(Op::Ask),
+        2 => Just(Op::Rebuild),
+    ]
+}
+
+/// The kinds of event that a table may be asked for.
+fn wanted() -> impl Strategy<Value = Kinds> {
+    use EventKind::{Beat, Expired, Joined, Recovered, Removed, Stalled};
+
+    let sets: [&'static [EventKind]; 4] = [
+        &[Joined, Expired, Recovered, Removed, Stalled],
+        &[Joined, Beat, Expired, Recovered, Removed, Stalled],
+        &[Expired],
+        &[Recovered, Removed],
+    ];
+    select(sets.to_vec()).prop_map(|kinds| kinds.iter().copied().collect())
+}
+
+fn configs() -> impl Strategy<Value = Config> {
+    let mode = prop_oneof![4 => Just(Mode::Once), 1 => Just(Mode::Repeat)];
+    let max_keys = prop_oneof![4 => Just(1 << 20), 1 => 1..16usize];
+    (wanted(), mode, max_keys).prop_map(|(wanted, mode, max_keys)| Config {
+        mode,
+        wanted,
+        max_keys,
+        tell_gone: true,
+        ..config()
+    })
+}
+
+/// A clock that starts near one of the [`STARTS`].
+fn starts() -> impl Strategy<Value = u64> {
+    (select(&STARTS[..]), -300..300i64)
+        .prop_map(|(start, offset)| start.saturating_add_signed(offset))
+}
+
+/// A table and its model.
+struct Pair {
+    table: Table<u64, u64>,
+    model: Model,
+    tag: fn(u64) -> Tag,
+    /// What all hearts share.
+    common: Arc<Common>,
+    /// The tags of the keys that are in, by what the table says of those that left.
+    roster: Vec<Tag>,
+}
+
+impl Pair {
+    fn new(config: &Config, start: u64, tag: fn(u64) -> Tag) -> Self {
+        let mut table = Table::new(config.clone());
+        table.advance(start);
+        Pair {
+            table,
+            model: Model::new(config.clone(), start),
+            tag,
+            common: Arc::default(),
+            roster: Vec::new(),
+        }
+    }
+
+    /// The stamp that is `offset` from now.
+    fn stamp(&self, offset: i64) -> u64 {
+        self.model.now.saturating_add_signed(offset)
+    }
+
+    fn beat_of(&self, sign: Sign) -> Beat<u64, u64> {
+        Beat {
+            timeout: sign.timeout,
+            mode: sign.mode,
+            extra: sign.extra,
+            ..Beat::plain((self.tag)(sign.key), sign.key, self.stamp(sign.offset))
+        }
+    }
+
+    /// A beat for the model; returns what the table should refuse.
+    fn beat_model(&mut self, beat: &Beat<u64, u64>) -> Option<Tag> {
+        let was_present = self.model.present().contains(&beat.key);
+        let has_room = self.model.beat(beat);
+        if has_room && !was_present {
+            self.roster.push(beat.tag);
+        }
+        (!has_room).then_some(beat.tag)
+    }
+
+    /// Does `op` to both and compares what comes out.
+    fn step(&mut self, op: &Op) {
+        match *op {
+            Op::Beats(ref signs) => {
+                let mut beats: Vec<_> = signs.iter().map(|&sign| self.beat_of(sign)).collect();
+                let full: Vec<_> = beats.iter().filter_map(|it| self.beat_model(it)).collect();
+                let mut refused = Vec::new();
+                self.table.beat_all(&mut beats, |tag| refused.push(tag));
+                assert_eq!((refused, beats.len()), (full, 0));
+            }
+            Op::Keys {
+                offset,
+                ref keys,
+                batch,
+            } => {
+                let stamp = self.stamp(offset);
+                let mut plain: Vec<_> = keys.iter().map(|&key| ((self.tag)(key), key)).collect();
+                let beats = plain.iter().map(|&(tag, key)| Beat::plain(tag, key, stamp));
+                let full: Vec<_> = beats.filter_map(|it| self.beat_model(&it)).collect();
+                let mut refused = Vec::new();
+                self.table
+                    .beat_keys(stamp, &mut plain, batch, |tag| refused.push(tag));
+                assert_eq!((refused, plain.len()), (full, 0));
+            }
+            Op::Watch(sign) => self.watch(sign),
+            Op::HeartBeat(key) => self.heart_beat(key),
+            Op::Release { key, leave } => self.release(key, leave),
+            Op::Remove(key) => assert_eq!(
+                self.table.remove((self.tag)(key), &key),
+                self.model.remove(key)
+            ),
+            Op::Expire { until, limit } => self.expire(until, limit),
+            Op::Back(by) => {
+                let back = self.model.now.saturating_sub(by);
+                while self.table.expire(back, 5) {}
+                self.model.expire(back);
+            }
+            Op::Stall(gap) => {
+                let last_alive = self.model.now;
+                let resumed = last_alive.saturating_add(gap);
+                self.model.stall(self.table.stall(0, last_alive, resumed));
+            }
+            Op::Deliver { offers, sink } => self.deliver(offers, sink),
+            Op::Discard => {
+                self.table.discard_pending();
+                self.model.discard();
+            }
+            Op::Ask => {
+                let due = self.table.next_due().map_or(NEVER, |(due, _)| due);
+                let expected = self.model.next_due();
+                assert!(due <= expected, "it would sleep through {expected}");
+                let has_hearts = self.model.lives.values().any(|life| life.heart.is_some());
+                let is_exact = !has_hearts && !self.model.was_stalled();
+                assert!(!is_exact || due == expected, "it wakes too early");
+            }
+            Op::Rebuild => {
+                if !self.table.has_queued() {
+                    self.table.rebuild();
+                }
+            }
+        }
+    }
+
+    fn watch(&mut self, sign: Sign) {
+        let beat = self.beat_of(sign);
+        let pulse = Arc::new(Pulse::new(beat.stamp, self.common.clone()));
+        let full = self.beat_model(&beat);
+        let watched = self.table.watch(beat, Listener(pulse.clone()));
+        assert_eq!(watched.is_err(), full.is_some());
+        let Some(life) = self.model.lives.get_mut(&sign.key) else {
+            return assert_eq!(pulse.vital(), Vital::Closed);
+        };
+        let old = life.heart.replace(Arc::new(Beater::new(pulse)));
+        self.model
+            .ended
+            .extend(old.map(|old| (old, Vital::Replaced)));
+    }
+
+    fn heart_beat(&mut self, key: u64) {
+        let Some(life) = self.model.lives.get(&key) else {
+            return;
+        };
+        let (stamp, is_down) = (life.heart_stamp(self.model.now), life.down.is_some());
+        let Some(heart) = life.heart.clone() else {
+            return;
+        };
+        let vital = heart.beat(stamp);
+        assert_eq!(vital, if is_down { Vital::Down } else { Vital::Alive });
+        if is_down {
+            let beat = Beat::plain((self.tag)(key), key, stamp);
+            assert_eq!(self.beat_model(&beat), None);
+            assert!(self.table.beat(beat).is_ok());
+        } else {
+            self.model.heart_beat(key, stamp);
+        }
+    }
+
+    fn release(&mut self, key: u64, leave: bool) {
+        let life = self.model.lives.get_mut(&key);
+        let Some(heart) = life.and_then(|life| life.heart.take()) else {
+            return;
+        };
+        let tag = (self.tag)(key);
+        for is_first in [true, false] {
+            let removed = self.table.release(tag, &key, heart.pulse(), leave);
+            assert_eq!(removed, is_first && !leave, "a heart lets go once");
+        }
+        if !leave {
+            self.model.remove(key);
+            self.model.ended.push((heart, Vital::Removed));
+        }
+    }
+
+    fn expire(&mut self, until: Until, limit: usize) {
+        let now = match until {
+            Until::In(by) => self.model.now.saturating_add(by),
+            Until::DueOf(key, offset) => match self.model.due_of(key) {
+                Some(due) if due != NEVER => due.saturating_add_signed(offset),
+                _ => self.model.now,
+            },
+        };
+        while self.table.expire(now, limit) {}
+        self.model.expire(now);
+        assert_eq!(self.table.now(), self.model.now);
+    }
+
+    fn deliver(&mut self, offers: usize, sink: Sink) {
+        for _ in 0..offers {
+            let model = &mut self.model;
+            let mut offer = |event: Event<u64, u64>| {
+                model.check_offer(&event);
+                match sink {
+                    Sink::IsFull => return Offer::Full(event),
+                    Sink::Takes => model.settle(&event, true),
+                    Sink::IsGone => {
+                        model.settle(&event, false);
+                        return Offer::Gone;
+                    }
+                }
+                Offer::Taken
+            };
+            if self.table.deliver(&mut offer).is_none() {
+                assert!(!self.table.has_queued());
+                assert!(self.model.is_queue_empty(), "lost: {:?}", self.model);
+                break;
+            }
+        }
+        self.table.shrink();
+    }
+
+    /// Panics unless the table agrees with itself and with the model.
+    fn compare(&mut self) {
+        self.table.validate();
+        let counts = Counts {
+            bytes: 0,
+            ..self.table.counts()
+        };
+        assert_eq!(counts, self.model.counts());
+        assert_eq!(*self.table.detection(), self.model.detection);
+        for key in 0..KEYS {
+            let status = self.table.status((self.tag)(key), &key);
+            assert_eq!(status, self.model.status(key), "key {key}");
+        }
+        let mut snapshot: Vec<_> = self.table.snapshot().collect();
+        snapshot.sort_unstable_by_key(|&(key, _)| key);
+        let lives = self.model.lives.keys();
+        assert!(
+            snapshot.into_iter().eq(lives
+                .filter_map(|&key| Some((key, self.model.status(key)?)))
+                .collect::<Vec<_>>())
+        );
+        for (heart, vital) in self.model.ended.drain(..) {
+            assert_eq!(heart.pulse().vital(), vital);
+        }
+        for tag in self.table.take_gone() {
+            let Some(at) = self.roster.iter().position(|&it| it == tag) else {
+                panic!("{tag:?} left and never came")
+            };
+            self.roster.swap_remove(at);
+        }
+        let sorted = |tags: &mut dyn Iterator<Item = Tag>| {
+            let mut tags: Vec<u32> = tags.map(|Tag(tag)| tag).collect();
+            tags.sort_unstable();
+            tags
+        };
+        assert_eq!(
+            sorted(&mut self.roster.iter().copied()),
+            sorted(&mut self.model.present().into_iter().map(self.tag)),
+            "who is in"
+        );
+    }
+}
+
+/// Drives a table and its model through `ops` from `start` on.
+fn run(config: &Config, start: u64, ops: &[Op], tag: fn(u64) -> Tag) {
+    let mut pair = Pair::new(config, start, tag);
+    for op in ops {
+        pair.step(op);
+        pair.compare();
+    }
+    // At last a sink that takes everything: nothing is lost.
+    pair.deliver(usize::MAX, Sink::Takes);
+    pair.compare();
+}
+
+fn cases() -> ProptestConfig {
+    let given = ProptestConfig::default();
+    let is_said = std::env::var_os("PROPTEST_CASES").is_some();
+    ProptestConfig {
+        cases: if is_said { given.cases } else { CASES },
+        failure_persistence: Some(Box::new(FileFailurePersistence::Direct(
+            "proptest-regressions/table.txt",
+        ))),
+        ..given
+    }
+}
+
+/// A run of operations: some short, most long enough to fill the table.
+fn ops() -> impl Strategy<Value = Vec<Op>> {
+    vec(op(), 1..160)
+}
+
+proptest! {
+    #![proptest_config(cases())]
+
+    #[test]
+    fn agrees_with_a_naive_model_on_spread_tags(
+        config in configs(), start in starts(), ops in ops(),
+    ) {
+        run(&config, start, &ops, spread);
+    }
+
+    #[test]
+    fn agrees_with_a_naive_model_when_all_keys_collide(
+        config in configs(), start in starts(), ops in ops(),
+    ) {
+        run(&config, start, &ops, |_| Tag(7));
+    }
+
+    #[test]
+    fn agrees_with_a_naive_model_when_tags_share_a_prefix(
+        config in configs(), start in starts(), ops in ops(),
+    ) {
+        run(&config, start, &ops, |key| Tag(u32::MAX - key as u32 % 5));
+    }
+}

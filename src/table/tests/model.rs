@@ -1,0 +1,434 @@
+//! What a table does, said as plainly as possible: every question is a scan over a map.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::num::NonZeroU64;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::super::{Beat, Config};
+use crate::clock::{self, NEVER};
+use crate::event::{Event, EventKind, Generation, KeyEvent, Mode, Stall, Status};
+use crate::pulse::{Beater, Vital};
+use crate::stats::{Counts, Histogram};
+
+/// An event that the sink is to be offered.
+#[derive(Clone, Debug)]
+struct Expected {
+    /// The event; the misses of a report that a `Repeat` key missed are those of the moment it is taken.
+    event: Event<u64, u64>,
+    /// When it was due, grace counted and not counted: of those found together the least comes first.
+    due: (u64, u64),
+    /// Of a report that a `Repeat` key missed: its first missed deadline.
+    since: Option<u64>,
+}
+
+impl Expected {
+    /// Whether it ends an episode.
+    fn is_terminal(&self) -> bool {
+        self.event.kind() == EventKind::Expired && self.since.is_none()
+    }
+
+    /// What it is about, by key and generation.
+    fn episode(&self) -> Option<(u64, Generation)> {
+        let event = self.event.key_event()?;
+        Some((event.key, event.generation))
+    }
+}
+
+/// One live key.
+#[derive(Clone, Debug)]
+pub(super) struct Life {
+    generation: Generation,
+    joined: u64,
+    last_beat: u64,
+    timeout: u64,
+    mode: Mode,
+    extra: Option<u64>,
+    pub(super) heart: Option<Arc<Beater>>,
+    pub(super) down: Option<Down>,
+}
+
+/// A `Repeat` key that missed.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Down {
+    since: u64,
+    reported: u64,
+    misses: u64,
+    queued: bool,
+}
+
+impl Life {
+    /// When it expires unless it beats, grace not counted.
+    fn deadline(&self) -> u64 {
+        self.down
+            .map_or(self.last_beat, |down| down.reported)
+            .saturating_add(self.timeout)
+    }
+
+    /// The stamp of a beat of its heart at `now`: hearts never go back.
+    pub(super) fn heart_stamp(&self, now: u64) -> u64 {
+        now.max(self.last_beat)
+    }
+
+    /// What users are told of it.
+    fn status(&self) -> Status {
+        Status {
+            generation: self.generation,
+            mode: self.mode,
+            joined: Duration::from_nanos(self.joined),
+            last_beat: Duration::from_nanos(self.last_beat),
+            timeout: clock::duration(self.timeout),
+            deadline: clock::deadline(self.deadline()),
+            misses: self.down.map_or(0, |down| down.misses),
+        }
+    }
+
+    /// What an event of `key` detected at `now` says of it.
+    fn event(&self, key: u64, now: u64) -> KeyEvent<u64, u64> {
+        let detected = Duration::from_nanos(now.max(self.last_beat));
+        let status = self.status();
+        KeyEvent {
+            key,
+            extra: self.extra,
+            generation: status.generation,
+            mode: status.mode,
+            joined: status.joined,
+            last_beat: status.last_beat,
+            timeout: status.timeout,
+            deadline: status.deadline,
+            detected,
+            delivered: detected,
+            misses: 0,
+            down_for: None,
+        }
+    }
+}
+
+/// The model of a table.
+#[derive(Debug)]
+pub(super) struct Model {
+    config: Config,
+    pub(super) now: u64,
+    pub(super) lives: BTreeMap<u64, Life>,
+    /// What the sink has not taken: each entry was found together.
+    queue: VecDeque<Vec<Expected>>,
+    counts: Counts,
+    pub(super) detection: Histogram,
+    /// When the last stall ended, and for how long expiry is held back from then on.
+    hold: (u64, u64),
+    /// The hearts whose episodes ended in this step, and how.
+    pub(super) ended: Vec<(Arc<Beater>, Vital)>,
+}
+
+impl Model {
+    pub(super) fn new(config: Config, start: u64) -> Self {
+        Model {
+            config,
+            now: start,
+            lives: BTreeMap::new(),
+            queue: VecDeque::new(),
+            counts: Counts::default(),
+            detection: Histogram::default(),
+            hold: (0, 0),
+            ended: Vec::new(),
+        }
+    }
+
+    /// What is known of `key`.
+    pub(super) fn status(&self, key: u64) -> Option<Status> {
+        self.lives.get(&key).map(Life::status)
+    }
+
+    /// The accounting, the bytes left out.
+    pub(super) fn counts(&self) -> Counts {
+        let pending = self.queue.iter().flatten();
+        Counts {
+            live: self.lives.len() as u64,
+            pending: pending.filter(|expected| expected.is_terminal()).count() as u64,
+            ..self.counts
+        }
+    }
+
+    /// Whether nothing waits for the sink.
+    pub(super) fn is_queue_empty(&self) -> bool {
+        self.queue.iter().all(Vec::is_empty)
+    }
+
+    /// The keys that count against the maximum: those that live, and those whose expiry waits.
+    pub(super) fn present(&self) -> BTreeSet<u64> {
+        let pending = self.queue.iter().flatten();
+        let pending = pending.filter(|expected| expected.is_terminal());
+        let pending = pending.filter_map(|expected| Some(expected.episode()?.0));
+        self.lives.keys().copied().chain(pending).collect()
+    }
+
+    /// When `life` expires unless it beats, grace counted.
+    fn due(&self, life: &Life) -> u64 {
+        let held_until = self.hold.0.saturating_add(self.hold.1.min(life.timeout));
+        match life.deadline() {
+            NEVER => NEVER,
+            deadline => deadline.max(held_until.min(NEVER - 1)),
+        }
+    }
+
+    /// When `key` expires unless it beats.
+    pub(super) fn due_of(&self, key: u64) -> Option<u64> {
+        self.lives.get(&key).map(|life| self.due(life))
+    }
+
+    /// When the first key expires unless it beats.
+    pub(super) fn next_due(&self) -> u64 {
+        let due = self.lives.values().map(|life| self.due(life));
+        due.min().unwrap_or(NEVER)
+    }
+
+    /// Whether expiry was ever held back.
+    pub(super) fn was_stalled(&self) -> bool {
+        self.counts.stalls > 0
+    }
+
+    /// Expects `event`, if its kind is wanted, by itself.
+    fn expect(&mut self, event: Event<u64, u64>) {
+        if self.config.wanted.has(event.kind()) {
+            self.queue.push_back(vec![Expected {
+                event,
+                due: (0, 0),
+                since: None,
+            }]);
+        }
+    }
+
+    /// One beat; returns whether there was room.
+    pub(super) fn beat(&mut self, beat: &Beat<u64, u64>) -> bool {
+        self.counts.beats += 1;
+        let key = beat.key;
+        let Some(mut life) = self.lives.remove(&key) else {
+            return self.join(beat);
+        };
+        if beat.stamp < life.last_beat {
+            self.counts.late_beats += 1;
+            self.lives.insert(key, life);
+            return true;
+        }
+        life.last_beat = beat.stamp;
+        life.extra = beat.extra.or(life.extra);
+        if let Some(down) = life.down.take() {
+            let mut event = life.event(key, self.now);
+            event.misses = down.misses;
+            event.down_for = Some(Duration::from_nanos(beat.stamp.saturating_sub(down.since)));
+            self.expect(Event::Recovered(event));
+        }
+        life.timeout = beat.timeout.map_or(life.timeout, NonZeroU64::get);
+        life.mode = beat.mode.unwrap_or(life.mode);
+        self.expect(Event::Beat(life.event(key, self.now)));
+        self.lives.insert(key, life);
+        true
+    }
+
+    /// The first beat of an absent key.
+    fn join(&mut self, beat: &Beat<u64, u64>) -> bool {
+        let present = self.present();
+        if !present.contains(&beat.key) && present.len() >= self.config.max_keys {
+            self.counts.refused += 1;
+            return false;
+        }
+        self.counts.started += 1;
+        let life = Life {
+            generation: Generation(self.counts.started),
+            joined: beat.stamp,
+            last_beat: beat.stamp,
+            timeout: beat.timeout.map_or(self.config.timeout, NonZeroU64::get),
+            mode: beat.mode.unwrap_or(self.config.mode),
+            extra: beat.extra,
+            heart: None,
+            down: None,
+        };
+        self.expect(Event::Joined(life.event(beat.key, self.now)));
+        self.lives.insert(beat.key, life);
+        true
+    }
+
+    /// A beat of the heart of the live `key`, which is not down.
+    pub(super) fn heart_beat(&mut self, key: u64, stamp: u64) {
+        if let Some(life) = self.lives.get_mut(&key) {
+            life.last_beat = stamp;
+        }
+    }
+
+    /// Moves the time to `now`, never back, and expires what is due.
+    pub(super) fn expire(&mut self, now: u64) {
+        self.now = self.now.max(now);
+        let keys = self.lives.keys().copied();
+        let due: Vec<(u64, u64)> = keys
+            .filter_map(|key| Some((key, self.due_of(key)?)))
+            .filter(|&(_, due)| due <= self.now && due != NEVER)
+            .collect();
+        let mut batch = Vec::new();
+        for (key, due) in due {
+            batch.extend(self.miss(key, due));
+        }
+        if self.config.wanted.has(EventKind::Expired) {
+            self.queue.push_back(batch);
+        } else {
+            let ended = batch.iter().filter(|expected| expected.is_terminal());
+            self.counts.discarded += ended.count() as u64;
+        }
+    }
+
+    /// The live `key` missed its deadline; the report of it, unless one waits already.
+    fn miss(&mut self, key: u64, due: u64) -> Option<Expected> {
+        let mut life = self.lives.remove(&key)?;
+        let deadline = life.deadline();
+        self.counts.expiries += 1;
+        self.detection.record(self.now - deadline);
+        let mut event = life.event(key, self.now);
+        event.misses = 1;
+        let mut since = None;
+        let mut was_queued = false;
+        if life.mode == Mode::Repeat {
+            let down = life.down.get_or_insert(Down {
+                since: deadline,
+                reported: 0,
+                misses: 0,
+                queued: false,
+            });
+            down.misses += 1;
+            down.reported = self.now;
+            was_queued = std::mem::replace(&mut down.queued, true);
+            event.misses = down.misses;
+            since = Some(down.since);
+            self.lives.insert(key, life);
+        } else if let Some(heart) = life.heart {
+            self.ended.push((heart, Vital::Expired));
+        }
+        (!was_queued).then_some(Expected {
+            event: Event::Expired(event),
+            due: (due, deadline),
+            since,
+        })
+    }
+
+    /// Ends every episode of `key` that has not been told; returns whether there was one.
+    pub(super) fn remove(&mut self, key: u64) -> bool {
+        let before = self.counts.removed;
+        let mut removed = Vec::new();
+        if let Some(life) = self.lives.remove(&key) {
+            self.counts.removed += 1;
+            removed.push((key, life.generation));
+            self.expect(Event::Removed(life.event(key, self.now)));
+            self.ended
+                .extend(life.heart.map(|heart| (heart, Vital::Removed)));
+        }
+        let wants_removed = self.config.wanted.has(EventKind::Removed);
+        for batch in &mut self.queue {
+            for expected in batch.iter_mut().filter(|expected| expected.is_terminal()) {
+                if let Event::Expired(event) = &expected.event
+                    && event.key == key
+                {
+                    // It is told in its place.
+                    self.counts.removed += 1;
+                    removed.push((key, event.generation));
+                    let mut event = event.clone();
+                    event.misses = 0;
+                    expected.event = Event::Removed(event);
+                }
+            }
+            batch.retain(|expected| wants_removed || expected.event.kind() != EventKind::Removed);
+        }
+        for batch in &mut self.queue {
+            batch.retain(|expected| {
+                expected.since.is_none()
+                    || expected
+                        .episode()
+                        .is_none_or(|episode| !removed.contains(&episode))
+            });
+        }
+        self.counts.removed > before
+    }
+
+    /// Expiry is held back as `stall` says.
+    pub(super) fn stall(&mut self, stall: Stall) {
+        let nanos = |duration: Duration| duration.as_nanos() as u64;
+        self.now = self.now.max(nanos(stall.resumed));
+        let granted = stall.resumed - stall.last_alive;
+        let left = (self.hold.0.saturating_add(self.hold.1)).saturating_sub(self.now);
+        assert!(
+            nanos(stall.held_for) <= nanos(granted).min(self.config.grace_cap).max(left),
+            "{stall:?} grants more than the gap"
+        );
+        assert!(
+            nanos(stall.held_for) >= left,
+            "{stall:?} takes back what was granted"
+        );
+        self.hold = (self.now, nanos(stall.held_for));
+        self.counts.stalls += 1;
+        self.expect(Event::Stalled(stall));
+    }
+
+    /// Checks that `event` is what the sink is to be offered next.
+    pub(super) fn check_offer(&mut self, event: &Event<u64, u64>) {
+        let (at, misses) = self.place_of(event);
+        let Some(batch) = self.queue.front_mut() else {
+            unreachable!("a place is in a batch")
+        };
+        let least = batch.iter().map(|expected| expected.due).min();
+        assert_eq!(Some(batch[at].due), least, "the order of deadlines");
+        if let (Some(misses), Event::Expired(expected)) = (misses, &mut batch[at].event) {
+            expected.misses = misses;
+        }
+        assert_eq!(*event, batch[at].event);
+    }
+
+    /// The sink took `event`, or will never take another one.
+    pub(super) fn settle(&mut self, event: &Event<u64, u64>, taken: bool) {
+        let (at, misses) = self.place_of(event);
+        let Some(settled) = self.queue.front_mut().map(|batch| batch.remove(at)) else {
+            unreachable!("a place is in a batch")
+        };
+        if settled.is_terminal() {
+            self.counts.delivered += u64::from(taken);
+            self.counts.discarded += u64::from(!taken);
+        }
+        if misses.is_some()
+            && let Some(down) = event
+                .key()
+                .and_then(|key| self.lives.get_mut(key)?.down.as_mut())
+        {
+            down.queued = false;
+        }
+    }
+
+    /// Whatever waits will never be taken.
+    pub(super) fn discard(&mut self) {
+        while let Some(expected) = self.queue.iter().flatten().next().cloned() {
+            self.settle(&expected.event, false);
+        }
+    }
+
+    /// Where `event` stands in the first batch, and the misses it tells if it is the report of a key that is down still.
+    fn place_of(&mut self, event: &Event<u64, u64>) -> (usize, Option<u64>) {
+        while self.queue.front().is_some_and(Vec::is_empty) {
+            self.queue.pop_front();
+        }
+        let Some(batch) = self.queue.front() else {
+            panic!("unexpected {event:?}")
+        };
+        let episode = |event: &Event<u64, u64>| {
+            let about = event.key_event();
+            (
+                event.kind(),
+                about.map(|event| (event.key, event.generation)),
+            )
+        };
+        let is_it = |expected: &Expected| episode(&expected.event) == episode(event);
+        let Some(at) = batch.iter().position(is_it) else {
+            panic!("{event:?} instead of {batch:?}")
+        };
+        let life = event.key().and_then(|key| self.lives.get(key));
+        let down = life
+            .filter(|life| Some(life.generation) == batch[at].episode().map(|(_, number)| number))
+            .and_then(|life| life.down)
+            .filter(|down| Some(down.since) == batch[at].since);
+        (at, down.map(|down| down.misses))
+    }
+}
