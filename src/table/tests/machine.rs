@@ -33,7 +33,7 @@ const TIMEOUTS: [u64; 7] = [1, 7, 50, 100, 101, NEVER - 1_000, NEVER];
 const KEYS: u64 = 24;
 
 /// How many cases of each test where `PROPTEST_CASES` does not say it.
-const CASES: u32 = 384;
+const CASES: u32 = 256;
 
 /// One beat as it is drawn.
 #[derive(Clone, Copy, Debug)]
