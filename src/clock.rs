@@ -286,6 +286,23 @@ mod tests {
     }
 
     #[test]
+    fn a_monotonic_clock_counts_nanoseconds_from_its_origin() {
+        let ago = Duration::from_millis(1_250);
+        let Some(origin) = Instant::now().checked_sub(ago) else {
+            return; // The machine has just started.
+        };
+        let source = Source::Monotonic(origin);
+        let now = Clock { source }.now();
+        assert!(now >= ago && now < ago * 100, "{now:?}");
+    }
+
+    #[test]
+    fn only_a_clock_moved_by_hand_is_manual() {
+        assert!(Clock::from(ManualClock::new()).is_manual());
+        assert!(!Clock::monotonic().is_manual());
+    }
+
+    #[test]
     fn conversions_saturate_to_never_and_back() {
         assert_eq!(nanos(Duration::MAX), NEVER);
         assert_eq!(duration(NEVER), Duration::MAX);

@@ -401,6 +401,49 @@ mod tests {
     }
 
     #[test]
+    fn the_counters_of_tables_add_up_and_each_counts_once() {
+        let counts = |factor: u64| Counts {
+            started: factor,
+            live: factor * 2,
+            pending: factor * 3,
+            delivered: factor * 4,
+            removed: factor * 5,
+            discarded: factor * 6,
+            beats: factor * 7,
+            late_beats: factor * 8,
+            refused: factor * 9,
+            expiries: factor * 10,
+            beat_events_dropped: factor * 11,
+            stalls: factor * 12,
+            bytes: factor * 13,
+        };
+        let mut stats = Stats::default();
+        stats.add(&counts(1));
+        stats.add(&counts(100));
+        let expected = Stats {
+            started: 101,
+            live: 202,
+            pending: 303,
+            delivered: 404,
+            removed: 505,
+            discarded: 606,
+            beats: 707,
+            late_beats: 808,
+            refused: 909,
+            expiries: 1_010,
+            beat_events_dropped: 1_111,
+            stalls: 1_212,
+            bytes: 1_313,
+            live_by_worker: vec![2, 200],
+            ..Stats::default()
+        };
+        assert_eq!(stats, expected);
+        assert!(!stats.is_balanced());
+        stats.started = 202 + 303 + 404 + 505 + 606;
+        assert!(stats.is_balanced());
+    }
+
+    #[test]
     fn quantiles_are_at_most_a_sixteenth_too_large() {
         let mut histogram = Histogram::default();
         (1..=1_000u64).for_each(|i| histogram.record(i * 1_000));

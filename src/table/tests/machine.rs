@@ -417,6 +417,7 @@ impl Pair {
             ..self.table.counts()
         };
         assert_eq!(counts, self.model.counts());
+        assert_eq!(self.table.len(), self.model.lives.len());
         assert_eq!(*self.table.detection(), self.model.detection);
         for key in 0..KEYS {
             let status = self.table.status((self.tag)(key), &key);
