@@ -12,6 +12,8 @@ mod local;
 mod log;
 #[cfg(all(test, loom))]
 mod orderings;
+#[cfg(feature = "pacemaker")]
+pub mod pacemaker;
 mod panic;
 mod pulse;
 mod roster;
