@@ -1,0 +1,541 @@
+//! Operations drawn by a fuzzer, on a `LocalWatcher` and on a map side by side.
+//!
+//! `LocalWatcher` is the engine's thin public face: time is an argument, nothing runs by itself, so a map and a scan say
+//! all there is to say about it. See `docs/design.md` of the library for how to run it.
+
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::time::Duration;
+
+use arbitrary::{Arbitrary, Unstructured};
+use liveness::{BeatErrorKind, Event, EventKind, LocalWatcher, Mode, Options};
+
+/// The timeout of a key that was given none, ns.
+const TIMEOUT: u64 = 100;
+
+/// The uptimes, in ns, at which earlier systems broke, the beginning, and the end.
+const STARTS: [u64; 7] = [
+    0,
+    (1 << 31) * 1_000_000,
+    (1 << 32) * 1_000_000,
+    (1 << 36) * 1_000_000,
+    (1 << 42) * 1_000_000,
+    u64::MAX - 1_000_000,
+    u64::MAX - 500,
+];
+
+/// What the watcher is made of.
+#[derive(Arbitrary, Clone, Copy, Debug)]
+struct Setup {
+    /// Which of the [`STARTS`], by the remainder.
+    start: u8,
+    /// Where keys expire again and again unless their beats say otherwise.
+    repeats: bool,
+    /// The most keys; zero for no maximum.
+    max_keys: u8,
+}
+
+/// One operation.
+#[derive(Arbitrary, Clone, Copy, Debug)]
+enum Op {
+    /// A beat of a key, so many nanoseconds old.
+    Beat {
+        key: u8,
+        age: u8,
+    },
+    /// A beat that says how its key is to be watched.
+    BeatWith {
+        key: u8,
+        timeout: u16,
+        repeats: bool,
+        extra: Option<u8>,
+    },
+    /// A beat with a timeout of any length.
+    BeatLong {
+        key: u8,
+        timeout: u64,
+    },
+    /// Many keys beat at once.
+    Crowd {
+        first: u8,
+        count: u8,
+    },
+    Remove {
+        key: u8,
+    },
+    /// Time goes on a little.
+    Advance {
+        by: u8,
+    },
+    /// Time goes on by any amount.
+    Leap {
+        by: u64,
+    },
+    /// Time goes on until what the watcher says is due.
+    Follow,
+    /// Time goes back.
+    Back {
+        by: u8,
+    },
+    /// The callback panics at the event after so many.
+    Panic {
+        after: u8,
+    },
+}
+
+/// A watched key.
+#[derive(Clone, Copy, Debug)]
+struct Life {
+    joined: u64,
+    last_beat: u64,
+    timeout: u64,
+    mode: Mode,
+    extra: Option<u8>,
+    down: Option<Down>,
+}
+
+/// A `Repeat` key that missed.
+#[derive(Clone, Copy, Debug)]
+struct Down {
+    since: u64,
+    reported: u64,
+    misses: u64,
+}
+
+impl Life {
+    /// When it expires unless it beats; `None` for never.
+    fn deadline(&self) -> Option<u64> {
+        let from = self.down.map_or(self.last_beat, |down| down.reported);
+        match from.saturating_add(self.timeout) {
+            u64::MAX => None,
+            deadline => Some(deadline),
+        }
+    }
+}
+
+/// What is told of an event: its kind, key, last beat, deadline, misses, time down, and value.
+type Told = (
+    EventKind,
+    u8,
+    u64,
+    Option<u64>,
+    u64,
+    Option<u64>,
+    Option<u8>,
+);
+
+/// The watcher as a map.
+#[derive(Debug)]
+struct Model {
+    now: u64,
+    mode: Mode,
+    max_keys: usize,
+    lives: BTreeMap<u8, Life>,
+    /// What the next poll is to tell.
+    notices: Vec<Told>,
+    started: u64,
+    removed: u64,
+    delivered: u64,
+    beats: u64,
+    late_beats: u64,
+    refused: u64,
+    expiries: u64,
+}
+
+impl Model {
+    /// A beat; returns whether there was room.
+    fn beat(
+        &mut self,
+        key: u8,
+        stamp: u64,
+        timeout: Option<u64>,
+        mode: Option<Mode>,
+        extra: Option<u8>,
+    ) -> bool {
+        self.beats += 1;
+        if let Some(life) = self.lives.get_mut(&key) {
+            if stamp < life.last_beat {
+                self.late_beats += 1;
+                return true;
+            }
+            life.last_beat = stamp;
+            life.extra = extra.or(life.extra);
+            if let Some(down) = life.down.take() {
+                let down_for = stamp.saturating_sub(down.since);
+                let deadline = life.deadline();
+                self.notices.push((
+                    EventKind::Recovered,
+                    key,
+                    stamp,
+                    deadline,
+                    down.misses,
+                    Some(down_for),
+                    life.extra,
+                ));
+            }
+            life.timeout = timeout.unwrap_or(life.timeout);
+            life.mode = mode.unwrap_or(life.mode);
+            return true;
+        }
+        if self.lives.len() >= self.max_keys {
+            self.refused += 1;
+            return false;
+        }
+        self.started += 1;
+        // A new key is watched from the time that stands still.
+        let stamp = stamp.max(self.now);
+        let life = Life {
+            joined: stamp,
+            last_beat: stamp,
+            timeout: timeout.unwrap_or(TIMEOUT),
+            mode: mode.unwrap_or(self.mode),
+            extra,
+            down: None,
+        };
+        self.notices.push((
+            EventKind::Joined,
+            key,
+            stamp,
+            life.deadline(),
+            0,
+            None,
+            extra,
+        ));
+        self.lives.insert(key, life);
+        true
+    }
+
+    /// Removes `key`; returns whether there was something to end.
+    fn remove(&mut self, key: u8) -> bool {
+        let Some(life) = self.lives.remove(&key) else {
+            return false;
+        };
+        self.removed += 1;
+        self.notices.push((
+            EventKind::Removed,
+            key,
+            life.last_beat,
+            life.deadline(),
+            0,
+            None,
+            life.extra,
+        ));
+        true
+    }
+
+    /// Expires what is due: each as it is told, those of one deadline in no order.
+    fn expire(&mut self) -> Vec<Told> {
+        let mut due: Vec<(u64, u8)> = self
+            .lives
+            .iter()
+            .filter_map(|(&key, life)| Some((life.deadline()?, key)))
+            .filter(|&(deadline, _)| deadline <= self.now)
+            .collect();
+        due.sort_unstable();
+        let mut told = Vec::new();
+        for (deadline, key) in due {
+            let mut life = self.lives[&key];
+            self.expiries += 1;
+            let mut misses = 1;
+            if life.mode == Mode::Repeat {
+                let down = life.down.get_or_insert(Down {
+                    since: deadline,
+                    reported: 0,
+                    misses: 0,
+                });
+                down.misses += 1;
+                down.reported = self.now;
+                misses = down.misses;
+                self.lives.insert(key, life);
+            } else {
+                self.delivered += 1;
+                self.lives.remove(&key);
+            }
+            told.push((
+                EventKind::Expired,
+                key,
+                life.last_beat,
+                Some(deadline),
+                misses,
+                None,
+                life.extra,
+            ));
+        }
+        told
+    }
+
+    fn next_deadline(&self) -> Option<u64> {
+        self.lives.values().filter_map(Life::deadline).min()
+    }
+}
+
+/// Runs the operations that `data` stands for; panics where the watcher and the map differ.
+pub fn run(data: &[u8]) {
+    let mut bytes = Unstructured::new(data);
+    let Ok(setup) = Setup::arbitrary(&mut bytes) else {
+        return;
+    };
+    let mut pair = Pair::new(setup);
+    while !bytes.is_empty() {
+        let Ok(op) = Op::arbitrary(&mut bytes) else {
+            return;
+        };
+        pair.step(op);
+        pair.compare();
+    }
+}
+
+/// A watcher and its model.
+struct Pair {
+    watcher: LocalWatcher<u8, u8>,
+    model: Model,
+    /// What the clock says; the watcher and the model never go back.
+    clock: u64,
+}
+
+impl Pair {
+    fn new(setup: Setup) -> Self {
+        let start = STARTS[usize::from(setup.start) % STARTS.len()];
+        let mode = if setup.repeats {
+            Mode::Repeat
+        } else {
+            Mode::Once
+        };
+        let builder = LocalWatcher::<u8, u8>::builder()
+            .timeout(Duration::from_nanos(TIMEOUT))
+            .mode(mode)
+            .events([
+                EventKind::Joined,
+                EventKind::Expired,
+                EventKind::Recovered,
+                EventKind::Removed,
+            ]);
+        let (builder, max_keys) = match setup.max_keys {
+            0 => (builder, usize::MAX),
+            max => (builder.max_keys(usize::from(max)), usize::from(max)),
+        };
+        let mut watcher = builder.build_local().expect("the options are valid");
+        watcher.poll(Duration::from_nanos(start), |event| {
+            unreachable!("{event:?}")
+        });
+        Pair {
+            watcher,
+            model: Model {
+                now: start,
+                mode,
+                max_keys,
+                lives: BTreeMap::new(),
+                notices: Vec::new(),
+                started: 0,
+                removed: 0,
+                delivered: 0,
+                beats: 0,
+                late_beats: 0,
+                refused: 0,
+                expiries: 0,
+            },
+            clock: start,
+        }
+    }
+
+    fn step(&mut self, op: Op) {
+        match op {
+            Op::Beat { key, age } => {
+                let stamp = self.clock.saturating_sub(u64::from(age));
+                self.beat(key, stamp, None, None, None);
+            }
+            Op::BeatWith {
+                key,
+                timeout,
+                repeats,
+                extra,
+            } => {
+                let mode = if repeats { Mode::Repeat } else { Mode::Once };
+                self.beat(key, self.clock, Some(u64::from(timeout)), Some(mode), extra);
+            }
+            Op::BeatLong { key, timeout } => self.beat(key, self.clock, Some(timeout), None, None),
+            Op::Crowd { first, count } => {
+                for nth in 0..count {
+                    self.beat(first.wrapping_add(nth), self.clock, None, None, None);
+                }
+            }
+            Op::Remove { key } => {
+                let removed = self.watcher.remove(&key, Duration::from_nanos(self.clock));
+                assert_eq!(removed, self.model.remove(key));
+            }
+            Op::Advance { by } => self.advance(u64::from(by)),
+            Op::Leap { by } => self.advance(by),
+            Op::Follow => {
+                if let Some(due) = self.watcher.next_deadline() {
+                    let due = due.as_nanos() as u64;
+                    self.advance(due.saturating_sub(self.clock));
+                }
+            }
+            Op::Back { by } => self.clock = self.clock.saturating_sub(u64::from(by)),
+            Op::Panic { after } => self.poll(Some(usize::from(after))),
+        }
+    }
+
+    fn beat(
+        &mut self,
+        key: u8,
+        stamp: u64,
+        timeout: Option<u64>,
+        mode: Option<Mode>,
+        extra: Option<u8>,
+    ) {
+        let mut options = Options::new();
+        if let Some(timeout) = timeout {
+            options = options.timeout(Duration::from_nanos(timeout));
+        }
+        if let Some(mode) = mode {
+            options = options.mode(mode);
+        }
+        if let Some(extra) = extra {
+            options = options.extra(extra);
+        }
+        let result = self
+            .watcher
+            .beat_with(key, Duration::from_nanos(stamp), options);
+        let error = result.map_err(|error| (error.kind(), error.into_key()));
+        if timeout == Some(0) {
+            return assert_eq!(error, Err((BeatErrorKind::ZeroTimeout, key)));
+        }
+        let has_room = self.model.beat(key, stamp, timeout, mode, extra);
+        let expected = if has_room {
+            Ok(())
+        } else {
+            Err((BeatErrorKind::Full, key))
+        };
+        assert_eq!(error, expected);
+    }
+
+    fn advance(&mut self, by: u64) {
+        self.clock = self.clock.saturating_add(by);
+        self.model.now = self.model.now.max(self.clock);
+        self.poll(None);
+    }
+
+    /// Polls until nothing is left, with a callback that panics at the event number `panic_at`.
+    fn poll(&mut self, panic_at: Option<usize>) {
+        let now = Duration::from_nanos(self.clock);
+        let mut events: Vec<Event<u8, u8>> = Vec::new();
+        let polled = catch_unwind(AssertUnwindSafe(|| {
+            self.watcher.poll(now, |event| {
+                events.push(event);
+                if Some(events.len() - 1) == panic_at {
+                    // Without the message, and without the fuzzer's taking it for a finding.
+                    resume_unwind(Box::new("for the test"));
+                }
+            });
+        }));
+        assert_eq!(
+            polled.is_err(),
+            panic_at.is_some_and(|at| at < events.len())
+        );
+        // A panic costs its own event; the others wait for the next poll.
+        self.watcher.poll(now, |event| events.push(event));
+
+        let mut told: Vec<Told> = events.iter().map(told).collect();
+        for event in events.iter().filter_map(Event::key_event) {
+            assert!(event.detected <= event.delivered && event.last_beat <= event.detected);
+            assert_eq!(event.delivered, Duration::from_nanos(self.model.now));
+        }
+        let mut expected = std::mem::take(&mut self.model.notices);
+        expected.extend(self.model.expire());
+        assert!(
+            told.iter().map(place).eq(expected.iter().map(place)),
+            "{told:?} instead of {expected:?}"
+        );
+        // Keys of one deadline come in any order, so expiries are compared in that of their keys.
+        let by_key = |told: &Told| (told.0 == EventKind::Expired).then_some(told.1);
+        told.sort_by_key(by_key);
+        expected.sort_by_key(by_key);
+        assert_eq!(told, expected);
+    }
+
+    /// Compares everything that can be asked.
+    fn compare(&mut self) {
+        let (watcher, model) = (&mut self.watcher, &self.model);
+        let stats = watcher.stats();
+        assert!(stats.is_balanced(), "{stats:?}");
+        assert_eq!(
+            (
+                stats.started,
+                stats.live,
+                stats.pending,
+                stats.delivered,
+                stats.removed,
+                stats.discarded
+            ),
+            (
+                model.started,
+                model.lives.len() as u64,
+                0,
+                model.delivered,
+                model.removed,
+                0
+            )
+        );
+        assert_eq!(
+            (stats.beats, stats.late_beats, stats.refused, stats.expiries),
+            (model.beats, model.late_beats, model.refused, model.expiries)
+        );
+        assert_eq!(stats.detection.count(), model.expiries);
+        assert_eq!(watcher.len(), model.lives.len());
+        let expected = if model.notices.is_empty() {
+            model.next_deadline()
+        } else {
+            Some(0)
+        };
+        assert_eq!(watcher.next_deadline(), expected.map(Duration::from_nanos));
+        let mut snapshot: Vec<_> = watcher.snapshot().collect();
+        snapshot.sort_unstable_by_key(|&(key, _)| key);
+        assert!(snapshot.iter().map(|(key, _)| key).eq(model.lives.keys()));
+        for (key, status) in snapshot {
+            let life = model.lives[&key];
+            let nanos = Duration::from_nanos;
+            let known = (
+                nanos(life.joined),
+                nanos(life.last_beat),
+                life.mode,
+                life.deadline().map(nanos),
+            );
+            assert_eq!(
+                (
+                    status.joined,
+                    status.last_beat,
+                    status.mode,
+                    status.deadline
+                ),
+                known
+            );
+            assert_eq!(status.misses, life.down.map_or(0, |down| down.misses));
+        }
+    }
+}
+
+/// What `event` tells.
+fn told(event: &Event<u8, u8>) -> Told {
+    let kind = event.kind();
+    let event = event.key_event().expect("nothing stalls without threads");
+    let nanos = |duration: Duration| duration.as_nanos() as u64;
+    (
+        kind,
+        event.key,
+        nanos(event.last_beat),
+        event.deadline.map(nanos),
+        event.misses,
+        event.down_for.map(nanos),
+        event.extra,
+    )
+}
+
+/// What events are ordered by: expiries by their deadlines, others as they happened, key by key.
+fn place(told: &Told) -> (EventKind, Option<u64>, Option<u8>) {
+    let (kind, key, _, deadline, ..) = *told;
+    match kind {
+        EventKind::Expired => (kind, deadline, None),
+        _ => (kind, deadline, Some(key)),
+    }
+}
