@@ -431,6 +431,7 @@ fn nobody_who_lives_is_reported_after_a_stop_of_one_to_twenty_timeouts() {
         let _until = Until(&peers);
         scope.spawn(|| peers.beat(LIVING));
         let mut groups = (0..).step_by(2);
+        let mut naive = 0;
         for timeouts in [1, 2, 5, 20] {
             // On a machine so busy that the beats themselves did not get through, once more.
             let told = groups
@@ -443,8 +444,10 @@ fn nobody_who_lives_is_reported_after_a_stop_of_one_to_twenty_timeouts() {
                 "after {timeouts} timeouts ours reported 0 of {LIVING} living keys, a naive watcher {} of {NAIVE}",
                 told.naive
             );
-            assert!(told.naive >= 1_000, "there was something to survive");
+            naive += told.naive;
         }
+        // Not after each stop: the thread that hears the peers may run before the one that scans.
+        assert!(naive >= 1_000, "there was something to survive");
     });
     stopped.end();
 }

@@ -259,4 +259,16 @@ mod tests {
         assert_eq!(index.bytes(), bytes);
         assert!(bytes <= 1_000 * 11);
     }
+    #[test]
+    fn an_entry_costs_11_to_16_bytes_however_the_index_grew() {
+        let mut index = Index::with_capacity(0);
+        for slot in 0..100_000 {
+            index.insert(Tag(slot << 15), slot);
+            let each = index.bytes() / (slot as usize + 1);
+            assert!(
+                slot < 1_000 || (10..=16).contains(&each),
+                "{each} bytes at {slot}"
+            );
+        }
+    }
 }

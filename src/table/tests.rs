@@ -185,6 +185,40 @@ fn a_recovery_is_not_detected_before_the_beat_that_it_tells_of() {
 }
 
 #[test]
+fn a_heart_that_was_down_and_stored_a_beat_has_recovered_before_its_message_comes() {
+    let mut table: Table<u64, u64> = Table::new(Config {
+        wanted: [EventKind::Recovered].into_iter().collect(),
+        mode: Mode::Repeat,
+        ..config()
+    });
+    let pulse = Arc::new(Pulse::new(0, Arc::default()));
+    assert!(table.watch(beat(1, 0), Listener(pulse.clone())).is_ok());
+    assert!(expired_at(&mut table, 100).is_empty());
+    assert_eq!(pulse.vital(), Vital::Down);
+    pulse.raise(150);
+    // The next miss would be at 200.
+    while table.expire(200, 9) {}
+    let mut told = Vec::new();
+    table.deliver(&mut |event| {
+        told.extend(
+            event
+                .into_key_event()
+                .map(|event| (event.last_beat, event.down_for)),
+        );
+        Offer::Taken
+    });
+    assert_eq!(
+        told,
+        [(Duration::from_nanos(150), Some(Duration::from_nanos(50)))]
+    );
+    assert_eq!(pulse.vital(), Vital::Alive);
+    assert_eq!(
+        table.status(spread(1), &1).map(|status| status.misses),
+        Some(0)
+    );
+}
+
+#[test]
 fn removing_a_key_whose_last_expiry_waits_takes_its_older_reports_back_too() {
     let mut table = quiet(&config());
     apply(

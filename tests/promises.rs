@@ -1,0 +1,39 @@
+//! `docs/promises.md` names tests; this sees that they exist, so that the page cannot outlive them.
+
+use std::fs;
+use std::path::Path;
+
+/// The text of all Rust files below `folder`.
+fn sources(folder: &Path) -> String {
+    let mut text = String::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            text += &sources(&path);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            text += &fs::read_to_string(&path).unwrap();
+        }
+    }
+    text
+}
+
+#[test]
+fn every_test_that_the_page_names_exists() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let page = fs::read_to_string(root.join("docs/promises.md")).unwrap();
+    let sources = sources(&root.join("src")) + &sources(&root.join("tests"));
+    let is_name = |word: &&str| {
+        let is_plain = word
+            .bytes()
+            .all(|byte| byte.is_ascii_lowercase() || byte == b'_');
+        is_plain && word.matches('_').count() >= 3
+    };
+    let names: Vec<&str> = page.split('`').skip(1).step_by(2).filter(is_name).collect();
+    assert!(names.len() > 50, "only {} names were found", names.len());
+    for name in names {
+        assert!(
+            sources.contains(&format!("fn {name}(")),
+            "no test is called {name}"
+        );
+    }
+}
