@@ -100,6 +100,13 @@ mod tests {
     }
 
     #[test]
+    fn a_spent_budget_refills_a_quarter_as_fast_as_time_passes() {
+        let mut grace = Grace::new(1_000);
+        assert_eq!(grace.grant(2_000, 1_000, 10_000), 1_000);
+        assert_eq!(grace.grant(2_000 + 403 + 900, 900, 10_000), 100);
+    }
+
+    #[test]
     fn a_watcher_that_stalls_for_ever_still_runs_mostly_without_grace() {
         let mut grace = Grace::new(1_000);
         let mut now = 0;
