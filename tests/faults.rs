@@ -1,5 +1,8 @@
 //! The faults of earlier heartbeat systems, one test each: they must not come back.
 
+#[path = "support/in_time.rs"]
+mod in_time;
+
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -8,6 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{RecvTimeoutError, bounded, unbounded};
+use in_time::{GENEROUS, in_time};
 use liveness::{
     BeatErrorKind, CallError, Event, EventKind, LocalWatcher, ManualClock, Options, Watcher,
 };
@@ -15,22 +19,6 @@ use liveness::{
 const TIMEOUT: Duration = Duration::from_secs(10);
 const TICK: Duration = Duration::from_nanos(1);
 const HOUR: Duration = Duration::from_secs(3_600);
-
-/// Long enough for any machine to do anything that is done at once.
-const GENEROUS: Duration = Duration::from_secs(20);
-
-/// Runs `body` on a thread of its own: a deadlock must fail the test, not hang it.
-fn in_time<T: Send + 'static>(body: impl FnOnce() -> T + Send + 'static) -> T {
-    let (done, result) = bounded(1);
-    let thread = thread::spawn(move || done.send(body()).unwrap());
-    match result.recv_timeout(GENEROUS) {
-        Ok(result) => result,
-        Err(RecvTimeoutError::Timeout) => panic!("deadlock"),
-        Err(RecvTimeoutError::Disconnected) => {
-            std::panic::resume_unwind(thread.join().unwrap_err())
-        }
-    }
-}
 
 #[test]
 fn losing_events_when_the_event_channel_is_full() {

@@ -1,32 +1,20 @@
 //! Calls from inside callbacks and sinks: each returns, also with every inbox full.
 
+#[path = "support/in_time.rs"]
+mod in_time;
+
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Barrier, OnceLock, Weak};
 use std::thread;
 use std::time::Duration;
 
-use crossbeam_channel::{RecvTimeoutError, Sender, bounded, unbounded};
+use crossbeam_channel::{Sender, bounded, unbounded};
+use in_time::{GENEROUS, in_time};
 use liveness::{
     BeatErrorKind, CallError, Event, EventKind, ManualClock, Mode, Options, Refused, Sink, Watcher,
 };
 
 const TIMEOUT: Duration = Duration::from_secs(10);
-
-/// Long enough for any machine to do anything that is done at once.
-const GENEROUS: Duration = Duration::from_secs(20);
-
-/// Runs `body` on a thread of its own: a deadlock must fail the test, not hang it.
-fn in_time<T: Send + 'static>(body: impl FnOnce() -> T + Send + 'static) -> T {
-    let (done, result) = bounded(1);
-    let thread = thread::spawn(move || done.send(body()).unwrap());
-    match result.recv_timeout(GENEROUS) {
-        Ok(result) => result,
-        Err(RecvTimeoutError::Timeout) => panic!("deadlock"),
-        Err(RecvTimeoutError::Disconnected) => {
-            std::panic::resume_unwind(thread.join().unwrap_err())
-        }
-    }
-}
 
 #[test]
 fn every_call_works_on_the_delivery_thread_with_every_inbox_full() {

@@ -1,30 +1,18 @@
 //! Close and drop: everybody is released, every thread is joined, everything is accounted for.
 
+#[path = "support/in_time.rs"]
+mod in_time;
+
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Barrier, Mutex, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{RecvTimeoutError, bounded, unbounded};
+use crossbeam_channel::{bounded, unbounded};
+use in_time::{GENEROUS, in_time};
 use liveness::{BeatErrorKind, CallError, Event, HeartError, ManualClock, Options, Watcher};
 
 const TIMEOUT: Duration = Duration::from_secs(10);
-
-/// Long enough for any machine to do anything that is done at once.
-const GENEROUS: Duration = Duration::from_secs(20);
-
-/// Runs `body` on a thread of its own: a deadlock must fail the test, not hang it.
-fn in_time<T: Send + 'static>(body: impl FnOnce() -> T + Send + 'static) -> T {
-    let (done, result) = bounded(1);
-    let thread = thread::spawn(move || done.send(body()).unwrap());
-    match result.recv_timeout(GENEROUS) {
-        Ok(result) => result,
-        Err(RecvTimeoutError::Timeout) => panic!("deadlock"),
-        Err(RecvTimeoutError::Disconnected) => {
-            std::panic::resume_unwind(thread.join().unwrap_err())
-        }
-    }
-}
 
 #[test]
 fn every_call_after_close_says_so_and_hands_the_key_back() {
