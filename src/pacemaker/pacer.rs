@@ -141,8 +141,9 @@ impl Pacemaker {
         Builder::new(interval)
     }
 
-    /// Options for beats to somebody who waits `timeout` for them: an interval of a third of it, so that two may be lost
-    /// in a row.
+    /// Options for beats to somebody who waits `timeout` for them: an interval of a third of it. One beat may be lost
+    /// without harm; after two in a row, the third comes at the very end of the timeout, and with the jitter and its way may
+    /// be late.
     pub fn for_timeout(timeout: Duration) -> Builder {
         Builder::new(timeout / 3)
     }
