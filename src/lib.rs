@@ -16,6 +16,8 @@ mod orderings;
 pub mod pacemaker;
 mod panic;
 mod pulse;
+#[cfg(feature = "registry")]
+pub mod registry;
 mod roster;
 mod router;
 #[cfg(all(test, shuttle))]

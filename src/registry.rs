@@ -1,0 +1,514 @@
+//! The nodes that may receive traffic: a list kept by beats, read without a lock.
+//!
+//! Nodes are [registered](Registry::register), [beat](Registry::beat) and [leave](Registry::leave); who falls silent goes
+//! down and is no longer listed, who beats again comes back. Readers take the list as of now, an immutable [`Available`],
+//! without waiting for anybody, and pick from it:
+//!
+//! ```
+//! use std::net::SocketAddr;
+//! use std::time::Duration;
+//! use liveness::ManualClock;
+//! use liveness::registry::{Policy, Registry};
+//!
+//! let clock = ManualClock::new(); // in a test; else leave it out
+//! let registry = Registry::<&str, SocketAddr>::builder()
+//!     .policy(Policy::Fixed(Duration::from_secs(5)))
+//!     .clock(clock.clone())
+//!     .build()?;
+//! registry.register("web-1", "10.0.0.1:80".parse()?)?;
+//! registry.register("web-2", "10.0.0.2:80".parse()?)?;
+//! registry.beat(&"web-1")?;
+//! registry.beat(&"web-2")?;
+//! assert_eq!(registry.available().len(), 2);
+//!
+//! clock.advance(Duration::from_secs(3));
+//! registry.beat(&"web-1")?;
+//! clock.advance(Duration::from_secs(2));
+//! registry.flush()?;
+//! let list = registry.available();
+//! let picked = list.round_robin().expect("one is left");
+//! assert_eq!(*picked.id(), "web-1");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! **States.** A node is [`Joining`](State::Joining) until it has made [`rise`](Builder::rise) beats in a row, then
+//! [`Up`](State::Up); [`Suspect`](State::Suspect) from the first timeout that it misses, [`Down`](State::Down) when it has
+//! missed [`fall`](Builder::fall) in a row, [`Left`](State::Left) when it said goodbye. Up and suspect nodes are listed. A
+//! node that is down comes back by `rise` beats, a suspect one by a single one. Who is down or has left for
+//! [`forget_after`](Builder::forget_after) is forgotten. An operator may [`drain`](Registry::drain) a node: it is
+//! watched, and not listed, whatever its state.
+//!
+//! **When many fall silent at once** it is likely the registry that is deaf. A [`Guard`] then keeps the list as it is; see
+//! there for its rules. [`FlapDamping`] keeps out who goes up and down, and a [slow start](Builder::slow_start) lets the
+//! weight of who comes back grow.
+//!
+//! **Being told.** [`subscribe`](Registry::subscribe) returns a picture of the whole fleet and every [`Update`] since,
+//! without a gap between the two.
+
+mod available;
+mod error;
+mod feed;
+mod fleet;
+mod options;
+mod policy;
+#[cfg(feature = "serde")]
+mod saved;
+mod update;
+
+use std::fmt;
+use std::hash::Hash;
+use std::ops::Deref;
+use std::sync::{Arc, OnceLock, Weak};
+use std::time::Duration;
+
+use arc_swap::{ArcSwap, Guard as Loaded};
+use parking_lot::Mutex;
+
+use crate::event::{Event, EventKind, Mode, Options};
+use crate::watcher::Watcher;
+pub use available::{Available, Node};
+pub use error::{RegisterError, RegistryError};
+use feed::Feed;
+pub use feed::{Subscription, Updates};
+use fleet::{Keeper, Order, Watched};
+pub use options::{Builder, FlapDamping, Guard, NodeOptions};
+pub use policy::{PhiAccrual, Policy, PolicyError};
+#[cfg(feature = "serde")]
+pub use saved::Saved;
+pub use update::{Change, Fleet, Gap, GuardChange, NodeStatus, State, Transition, Update, Vitals};
+
+/// The nodes that may receive traffic; see the [module](self).
+///
+/// Shared by reference or in an [`Arc`]; every method takes `&self`. Made by a [`Builder`]. Dropping it closes it.
+///
+/// An id is cloned when its node is registered and for each [`Fleet`]; data never.
+pub struct Registry<N, D> {
+    /// What is shared with the worker.
+    shared: Arc<Shared<N, D>>,
+}
+
+/// What the callers and the worker share.
+struct Shared<N, D> {
+    /// The fleet and those who are told of it. Held neither while a message waits for room in the watcher's inbox, nor
+    /// while code of the user's runs, but for `Eq` and `Hash` of ids.
+    state: Mutex<Inner<N, D>>,
+    /// The list that readers get.
+    available: ArcSwap<Available<N, D>>,
+    /// Reports silence, and that a time has come.
+    watcher: Watcher<Watched>,
+}
+
+/// The part of a registry under its lock.
+struct Inner<N, D> {
+    /// All nodes.
+    keeper: Keeper<N, D>,
+    /// Those who are told.
+    feed: Feed<N, D>,
+    /// Whether the registry is closed.
+    is_closed: bool,
+}
+
+/// The list as of a moment; made by [`Registry::available`]. Meant for a few picks: to keep the list for longer,
+/// [take](Current::to_arc) it.
+pub struct Current<N, D>(Loaded<Arc<Available<N, D>>>);
+
+/// What a registry has and has counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct RegistryStats {
+    /// The version of the fleet: the number of updates so far.
+    pub version: u64,
+    /// Nodes that are joining.
+    pub joining: usize,
+    /// Nodes that are up.
+    pub up: usize,
+    /// Nodes that are suspect, held ones among them.
+    pub suspect: usize,
+    /// Nodes that are down.
+    pub down: usize,
+    /// Nodes that have left and are not forgotten.
+    pub left: usize,
+    /// Nodes that are listed.
+    pub listed: usize,
+    /// Nodes that the guard holds.
+    pub held: usize,
+    /// Nodes that are drained.
+    pub drained: usize,
+    /// Nodes that are suppressed for flapping.
+    pub suppressed: usize,
+    /// How often a node went down.
+    pub deaths: u64,
+    /// How often a node came back after it was down.
+    pub recoveries: u64,
+    /// How often the guard came up.
+    pub guards: u64,
+    /// How often the registry did not run for a while.
+    pub stalls: u64,
+    /// Nodes that were refused because there was no room.
+    pub refused: u64,
+    /// Subscribers.
+    pub subscribers: usize,
+    /// Updates that slow subscribers missed.
+    pub missed_updates: u64,
+}
+
+impl<N, D> Registry<N, D>
+where
+    N: Eq + Hash + Clone + Send + Sync + 'static,
+    D: Send + Sync + 'static,
+{
+    /// Options for a new registry.
+    pub fn builder() -> Builder<N, D> {
+        Builder::new()
+    }
+
+    /// Starts the registry that `options` describe.
+    fn start(options: Builder<N, D>) -> Result<Self, RegistryError> {
+        // The worker may report before there is anything to report to; then there is nothing to report.
+        let link: Arc<OnceLock<Weak<Shared<N, D>>>> = Arc::default();
+        let way = link.clone();
+        let builder = Watcher::<Watched>::builder()
+            .workers(1)
+            .thread_name(options.thread_name)
+            .events([EventKind::Expired, EventKind::Stalled])
+            .on_event_in_worker(move |event| {
+                if let Some(shared) = way.get().and_then(Weak::upgrade) {
+                    shared.heed(&event);
+                }
+            });
+        let builder = match options.clock {
+            Some(clock) => builder.clock(clock),
+            None => builder,
+        };
+        let watcher = builder.build().map_err(RegistryError::Watcher)?;
+        let keeper = Keeper::new(options.config);
+        let list = Arc::new(keeper.list());
+        let shared = Arc::new(Shared {
+            state: Mutex::new(Inner {
+                keeper,
+                feed: Feed::new(),
+                is_closed: false,
+            }),
+            available: ArcSwap::new(list),
+            watcher,
+        });
+        let _ = link.set(Arc::downgrade(&shared));
+        let registry = Registry { shared };
+        #[cfg(feature = "serde")]
+        if let Some((saved, grace)) = options.saved {
+            registry
+                .shared
+                .act(|keeper, now| keeper.restore(saved, grace, now))??;
+        }
+        Ok(registry)
+    }
+
+    /// Makes the node `id` known, with `data` that comes back from picks. It is [`Joining`](State::Joining) until it
+    /// beats. A node that is known gets the new data and options, and keeps its state; one that has left begins anew.
+    ///
+    /// # Errors
+    ///
+    /// [`Full`](RegistryError::Full) and [`Closed`](RegistryError::Closed). Id and data come back.
+    pub fn register(&self, id: impl Into<N>, data: D) -> Result<(), RegisterError<N, D>> {
+        self.register_with(id, data, NodeOptions::new())
+    }
+
+    /// As [`register`](Registry::register), and says how the node is to be kept.
+    ///
+    /// # Errors
+    ///
+    /// Those of `register`, and [`Policy`](RegistryError::Policy) or [`Option`](RegistryError::Option) if the options
+    /// make no sense.
+    pub fn register_with(
+        &self,
+        id: impl Into<N>,
+        data: D,
+        options: NodeOptions,
+    ) -> Result<(), RegisterError<N, D>> {
+        let mut node = Some((id.into(), data));
+        let result = self.shared.act(|keeper, now| match node.take() {
+            Some((id, data)) => keeper.register(id, data, &options, now),
+            None => Ok(()),
+        });
+        match (result, node) {
+            (Ok(result), _) => result,
+            (Err(error), Some((id, data))) => Err(RegisterError { error, id, data }),
+            // Known, and never to be watched: the worker has failed meanwhile.
+            (Err(_), None) => Ok(()),
+        }
+    }
+
+    /// A sign of life of the node `id`.
+    ///
+    /// Costs a short lock, a look-up, two clock readings and a beat of a [`Watcher`].
+    ///
+    /// # Errors
+    ///
+    /// [`Unknown`](RegistryError::Unknown), [`Left`](RegistryError::Left) and [`Closed`](RegistryError::Closed).
+    pub fn beat(&self, id: &N) -> Result<(), RegistryError> {
+        let order = self.shared.act(|keeper, now| keeper.beat(id, now))??;
+        self.shared.carry_out(order)
+    }
+
+    /// The node `id` goes: it is listed no more at once. It is remembered for
+    /// [`forget_after`](Builder::forget_after), so that a late beat does not bring it back.
+    ///
+    /// # Errors
+    ///
+    /// [`Unknown`](RegistryError::Unknown) and [`Closed`](RegistryError::Closed). To leave twice is fine.
+    pub fn leave(&self, id: &N) -> Result<(), RegistryError> {
+        self.shared.act(|keeper, now| keeper.leave(id, now))?
+    }
+
+    /// Takes the node `id` out of the list, but keeps watching it; also if it goes down, comes back, or leaves and is
+    /// registered again.
+    ///
+    /// # Errors
+    ///
+    /// [`Unknown`](RegistryError::Unknown) and [`Closed`](RegistryError::Closed). To drain twice is fine.
+    pub fn drain(&self, id: &N) -> Result<(), RegistryError> {
+        self.shared.act(|keeper, now| keeper.drain(id, true, now))?
+    }
+
+    /// Lets the node `id` back into the list, where its state allows.
+    ///
+    /// # Errors
+    ///
+    /// [`Unknown`](RegistryError::Unknown) and [`Closed`](RegistryError::Closed).
+    pub fn undrain(&self, id: &N) -> Result<(), RegistryError> {
+        self.shared
+            .act(|keeper, now| keeper.drain(id, false, now))?
+    }
+
+    /// Forgets the node `id` at once, whatever its state, as if it had never been there.
+    ///
+    /// # Errors
+    ///
+    /// [`Unknown`](RegistryError::Unknown) and [`Closed`](RegistryError::Closed).
+    pub fn forget(&self, id: &N) -> Result<(), RegistryError> {
+        self.shared.act(|keeper, now| keeper.forget(id, now))?
+    }
+
+    /// The list as of now. Waits for nobody: neither for a lock nor for a change that is being made.
+    #[must_use]
+    pub fn available(&self) -> Current<N, D> {
+        Current(self.shared.available.load())
+    }
+
+    /// How the node `id` stands; `None` if it is not known. Costs a short lock.
+    #[must_use]
+    pub fn status(&self, id: &N) -> Option<NodeStatus<N, D>> {
+        self.shared.state.lock().keeper.status(id)
+    }
+
+    /// What is known of the beats of the node `id`; `None` if it is not known. Costs a short lock.
+    #[must_use]
+    pub fn vitals(&self, id: &N) -> Option<Vitals> {
+        let state = self.shared.state.lock();
+        state.keeper.vitals(id, self.now())
+    }
+
+    /// All nodes as of now. Costs a lock for as long as it takes to clone every id, some milliseconds for 100,000.
+    #[must_use]
+    pub fn fleet(&self) -> Fleet<N, D> {
+        self.shared.state.lock().keeper.fleet()
+    }
+
+    /// All nodes as of now, and every update since, of which up to `capacity` may wait; zero is as 1.
+    ///
+    /// ```
+    /// use liveness::registry::{Registry, Update};
+    ///
+    /// let registry = Registry::<u64, &str>::builder().build()?;
+    /// registry.register(7u64, "rack 4")?;
+    /// let (mut fleet, updates) = registry.subscribe(1_024);
+    /// assert_eq!(fleet.listed().count(), 0);
+    /// registry.beat(&7)?;
+    /// for update in updates.try_iter() {
+    ///     println!("{update}"); // up 7 version=2 state=up weight=100
+    ///     if fleet.apply(&update).is_err() {
+    ///         fleet = registry.fleet(); // some were missed
+    ///     }
+    /// }
+    /// assert_eq!(fleet.listed().count(), 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn subscribe(&self, capacity: usize) -> (Fleet<N, D>, Updates<N, D>) {
+        let mut state = self.shared.state.lock();
+        // Both under one lock: nothing happens between them.
+        let (fleet, updates) = (state.keeper.fleet(), state.feed.subscribe(capacity));
+        if state.is_closed {
+            state.feed.close();
+        }
+        (fleet, updates)
+    }
+
+    /// As [`subscribe`](Registry::subscribe), and calls `callback` with each update on a thread of its own. It may block,
+    /// panic and call the registry.
+    ///
+    /// # Errors
+    ///
+    /// What the operating system says where the thread cannot be spawned.
+    pub fn subscribe_with(
+        &self,
+        capacity: usize,
+        callback: impl FnMut(Update<N, D>) + Send + 'static,
+    ) -> std::io::Result<(Fleet<N, D>, Subscription)> {
+        let (fleet, updates) = self.subscribe(capacity);
+        let subscription = Subscription::spawn(updates, callback)?;
+        Ok((fleet, subscription))
+    }
+
+    /// What the registry knows, to be written down; see [`Builder::restore`]. Costs as [`fleet`](Registry::fleet).
+    #[cfg(feature = "serde")]
+    #[must_use]
+    pub fn save(&self) -> Saved<N, D>
+    where
+        D: Clone,
+    {
+        let state = self.shared.state.lock();
+        state.keeper.save(self.now())
+    }
+
+    /// What the registry has and has counted.
+    #[must_use]
+    pub fn stats(&self) -> RegistryStats {
+        let state = self.shared.state.lock();
+        RegistryStats {
+            subscribers: state.feed.len(),
+            missed_updates: state.feed.dropped(),
+            ..state.keeper.stats()
+        }
+    }
+
+    /// The time by the registry's clock.
+    #[must_use]
+    pub fn now(&self) -> Duration {
+        self.shared.watcher.now()
+    }
+
+    /// Returns when everything that the calling thread did before is applied, and all that is due by now has happened;
+    /// then updates wait in the queues of subscribers. For tests with a [`ManualClock`](crate::ManualClock).
+    ///
+    /// # Errors
+    ///
+    /// [`Closed`](RegistryError::Closed), and if it is called in the registry's own worker.
+    pub fn flush(&self) -> Result<(), RegistryError> {
+        self.shared
+            .watcher
+            .flush()
+            .map_err(|_| RegistryError::Closed)
+    }
+
+    /// Stops the worker. The list stays as it is; subscribers get what waits for them and are then disconnected. Dropping
+    /// the registry does the same.
+    pub fn close(&self) {
+        self.shared.close();
+    }
+}
+
+impl<N, D> Shared<N, D> {
+    /// Takes no more calls, and stops the worker.
+    fn close(&self) {
+        let mut state = self.state.lock();
+        state.is_closed = true;
+        state.feed.close();
+        drop(state);
+        self.watcher.close();
+    }
+
+    /// Has the watcher carry out an order.
+    fn carry_out(&self, order: Order) -> Result<(), RegistryError> {
+        let result = match order {
+            Order::Beat(watched) => self.watcher.beat(watched),
+            Order::Watch(watched, timeout) => {
+                let mode = match watched {
+                    Watched::Node(..) => Mode::Repeat,
+                    Watched::Until(_) => Mode::Once,
+                };
+                let options = Options::new().timeout(timeout).mode(mode);
+                self.watcher.beat_with(watched, options)
+            }
+            Order::Unwatch(watched) => self.watcher.remove(watched),
+        };
+        result.map_err(|_| RegistryError::Closed)
+    }
+}
+
+impl<N: Eq + Hash + Clone, D> Shared<N, D> {
+    /// Does `action` to the fleet at the time of now, and all that follows from it.
+    fn act<T>(
+        &self,
+        action: impl FnOnce(&mut Keeper<N, D>, Duration) -> T,
+    ) -> Result<T, RegistryError> {
+        let mut state = self.state.lock();
+        if state.is_closed {
+            return Err(RegistryError::Closed);
+        }
+        // Read under the lock, so that it goes forward from call to call.
+        let now = self.watcher.now();
+        let result = action(&mut state.keeper, now);
+        let outcome = state.keeper.take();
+        let old = outcome.list.map(|list| self.available.swap(Arc::new(list)));
+        for update in &outcome.updates {
+            state.feed.tell(update);
+        }
+        drop(state);
+        // What may be the last of a user's data goes only now.
+        drop((old, outcome.updates, outcome.garbage));
+        for order in outcome.orders {
+            self.carry_out(order)?;
+        }
+        Ok(result)
+    }
+
+    /// The watcher reports, on its worker.
+    fn heed(&self, event: &Event<Watched>) {
+        let _ = self.act(|keeper, now| match event {
+            Event::Expired(expired) => match expired.key {
+                Watched::Node(slot, watch) => keeper.silent(slot, watch, now),
+                Watched::Until(_) => keeper.tend(now),
+            },
+            Event::Stalled(stall) => keeper.stalled(*stall),
+            _ => {}
+        });
+    }
+}
+
+impl<N, D> Drop for Registry<N, D> {
+    fn drop(&mut self) {
+        self.shared.close();
+    }
+}
+
+impl<N, D> fmt::Debug for Registry<N, D> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Registry")
+            .field("available", &self.shared.available.load())
+            .finish_non_exhaustive()
+    }
+}
+
+impl<N, D> Current<N, D> {
+    /// The list, to keep for as long as one likes.
+    #[must_use]
+    pub fn to_arc(&self) -> Arc<Available<N, D>> {
+        Arc::clone(&self.0)
+    }
+}
+
+impl<N, D> Deref for Current<N, D> {
+    type Target = Available<N, D>;
+
+    fn deref(&self) -> &Available<N, D> {
+        &self.0
+    }
+}
+
+impl<N, D> fmt::Debug for Current<N, D> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        (**self).fmt(f)
+    }
+}

@@ -1,0 +1,91 @@
+//! What can go wrong with a registry. Whoever gave a node gets it back.
+
+use std::error::Error;
+use std::fmt;
+
+use super::policy::PolicyError;
+use crate::error::BuildError;
+
+/// Why a call of a registry, or the building of one, failed.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum RegistryError {
+    /// No such node is known: it was never registered, or is forgotten.
+    Unknown,
+    /// The node left, so that a late beat of it does not count. Registering it again brings it back.
+    Left,
+    /// The maximum number of nodes is known, those that are down or left included.
+    Full {
+        /// That number.
+        max: usize,
+    },
+    /// An option makes no sense.
+    Option {
+        /// Its name.
+        option: &'static str,
+        /// What it must be.
+        must: &'static str,
+    },
+    /// A policy makes no sense.
+    Policy(PolicyError),
+    /// The registry is closed, or its worker has failed.
+    Closed,
+    /// The watcher beneath could not be built.
+    Watcher(BuildError),
+}
+
+impl fmt::Display for RegistryError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            RegistryError::Unknown => f.write_str("no such node is known; register it first"),
+            RegistryError::Left => f.write_str("the node has left; register it again"),
+            RegistryError::Full { max } => write!(
+                f,
+                "{max} nodes are known, which is the maximum; forget some, or raise `max_nodes`"
+            ),
+            RegistryError::Option { option, must } => write!(f, "`{option}` must be {must}"),
+            RegistryError::Policy(error) => error.fmt(f),
+            RegistryError::Closed => f.write_str("the registry is closed"),
+            RegistryError::Watcher(_) => f.write_str("the watcher could not be built"),
+        }
+    }
+}
+
+impl Error for RegistryError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            RegistryError::Watcher(error) => Some(error),
+            _ => None,
+        }
+    }
+}
+
+/// A node that was not registered, and why.
+pub struct RegisterError<N, D> {
+    /// Why.
+    pub error: RegistryError,
+    /// The id that was given.
+    pub id: N,
+    /// The data that was given.
+    pub data: D,
+}
+
+impl<N, D> fmt::Debug for RegisterError<N, D> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RegisterError")
+            .field("error", &self.error)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<N, D> fmt::Display for RegisterError<N, D> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.error.fmt(f)
+    }
+}
+
+impl<N, D> Error for RegisterError<N, D> {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.error.source()
+    }
+}

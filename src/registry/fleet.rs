@@ -1,0 +1,489 @@
+//! The pure state of all nodes: what beats, silence, time and operators make of them.
+//!
+//! It knows no thread, no clock and no watcher: time is an argument, and what is to be done outside is collected and
+//! [taken](Keeper::take): orders for the watcher, updates for subscribers, a new list for readers.
+//!
+//! The watcher watches nodes under numbers ([`Watched`]) that are never used twice, a new one for each time that a node
+//! begins to be watched. So it does not matter in which order the orders of several threads reach it: one about an older
+//! number harms nobody, and a report about one is answered by the order to forget it.
+//!
+//! Everything that needs time but silence is in one agenda. The watcher is asked to report its first entry when no earlier
+//! report is to come; a report too many does no harm.
+
+mod books;
+mod entry;
+mod guard;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeSet, HashMap};
+use std::hash::Hash;
+use std::time::Duration;
+
+use ahash::RandomState;
+
+use super::RegistryStats;
+use super::available::{Available, Listed, Node};
+use super::error::{RegisterError, RegistryError};
+use super::options::{Config, NodeOptions, after};
+use super::update::{Change, Fleet, NodeStatus, State, Update, Vitals};
+use crate::event::Stall;
+pub(super) use entry::Entry;
+use guard::Watch;
+
+/// What the watcher watches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Watched {
+    /// A node, by its slot and the number of this watch.
+    Node(u32, u64),
+    /// The clock, until this time.
+    Until(Duration),
+}
+
+/// What the watcher is to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Order {
+    /// It beat.
+    Beat(Watched),
+    /// It beat, and from now on may be silent for so long.
+    Watch(Watched, Duration),
+    /// It is of no interest any more.
+    Unwatch(Watched),
+}
+
+/// What the agenda holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Task {
+    /// To look at the node in a slot.
+    Node(u32),
+    /// To look at the guard.
+    Guard,
+}
+
+/// What is to be done outside after a call.
+pub(super) struct Outcome<N, D> {
+    /// For the watcher, in this order.
+    pub(super) orders: Vec<Order>,
+    /// For the subscribers, in this order.
+    pub(super) updates: Vec<Update<N, D>>,
+    /// For the readers, if the list has changed.
+    pub(super) list: Option<Available<N, D>>,
+    /// To be dropped where no lock is held.
+    pub(super) garbage: Vec<Entry<N, D>>,
+}
+
+/// All nodes and what is to become of them.
+pub(super) struct Keeper<N, D> {
+    /// What it was told.
+    config: Config,
+    /// The slot of each id.
+    ids: HashMap<N, u32, RandomState>,
+    /// The nodes.
+    slots: Vec<Option<Entry<N, D>>>,
+    /// The slots without a node.
+    free: Vec<u32>,
+    /// What is to be done when; each node and the guard at most once.
+    agenda: BTreeSet<(Duration, Task)>,
+    /// The next report of the time that the watcher was asked for.
+    armed: Option<Duration>,
+    /// The state of the guard.
+    guard: Watch,
+    /// The list that readers get.
+    list: Listed<N, D>,
+    /// Whether it is another one than they have.
+    list_changed: bool,
+    /// The number of the last watch.
+    last_watch: u64,
+    /// What is counted; the version among it.
+    stats: RegistryStats,
+    /// The latest time it was told.
+    now: Duration,
+    /// What is to be done outside.
+    orders: Vec<Order>,
+    /// What is to be told.
+    updates: Vec<Update<N, D>>,
+    /// What is to be dropped.
+    garbage: Vec<Entry<N, D>>,
+}
+
+impl<N: Eq + Hash + Clone, D> Keeper<N, D> {
+    /// Without nodes.
+    pub(super) fn new(config: Config) -> Self {
+        Keeper {
+            config,
+            ids: HashMap::default(),
+            slots: Vec::new(),
+            free: Vec::new(),
+            agenda: BTreeSet::new(),
+            armed: None,
+            guard: Watch::default(),
+            list: Listed::new(),
+            list_changed: false,
+            last_watch: 0,
+            stats: RegistryStats::default(),
+            now: Duration::ZERO,
+            orders: Vec::new(),
+            updates: Vec::new(),
+            garbage: Vec::new(),
+        }
+    }
+
+    /// Adds a node, or changes what is known of it.
+    pub(super) fn register(
+        &mut self,
+        id: N,
+        data: D,
+        options: &NodeOptions,
+        now: Duration,
+    ) -> Result<(), RegisterError<N, D>> {
+        self.now = now;
+        if let Err(error) = options.check() {
+            return Err(RegisterError { error, id, data });
+        }
+        let weight = options.full_weight();
+        if let Some(&slot) = self.ids.get(&id) {
+            self.register_again(slot, Node::new(id, data, weight), options);
+            return Ok(());
+        }
+        let max = self.config.max_nodes.min(u32::MAX as usize);
+        if self.ids.len() >= max {
+            self.stats.refused += 1;
+            let error = RegistryError::Full { max };
+            return Err(RegisterError { error, id, data });
+        }
+        let entry = Entry::new(Node::new(id, data, weight), options, now);
+        let slot = self.add(entry);
+        self.watch(slot);
+        self.change(slot, Change::Registered, |_| ());
+        Ok(())
+    }
+
+    /// A known node is registered as `node`.
+    fn register_again(&mut self, slot: u32, node: Node<N, D>, options: &NodeOptions) {
+        let now = self.now;
+        let Some(entry) = self.entry_mut(slot) else {
+            return;
+        };
+        if entry.state == State::Left {
+            let mut fresh = Entry::new(node, options, now);
+            fresh.due = entry.due;
+            fresh.is_drained = entry.is_drained;
+            fresh.is_suppressed = entry.is_suppressed;
+            (fresh.penalty, fresh.reuse_at) = (entry.penalty, entry.reuse_at);
+            let mut old = None;
+            // Within the change, so that what was counted for the old state is taken back.
+            self.change(slot, Change::Registered, |entry| {
+                old = Some(std::mem::replace(entry, fresh));
+            });
+            self.garbage.extend(old);
+            self.watch(slot);
+            return;
+        }
+        let is_new_policy = entry.policy != options.policy;
+        if is_new_policy {
+            entry.policy = options.policy;
+            entry.history = super::policy::History::new();
+            if entry.watch.is_some() {
+                self.watch(slot);
+            }
+        }
+        let full_weight = node.weight();
+        self.change(slot, Change::Updated, |entry| {
+            entry.full_weight = full_weight;
+            entry.node = node;
+        });
+    }
+
+    /// A sign of life; returns what the watcher is to do about it first.
+    pub(super) fn beat(&mut self, id: &N, now: Duration) -> Result<Order, RegistryError> {
+        self.now = now;
+        let slot = self.slot(id)?;
+        let (config, last_watch) = (&self.config, &mut self.last_watch);
+        let Some(entry) = self.slots[slot as usize].as_mut() else {
+            return Err(RegistryError::Unknown);
+        };
+        if entry.state == State::Left {
+            return Err(RegistryError::Left);
+        }
+        let timeout = entry.beat(config, now);
+        entry.deadline = now.saturating_add(timeout);
+        let is_same = entry.watch.is_some() && entry.timeout == timeout;
+        entry.timeout = timeout;
+        let watch = *entry.watch.get_or_insert_with(|| {
+            *last_watch += 1;
+            *last_watch
+        });
+        let watched = Watched::Node(slot, watch);
+        let order = if is_same {
+            Order::Beat(watched)
+        } else {
+            Order::Watch(watched, timeout)
+        };
+        match entry.state {
+            State::Up | State::Left => {}
+            State::Suspect => self.change(slot, Change::Reassured, |entry| {
+                entry.state = State::Up;
+                entry.is_held = false;
+            }),
+            State::Joining | State::Down => {
+                let (state, rises) = (entry.state, entry.streak >= self.config.rise);
+                self.guard.revive(&mut entry.death);
+                if rises {
+                    self.rise(slot);
+                } else if state == State::Down {
+                    self.change(slot, Change::Returning, |entry| {
+                        entry.state = State::Joining;
+                        entry.forget_at = None;
+                    });
+                }
+            }
+        }
+        Ok(order)
+    }
+
+    /// The node in `slot` has beaten often enough: it is up.
+    fn rise(&mut self, slot: u32) {
+        let now = self.now;
+        let down = self.entry_mut(slot).and_then(|entry| entry.down.take());
+        let change = match down {
+            None => Change::Up,
+            Some((before, at)) => {
+                self.stats.recoveries += 1;
+                let down_for = before.saturating_add(now.saturating_sub(at));
+                Change::Recovered { down_for }
+            }
+        };
+        self.change(slot, change, |entry| {
+            entry.state = State::Up;
+            entry.forget_at = None;
+        });
+    }
+
+    /// The watcher reports that a node was silent for its timeout.
+    pub(super) fn silent(&mut self, slot: u32, watch: u64, now: Duration) {
+        self.now = now;
+        let fall = self.config.fall;
+        let Some(entry) = self
+            .slots
+            .get_mut(slot as usize)
+            .and_then(Option::as_mut)
+            .filter(|entry| entry.watch == Some(watch))
+        else {
+            // Of a watch that is over: its last beat was overtaken by the order to forget it.
+            return self.orders.push(Order::Unwatch(Watched::Node(slot, watch)));
+        };
+        if now < entry.deadline {
+            return; // Overtaken by a beat.
+        }
+        // Not from now on: the watcher, which reports late but never early, counts from an earlier moment.
+        entry.deadline = entry.deadline.saturating_add(entry.timeout);
+        entry.streak = 0;
+        entry.misses = entry.misses.saturating_add(1);
+        if entry.misses >= fall {
+            self.unwatch(slot);
+            self.fail(slot);
+        } else if entry.state == State::Up {
+            self.change(slot, Change::Suspected, |entry| {
+                entry.state = State::Suspect;
+            });
+        }
+    }
+
+    /// The node `id` goes.
+    pub(super) fn leave(&mut self, id: &N, now: Duration) -> Result<(), RegistryError> {
+        self.now = now;
+        let slot = self.slot(id)?;
+        let forget_at = after(now, self.config.forget_after);
+        if self
+            .entry(slot)
+            .is_some_and(|entry| entry.state != State::Left)
+        {
+            self.unwatch(slot);
+            self.pardon(slot);
+            self.change(slot, Change::Left, |entry| {
+                entry.state = State::Left;
+                entry.is_held = false;
+                entry.down = None;
+                entry.forget_at = forget_at;
+            });
+        }
+        Ok(())
+    }
+
+    /// An operator takes the node `id` out of the list, or lets it back.
+    pub(super) fn drain(
+        &mut self,
+        id: &N,
+        is_drained: bool,
+        now: Duration,
+    ) -> Result<(), RegistryError> {
+        self.now = now;
+        let slot = self.slot(id)?;
+        let Some(entry) = self
+            .entry_mut(slot)
+            .filter(|entry| entry.is_drained != is_drained)
+        else {
+            return Ok(());
+        };
+        let was_held = entry.is_held;
+        if is_drained {
+            self.pardon(slot);
+            self.change(slot, Change::Drained, |entry| {
+                entry.is_drained = true;
+                entry.is_held = false;
+            });
+        } else {
+            self.change(slot, Change::Undrained, |entry| entry.is_drained = false);
+        }
+        if was_held {
+            // Nothing holds it any more: it is out of the list in any case.
+            self.fail(slot);
+        }
+        Ok(())
+    }
+
+    /// The node `id` is forgotten, as if it had never been there.
+    pub(super) fn forget(&mut self, id: &N, now: Duration) -> Result<(), RegistryError> {
+        self.now = now;
+        let slot = self.slot(id)?;
+        self.remove(slot);
+        Ok(())
+    }
+
+    /// Does what is due by `now`.
+    pub(super) fn tend(&mut self, now: Duration) {
+        self.now = now;
+        self.armed = self.armed.filter(|&armed| armed > now);
+        while let Some(&(due, task)) = self.agenda.first()
+            && due <= now
+        {
+            self.agenda.pop_first();
+            match task {
+                Task::Guard => self.guard_is_due(),
+                Task::Node(slot) => self.node_is_due(slot),
+            }
+        }
+    }
+
+    /// Looks at the node in `slot` at the time that it asked for.
+    fn node_is_due(&mut self, slot: u32) {
+        let now = self.now;
+        let Some(entry) = self.entry_mut(slot) else {
+            return;
+        };
+        entry.due = None;
+        if entry.forget_at.is_some_and(|forget_at| forget_at <= now) {
+            return self.remove(slot);
+        }
+        if entry.is_suppressed && entry.reuse_at <= now {
+            self.change(slot, Change::Reused, |entry| entry.is_suppressed = false);
+        }
+        let config = &self.config;
+        let entry = self.slots[slot as usize].as_mut();
+        if entry.is_some_and(|entry| entry.weight(config, now) != entry.node.weight()) {
+            self.change(slot, Change::Weight, |_| ());
+        }
+        self.schedule(slot);
+    }
+
+    /// A stall of the watcher, told on.
+    pub(super) fn stalled(&mut self, stall: Stall) {
+        self.stats.stalls += 1;
+        self.stats.version += 1;
+        let version = self.stats.version;
+        self.updates.push(Update::Stalled { version, stall });
+    }
+
+    /// Takes what is to be done outside.
+    pub(super) fn take(&mut self) -> Outcome<N, D> {
+        self.ease();
+        let first = self.agenda.first().map(|&(due, _)| due);
+        if let Some(due) = first
+            && self.armed.is_none_or(|armed| due < armed)
+        {
+            self.armed = Some(due);
+            let wait = due.saturating_sub(self.now).max(Duration::from_nanos(1));
+            self.orders.push(Order::Watch(Watched::Until(due), wait));
+        }
+        let list_changed = std::mem::take(&mut self.list_changed);
+        Outcome {
+            orders: std::mem::take(&mut self.orders),
+            updates: std::mem::take(&mut self.updates),
+            list: list_changed.then(|| self.list()),
+            garbage: std::mem::take(&mut self.garbage),
+        }
+    }
+
+    /// All nodes.
+    #[cfg(feature = "serde")]
+    pub(super) fn entries(&self) -> impl Iterator<Item = &Entry<N, D>> {
+        self.slots.iter().flatten()
+    }
+
+    /// What is left at `now` of the penalty of a node.
+    #[cfg(feature = "serde")]
+    pub(super) fn penalty(&self, entry: &Entry<N, D>, now: Duration) -> f64 {
+        let (penalty, at) = entry.penalty;
+        let damping = self.config.damping;
+        damping.map_or(penalty, |it| it.decayed(penalty, now.saturating_sub(at)))
+    }
+
+    /// Adds a node as it was in another registry, unless it is known; if it is to be watched, for so long at first.
+    #[cfg(feature = "serde")]
+    pub(super) fn restore_entry(
+        &mut self,
+        entry: Entry<N, D>,
+        wait: Option<Duration>,
+        now: Duration,
+    ) -> Result<(), RegistryError> {
+        self.now = now;
+        let max = self.config.max_nodes.min(u32::MAX as usize);
+        if self.ids.contains_key(entry.node.id()) {
+            return Ok(());
+        }
+        if self.ids.len() >= max {
+            return Err(RegistryError::Full { max });
+        }
+        let slot = self.add(entry);
+        if let Some(wait) = wait {
+            self.watch_for(slot, wait.max(Duration::from_nanos(1)));
+        }
+        self.change(slot, Change::Registered, |_| ());
+        Ok(())
+    }
+
+    /// The list as it is.
+    pub(super) fn list(&self) -> Available<N, D> {
+        self.list.publish(self.stats.version)
+    }
+
+    /// How the node `id` stands.
+    pub(super) fn status(&self, id: &N) -> Option<NodeStatus<N, D>> {
+        let slot = *self.ids.get(id)?;
+        self.entry(slot).map(Entry::status)
+    }
+
+    /// What is known of the beats of the node `id`.
+    pub(super) fn vitals(&self, id: &N, now: Duration) -> Option<Vitals> {
+        let entry = self.entry(*self.ids.get(id)?)?;
+        let policy = entry.policy.unwrap_or(self.config.policy);
+        let phi_after = |last: Duration| entry.history.phi(&policy, now.saturating_sub(last));
+        Some(Vitals {
+            last_beat: entry.last_beat,
+            timeout: entry.timeout,
+            misses: entry.misses,
+            phi: entry.last_beat.and_then(phi_after),
+        })
+    }
+
+    /// All nodes.
+    pub(super) fn fleet(&self) -> Fleet<N, D> {
+        let nodes = self.slots.iter().flatten();
+        Fleet::new(self.stats.version, nodes.map(Entry::status))
+    }
+
+    /// What was counted.
+    pub(super) fn stats(&self) -> RegistryStats {
+        self.stats
+    }
+}

@@ -1,0 +1,201 @@
+//! What follows from a change of a node: the list, its weight, what is told and counted, the agenda, the watcher.
+
+use std::hash::Hash;
+use std::time::Duration;
+
+use super::{Entry, Keeper, Order, Task, Watched};
+use crate::registry::error::RegistryError;
+use crate::registry::update::{Change, NodeStatus, State, Transition, Update};
+
+impl<N: Eq + Hash + Clone, D> Keeper<N, D> {
+    /// The slot of `id`.
+    pub(super) fn slot(&self, id: &N) -> Result<u32, RegistryError> {
+        self.ids.get(id).copied().ok_or(RegistryError::Unknown)
+    }
+
+    /// The node in `slot`.
+    pub(super) fn entry(&self, slot: u32) -> Option<&Entry<N, D>> {
+        self.slots.get(slot as usize)?.as_ref()
+    }
+
+    /// The node in `slot`.
+    pub(super) fn entry_mut(&mut self, slot: u32) -> Option<&mut Entry<N, D>> {
+        self.slots.get_mut(slot as usize)?.as_mut()
+    }
+
+    /// Puts a new node into a slot.
+    pub(super) fn add(&mut self, entry: Entry<N, D>) -> u32 {
+        let id = entry.node.id().clone();
+        self.count(&entry, true);
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.slots.push(None);
+            (self.slots.len() - 1) as u32
+        });
+        self.slots[slot as usize] = Some(entry);
+        self.ids.insert(id, slot);
+        slot
+    }
+
+    /// Takes the node out of `slot`, and tells it as forgotten.
+    pub(super) fn remove(&mut self, slot: u32) {
+        self.unwatch(slot);
+        self.pardon(slot);
+        let Some(mut entry) = self.slots[slot as usize].take() else {
+            return;
+        };
+        self.count(&entry, false);
+        self.free.push(slot);
+        self.ids.remove(entry.node.id());
+        if let Some(due) = entry.due.take() {
+            self.agenda.remove(&(due, Task::Node(slot)));
+        }
+        self.list_changed |= entry.place.is_some();
+        self.unlist(&mut entry);
+        self.tell(Change::Forgotten, entry.status());
+        self.garbage.push(entry);
+    }
+
+    /// Changes the node in `slot` by `edit`, and everything that follows from it: the list, its weight, what is counted,
+    /// the agenda. Tells it as `change`.
+    pub(super) fn change(
+        &mut self,
+        slot: u32,
+        change: Change,
+        edit: impl FnOnce(&mut Entry<N, D>),
+    ) {
+        let now = self.now;
+        let Some(mut entry) = self.slots[slot as usize].take() else {
+            return;
+        };
+        self.count(&entry, false);
+        let (state, weight) = (entry.state, entry.node.weight());
+        edit(&mut entry);
+        if entry.state != state {
+            entry.since = now;
+        }
+        if !entry.is_listed() {
+            entry.ramp_end = None;
+        } else if entry.place.is_none() && entry.ramp_end.is_none() {
+            entry.ramp_end = Some(now.saturating_add(self.config.slow_start));
+        }
+        let (is_updated, new_weight) = (change == Change::Updated, entry.weight(&self.config, now));
+        if entry.node.weight() != new_weight {
+            entry.node = entry.node.clone().with_weight(new_weight);
+        }
+        match (entry.place, entry.is_listed()) {
+            (None, true) => {
+                entry.place = Some(self.list.insert(entry.node.clone()));
+                self.list_changed = true;
+            }
+            (Some(place), true) if is_updated || weight != new_weight => {
+                self.list.replace(place, entry.node.clone());
+                self.list_changed = true;
+            }
+            (Some(_), false) => {
+                self.unlist(&mut entry);
+                self.list_changed = true;
+            }
+            _ => {}
+        }
+        self.count(&entry, true);
+        self.tell(change, entry.status());
+        self.slots[slot as usize] = Some(entry);
+        self.schedule(slot);
+    }
+
+    /// Takes a node that is in no slot just now out of the list.
+    pub(super) fn unlist(&mut self, entry: &mut Entry<N, D>) {
+        let Some(place) = entry.place.take() else {
+            return;
+        };
+        let moved = self.list.remove(place);
+        let slot = moved.and_then(|moved| self.ids.get(moved.id()).copied());
+        if let Some(moved) = slot.and_then(|slot| self.slots[slot as usize].as_mut()) {
+            moved.place = Some(place);
+        }
+    }
+
+    /// Tells a change.
+    pub(super) fn tell(&mut self, change: Change, status: NodeStatus<N, D>) {
+        self.stats.version += 1;
+        self.stats.deaths += u64::from(change == Change::Down);
+        self.updates.push(Update::Node(Transition {
+            version: self.stats.version,
+            at: self.now,
+            change,
+            status,
+        }));
+    }
+
+    /// Counts a node in, or out.
+    pub(super) fn count(&mut self, entry: &Entry<N, D>, is_in: bool) {
+        let stats = &mut self.stats;
+        let by_state = match entry.state {
+            State::Joining => &mut stats.joining,
+            State::Up => &mut stats.up,
+            State::Suspect => &mut stats.suspect,
+            State::Down => &mut stats.down,
+            State::Left => &mut stats.left,
+        };
+        for (count, is_so) in [
+            (by_state, true),
+            (&mut stats.listed, entry.is_listed()),
+            (&mut stats.held, entry.is_held),
+            (&mut stats.drained, entry.is_drained),
+            (&mut stats.suppressed, entry.is_suppressed),
+        ] {
+            if is_so {
+                *count = if is_in { *count + 1 } else { *count - 1 };
+            }
+        }
+    }
+
+    /// Puts the node in `slot` where it belongs in the agenda.
+    pub(super) fn schedule(&mut self, slot: u32) {
+        let Some(entry) = self.slots[slot as usize].as_mut() else {
+            return;
+        };
+        let due = entry.next_due(&self.config, self.now);
+        let before = std::mem::replace(&mut entry.due, due);
+        if before == due {
+            return;
+        }
+        if let Some(before) = before {
+            self.agenda.remove(&(before, Task::Node(slot)));
+        }
+        if let Some(due) = due {
+            self.agenda.insert((due, Task::Node(slot)));
+        }
+    }
+
+    /// Lets the watcher wait for the node in `slot` from now on, for as long as its policy says.
+    pub(super) fn watch(&mut self, slot: u32) {
+        let Some(entry) = self.entry(slot) else {
+            return;
+        };
+        let policy = entry.policy.unwrap_or(self.config.policy);
+        self.watch_for(slot, entry.history.timeout(&policy));
+    }
+
+    /// Lets the watcher wait for the node in `slot` from now on, for so long.
+    pub(super) fn watch_for(&mut self, slot: u32, timeout: Duration) {
+        self.unwatch(slot);
+        self.last_watch += 1;
+        let (watch, now) = (self.last_watch, self.now);
+        if let Some(entry) = self.entry_mut(slot) {
+            entry.watch = Some(watch);
+            entry.timeout = timeout;
+            entry.deadline = now.saturating_add(timeout);
+            let watched = Watched::Node(slot, watch);
+            self.orders.push(Order::Watch(watched, timeout));
+        }
+    }
+
+    /// The watcher need not wait for the node in `slot`.
+    pub(super) fn unwatch(&mut self, slot: u32) {
+        let watch = self.entry_mut(slot).and_then(|entry| entry.watch.take());
+        if let Some(watch) = watch {
+            self.orders.push(Order::Unwatch(Watched::Node(slot, watch)));
+        }
+    }
+}

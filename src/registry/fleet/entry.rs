@@ -1,0 +1,181 @@
+//! One node as the fleet keeps it.
+
+use std::time::Duration;
+
+use super::super::available::{Node, Place};
+use super::super::options::{Config, NodeOptions, after};
+use super::super::policy::{History, Policy};
+use super::super::update::{NodeStatus, State};
+
+/// In so many steps the weight of a slow start grows: from a sixteenth to all of it.
+const STEPS: u32 = 16;
+
+/// A node.
+pub(in crate::registry) struct Entry<N, D> {
+    /// Id, data and present weight.
+    pub(in crate::registry) node: Node<N, D>,
+    /// Its weight without a slow start.
+    pub(in crate::registry) full_weight: u32,
+    /// Its own policy, if it has one.
+    pub(in crate::registry) policy: Option<Policy>,
+    /// What the policy knows of its beats.
+    pub(in crate::registry) history: History,
+    /// The timeout that holds now, and that the watcher was told.
+    pub(in crate::registry) timeout: Duration,
+    /// Before that a report of silence counts for nothing: it was overtaken by a beat.
+    pub(in crate::registry) deadline: Duration,
+    /// Its last beat.
+    pub(in crate::registry) last_beat: Option<Duration>,
+    /// Beats in a row, as long as it is joining or down.
+    pub(in crate::registry) streak: u32,
+    /// Timeouts missed in a row.
+    pub(in crate::registry) misses: u32,
+    /// The number under which the watcher has it; `None` if it is not watched: down, held or left.
+    pub(in crate::registry) watch: Option<u64>,
+    /// Its state.
+    pub(in crate::registry) state: State,
+    /// When it came into that state.
+    pub(in crate::registry) since: Duration,
+    /// How long it had been down at a moment, and that moment, if it was not up since.
+    pub(in crate::registry) down: Option<(Duration, Duration)>,
+    /// Whether it is drained.
+    pub(in crate::registry) is_drained: bool,
+    /// Whether it is suppressed.
+    pub(in crate::registry) is_suppressed: bool,
+    /// Whether it is held.
+    pub(in crate::registry) is_held: bool,
+    /// Its penalty at a moment, and that moment.
+    pub(in crate::registry) penalty: (f64, Duration),
+    /// When it is suppressed no more; counts while it is.
+    pub(in crate::registry) reuse_at: Duration,
+    /// When its slow start is over, if it is in one.
+    pub(in crate::registry) ramp_end: Option<Duration>,
+    /// When it is forgotten, if it is to be.
+    pub(in crate::registry) forget_at: Option<Duration>,
+    /// What it was before it went down, while its death counts for the guard.
+    pub(in crate::registry) death: Option<Death>,
+    /// Where it is in the list, if it is.
+    pub(in crate::registry) place: Option<Place>,
+    /// When the agenda has it, if it does.
+    pub(in crate::registry) due: Option<Duration>,
+}
+
+/// What a listed node was before it went down, for the guard to take it back.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::registry) struct Death {
+    /// When it went down.
+    pub(in crate::registry) at: Duration,
+    /// Its penalty before.
+    pub(in crate::registry) penalty: (f64, Duration),
+    /// Its slow start.
+    pub(in crate::registry) ramp_end: Option<Duration>,
+}
+
+impl<N, D> Entry<N, D> {
+    /// A node that joins at `now`.
+    pub(in crate::registry) fn new(node: Node<N, D>, options: &NodeOptions, now: Duration) -> Self {
+        Entry {
+            full_weight: node.weight(),
+            node,
+            policy: options.policy,
+            history: History::new(),
+            timeout: Duration::MAX,
+            deadline: Duration::MAX,
+            last_beat: None,
+            streak: 0,
+            misses: 0,
+            watch: None,
+            state: State::Joining,
+            since: now,
+            down: None,
+            is_drained: false,
+            is_suppressed: false,
+            is_held: false,
+            penalty: (0.0, now),
+            reuse_at: now,
+            ramp_end: None,
+            forget_at: None,
+            death: None,
+            place: None,
+            due: None,
+        }
+    }
+
+    /// How it stands.
+    pub(in crate::registry) fn status(&self) -> NodeStatus<N, D> {
+        NodeStatus {
+            node: self.node.clone(),
+            state: self.state,
+            since: self.since,
+            is_drained: self.is_drained,
+            is_suppressed: self.is_suppressed,
+            is_held: self.is_held,
+        }
+    }
+
+    /// Whether it is to be in the list.
+    pub(in crate::registry) fn is_listed(&self) -> bool {
+        matches!(self.state, State::Up | State::Suspect) && !self.is_drained && !self.is_suppressed
+    }
+
+    /// It beats at `now`: returns the timeout that holds from now on.
+    pub(in crate::registry) fn beat(&mut self, config: &Config, now: Duration) -> Duration {
+        // If a timeout has passed and was not reported, it was the registry that did not run: no interval of the node's.
+        let is_interval = now < self.deadline || self.misses > 0;
+        let before = self.last_beat.replace(now).filter(|_| is_interval);
+        self.misses = 0;
+        self.streak = self.streak.saturating_add(1);
+        let policy = self.policy.unwrap_or(config.policy);
+        self.history.beat(&policy, before, now)
+    }
+
+    /// It goes down at `now`: what that is worth in penalties, and how long it is remembered.
+    pub(in crate::registry) fn go_down(&mut self, config: &Config, now: Duration) {
+        if let Some(damping) = &config.damping
+            && self.state != State::Joining
+        {
+            let (penalty, at) = self.penalty;
+            let penalty = damping.decayed(penalty, now.saturating_sub(at)) + 1.0;
+            let penalty = penalty.min(damping.ceiling());
+            self.penalty = (penalty, now);
+            self.is_suppressed |= penalty > damping.suppress;
+            self.reuse_at = now.saturating_add(damping.time_to_reuse(penalty));
+        }
+        self.state = State::Down;
+        self.is_held = false;
+        self.streak = 0;
+        self.down.get_or_insert((Duration::ZERO, now));
+        self.forget_at = after(now, config.forget_after);
+        self.history.forget();
+    }
+
+    /// The weight that it is to have at `now`.
+    pub(in crate::registry) fn weight(&self, config: &Config, now: Duration) -> u32 {
+        let length = config.slow_start.as_nanos();
+        let Some(end) = self.ramp_end.filter(|&end| end > now) else {
+            return self.full_weight;
+        };
+        let elapsed = length.saturating_sub((end - now).as_nanos());
+        let step = 1 + elapsed * u128::from(STEPS - 1) / length.max(1);
+        let weight = (u128::from(self.full_weight) * step).div_ceil(u128::from(STEPS));
+        u32::try_from(weight).unwrap_or(self.full_weight)
+    }
+
+    /// When the next step of its slow start is, if there is one after `now`.
+    fn next_step(&self, config: &Config, now: Duration) -> Option<Duration> {
+        let end = self.ramp_end.filter(|&end| end > now)?;
+        let length = config.slow_start.as_nanos();
+        let elapsed = length.saturating_sub((end - now).as_nanos());
+        let steps = u128::from(STEPS - 1);
+        let next = ((elapsed * steps / length.max(1) + 1) * length).div_ceil(steps);
+        let left = u64::try_from(length.saturating_sub(next)).unwrap_or(u64::MAX);
+        Some(end.saturating_sub(Duration::from_nanos(left)))
+    }
+
+    /// When the fleet must look at it next, silence aside.
+    pub(in crate::registry) fn next_due(&self, config: &Config, now: Duration) -> Option<Duration> {
+        let reuse = self.is_suppressed.then_some(self.reuse_at);
+        let step = self.next_step(config, now);
+        [self.forget_at, reuse, step].into_iter().flatten().min()
+    }
+}

@@ -1,0 +1,222 @@
+//! The guard against mass death; its rules are those of [`Guard`](super::super::Guard).
+
+use std::collections::VecDeque;
+use std::hash::Hash;
+use std::time::Duration;
+
+use super::entry::{Death, Entry};
+use super::{Keeper, Task};
+use crate::registry::options::after;
+use crate::registry::update::{Change, GuardChange, State, Update};
+
+/// Where the guard stands.
+#[derive(Debug, Default)]
+pub(super) struct Watch {
+    /// When listed nodes went down, and their slots, the oldest first. A node whose [`Death`] is another or none is alive
+    /// again, or gone.
+    deaths: VecDeque<(Duration, u32)>,
+    /// How many of them count.
+    recent: usize,
+    /// While it is active, until when.
+    active: Option<Active>,
+}
+
+/// Until when the guard is active.
+#[derive(Clone, Copy, Debug)]
+struct Active {
+    /// When it ends in any case; `None` for never.
+    end: Option<Duration>,
+    /// When it ends if it stays calm; `None` if it is not calm.
+    calm_end: Option<Duration>,
+    /// When the agenda has it.
+    due: Option<Duration>,
+}
+
+impl Watch {
+    /// A death counts no more: the node beats, or is gone.
+    pub(super) fn revive(&mut self, death: &mut Option<Death>) {
+        if death.take().is_some() {
+            self.recent -= 1;
+        }
+    }
+}
+
+impl<N: Eq + Hash + Clone, D> Keeper<N, D> {
+    /// The node in `slot` has missed too many timeouts: it goes down, or is held.
+    pub(super) fn fail(&mut self, slot: u32) {
+        let is_listed = self.entry(slot).is_some_and(Entry::is_listed);
+        let Some(guard) = self.config.guard.filter(|_| is_listed) else {
+            return self.down(slot);
+        };
+        if self.guard.active.is_some() {
+            return self.hold(slot);
+        }
+        self.prune(guard.window);
+        let dead = self.guard.recent + 1;
+        let listed = self.stats.listed + self.guard.recent;
+        if dead < guard.at_least || dead as f64 <= guard.fraction * listed as f64 {
+            let entry = self.entry_mut(slot);
+            let before = entry.map(|entry| (entry.penalty, entry.ramp_end));
+            self.down(slot);
+            let at = self.now;
+            if let (Some((penalty, ramp_end)), Some(entry)) = (before, self.entry_mut(slot)) {
+                entry.death = Some(Death {
+                    at,
+                    penalty,
+                    ramp_end,
+                });
+                self.guard.deaths.push_back((at, slot));
+                self.guard.recent += 1;
+            }
+            return;
+        }
+        self.guard.active = Some(Active {
+            end: after(self.now, guard.longest),
+            calm_end: None,
+            due: None,
+        });
+        self.stats.guards += 1;
+        self.tell_guard(true, dead, listed);
+        for (at, slot) in std::mem::take(&mut self.guard.deaths) {
+            if self.death(slot).is_some_and(|death| death.at == at) {
+                self.hold(slot);
+            }
+        }
+        self.hold(slot);
+    }
+
+    /// The node in `slot` goes down.
+    fn down(&mut self, slot: u32) {
+        let (config, now) = (self.config.clone(), self.now);
+        self.change(slot, Change::Down, |entry| entry.go_down(&config, now));
+    }
+
+    /// Holds the node in `slot`, which would go down, or just has.
+    fn hold(&mut self, slot: u32) {
+        let death = self.pardon(slot);
+        self.change(slot, Change::Held, |entry| {
+            entry.state = State::Suspect;
+            entry.is_held = true;
+            entry.down = None;
+            entry.forget_at = None;
+            entry.streak = 0;
+            if let Some(death) = death {
+                entry.penalty = death.penalty;
+                // Its slow start goes on, or was over.
+                entry.ramp_end = death.ramp_end.or(Some(death.at));
+                // It was listed when it went down.
+                entry.is_suppressed = false;
+            }
+            entry.history.forget();
+        });
+    }
+
+    /// The death of the node in `slot`, if it has one that counts.
+    fn death(&self, slot: u32) -> Option<Death> {
+        self.entry(slot)?.death
+    }
+
+    /// The death of the node in `slot` counts no more; returns it.
+    pub(super) fn pardon(&mut self, slot: u32) -> Option<Death> {
+        let entry = self.slots.get_mut(slot as usize)?.as_mut()?;
+        let death = entry.death;
+        self.guard.revive(&mut entry.death);
+        death
+    }
+
+    /// Deaths of longer ago than `window` count no more.
+    fn prune(&mut self, window: Duration) {
+        while let Some(&(at, slot)) = self.guard.deaths.front()
+            && self.now.saturating_sub(at) >= window
+        {
+            self.guard.deaths.pop_front();
+            if self.death(slot).is_some_and(|death| death.at == at) {
+                self.pardon(slot);
+            }
+        }
+    }
+
+    /// Ends the guard if it holds nobody, and sees whether it is calm.
+    pub(super) fn ease(&mut self) {
+        let (Some(guard), Some(mut active)) = (self.config.guard, self.guard.active) else {
+            return;
+        };
+        let (held, listed) = (self.stats.held, self.stats.listed);
+        if held == 0 {
+            return self.end_guard();
+        }
+        if held as f64 > guard.fraction * listed as f64 {
+            active.calm_end = None;
+        } else if active.calm_end.is_none() {
+            active.calm_end = after(self.now, guard.window);
+        }
+        let due = [active.end, active.calm_end].into_iter().flatten().min();
+        if let Some(before) = active.due.take_if(|before| Some(*before) != due) {
+            self.agenda.remove(&(before, Task::Guard));
+        }
+        if let Some(due) = due {
+            self.agenda.insert((due, Task::Guard));
+        }
+        active.due = due;
+        self.guard.active = Some(active);
+    }
+
+    /// The time has come at which the guard was to end, unless it was put off.
+    pub(super) fn guard_is_due(&mut self) {
+        let now = self.now;
+        let Some(active) = &mut self.guard.active else {
+            return;
+        };
+        active.due = None;
+        let ends = [active.end, active.calm_end];
+        if ends.into_iter().flatten().any(|end| end <= now) {
+            self.end_guard();
+        }
+    }
+
+    /// Ends the guard: who is held goes down.
+    fn end_guard(&mut self) {
+        let Some(active) = self.guard.active.take() else {
+            return;
+        };
+        if let Some(due) = active.due {
+            self.agenda.remove(&(due, Task::Guard));
+        }
+        self.tell_guard(false, self.stats.held, self.stats.listed);
+        for slot in 0..self.slots.len() as u32 {
+            if self.entry(slot).is_some_and(|entry| entry.is_held) {
+                self.down(slot);
+            }
+        }
+    }
+
+    /// Tells that the guard came up, or ended.
+    fn tell_guard(&mut self, is_active: bool, held: usize, listed: usize) {
+        self.stats.version += 1;
+        self.updates.push(Update::Guard(GuardChange {
+            version: self.stats.version,
+            at: self.now,
+            is_active,
+            held,
+            listed,
+        }));
+    }
+}
+
+#[cfg(test)]
+impl Watch {
+    /// How many deaths count.
+    pub(super) fn recent(&self) -> usize {
+        self.recent
+    }
+
+    /// Whether it is active.
+    pub(super) fn is_active(&self) -> bool {
+        self.active.is_some()
+    }
+
+    /// Whether the agenda has it.
+    pub(super) fn is_scheduled(&self) -> bool {
+        self.active.is_some_and(|active| active.due.is_some())
+    }
+}

@@ -1,0 +1,623 @@
+//! The intervals between the beats of one node, and the timeout that follows from them.
+
+use std::collections::VecDeque;
+use std::f64::consts::LN_10;
+use std::mem;
+use std::time::Duration;
+
+use super::{PhiAccrual, Policy, normal};
+use crate::clock;
+
+/// The shortest timeout that a history makes, ns: 1 ms, about as exactly as silence is noticed.
+const FLOOR_NS: u64 = 1_000_000;
+
+/// The longest interval remembered, µs: 557 years. The sums of 2^32 squares then fit 128 bits.
+const LONGEST_US: u128 = 1 << 44;
+
+/// The power of two of the number of timeouts between a power of two and the next.
+const STEPS_LOG2: u32 = 6;
+
+/// A node's own history. Empty, and a null pointer, for any policy but [`Policy::Adaptive`].
+#[derive(Clone, Debug, Default)]
+pub(in crate::registry) struct History {
+    /// The last intervals, from the first beat on.
+    window: Option<Box<Window>>,
+}
+
+impl History {
+    /// One without beats.
+    pub(in crate::registry) fn new() -> Self {
+        History::default()
+    }
+
+    /// A beat at `now`; the one before was at `before`. Returns the timeout to wait from `now` on.
+    ///
+    /// The interval is remembered unless it is none of the node's own: there was no beat before (`None`) or it was not told
+    /// of here, or it has to be [forgotten](Self::forget), or it is later than this one. Costs two additions, three
+    /// divisions and a root, some tens of nanoseconds; nothing to mention where the policy is not adaptive.
+    pub(in crate::registry) fn beat(
+        &mut self,
+        policy: &Policy,
+        before: Option<Duration>,
+        now: Duration,
+    ) -> Duration {
+        match policy {
+            Policy::Fixed(_) | Policy::Missed { .. } => self.window = None,
+            Policy::Adaptive(phi) => {
+                let interval = before.and_then(|before| now.checked_sub(before));
+                match &mut self.window {
+                    None => self.window = Some(Box::default()),
+                    Some(window) => window.beat(phi, interval),
+                }
+            }
+        }
+        self.timeout(policy)
+    }
+
+    /// The timeout that holds now, without a beat.
+    pub(in crate::registry) fn timeout(&self, policy: &Policy) -> Duration {
+        match *policy {
+            Policy::Fixed(timeout) => timeout,
+            Policy::Missed { interval, count } => {
+                interval.checked_mul(count).unwrap_or(Duration::MAX)
+            }
+            Policy::Adaptive(phi) => {
+                let ns = self.distribution(&phi).deadline(phi.score);
+                clock::duration(round_up(ns.max(FLOOR_NS)))
+            }
+        }
+    }
+
+    /// φ at a silence of `silence`, from zero to infinity; `None` where the policy is not adaptive.
+    pub(in crate::registry) fn phi(&self, policy: &Policy, silence: Duration) -> Option<f64> {
+        match policy {
+            Policy::Fixed(_) | Policy::Missed { .. } => None,
+            Policy::Adaptive(phi) => Some(self.distribution(phi).phi(silence)),
+        }
+    }
+
+    /// The silence until the next beat is not an interval of the node's own: it was down, or the network or the watcher was.
+    pub(in crate::registry) fn forget(&mut self) {
+        if let Some(window) = &mut self.window {
+            window.is_outage = true;
+        }
+    }
+
+    /// How intervals are distributed, by what was seen; by what is expected where nothing was.
+    fn distribution(&self, phi: &PhiAccrual) -> Normal {
+        let sums = match &self.window {
+            Some(window) if !window.intervals.is_empty() => window.sums,
+            _ => phi.first_intervals().into_iter().collect(),
+        };
+        let (mean, deviation) = sums.mean_and_deviation();
+        Normal {
+            mean: mean * 1e3 + clock::nanos(phi.acceptable_pause) as f64,
+            deviation: (deviation * 1e3).max(clock::nanos(phi.min_deviation) as f64),
+        }
+    }
+}
+
+impl PhiAccrual {
+    /// The two intervals that every history begins with, µs: their mean is the first interval, their deviation a quarter.
+    fn first_intervals(&self) -> [u64; 2] {
+        let first = micros(self.first_interval);
+        [first - first / 4, first + first / 4]
+    }
+}
+
+/// The last intervals between the beats of a node.
+#[derive(Clone, Debug, Default)]
+struct Window {
+    /// The intervals, µs, the oldest first; as many as the policy allows at most.
+    intervals: VecDeque<u64>,
+    /// Their sums.
+    sums: Sums,
+    /// Whether what ends with the next beat is an outage.
+    is_outage: bool,
+}
+
+impl Window {
+    /// A beat, the one before `interval` ago.
+    fn beat(&mut self, phi: &PhiAccrual, interval: Option<Duration>) {
+        let is_outage = mem::take(&mut self.is_outage);
+        if let Some(interval) = interval.filter(|_| !is_outage) {
+            if self.intervals.is_empty() {
+                for first in phi.first_intervals() {
+                    self.push(phi.window, first);
+                }
+            }
+            self.push(phi.window, micros(interval));
+        }
+    }
+
+    /// Adds an interval of `us`, and lets go of the oldest beyond `most`.
+    fn push(&mut self, most: u32, us: u64) {
+        let most = (most as usize).max(1);
+        while self.intervals.len() >= most {
+            let Some(oldest) = self.intervals.pop_front() else {
+                break;
+            };
+            self.sums.remove(oldest);
+        }
+        let len = self.intervals.len();
+        if len == self.intervals.capacity() {
+            // Doubled, as ever, but to no more than there can be.
+            self.intervals.reserve_exact(len.max(4).min(most - len));
+        }
+        self.intervals.push_back(us);
+        self.sums.add(us);
+    }
+}
+
+/// The sums that mean and deviation follow from. Integers, so what was added can be taken off again without a trace.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Sums {
+    /// How many intervals.
+    count: u32,
+    /// Their sum, µs.
+    sum: u128,
+    /// The sum of their squares, µs².
+    squares: u128,
+}
+
+impl Sums {
+    /// Adds an interval of `us`.
+    fn add(&mut self, us: u64) {
+        let us = u128::from(us);
+        self.count += 1;
+        self.sum += us;
+        self.squares += us * us;
+    }
+
+    /// Takes off an interval of `us` that was added.
+    fn remove(&mut self, us: u64) {
+        let us = u128::from(us);
+        self.count -= 1;
+        self.sum -= us;
+        self.squares -= us * us;
+    }
+
+    /// The mean and the deviation, µs; of the intervals themselves and not of what they were drawn from, as in the paper.
+    /// There must be one at least.
+    fn mean_and_deviation(&self) -> (f64, f64) {
+        let count = u128::from(self.count);
+        let (whole, rest) = (self.sum / count, self.sum % count);
+        // Σ(x - whole)², exactly: no digits cancel, however large the mean is compared to the deviation.
+        let spread = self.squares - whole * (self.sum + rest);
+        let count = f64::from(self.count);
+        let rest = rest as f64 / count;
+        let variance = (spread as f64 / count - rest * rest).max(0.0);
+        (whole as f64 + rest, variance.sqrt())
+    }
+}
+
+impl FromIterator<u64> for Sums {
+    fn from_iter<I: IntoIterator<Item = u64>>(intervals: I) -> Self {
+        let mut sums = Sums::default();
+        intervals.into_iter().for_each(|us| sums.add(us));
+        sums
+    }
+}
+
+/// How silences are distributed, ns.
+struct Normal {
+    /// Their mean, the acceptable pause included.
+    mean: f64,
+    /// Their standard deviation, above zero.
+    deviation: f64,
+}
+
+impl Normal {
+    /// The first silence at which φ is the threshold whose score is `score`, ns. One that overflows never comes.
+    #[expect(
+        clippy::cast_sign_loss,
+        reason = "what is below zero is zero, and then the floor"
+    )]
+    fn deadline(&self, score: f64) -> u64 {
+        (self.mean + score * self.deviation).ceil() as u64
+    }
+
+    /// φ at a silence of `silence`.
+    fn phi(&self, silence: Duration) -> f64 {
+        let score = (clock::nanos(silence) as f64 - self.mean) / self.deviation;
+        -normal::ln_tail(score) / LN_10
+    }
+}
+
+/// `duration` in whole microseconds, as far as they are remembered.
+fn micros(duration: Duration) -> u64 {
+    duration.as_micros().min(LONGEST_US) as u64
+}
+
+/// The next timeout at or after `ns` that is one of the few that are used, ns. A watcher keeps a list for each timeout, so
+/// beats that change it cost more, and lists that many share cost less.
+fn round_up(ns: u64) -> u64 {
+    let step = 1 << ns.ilog2().saturating_sub(STEPS_LOG2);
+    ns.checked_next_multiple_of(step).unwrap_or(clock::NEVER)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn ms(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
+    /// Without a pause, and with a deviation that counts from a microsecond on.
+    fn bare() -> PhiAccrual {
+        PhiAccrual::new()
+            .acceptable_pause(Duration::ZERO)
+            .min_deviation(Duration::from_micros(1))
+    }
+
+    /// A history of beats, the first at one second, then one after each of `gaps`.
+    fn history(phi: PhiAccrual, gaps: impl IntoIterator<Item = Duration>) -> History {
+        let (mut history, mut now) = (History::new(), SECOND);
+        history.beat(&Policy::Adaptive(phi), None, now);
+        for gap in gaps {
+            history.beat(&Policy::Adaptive(phi), Some(now), now + gap);
+            now += gap;
+        }
+        history
+    }
+
+    /// What `history` remembers, ms.
+    fn remembered(history: &History) -> Vec<u64> {
+        let window = history.window.as_ref();
+        window.map_or(Vec::new(), |window| {
+            window.intervals.iter().map(|us| us / 1_000).collect()
+        })
+    }
+
+    #[test]
+    fn mean_and_deviation_are_those_of_akka_s_own_test() {
+        // AccrualFailureDetectorSpec.scala: the intervals, their mean and variance; then a window of three that slides.
+        let stats = |intervals: &[u64]| {
+            let sums: Sums = intervals.iter().copied().collect();
+            sums.mean_and_deviation()
+        };
+        let expected = [
+            (&[100, 200, 125, 340, 130][..], 179.0, 7584.0),
+            (&[1000], 1000.0, 0.0),
+            (&[100, 110, 90], 100.0, 66.666_666_7),
+            (&[110, 90, 140], 113.333_333, 422.222_222),
+            (&[90, 140, 80], 103.333_333, 688.888_888_89),
+        ];
+        for (intervals, mean, variance) in expected {
+            let (found, deviation) = stats(intervals);
+            assert!((found - mean).abs() < 1e-5, "{intervals:?}");
+            assert!(
+                (deviation * deviation - variance).abs() < 1e-5,
+                "{intervals:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_small_deviation_of_large_intervals_keeps_its_digits() {
+        // An f64 of the squares is good to a million, and their difference is one.
+        let day = 86_400_000_000;
+        let sums: Sums = [day - 1, day + 1].into_iter().collect();
+        assert_eq!(sums.mean_and_deviation(), (day as f64, 1.0));
+        let longest = LONGEST_US as u64;
+        let sums: Sums = [longest, longest - 2, longest - 4].into_iter().collect();
+        let (mean, deviation) = sums.mean_and_deviation();
+        assert_eq!(
+            (mean, deviation),
+            ((longest - 2) as f64, (8.0_f64 / 3.0).sqrt())
+        );
+    }
+
+    #[test]
+    fn a_node_starts_with_the_first_interval_and_a_quarter_of_it() {
+        let phi = PhiAccrual::new();
+        let (mean, deviation) = (4e9, 0.25e9); // the pause of 3 s included
+        let before = history(phi, []).distribution(&phi);
+        assert_eq!((before.mean, before.deviation), (mean, deviation));
+        let after = history(phi, [SECOND]);
+        assert_eq!(remembered(&after), [750, 1_250, 1_000]);
+        let after = after.distribution(&phi);
+        assert!((after.mean - mean).abs() < 1.0);
+        assert!((after.deviation - 0.25e9 * (2.0_f64 / 3.0).sqrt()).abs() < 1.0);
+    }
+
+    #[test]
+    fn the_window_slides_and_what_left_it_counts_no_more() {
+        let phi = bare().window(3);
+        let slow = history(phi, [100, 100, 100, 600, 500, 500, 500].map(ms));
+        assert_eq!(remembered(&slow), [500, 500, 500]);
+        let fresh = history(phi, [500, 500, 500].map(ms));
+        let policy = Policy::Adaptive(phi);
+        assert_eq!(slow.timeout(&policy), fresh.timeout(&policy));
+        assert_eq!(remembered(&history(phi.window(1), [ms(1), ms(2)])), [2]);
+    }
+
+    #[test]
+    fn a_window_that_was_made_smaller_lets_go_of_the_oldest() {
+        let mut history = history(bare(), [100, 200, 300, 400].map(ms));
+        let small = Policy::Adaptive(bare().window(2));
+        history.beat(&small, Some(SECOND), SECOND + ms(500));
+        assert_eq!(remembered(&history), [400, 500]);
+        history.beat(&Policy::Fixed(SECOND), None, SECOND);
+        assert!(history.window.is_none());
+    }
+
+    #[test]
+    fn an_outage_is_not_an_interval_and_what_was_learned_before_is_kept() {
+        let policy = Policy::Adaptive(bare());
+        let mut history = history(bare(), [ms(100)]);
+        let (kept, timeout) = (remembered(&history), history.timeout(&policy));
+        history.forget();
+        assert_eq!(history.timeout(&policy), timeout);
+        let back = 600 * SECOND;
+        assert_eq!(history.beat(&policy, Some(SECOND), back), timeout);
+        assert_eq!(remembered(&history), kept);
+        history.beat(&policy, Some(back), back + ms(110));
+        assert_eq!(remembered(&history).last(), Some(&110));
+    }
+
+    #[test]
+    fn what_is_no_interval_of_the_node_s_own_is_not_remembered() {
+        let policy = Policy::Adaptive(bare());
+        let mut history = History::new();
+        history.forget(); // nothing to forget yet
+        // Told of a beat that this history never saw.
+        history.beat(&policy, Some(ms(1)), ms(900));
+        assert!(remembered(&history).is_empty());
+        // A clock that went back, and a beat that nobody told of.
+        history.beat(&policy, Some(ms(900)), ms(100));
+        history.beat(&policy, None, ms(5_000));
+        assert!(remembered(&history).is_empty());
+        // Down before the second beat came.
+        history.forget();
+        history.beat(&policy, Some(ms(5_000)), ms(9_000));
+        assert!(remembered(&history).is_empty());
+        // Two at once are an interval of zero.
+        history.beat(&policy, Some(ms(9_000)), ms(9_000));
+        assert_eq!(remembered(&history), [750, 1_250, 0]);
+    }
+
+    #[test]
+    fn a_node_slower_than_its_first_timeout_is_not_learned_as_documented() {
+        let policy = Policy::Adaptive(PhiAccrual::new());
+        let (mut history, gap) = (History::new(), 10 * SECOND);
+        history.beat(&policy, None, SECOND);
+        for nth in 0..5 {
+            assert!(history.timeout(&policy) < gap);
+            history.forget();
+            history.beat(&policy, Some(SECOND + gap * nth), SECOND + gap * (nth + 1));
+        }
+        assert!(remembered(&history).is_empty());
+    }
+
+    #[test]
+    fn silences_are_judged_as_in_akka_s_own_test() {
+        // AccrualFailureDetectorSpec.scala: when the beats came, how long the silence was, and whether that was too long.
+        let quick = PhiAccrual::new().acceptable_pause(Duration::ZERO);
+        let cases = [
+            (quick.threshold(3.0), &[1000, 100][..], 100, 7100),
+            (PhiAccrual::new(), &[1000; 3], 4000, 7000),
+            (PhiAccrual::new(), &[1000; 6], 500, 5000),
+            (PhiAccrual::new(), &[1000; 999], 100, 7000),
+        ];
+        for (phi, gaps, fine, too_long) in cases {
+            let history = history(phi, gaps.iter().copied().map(ms));
+            let timeout = history.timeout(&Policy::Adaptive(phi));
+            assert!((ms(fine)..ms(too_long)).contains(&timeout), "{timeout:?}");
+        }
+    }
+
+    #[test]
+    fn phi_reaches_the_threshold_at_the_deadline_and_rises_all_the_way() {
+        for threshold in [0.1, 0.301, 1.0, 8.0, 12.0, 30.0, 300.0] {
+            let phi = PhiAccrual::new().threshold(threshold);
+            let policy = Policy::Adaptive(phi);
+            let history = history(phi, [900, 1_100, 1_300].map(ms));
+            let at = |silence| history.phi(&policy, silence).unwrap();
+            let deadline = Duration::from_nanos(history.distribution(&phi).deadline(phi.score));
+            assert!((at(deadline) - threshold).abs() < 1e-6 * threshold);
+            let (mut last, mut silence) = (0.0, Duration::ZERO);
+            while silence < 2 * deadline {
+                assert!(at(silence) >= last && at(silence) >= 0.0);
+                (last, silence) = (at(silence), silence + ms(7));
+            }
+        }
+        let history = history(bare(), []);
+        let at = |policy| history.phi(&policy, SECOND);
+        assert_eq!(at(Policy::Fixed(SECOND)), None);
+        assert!((at(Policy::Adaptive(bare())).unwrap() - 0.301).abs() < 1e-3);
+    }
+
+    #[test]
+    fn a_steady_node_keeps_its_timeout_from_beat_to_beat() {
+        let policy = Policy::Adaptive(PhiAccrual::new());
+        let (mut history, mut now) = (History::new(), SECOND);
+        let mut timeouts = vec![history.beat(&policy, None, now)];
+        for nth in 0..10_000 {
+            let gap = ms(950 + nth * 37 % 100);
+            timeouts.push(history.beat(&policy, Some(now), now + gap));
+            now += gap;
+        }
+        // It settles while the window fills, and then there is one, or two where it lies between them.
+        timeouts.drain(..200);
+        timeouts.sort();
+        timeouts.dedup();
+        assert!(timeouts.len() <= 2, "{timeouts:?}");
+    }
+
+    #[test]
+    fn timeouts_are_rounded_up_to_a_few() {
+        let examples = [
+            (1, 1),
+            (127, 127),
+            (129, 130),
+            (1_000_000_000, 1_006_632_960),
+            (u64::MAX - 1, clock::NEVER),
+            (clock::NEVER, clock::NEVER),
+        ];
+        for (ns, rounded) in examples {
+            assert_eq!(round_up(ns), rounded);
+        }
+        let mut used: Vec<u64> = (1 << 20..1 << 21).map(round_up).collect();
+        used.dedup();
+        assert_eq!(used.len(), 65); // both ends
+    }
+
+    #[test]
+    fn a_fixed_policy_needs_no_memory_and_a_window_grows_with_the_beats() {
+        assert_eq!(size_of::<History>(), size_of::<usize>());
+        #[cfg(target_pointer_width = "64")]
+        assert_eq!(size_of::<Window>(), 96);
+        let mut history = History::new();
+        history.beat(&Policy::Fixed(SECOND), Some(SECOND), 2 * SECOND);
+        assert!(history.window.is_none());
+        let policy = Policy::Adaptive(PhiAccrual::new());
+        for nth in 0..1_000 {
+            history.beat(&policy, Some(SECOND * nth), SECOND * (nth + 1));
+            let window = history.window.as_ref().expect("a window");
+            let (len, room) = (window.intervals.len(), window.intervals.capacity());
+            assert!(len <= 200 && room <= (2 * len).clamp(4 * len.min(1), 200));
+            // The first beat is no interval, and two come with the second.
+            assert_eq!(
+                len,
+                if nth == 0 {
+                    0
+                } else {
+                    (nth as usize + 2).min(200)
+                }
+            );
+        }
+    }
+
+    #[test]
+    fn no_interval_and_no_option_is_too_extreme() {
+        let times = [
+            Duration::ZERO,
+            Duration::from_nanos(1),
+            SECOND,
+            Duration::MAX,
+        ];
+        let scores = [
+            f64::MIN_POSITIVE,
+            0.3,
+            8.0,
+            1e300,
+            f64::MAX,
+            f64::NAN,
+            f64::INFINITY,
+        ];
+        for nth in 0..scores.len() * times.len().pow(3) {
+            let (score, rest) = (scores[nth % scores.len()], nth / scores.len());
+            let phi = PhiAccrual::new()
+                .threshold(score)
+                .window(3)
+                .min_deviation(times[rest % 4])
+                .acceptable_pause(times[rest / 4 % 4])
+                .first_interval(times[rest / 16]);
+            let policy = Policy::Adaptive(phi);
+            let mut history = History::new();
+            for before in times {
+                for now in times {
+                    let timeout = history.beat(&policy, Some(before), now);
+                    assert!(timeout >= Duration::from_millis(1), "{policy:?}");
+                    history.phi(&policy, now);
+                }
+            }
+        }
+        // Bursts with all that there is to reckon with at nothing: the floor.
+        let phi = bare().min_deviation(Duration::from_nanos(1)).window(2);
+        let history = history(phi, [Duration::ZERO; 5]);
+        let floor = Duration::from_nanos(round_up(FLOOR_NS));
+        assert_eq!(history.timeout(&Policy::Adaptive(phi)), floor);
+        assert!(floor < Duration::from_micros(1_016));
+    }
+
+    /// The first silence at which φ reaches the threshold, s, by trying, from the raw intervals in seconds.
+    fn found_by_trying(intervals: &[f64], threshold: f64, least: f64, pause: f64) -> f64 {
+        let count = intervals.len() as f64;
+        let mean = intervals.iter().sum::<f64>() / count;
+        let squares = intervals.iter().map(|interval| (interval - mean).powi(2));
+        let deviation = (squares.sum::<f64>() / count).sqrt().max(least);
+        let is_reached = |silence: f64| {
+            let score = (silence - mean - pause) / deviation;
+            -normal::ln_tail_by_integration(score, 2_000) / LN_10 >= threshold
+        };
+        let (mut below, mut above) = (-40.0 * deviation, mean + pause + 40.0 * deviation);
+        while above - below > 1e-12 * above.abs().max(1.0) {
+            let middle = 0.5 * (below + above);
+            *(if is_reached(middle) {
+                &mut above
+            } else {
+                &mut below
+            }) = middle;
+        }
+        above
+    }
+
+    proptest! {
+        #[test]
+        fn the_deadline_is_where_phi_is_found_to_reach_the_threshold(
+            gaps in vec(0_u64..20_000_000, 1..60),
+            window in 1_u32..40,
+            threshold in 0.05_f64..100.0,
+            least in 1_u64..2_000_000,
+            pause in 0_u64..10_000_000,
+            first in 1_u64..5_000_000,
+        ) {
+            let us = Duration::from_micros;
+            let phi = PhiAccrual::new()
+                .threshold(threshold)
+                .window(window)
+                .min_deviation(us(least))
+                .acceptable_pause(us(pause))
+                .first_interval(us(first));
+            let history = history(phi, gaps.iter().copied().map(us));
+            let seconds = |us: u64| us as f64 / 1e6;
+            let all = [first - first / 4, first + first / 4].into_iter().chain(gaps);
+            let all: Vec<f64> = all.map(seconds).collect();
+            let last = &all[all.len().saturating_sub(window as usize)..];
+            let expected = found_by_trying(last, threshold, seconds(least), seconds(pause));
+
+            let deadline = history.distribution(&phi).deadline(phi.score);
+            prop_assert!((deadline as f64 - (expected * 1e9).max(0.0)).abs() <= 10.0 + 1e-9 * deadline as f64,
+                "{deadline} {expected}");
+            let timeout = history.timeout(&Policy::Adaptive(phi)).as_nanos() as u64;
+            let exact = deadline.max(FLOOR_NS);
+            prop_assert!(timeout >= exact && timeout - exact <= exact / 64, "{timeout} {exact}");
+        }
+
+        #[test]
+        fn sums_are_those_of_the_intervals_in_the_window_whatever_came_and_went(
+            beats in vec((any::<u64>(), 0_u32..64, any::<bool>()), 1..200),
+            window in 1_u32..20,
+        ) {
+            let policy = Policy::Adaptive(bare().window(window));
+            let mut history = History::new();
+            let mut model = Vec::new();
+            for (nth, (number, shift, is_outage)) in beats.into_iter().enumerate() {
+                // From zero to beyond the longest that is remembered.
+                let us = number >> shift;
+                if is_outage {
+                    history.forget();
+                }
+                history.beat(&policy, Some(Duration::ZERO), Duration::from_micros(us));
+                if nth > 0 && !is_outage {
+                    if model.is_empty() {
+                        model = bare().first_intervals().to_vec();
+                    }
+                    model.push(us.min(1 << 44));
+                    model.drain(..model.len().saturating_sub(window as usize));
+                }
+                let kept = history.window.as_ref().expect("a window");
+                prop_assert_eq!(&kept.intervals, &model);
+                prop_assert_eq!(kept.sums, model.iter().copied().collect());
+            }
+        }
+    }
+}

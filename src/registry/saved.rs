@@ -1,0 +1,158 @@
+//! What a registry knows, to be written down and read by the next.
+//!
+//! No point in time is saved, since clocks have their origins: only how long ago things were, and how long they still last.
+
+use std::hash::Hash;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::available::Node;
+use super::error::RegistryError;
+use super::fleet::{Entry, Keeper};
+use super::options::NodeOptions;
+use super::policy::Policy;
+use super::update::State;
+
+/// What a registry knew when it was [saved](super::Registry::save), for any format of `serde`'s. What an
+/// [adaptive policy](super::Policy::Adaptive) has learned is not in it: it learns anew.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Saved<N, D> {
+    /// The nodes.
+    nodes: Vec<SavedNode<N, D>>,
+}
+
+impl<N, D> Saved<N, D> {
+    /// How many nodes there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.nodes.is_empty()
+    }
+}
+
+/// A node of it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct SavedNode<N, D> {
+    /// Its id.
+    id: N,
+    /// Its data.
+    data: D,
+    /// Its weight without a slow start.
+    weight: u32,
+    /// Its own policy, if it has one.
+    policy: Option<Policy>,
+    /// Its state.
+    state: State,
+    /// For how long it was in that state.
+    in_state_for: Duration,
+    /// How much longer it may be silent; `None` if it was not watched.
+    remaining: Option<Duration>,
+    /// Beats in a row.
+    streak: u32,
+    /// Timeouts missed in a row.
+    misses: u32,
+    /// For how long it was down, if it was not up since.
+    down_for: Option<Duration>,
+    /// Whether it is drained.
+    is_drained: bool,
+    /// How much longer it is suppressed, if it is.
+    suppressed_for: Option<Duration>,
+    /// Its penalty.
+    penalty: f64,
+    /// How much longer its slow start lasts, if it is in one.
+    ramp: Option<Duration>,
+    /// How much longer it is remembered, if it is to be forgotten.
+    remembered_for: Option<Duration>,
+}
+
+impl<N: Clone, D: Clone> SavedNode<N, D> {
+    /// `entry` at `now`.
+    fn new(entry: &Entry<N, D>, now: Duration, penalty: f64) -> Self {
+        let left = |until: Duration| until.saturating_sub(now);
+        SavedNode {
+            id: entry.node.id().clone(),
+            data: entry.node.data().clone(),
+            weight: entry.full_weight,
+            policy: entry.policy,
+            state: entry.state,
+            in_state_for: now.saturating_sub(entry.since),
+            remaining: entry.watch.map(|_| left(entry.deadline)),
+            streak: entry.streak,
+            misses: entry.misses,
+            down_for: entry
+                .down
+                .map(|(before, at)| before.saturating_add(now.saturating_sub(at))),
+            is_drained: entry.is_drained,
+            suppressed_for: entry.is_suppressed.then(|| left(entry.reuse_at)),
+            penalty,
+            ramp: entry.ramp_end.map(left),
+            remembered_for: entry.forget_at.map(left),
+        }
+    }
+}
+
+impl<N: Eq + Hash + Clone, D> Keeper<N, D> {
+    /// Everything there is to know at `now`.
+    pub(super) fn save(&self, now: Duration) -> Saved<N, D>
+    where
+        D: Clone,
+    {
+        let saved = |entry| SavedNode::new(entry, now, self.penalty(entry, now));
+        Saved {
+            nodes: self.entries().map(saved).collect(),
+        }
+    }
+
+    /// Begins, empty so far, with what was saved; who is watched may be silent for `grace` at the least. Of nodes that
+    /// are there twice the first counts. Each is told
+    /// as registered, though there is nobody to tell yet.
+    pub(super) fn restore(
+        &mut self,
+        saved: Saved<N, D>,
+        grace: Duration,
+        now: Duration,
+    ) -> Result<(), RegistryError> {
+        for node in saved.nodes {
+            self.restore_node(node, grace, now)?;
+        }
+        Ok(())
+    }
+
+    /// Begins with one node.
+    fn restore_node(
+        &mut self,
+        saved: SavedNode<N, D>,
+        grace: Duration,
+        now: Duration,
+    ) -> Result<(), RegistryError> {
+        let options = NodeOptions {
+            policy: saved.policy,
+            weight: Some(saved.weight),
+        };
+        options.check()?;
+        let mut entry = Entry::new(Node::new(saved.id, saved.data, saved.weight), &options, now);
+        let after = |left: Duration| now.checked_add(left);
+        entry.state = saved.state;
+        entry.since = now.saturating_sub(saved.in_state_for);
+        entry.streak = saved.streak;
+        entry.misses = saved.misses;
+        entry.down = saved.down_for.map(|down_for| (down_for, now));
+        entry.is_drained = saved.is_drained;
+        entry.is_suppressed = saved.suppressed_for.is_some();
+        entry.reuse_at = saved.suppressed_for.and_then(after).unwrap_or(now);
+        entry.penalty = (saved.penalty.max(0.0), now); // not even `NaN`
+        // Who had no slow start to make has none.
+        entry.ramp_end = saved.ramp.and_then(after).or(Some(now));
+        entry.forget_at = saved.remembered_for.and_then(after);
+        // Who was held is watched again, and if it stays silent it is for the guard to hold it again.
+        let is_watched = !matches!(entry.state, State::Down | State::Left);
+        let wait = saved.remaining.unwrap_or_default().max(grace);
+        self.restore_entry(entry, is_watched.then_some(wait), now)
+    }
+}

@@ -1,0 +1,1174 @@
+//! The registry through its public face, under a clock that the tests move.
+#![cfg(feature = "registry")]
+
+use std::sync::mpsc;
+use std::time::Duration;
+
+use liveness::ManualClock;
+use liveness::registry::{
+    Builder, Change, FlapDamping, Fleet, Guard, Node, NodeOptions, PhiAccrual, Policy, Registry,
+    RegistryError, State, Update, Updates,
+};
+
+type Error = Box<dyn std::error::Error>;
+
+/// The timeout in these tests.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+fn s(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+/// A registry under a clock that is moved by hand, and what it tells.
+struct Stage {
+    clock: ManualClock,
+    registry: Registry<u32, &'static str>,
+    fleet: Fleet<u32, &'static str>,
+    updates: Updates<u32, &'static str>,
+}
+
+impl Stage {
+    fn new(
+        options: impl FnOnce(Builder<u32, &'static str>) -> Builder<u32, &'static str>,
+    ) -> Result<Self, Error> {
+        let clock = ManualClock::new();
+        let builder = Registry::builder()
+            .policy(Policy::Fixed(TIMEOUT))
+            .clock(clock.clone());
+        let registry = options(builder).build()?;
+        let (fleet, updates) = registry.subscribe(10_000);
+        Ok(Stage {
+            clock,
+            registry,
+            fleet,
+            updates,
+        })
+    }
+
+    /// Registers nodes and lets them beat once.
+    fn join(&self, ids: impl IntoIterator<Item = u32>) -> Result<(), Error> {
+        for id in ids {
+            self.registry.register(id, "data")?;
+            self.registry.beat(&id)?;
+        }
+        Ok(())
+    }
+
+    fn beat(&self, ids: impl IntoIterator<Item = u32>) -> Result<(), Error> {
+        for id in ids {
+            self.registry.beat(&id)?;
+        }
+        Ok(())
+    }
+
+    /// Lets time pass.
+    fn pass(&self, time: Duration) -> Result<(), Error> {
+        self.registry.flush()?;
+        self.clock.advance(time);
+        // What is done at a time may ask for another that has come as well.
+        self.registry.flush()?;
+        Ok(self.registry.flush()?)
+    }
+
+    fn state(&self, id: u32) -> Option<State> {
+        self.registry.status(&id).map(|status| status.state)
+    }
+
+    /// The ids of the list, sorted.
+    fn listed(&self) -> Vec<u32> {
+        let list = self.registry.available();
+        let mut ids: Vec<u32> = list.iter().map(|node| *node.id()).collect();
+        ids.sort_unstable();
+        ids
+    }
+
+    /// What was told of nodes since the last call; all pictures of the fleet must be the same.
+    fn told(&mut self) -> Vec<(u32, Change)> {
+        let mut told = Vec::new();
+        for update in self.updates.try_iter() {
+            self.fleet.apply(&update).expect("there is no gap");
+            if let Update::Node(transition) = update {
+                told.push((*transition.status.node.id(), transition.change));
+            }
+        }
+        let mut ids: Vec<u32> = self.fleet.listed().map(|it| *it.node.id()).collect();
+        ids.sort_unstable();
+        assert_eq!(ids, self.listed());
+        let picture = |fleet: &Fleet<u32, &str>| {
+            let mut nodes: Vec<String> = fleet.iter().map(|it| format!("{it:?}")).collect();
+            nodes.sort();
+            (fleet.version(), nodes)
+        };
+        assert_eq!(picture(&self.fleet), picture(&self.registry.fleet()));
+        told
+    }
+}
+
+#[test]
+fn a_node_joins_is_up_goes_down_and_recovers() -> Result<(), Error> {
+    let mut stage = Stage::new(|it| it)?;
+    stage.registry.register(7u32, "rack 4")?;
+    assert_eq!(
+        (stage.state(7), stage.listed()),
+        (Some(State::Joining), vec![])
+    );
+    stage.pass(s(3))?;
+    stage.beat([7])?;
+    assert_eq!((stage.state(7), stage.listed()), (Some(State::Up), vec![7]));
+
+    stage.pass(TIMEOUT - Duration::from_nanos(1))?;
+    assert_eq!(stage.state(7), Some(State::Up));
+    stage.pass(Duration::from_nanos(1))?;
+    assert_eq!(
+        (stage.state(7), stage.listed()),
+        (Some(State::Down), vec![])
+    );
+
+    stage.pass(s(17))?;
+    stage.beat([7])?;
+    assert_eq!((stage.state(7), stage.listed()), (Some(State::Up), vec![7]));
+    let down_for = s(17);
+    assert_eq!(
+        stage.told(),
+        [
+            (7, Change::Registered),
+            (7, Change::Up),
+            (7, Change::Down),
+            (7, Change::Recovered { down_for }),
+        ]
+    );
+    let stats = stage.registry.stats();
+    assert_eq!(
+        (stats.deaths, stats.recoveries, stats.up, stats.listed),
+        (1, 1, 1, 1)
+    );
+    let list = stage.registry.available();
+    assert_eq!(
+        list.iter().map(|node| *node.data()).collect::<Vec<_>>(),
+        ["rack 4"]
+    );
+    Ok(())
+}
+
+#[test]
+fn a_node_that_never_beats_goes_down_too() -> Result<(), Error> {
+    let mut stage = Stage::new(|it| it.fall(2))?;
+    stage.registry.register(7u32, "")?;
+    stage.pass(TIMEOUT)?;
+    assert_eq!(stage.state(7), Some(State::Joining));
+    stage.pass(TIMEOUT)?;
+    assert_eq!(stage.state(7), Some(State::Down));
+    assert_eq!(stage.told(), [(7, Change::Registered), (7, Change::Down)]);
+    Ok(())
+}
+
+#[test]
+fn rise_counts_beats_in_a_row_at_first_and_after_a_death() -> Result<(), Error> {
+    let mut stage = Stage::new(|it| it.rise(3).fall(2))?;
+    stage.registry.register(7u32, "")?;
+    stage.beat([7, 7])?;
+    stage.pass(TIMEOUT)?; // a miss: they are not in a row
+    stage.beat([7, 7])?;
+    assert_eq!(stage.state(7), Some(State::Joining));
+    stage.beat([7])?;
+    assert_eq!(stage.state(7), Some(State::Up));
+    stage.pass(TIMEOUT)?;
+    stage.pass(TIMEOUT)?;
+    assert_eq!(stage.state(7), Some(State::Down));
+    stage.beat([7, 7])?;
+    assert_eq!(
+        (stage.state(7), stage.listed()),
+        (Some(State::Joining), vec![])
+    );
+    // It fails again before it is up: it was down all the while.
+    stage.pass(TIMEOUT)?;
+    stage.pass(TIMEOUT)?;
+    assert_eq!(stage.state(7), Some(State::Down));
+    stage.beat([7, 7, 7])?;
+    let down_for = TIMEOUT * 2;
+    assert_eq!(
+        stage.told(),
+        [
+            (7, Change::Registered),
+            (7, Change::Up),
+            (7, Change::Suspected),
+            (7, Change::Down),
+            (7, Change::Returning),
+            (7, Change::Down),
+            (7, Change::Returning),
+            (7, Change::Recovered { down_for }),
+        ]
+    );
+    Ok(())
+}
+
+#[test]
+fn a_suspect_is_listed_and_one_beat_reassures() -> Result<(), Error> {
+    let mut stage = Stage::new(|it| it.rise(2).fall(3))?;
+    stage.join([7])?;
+    stage.beat([7])?;
+    for _ in 0..2 {
+        stage.pass(TIMEOUT)?;
+        assert_eq!(
+            (stage.state(7), stage.listed()),
+            (Some(State::Suspect), vec![7])
+        );
+    }
+    stage.beat([7])?;
+    assert_eq!(stage.state(7), Some(State::Up));
+    for _ in 0..3 {
+        stage.pass(TIMEOUT)?;
+    }
+    assert_eq!(
+        (stage.state(7), stage.listed()),
+        (Some(State::Down), vec![])
+    );
+    assert_eq!(
+        stage.told(),
+        [
+            (7, Change::Registered),
+            (7, Change::Up),
+            (7, Change::Suspected),
+            (7, Change::Reassured),
+            (7, Change::Suspected),
+            (7, Change::Down),
+        ]
+    );
+    Ok(())
+}
+
+#[test]
+fn who_leaves_is_not_brought_back_by_a_late_beat_but_by_registering() -> Result<(), Error> {
+    let mut stage = Stage::new(|it| it)?;
+    stage.join([7, 8])?;
+    stage.registry.leave(&7)?;
+    stage.registry.leave(&7)?;
+    assert_eq!(
+        (stage.state(7), stage.listed()),
+        (Some(State::Left), vec![8])
+    );
+    assert!(matches!(stage.registry.beat(&7), Err(RegistryError::Left)));
+    assert_eq!(stage.state(7), Some(State::Left));
+    stage.registry.register(7u32, "again")?;
+    assert_eq!(stage.state(7), Some(State::Joining));
+    stage.beat([7])?;
+    assert_eq!(
+        stage.told()[4..],
+        [(7, Change::Left), (7, Change::Registered), (7, Change::Up)]
+    );
+    // Who leaves is no longer watched, and who is back is.
+    stage.registry.leave(&8)?;
+    stage.pass(TIMEOUT)?;
+    assert_eq!(
+        (stage.state(7), stage.state(8)),
+        (Some(State::Down), Some(State::Left))
+    );
+    Ok(())
+}
+
+#[test]
+fn who_is_down_or_has_left_is_forgotten_in_time() -> Result<(), Error> {
+    let mut stage = Stage::new(|it| it.forget_after(s(100)))?;
+    stage.join([7, 8, 9])?;
+    stage.registry.leave(&8)?;
+    stage.pass(s(5))?;
+    stage.beat([9])?;
+    stage.pass(s(5))?;
+    assert_eq!(stage.state(7), Some(State::Down));
+    stage.beat([9])?;
+    stage.pass(s(90) - Duration::from_nanos(1))?;
+    assert_eq!(stage.state(8), Some(State::Left));
+    stage.pass(Duration::from_nanos(1))?;
+    assert_eq!((stage.state(7), stage.state(8)), (Some(State::Down), None));
+    stage.beat([7])?; // not down any more: not forgotten either
+    for _ in 0..20 {
+        stage.pass(s(9))?;
+        stage.beat([7])?;
+    }
+    assert_eq!(stage.state(7), Some(State::Up));
+    assert!(matches!(
+        stage.registry.beat(&8),
+        Err(RegistryError::Unknown)
+    ));
+    stage.registry.forget(&7)?;
+    assert_eq!((stage.state(7), stage.listed()), (None, vec![]));
+    let told = stage.told();
+    assert!(told.contains(&(8, Change::Forgotten)) && told.ends_with(&[(7, Change::Forgotten)]));
+    Ok(())
+}
+
+#[test]
+fn a_drained_node_is_watched_and_not_listed() -> Result<(), Error> {
+    let mut stage = Stage::new(|it| it)?;
+    stage.join([7])?;
+    stage.registry.drain(&7)?;
+    stage.registry.drain(&7)?;
+    assert_eq!((stage.state(7), stage.listed()), (Some(State::Up), vec![]));
+    stage.pass(TIMEOUT)?;
+    assert_eq!(stage.state(7), Some(State::Down));
+    stage.beat([7])?;
+    assert_eq!((stage.state(7), stage.listed()), (Some(State::Up), vec![]));
+    // Not even a new start of the node undoes what the operator did.
+    stage.registry.leave(&7)?;
+    stage.join([7])?;
+    assert_eq!((stage.state(7), stage.listed()), (Some(State::Up), vec![]));
+    stage.registry.undrain(&7)?;
+    assert_eq!(stage.listed(), [7]);
+    let changes: Vec<Change> = stage.told().into_iter().map(|(_, change)| change).collect();
+    let count = |change| changes.iter().filter(|&&it| it == change).count();
+    assert_eq!((count(Change::Drained), count(Change::Undrained)), (1, 1));
+    Ok(())
+}
+
+#[test]
+fn registering_a_known_node_renews_its_data_and_keeps_its_state() -> Result<(), Error> {
+    let mut stage = Stage::new(|it| it)?;
+    stage.join([7])?;
+    let before = stage.registry.available().to_arc();
+    let options = NodeOptions::new().policy(Policy::Fixed(s(60))).weight(3);
+    stage.registry.register_with(7u32, "new", options)?;
+    let list = stage.registry.available();
+    let (old, new) = (before.iter().next(), list.iter().next());
+    assert_eq!(old.map(|it| (*it.data(), it.weight())), Some(("data", 100)));
+    assert_eq!(new.map(|it| (*it.data(), it.weight())), Some(("new", 3)));
+    assert!(list.version() > before.version());
+    // The new policy holds from now on.
+    stage.pass(s(59))?;
+    assert_eq!(stage.state(7), Some(State::Up));
+    stage.pass(s(1))?;
+    assert_eq!(stage.state(7), Some(State::Down));
+    stage.registry.register(7u32, "newer")?;
+    assert_eq!(stage.state(7), Some(State::Down));
+    assert_eq!(stage.told().len(), 5);
+    Ok(())
+}
+
+#[test]
+fn no_room_refuses_and_hands_back_and_nobody_is_evicted() -> Result<(), Error> {
+    let stage = Stage::new(|it| it.max_nodes(2).forget_after(s(50)))?;
+    stage.join([1, 2])?;
+    stage.registry.leave(&2)?;
+    let error = stage.registry.register(3u32, "mine").expect_err("no room");
+    assert!(matches!(error.error, RegistryError::Full { max: 2 }));
+    assert_eq!((error.id, error.data), (3, "mine"));
+    assert!(error.to_string().contains("`max_nodes`"), "{error}");
+    // Who is known may register again.
+    stage.registry.register(1u32, "new")?;
+    stage.registry.register(2u32, "back")?;
+    stage.registry.leave(&2)?;
+    assert_eq!(
+        (stage.listed(), stage.registry.stats().refused),
+        (vec![1], 1)
+    );
+    stage.pass(s(50))?;
+    stage.registry.register(3u32, "mine")?;
+    assert_eq!(stage.state(3), Some(State::Joining));
+    Ok(())
+}
+
+#[test]
+fn what_makes_no_sense_is_refused_and_says_what_would() {
+    let build = |options: Builder<u32, ()>| options.build().expect_err("no sense").to_string();
+    let new = Registry::<u32, ()>::builder;
+    assert_eq!(build(new().rise(0)), "`rise` must be above zero");
+    assert_eq!(build(new().fall(0)), "`fall` must be above zero");
+    assert_eq!(build(new().max_nodes(0)), "`max_nodes` must be above zero");
+    assert!(build(new().forget_after(Duration::ZERO)).contains("`forget_after`"));
+    for fraction in [-0.1, 1.1, f64::NAN] {
+        let guard = Guard::new().fraction(fraction);
+        assert_eq!(
+            build(new().mass_death_guard(guard)),
+            "`fraction` must be from 0 to 1"
+        );
+    }
+    let guard = Guard::new().window(Duration::ZERO);
+    assert!(build(new().mass_death_guard(guard)).contains("`window`"));
+    for damping in [
+        FlapDamping::new().half_life(Duration::ZERO),
+        FlapDamping::new().reuse(0.0),
+        FlapDamping::new().reuse(f64::NAN),
+        FlapDamping::new().suppress(0.5),
+        FlapDamping::new().suppress(f64::INFINITY),
+        FlapDamping::new().longest(s(60)),
+    ] {
+        assert!(build(new().flap_damping(damping)).contains("must be"));
+    }
+    assert!(!build(new().policy(Policy::Fixed(Duration::ZERO))).is_empty());
+    assert!(build(new().thread_name("a\0b")).contains("watcher"));
+
+    let registry = new().build().expect("it makes sense");
+    let options = NodeOptions::new().policy(Policy::Fixed(Duration::ZERO));
+    let error = registry
+        .register_with(7u32, (), options)
+        .expect_err("no sense");
+    assert!(matches!(error.error, RegistryError::Policy(_)));
+    assert!(matches!(registry.beat(&8), Err(RegistryError::Unknown)));
+    assert!(matches!(registry.leave(&8), Err(RegistryError::Unknown)));
+    assert!(matches!(registry.drain(&8), Err(RegistryError::Unknown)));
+    assert!(matches!(registry.undrain(&8), Err(RegistryError::Unknown)));
+    assert!(matches!(registry.forget(&8), Err(RegistryError::Unknown)));
+    assert!(registry.status(&8).is_none() && registry.vitals(&8).is_none());
+}
+
+#[test]
+fn who_flaps_is_suppressed_until_it_was_good_for_long_enough() -> Result<(), Error> {
+    let damping = FlapDamping::new().half_life(s(100)).longest(s(1_000));
+    let mut stage = Stage::new(|it| it.flap_damping(damping))?;
+    stage.join([7])?;
+    for _ in 0..3 {
+        assert_eq!(stage.listed(), [7]);
+        stage.pass(TIMEOUT)?;
+        stage.beat([7])?;
+    }
+    // 1, then 1.93, then 2.8: above 2.
+    let status = stage.registry.status(&7).expect("it is known");
+    assert!(status.is_suppressed && status.state == State::Up && stage.listed().is_empty());
+    // 2.80 takes 1.902 half-lives to fall to 0.75, and each step here is a second.
+    let mut waited = s(0);
+    while stage.listed().is_empty() {
+        stage.pass(s(1))?;
+        stage.beat([7])?;
+        waited += s(1);
+        assert!(waited < s(300), "it is suppressed for ever");
+    }
+    assert_eq!(waited, s(191));
+    let told = stage.told();
+    assert_eq!(told.last(), Some(&(7, Change::Reused)));
+    assert_eq!(stage.registry.stats().suppressed, 0);
+    Ok(())
+}
+
+#[test]
+fn the_longest_suppression_is_bounded_however_often_it_flapped() -> Result<(), Error> {
+    let damping = FlapDamping::new().half_life(s(100)).longest(s(400));
+    let stage = Stage::new(|it| it.flap_damping(damping))?;
+    stage.join([7])?;
+    for _ in 0..200 {
+        stage.pass(TIMEOUT)?;
+        stage.beat([7])?;
+    }
+    for _ in 0..80 {
+        assert!(stage.listed().is_empty());
+        stage.pass(s(5))?;
+        stage.beat([7])?;
+    }
+    assert_eq!(stage.listed(), [7]);
+    Ok(())
+}
+
+#[test]
+fn a_slow_start_grows_the_weight_in_steps_to_the_full_one() -> Result<(), Error> {
+    let mut stage = Stage::new(|it| it.slow_start(s(150)).policy(Policy::Fixed(s(200))))?;
+    stage
+        .registry
+        .register_with(7u32, "", NodeOptions::new().weight(1_600))?;
+    stage.beat([7])?;
+    let weight = |stage: &Stage| stage.registry.available().iter().next().map(Node::weight);
+    for step in 1..=16 {
+        assert_eq!(weight(&stage), Some(step * 100));
+        stage.pass(s(10) - Duration::from_nanos(1))?;
+        assert_eq!(weight(&stage), Some(step * 100));
+        stage.pass(Duration::from_nanos(1))?;
+    }
+    let told = stage.told();
+    assert_eq!(told.iter().filter(|it| it.1 == Change::Weight).count(), 15);
+    // Anew after a death.
+    stage.pass(s(40))?;
+    assert_eq!(weight(&stage), None);
+    stage.beat([7])?;
+    assert_eq!(weight(&stage), Some(100));
+    // A small weight grows in fewer steps, and is never zero.
+    stage
+        .registry
+        .register_with(8u32, "", NodeOptions::new().weight(2))?;
+    stage.beat([8])?;
+    let of_8 = stage.registry.status(&8).map(|status| status.node.weight());
+    assert_eq!(of_8, Some(1));
+    Ok(())
+}
+
+/// A fleet of `nodes`, all of which fall silent at once; returns what is listed when all should be down.
+fn all_fall_silent(nodes: u32) -> Result<(Stage, Vec<u32>), Error> {
+    let stage = Stage::new(|it| it)?;
+    stage.join(0..nodes)?;
+    stage.pass(TIMEOUT)?;
+    let listed = stage.listed();
+    Ok((stage, listed))
+}
+
+#[test]
+fn one_or_two_nodes_are_never_guarded() -> Result<(), Error> {
+    for nodes in [1, 2] {
+        let (stage, listed) = all_fall_silent(nodes)?;
+        assert_eq!((listed, stage.registry.stats().guards), (vec![], 0));
+    }
+    Ok(())
+}
+
+#[test]
+fn three_nodes_that_fall_silent_at_once_stay_listed_until_the_guard_ends() -> Result<(), Error> {
+    let (mut stage, listed) = all_fall_silent(3)?;
+    assert_eq!((listed, stage.registry.stats().guards), (vec![0, 1, 2], 1));
+    let stats = stage.registry.stats();
+    assert_eq!((stats.held, stats.suspect, stats.down), (3, 3, 0));
+    // One comes back: two of three are still more than half.
+    stage.beat([0])?;
+    for _ in 0..100 {
+        stage.pass(s(5))?;
+        stage.beat([0])?;
+    }
+    assert_eq!(stage.listed(), [0, 1, 2]);
+    // Ten minutes after it came up it ends.
+    stage.pass(s(5))?;
+    stage.beat([0])?;
+    for _ in 0..18 {
+        stage.pass(s(5))?;
+        stage.beat([0])?;
+    }
+    stage.pass(s(5) - Duration::from_nanos(1))?;
+    assert_eq!(stage.listed(), [0, 1, 2]);
+    stage.pass(Duration::from_nanos(1))?;
+    assert_eq!(
+        (stage.listed(), stage.state(1)),
+        (vec![0], Some(State::Down))
+    );
+    let told = stage.told();
+    let held = told.iter().filter(|it| it.1 == Change::Held).count();
+    let downs = told.iter().filter(|it| it.1 == Change::Down).count();
+    // Two went down before the third brought the guard up, and two at its end.
+    assert_eq!((held, downs), (3, 4));
+    Ok(())
+}
+
+#[test]
+fn two_of_three_nodes_go_down_one_after_the_other_and_a_third_later_too() -> Result<(), Error> {
+    let stage = Stage::new(|it| it)?;
+    stage.join(0..3)?;
+    stage.pass(s(9))?;
+    stage.beat([2])?;
+    stage.pass(s(1))?;
+    assert_eq!(stage.listed(), [2]);
+    // More than a minute later: the other deaths count no more.
+    for _ in 0..10 {
+        stage.beat([2])?;
+        stage.pass(s(9))?;
+    }
+    stage.pass(s(1))?;
+    assert_eq!((stage.listed(), stage.registry.stats().guards), (vec![], 0));
+    Ok(())
+}
+
+#[test]
+fn a_death_counts_for_less_than_a_window() -> Result<(), Error> {
+    for (early, guards) in [(Duration::from_nanos(1), 1), (Duration::ZERO, 0)] {
+        let stage = Stage::new(|it| it)?;
+        stage.join(0..3)?;
+        for _ in 0..10 {
+            stage.pass(s(5))?;
+            stage.beat([2])?;
+        }
+        // Two died after 10 seconds, and a window is 60.
+        assert_eq!((stage.listed(), stage.registry.stats().down), (vec![2], 2));
+        stage.pass(s(5))?;
+        stage.beat([2])?;
+        stage.pass(s(5) - early)?;
+        stage.beat([2])?;
+        stage.pass(s(10))?;
+        assert_eq!(stage.registry.stats().guards, guards, "{early:?}");
+    }
+    Ok(())
+}
+
+#[test]
+fn half_of_the_list_may_go_down_and_no_node_more() -> Result<(), Error> {
+    for (alive, listed, guards) in [(5, 5, 0), (4, 10, 1)] {
+        let stage = Stage::new(|it| it)?;
+        stage.join(0..10)?;
+        stage.pass(s(9))?;
+        stage.beat(0..alive)?;
+        stage.pass(s(1))?;
+        let stats = stage.registry.stats();
+        assert_eq!((stats.listed, stats.guards), (listed, guards));
+    }
+    Ok(())
+}
+
+#[test]
+fn the_guard_ends_when_most_are_back_for_a_window() -> Result<(), Error> {
+    let mut stage = Stage::new(|it| it)?;
+    stage.join(0..10)?;
+    stage.pass(s(5))?;
+    stage.beat(0..2)?;
+    stage.pass(s(5))?;
+    assert_eq!(stage.registry.stats().held, 8);
+    assert_eq!(stage.listed().len(), 10);
+    // Five are back, so five of ten are held: no more than half.
+    let beat = |stage: &Stage, ids: std::ops::Range<u32>| stage.beat(ids);
+    beat(&stage, 0..5)?;
+    for _ in 0..11 {
+        stage.pass(s(5))?;
+        beat(&stage, 0..5)?;
+    }
+    stage.pass(s(5) - Duration::from_nanos(1))?;
+    assert_eq!((stage.registry.stats().held, stage.listed().len()), (5, 10));
+    stage.pass(Duration::from_nanos(1))?;
+    assert_eq!(
+        (stage.registry.stats().held, stage.listed()),
+        (0, vec![0, 1, 2, 3, 4])
+    );
+    // And who comes back now has been down since the end.
+    beat(&stage, 0..5)?;
+    stage.pass(s(5))?;
+    stage.beat([9])?;
+    let down_for = s(5);
+    assert_eq!(
+        stage.told().last(),
+        Some(&(9, Change::Recovered { down_for }))
+    );
+    Ok(())
+}
+
+#[test]
+fn the_guard_ends_at_once_when_all_are_back_and_nobody_went_down() -> Result<(), Error> {
+    let mut stage = Stage::new(|it| it)?;
+    stage.join(0..10)?;
+    stage.pass(TIMEOUT)?;
+    stage.beat(0..9)?;
+    assert_eq!(stage.registry.stats().held, 1);
+    stage.beat([9])?;
+    assert_eq!((stage.registry.stats().held, stage.listed().len()), (0, 10));
+    stage.told();
+    // It can come up again.
+    stage.pass(TIMEOUT)?;
+    assert_eq!(
+        (stage.registry.stats().guards, stage.listed().len()),
+        (2, 10)
+    );
+    Ok(())
+}
+
+#[test]
+fn leaving_draining_and_forgetting_are_no_deaths() -> Result<(), Error> {
+    let stage = Stage::new(|it| it)?;
+    stage.join(0..10)?;
+    stage.pass(s(9))?;
+    stage.beat(4..10)?;
+    stage.pass(s(1))?;
+    // Four deaths of ten; they stop counting as they are dealt with.
+    assert_eq!(stage.listed().len(), 6);
+    stage.registry.leave(&0)?;
+    stage.registry.drain(&1)?;
+    stage.registry.forget(&2)?;
+    for id in [4, 5] {
+        stage.registry.leave(&id)?;
+    }
+    assert_eq!(stage.listed(), [6, 7, 8, 9]);
+    stage.pass(s(8))?;
+    stage.beat(8..10)?;
+    stage.pass(s(1))?;
+    // Three deaths that count, of five nodes: that is too many.
+    assert_eq!(
+        (stage.registry.stats().guards, stage.listed()),
+        (1, vec![3, 6, 7, 8, 9])
+    );
+    // Who is drained or leaves while it is held is gone, and so are the doubts.
+    stage.registry.drain(&3)?;
+    assert_eq!(stage.state(3), Some(State::Down));
+    stage.registry.leave(&6)?;
+    stage.registry.forget(&7)?;
+    assert_eq!(
+        (stage.registry.stats().held, stage.listed()),
+        (0, vec![8, 9])
+    );
+    Ok(())
+}
+
+#[test]
+fn without_a_guard_the_list_may_become_empty() -> Result<(), Error> {
+    let stage = Stage::new(|it| it.mass_death_guard(None))?;
+    stage.join(0..100)?;
+    stage.pass(TIMEOUT)?;
+    assert_eq!((stage.listed(), stage.registry.stats().down), (vec![], 100));
+    Ok(())
+}
+
+#[test]
+fn who_is_brought_back_by_the_guard_has_no_penalty_for_it() -> Result<(), Error> {
+    let damping = FlapDamping::new().suppress(0.9);
+    let stage = Stage::new(|it| it.flap_damping(damping).slow_start(s(150)))?;
+    stage.join(0..4)?;
+    for _ in 0..16 {
+        stage.pass(s(9))?;
+        stage.beat(0..4)?;
+    }
+    stage.pass(s(9))?;
+    stage.beat(0..1)?;
+    stage.pass(s(1))?;
+    assert_eq!(stage.listed(), [0, 1, 2, 3]);
+    let list = stage.registry.available();
+    assert!(list.iter().all(|node| node.weight() == 100), "{list:?}");
+    stage.beat(1..4)?;
+    assert_eq!(stage.registry.stats().suppressed, 0);
+    Ok(())
+}
+
+#[test]
+fn a_slow_subscriber_is_told_what_it_missed_and_a_fresh_picture_helps() -> Result<(), Error> {
+    let stage = Stage::new(|it| it)?;
+    let (mut fleet, updates) = stage.registry.subscribe(2);
+    stage.join(0..10)?; // 20 updates
+    let told: Vec<_> = updates.try_iter().collect();
+    assert_eq!(told.len(), 3);
+    assert!(matches!(told[2], Update::Missed(18)), "{told:?}");
+    assert_eq!(stage.registry.stats().missed_updates, 18);
+    told.iter().try_for_each(|update| fleet.apply(update))?;
+    stage.registry.drain(&3)?;
+    let update = updates.recv()?;
+    assert!(fleet.apply(&update).is_err(), "it takes note of the gap");
+    fleet = stage.registry.fleet();
+    fleet.apply(&update)?; // already in it
+    stage.registry.drain(&4)?;
+    fleet.apply(&updates.recv()?)?;
+    assert_eq!((fleet.len(), fleet.listed().count()), (10, 8));
+    assert_eq!(fleet.version(), stage.registry.stats().version);
+    Ok(())
+}
+
+#[test]
+fn a_gap_is_told_where_it_is() -> Result<(), Error> {
+    let stage = Stage::new(|it| it)?;
+    let (_, updates) = stage.registry.subscribe(1);
+    stage.join([1, 2])?;
+    assert_eq!(updates.recv()?.version(), Some(1));
+    stage.registry.drain(&1)?;
+    // The queue was empty, so the telling of the gap goes ahead of what came after it.
+    assert!(matches!(updates.recv()?, Update::Missed(3)));
+    assert_eq!(updates.recv()?.version(), Some(5));
+    assert!(updates.try_recv().is_err());
+    Ok(())
+}
+
+#[test]
+fn a_callback_is_told_and_may_call_the_registry_and_panic() -> Result<(), Error> {
+    let registry = std::sync::Arc::new(Registry::<u32, ()>::builder().build()?);
+    let (sender, seen) = mpsc::channel();
+    let inner = registry.clone();
+    let (_, subscription) = registry.subscribe_with(64, move |update| {
+        let Update::Node(transition) = update else {
+            return;
+        };
+        let id = *transition.status.node.id();
+        if transition.change == Change::Registered {
+            inner.beat(&id).unwrap();
+        }
+        sender.send((id, transition.change)).unwrap();
+        assert_ne!(id, 1, "the test wants it so");
+    })?;
+    registry.register(1u32, ())?;
+    registry.register(2u32, ())?;
+    let mut told: Vec<_> = seen.iter().take(4).collect();
+    told.sort_by_key(|it| it.0);
+    let expected = [
+        (1, Change::Registered),
+        (1, Change::Up),
+        (2, Change::Registered),
+        (2, Change::Up),
+    ];
+    assert_eq!(told, expected);
+    drop(subscription);
+    registry.drain(&1)?;
+    assert!(seen.recv().is_err(), "it is told no more");
+    assert_eq!(registry.stats().subscribers, 0);
+    Ok(())
+}
+
+#[test]
+fn a_closed_registry_keeps_its_list_and_disconnects_its_subscribers() -> Result<(), Error> {
+    let stage = Stage::new(|it| it)?;
+    stage.join([7])?;
+    stage.registry.close();
+    stage.registry.close();
+    assert_eq!(stage.listed(), [7]);
+    assert!(matches!(
+        stage.registry.beat(&7),
+        Err(RegistryError::Closed)
+    ));
+    assert!(stage.registry.flush().is_err());
+    let error = stage.registry.register(8u32, "mine").expect_err("closed");
+    assert_eq!((error.id, error.data), (8, "mine"));
+    assert_eq!(stage.updates.iter().count(), 2);
+    assert!(stage.updates.recv().is_err());
+    assert!(stage.registry.subscribe(1).1.recv().is_err());
+    Ok(())
+}
+
+#[test]
+fn a_list_that_was_taken_never_changes() -> Result<(), Error> {
+    let stage = Stage::new(|it| it)?;
+    stage.join(0..300)?;
+    let before = stage.registry.available().to_arc();
+    for id in 0..150 {
+        stage.registry.leave(&id)?;
+    }
+    stage.join(300..400)?;
+    assert_eq!(before.len(), 300);
+    let mut ids: Vec<u32> = before.iter().map(|node| *node.id()).collect();
+    ids.sort_unstable();
+    assert_eq!(ids, (0..300).collect::<Vec<_>>());
+    assert_eq!(stage.listed(), (150..400).collect::<Vec<_>>());
+    Ok(())
+}
+
+#[test]
+fn vitals_tell_of_beats() -> Result<(), Error> {
+    let stage = Stage::new(|it| it.fall(3))?;
+    stage.registry.register(7u32, "")?;
+    let vitals = stage.registry.vitals(&7).expect("it is known");
+    assert_eq!(
+        (vitals.last_beat, vitals.timeout, vitals.misses),
+        (None, TIMEOUT, 0)
+    );
+    stage.pass(s(2))?;
+    stage.beat([7])?;
+    stage.pass(TIMEOUT)?;
+    let vitals = stage.registry.vitals(&7).expect("it is known");
+    assert_eq!((vitals.last_beat, vitals.misses), (Some(s(2)), 1));
+    Ok(())
+}
+
+#[test]
+fn updates_read_as_log_lines() -> Result<(), Error> {
+    let stage = Stage::new(|it| it)?;
+    stage.join(0..3)?;
+    stage.registry.drain(&0)?;
+    stage.registry.undrain(&0)?;
+    stage.pass(TIMEOUT)?;
+    let lines: Vec<String> = stage.updates.try_iter().map(|it| it.to_string()).collect();
+    assert_eq!(lines[0], "registered 0 version=1 state=joining weight=100");
+    assert_eq!(lines[1], "up 0 version=2 state=up weight=100");
+    assert_eq!(lines[6], "drained 0 version=7 state=up weight=100 drained");
+    assert_eq!(lines[10], "guard active version=11 held=3 listed=3");
+    assert!(
+        lines[11].ends_with("state=suspect weight=100 held"),
+        "{lines:#?}"
+    );
+    Ok(())
+}
+
+/// The end of time, and the longest of everything.
+#[test]
+fn extremes_do_no_harm() -> Result<(), Error> {
+    let stage = Stage::new(|it| {
+        it.policy(Policy::Fixed(Duration::MAX))
+            .forget_after(Duration::MAX)
+            .slow_start(Duration::MAX)
+            .mass_death_guard(Guard::new().window(Duration::MAX).longest(Duration::MAX))
+            .flap_damping(
+                FlapDamping::new()
+                    .half_life(Duration::from_nanos(1))
+                    .longest(s(1)),
+            )
+    });
+    // A penalty that falls that fast never suppresses; the options make sense all the same.
+    let stage = stage?;
+    stage.join([1, 2])?;
+    stage.registry.leave(&2)?;
+    stage.pass(Duration::MAX)?;
+    stage.beat([1])?;
+    stage.pass(Duration::MAX)?;
+    assert_eq!(
+        (stage.state(1), stage.state(2)),
+        (Some(State::Up), Some(State::Left))
+    );
+    Ok(())
+}
+
+#[test]
+fn an_adaptive_policy_learns_the_pace_and_tells_how_suspicious_a_silence_is() -> Result<(), Error> {
+    let stage = Stage::new(|it| it.policy(Policy::Adaptive(PhiAccrual::new())))?;
+    stage.join([7])?;
+    for _ in 0..100 {
+        stage.pass(s(1))?;
+        stage.beat([7])?;
+    }
+    let timeout = stage.registry.vitals(&7).expect("it is known").timeout;
+    assert!(timeout < s(10), "{timeout:?}");
+    stage.pass(timeout - Duration::from_nanos(1))?;
+    let phi = stage.registry.vitals(&7).and_then(|it| it.phi);
+    assert!(phi.is_some_and(|phi| phi > 1.0), "{phi:?}");
+    assert_eq!(stage.state(7), Some(State::Up));
+    stage.pass(Duration::from_nanos(1))?;
+    assert_eq!(stage.state(7), Some(State::Down));
+    Ok(())
+}
+
+/// Data that takes its time to go.
+struct Slow;
+
+impl Drop for Slow {
+    fn drop(&mut self) {
+        std::thread::sleep(Duration::from_millis(150));
+    }
+}
+
+#[test]
+fn a_worker_that_was_kept_from_running_is_noticed() -> Result<(), Error> {
+    let registry = Registry::<u32, Slow>::builder()
+        .policy(Policy::Fixed(Duration::from_millis(1)))
+        .forget_after(Duration::from_millis(1))
+        .build()?;
+    // It is forgotten in the worker, and its data goes there.
+    registry.register(7u32, Slow)?;
+    let begin = std::time::Instant::now();
+    while registry.stats().stalls == 0 {
+        assert!(begin.elapsed() < s(30), "{:?}", registry.stats());
+        std::thread::yield_now();
+    }
+    Ok(())
+}
+
+/// Many threads beat, register and leave while the clock runs on; whoever replays what is told comes to the same, and
+/// readers never see a list that goes back.
+#[test]
+fn what_is_told_adds_up_whatever_threads_do() -> Result<(), Error> {
+    let clock = ManualClock::new();
+    let registry = Registry::<u32, ()>::builder()
+        .policy(Policy::Fixed(s(3)))
+        .fall(2)
+        .forget_after(s(20))
+        .clock(clock.clone())
+        .build()?;
+    let done = std::sync::atomic::AtomicBool::new(false);
+    let (mut fleet, updates) = registry.subscribe(1_000_000);
+    std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..4u32)
+            .map(|seed| {
+                let registry = &registry;
+                scope.spawn(move || {
+                    let mut random = fastrand_like(seed);
+                    for _ in 0..5_000 {
+                        let id = random() % 50;
+                        let _ = match random() % 10 {
+                            0 => registry.register(id, ()).map_err(|it| it.error),
+                            1 => registry.leave(&id),
+                            2 => registry.drain(&id),
+                            3 => registry.undrain(&id),
+                            _ => registry.beat(&id),
+                        };
+                    }
+                })
+            })
+            .collect();
+        let reader = scope.spawn(|| {
+            let mut version = 0;
+            while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                let list = registry.available();
+                assert!(list.version() >= version, "the list goes back");
+                version = list.version();
+            }
+        });
+        for _ in 0..100 {
+            clock.advance(s(1));
+            registry.flush().expect("it is open");
+        }
+        for worker in workers {
+            worker.join().expect("no panic");
+        }
+        done.store(true, std::sync::atomic::Ordering::Relaxed);
+        reader.join().expect("no panic");
+    });
+    let picture = |fleet: &Fleet<u32, ()>| {
+        let mut nodes: Vec<String> = fleet.iter().map(|it| format!("{it:?}")).collect();
+        nodes.sort();
+        (fleet.version(), nodes)
+    };
+    for update in updates.try_iter() {
+        fleet.apply(&update)?;
+    }
+    assert_eq!(picture(&fleet), picture(&registry.fleet()));
+    assert_eq!(fleet.listed().count(), registry.available().len());
+    // Whoever is watched goes down: nobody was lost between the threads.
+    for _ in 0..700 {
+        clock.advance(s(1));
+        registry.flush()?;
+        registry.flush()?;
+    }
+    assert_eq!(registry.fleet().len(), 0, "{:?}", registry.stats());
+    Ok(())
+}
+
+/// Numbers that look random (George Marsaglia, "Xorshift RNGs", 2003).
+fn fastrand_like(seed: u32) -> impl FnMut() -> u32 {
+    let mut state = seed.wrapping_mul(0x9e37_79b9) | 1;
+    move || {
+        state ^= state << 13;
+        state ^= state >> 17;
+        state ^= state << 5;
+        state >> 4
+    }
+}
+
+#[cfg(feature = "serde")]
+mod saved {
+    use super::*;
+    use liveness::registry::Saved;
+
+    /// Saves the registry and starts another, by way of text.
+    fn restart(
+        stage: &Stage,
+        grace: Duration,
+        options: impl FnOnce(Builder<u32, String>) -> Builder<u32, String>,
+    ) -> Result<(ManualClock, Registry<u32, String>), Error> {
+        let text = serde_json::to_string(&stage.registry.save())?;
+        let saved: Saved<u32, String> = serde_json::from_str(&text)?;
+        let clock = ManualClock::new();
+        let builder = Registry::builder()
+            .policy(Policy::Fixed(TIMEOUT))
+            .clock(clock.clone())
+            .restore(saved, grace);
+        Ok((clock, options(builder).build()?))
+    }
+
+    fn pass(
+        clock: &ManualClock,
+        registry: &Registry<u32, String>,
+        time: Duration,
+    ) -> Result<(), Error> {
+        clock.advance(time);
+        registry.flush()?;
+        Ok(registry.flush()?)
+    }
+
+    #[test]
+    fn a_restarted_registry_neither_forgets_the_fleet_nor_declares_it_dead() -> Result<(), Error> {
+        let stage = Stage::new(|it| it)?;
+        stage.join(0..4)?;
+        stage.pass(s(9))?;
+        stage.beat([0])?;
+        stage.registry.drain(&1)?;
+        stage.registry.leave(&2)?;
+        let (clock, registry) = restart(&stage, s(5), |it| it)?;
+        assert_eq!(registry.available().len(), 2);
+        assert_eq!(
+            registry
+                .available()
+                .iter()
+                .map(|it| it.data().as_str())
+                .next(),
+            Some("data")
+        );
+        let states: Vec<_> = (0..4)
+            .filter_map(|id| registry.status(&id))
+            .map(|it| it.state)
+            .collect();
+        assert_eq!(states, [State::Up, State::Up, State::Left, State::Up]);
+        assert!(registry.status(&1).is_some_and(|it| it.is_drained));
+        // 3 had a second left, and gets the grace; 0 had ten.
+        pass(&clock, &registry, s(5) - Duration::from_nanos(1))?;
+        assert_eq!(registry.available().len(), 2);
+        pass(&clock, &registry, Duration::from_nanos(1))?;
+        let listed = |registry: &Registry<u32, String>| {
+            let list = registry.available();
+            list.iter().map(|node| *node.id()).collect::<Vec<_>>()
+        };
+        assert_eq!(listed(&registry), [0]);
+        pass(&clock, &registry, s(5))?;
+        assert!(listed(&registry).is_empty());
+        Ok(())
+    }
+
+    #[test]
+    fn after_the_grace_the_own_policy_of_a_node_holds_again() -> Result<(), Error> {
+        let stage = Stage::new(|it| it)?;
+        let options = NodeOptions::new().policy(Policy::Fixed(s(100))).weight(7);
+        stage.registry.register_with(1u32, "slow", options)?;
+        stage.beat([1])?;
+        stage.pass(s(98))?;
+        let (clock, registry) = restart(&stage, s(20), |it| it)?;
+        pass(&clock, &registry, s(19))?;
+        registry.beat(&1)?;
+        pass(&clock, &registry, s(100) - Duration::from_nanos(1))?;
+        assert_eq!(
+            registry.available().iter().map(Node::weight).next(),
+            Some(7)
+        );
+        pass(&clock, &registry, Duration::from_nanos(1))?;
+        assert!(registry.available().is_empty());
+        Ok(())
+    }
+
+    #[test]
+    fn what_was_held_down_or_suppressed_goes_on_from_where_it_was() -> Result<(), Error> {
+        let damping = FlapDamping::new().suppress(0.9);
+        let stage = Stage::new(|it| it.flap_damping(damping).forget_after(s(100)))?;
+        stage.join(0..5)?;
+        stage.pass(s(9))?;
+        stage.beat(1..5)?;
+        stage.pass(s(1))?; // 0 is down
+        stage.beat([0])?; // and back, and suppressed: it takes 24.9 s from 1 to 0.75
+        stage.pass(s(9))?;
+        assert_eq!(stage.registry.stats().held, 4);
+        stage.beat(1..3)?;
+        stage.pass(s(1))?;
+        let state = |id| {
+            stage
+                .registry
+                .status(&id)
+                .map(|it| (it.state, it.is_suppressed))
+        };
+        assert_eq!(state(0), Some((State::Down, true)));
+        stage.pass(s(40))?;
+        stage.beat(1..5)?;
+
+        let (clock, registry) = restart(&stage, s(10), |it| {
+            it.flap_damping(damping).forget_after(s(100))
+        })?;
+        assert!(
+            registry
+                .status(&0)
+                .is_some_and(|it| it.state == State::Down)
+        );
+        assert_eq!(registry.stats().listed, stage.registry.stats().listed);
+        // 40 of its 100 seconds have passed.
+        pass(&clock, &registry, s(60) - Duration::from_nanos(1))?;
+        assert!(registry.status(&0).is_some());
+        pass(&clock, &registry, Duration::from_nanos(1))?;
+        assert!(registry.status(&0).is_none());
+        Ok(())
+    }
+
+    #[test]
+    fn a_node_that_was_down_when_saved_tells_for_how_long_in_all() -> Result<(), Error> {
+        let stage = Stage::new(|it| it)?;
+        stage.join([1])?;
+        stage.pass(TIMEOUT)?;
+        stage.pass(s(30))?;
+        let (clock, registry) = restart(&stage, s(10), |it| it)?;
+        let (_, updates) = registry.subscribe(10);
+        pass(&clock, &registry, s(12))?;
+        registry.beat(&1)?;
+        let Ok(Update::Node(transition)) = updates.try_recv() else {
+            panic!("it is told");
+        };
+        assert_eq!(transition.change, Change::Recovered { down_for: s(42) });
+        Ok(())
+    }
+
+    #[test]
+    fn what_was_saved_must_make_sense_and_fit() -> Result<(), Error> {
+        let stage = Stage::new(|it| it)?;
+        stage.join([1, 2])?;
+        let saved = stage.registry.save();
+        assert_eq!((saved.len(), saved.is_empty()), (2, false));
+        let Err(error) = restart(&stage, s(1), |it| it.max_nodes(1)) else {
+            panic!("there is no room");
+        };
+        assert!(error.to_string().contains("`max_nodes`"), "{error}");
+        let text = serde_json::to_string(&saved)?.replace("\"penalty\":0.0", "\"penalty\":-1e300");
+        let saved: Saved<u32, String> = serde_json::from_str(&text)?;
+        // However odd, it does no harm.
+        let registry = Registry::builder().restore(saved, Duration::ZERO).build()?;
+        registry.beat(&1)?;
+        Ok(())
+    }
+}
