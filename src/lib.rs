@@ -45,3 +45,8 @@ pub use watcher::Watcher;
 #[cfg(doc)]
 #[doc = include_str!("../docs/design.md")]
 pub mod design {}
+
+/// Keeping a fleet: which numbers to choose, and what happens when.
+#[cfg(all(doc, feature = "registry", feature = "pacemaker"))]
+#[doc = include_str!("../docs/fleet.md")]
+pub mod fleet {}

@@ -129,7 +129,7 @@ impl<N, D> Feed<N, D> {
 /// the subscription.
 ///
 /// Who is too slow misses updates: they are dropped, and where they are missing an
-/// [`Update::Missed`](super::Update::Missed) says how many. The registry never waits.
+/// [`Update::Missed`] says how many. The registry never waits.
 pub struct Updates<N, D> {
     /// What waits.
     queue: Arc<Queue<N, D>>,
