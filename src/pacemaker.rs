@@ -32,8 +32,9 @@
 //! each time. A beat function that panics has failed.
 //!
 //! **Work that is to be seen alive.** A thread that beats from a thread of its own stays "alive" while the work it stands
-//! for has crashed or hangs. [`during`](Pacemaker::during) beats only while a piece of work runs, and stops when it panics;
-//! [`during_progress`](Pacemaker::during_progress) beats only while the work says that it gets on.
+//! for has crashed or hangs. A pacemaker that is started [`idle`](Builder::idle) beats for work only:
+//! [`during`](Pacemaker::during) while a piece of it runs, until it returns or panics, and
+//! [`during_progress`](Pacemaker::during_progress) while it says that it gets on.
 
 mod pacer;
 mod rhythm;
@@ -47,8 +48,11 @@ use crate::clock;
 pub use pacer::{Pacemaker, Pacer, Progress};
 use rhythm::Pace;
 
-/// What a pacemaker has seen of its peer.
+/// What a pacemaker has seen of its peer, which is whether its calls returned `Ok`. Of a datagram that says little: sent from
+/// a socket that is not connected it never fails, and from one that is only every other time that nobody listens. To know
+/// that the peer hears, let the beat function wait for an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub enum Connection {
     /// Nothing yet: no beat has succeeded, and too few have failed.
     Unknown,
@@ -187,7 +191,8 @@ impl Builder {
     }
 
     /// How many failures in a row, retries included, make the peer [offline](Connection::Offline); 3 by default, and not
-    /// zero.
+    /// zero. Take 1 where the failures of a connected `UdpSocket` are all that is known: after each that says nobody listens,
+    /// the next send succeeds.
     pub fn offline_after(mut self, failures: u32) -> Self {
         self.offline_after = failures;
         self
@@ -201,7 +206,7 @@ impl Builder {
     }
 
     /// Is called once when the pacemaker is stopped or dropped, after the last beat, on the thread that does so: a polite
-    /// leave. Not called when the pacemaker is dropped by a panic: a crash is to be noticed.
+    /// leave. What it returns is dropped. Not called when the pacemaker is dropped by a panic: a crash is to be noticed.
     ///
     /// ```
     /// use std::time::Duration;
@@ -211,19 +216,20 @@ impl Builder {
     /// let beats = sender.clone();
     /// let pacemaker = Pacemaker::every(Duration::from_secs(1))
     ///     .phase(Duration::ZERO)
-    ///     .goodbye(move || sender.send("bye").unwrap())
+    ///     .goodbye(move || sender.send("bye"))
     ///     .start(move || beats.send("beat"))?;
     /// assert_eq!(wire.recv()?, "beat");
     /// pacemaker.stop();
     /// assert_eq!(wire.iter().last(), Some("bye"));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn goodbye(mut self, goodbye: impl FnOnce() + Send + 'static) -> Self {
-        self.goodbye = Some(Box::new(goodbye));
+    pub fn goodbye<R>(mut self, goodbye: impl FnOnce() -> R + Send + 'static) -> Self {
+        self.goodbye = Some(Box::new(|| drop(goodbye())));
         self
     }
 
     /// Begins without beating: only [`during`](Pacemaker::during) and [`during_progress`](Pacemaker::during_progress) beat.
+    /// Without it, it beats from its start to the first of those, and from then on in them only.
     pub fn idle(mut self) -> Self {
         self.is_idle = true;
         self

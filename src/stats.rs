@@ -247,7 +247,8 @@ pub struct Stats {
     pub live: u64,
     /// Expired episodes whose event waits for the sink or the callback.
     pub pending: u64,
-    /// Expired episodes whose event the sink took or the callback was given.
+    /// Expired episodes whose event the sink took or the callback was given. A key in `Repeat` mode is told of while its
+    /// episode goes on, and does not count here; see `expiries`.
     pub delivered: u64,
     /// Episodes ended by removal.
     pub removed: u64,

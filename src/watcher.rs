@@ -555,9 +555,9 @@ impl<K: Hash, V> Watcher<K, V> {
     }
 
     /// Takes no more beats, applies those accepted, offers what is due once more, joins every thread, and returns the
-    /// final accounting. Callers that wait for room are released with their keys. The callback gets up to 100 ms for
-    /// what has already left the workers; what no sink took by then is counted as discarded. Keys that are alive end
-    /// without an event.
+    /// final accounting. Callers that wait for room are released with their keys. A call of the callback that runs is waited for, however long it
+    /// takes, and then it gets up to 100 ms for what has already left the workers; what no sink took by then is counted
+    /// as discarded. Keys that are alive end without an event.
     ///
     /// Closing twice, or from several threads, is fine: all return when the threads are gone. From a callback it
     /// returns without waiting for its own thread, on the delivery thread of another watcher without waiting for

@@ -151,6 +151,20 @@ fn beats_are_made_while_work_runs_and_not_between() {
 }
 
 #[test]
+fn from_the_first_work_on_it_beats_for_work_only() {
+    let (sender, beats) = unbounded();
+    let mut pacemaker = quick().start(move || sender.send(())).unwrap();
+    wait_for(&beats, 2);
+    pacemaker.during(|| wait_for(&beats, 2));
+    let withheld = pacemaker.stats().withheld;
+    beats.try_iter().count();
+    while pacemaker.stats().withheld < withheld + 3 {
+        thread::yield_now();
+    }
+    assert_eq!(beats.len(), 0);
+}
+
+#[test]
 fn work_that_hangs_falls_silent() {
     let (sender, beats) = unbounded();
     let mut pacemaker = quick().idle().start(move || sender.send(())).unwrap();

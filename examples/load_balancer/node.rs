@@ -115,7 +115,7 @@ pub(crate) fn run() -> Result<(), Failure> {
         .phase(Duration::ZERO)
         // Less than by default, so that who beats every 4 units stays well below 5, and who beats every 6 well above.
         .jitter(0.05)
-        .goodbye(move || drop(goodbye.say(Kind::Goodbye)))
+        .goodbye(move || goodbye.say(Kind::Goodbye))
         .start(move || beats.say(Kind::Beat))?;
     match lines.next() {
         Some(Ok(line)) if line == "leave" => pacemaker.stop(),

@@ -161,7 +161,8 @@ impl Pacemaker {
     }
 
     /// Beats while `work` runs, at once (unless it did so within the last interval) and then at the interval, and no more
-    /// when the work has returned or panicked: the last call has ended by then.
+    /// when the work has returned or panicked: the last call has ended by then. From now on this pacemaker beats for work
+    /// only; one that is [`idle`](Builder::idle) has not beaten before either.
     ///
     /// ```
     /// use std::time::Duration;
@@ -250,12 +251,7 @@ impl Progress {
 }
 
 /// Lets a pacemaker beat until it is dropped.
-struct Guard<'a> {
-    /// The pacemaker.
-    pacemaker: &'a Pacemaker,
-    /// Whether it beats without work too.
-    beat_before: bool,
-}
+struct Guard<'a>(&'a Pacemaker);
 
 impl<'a> Guard<'a> {
     /// Lets `pacemaker` beat, at once.
@@ -264,21 +260,18 @@ impl<'a> Guard<'a> {
         shared
             .wants_progress
             .store(wants_progress, Ordering::Release);
-        let beat_before = shared.has_work.swap(true, Ordering::AcqRel);
+        shared.has_work.store(true, Ordering::Release);
         pacemaker.handle.core.restart(pacemaker.id);
-        Guard {
-            pacemaker,
-            beat_before,
-        }
+        Guard(pacemaker)
     }
 }
 
 impl Drop for Guard<'_> {
     fn drop(&mut self) {
-        let shared = &self.pacemaker.shared;
-        shared.has_work.store(self.beat_before, Ordering::Release);
+        let shared = &self.0.shared;
+        shared.has_work.store(false, Ordering::Release);
         shared.wants_progress.store(false, Ordering::Release);
-        self.pacemaker.wait_for_call();
+        self.0.wait_for_call();
     }
 }
 
