@@ -383,6 +383,11 @@ impl<N, D> fmt::Debug for Available<N, D> {
 pub(super) struct Place(usize);
 
 impl Place {
+    /// How many nodes are before it.
+    pub(super) fn index(self) -> usize {
+        self.0
+    }
+
     /// The number of its chunk.
     fn chunk(self) -> usize {
         self.0 / CHUNK

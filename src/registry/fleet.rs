@@ -26,7 +26,7 @@ use super::RegistryStats;
 use super::available::{Available, Listed, Node};
 use super::error::{RegisterError, RegistryError};
 use super::options::{Config, NodeOptions, after};
-use super::update::{Change, Fleet, NodeStatus, State, Update, Vitals};
+use super::update::{Change, NodeStatus, State, Update, Vitals};
 use crate::event::Stall;
 pub(super) use entry::Entry;
 use guard::Watch;
@@ -69,7 +69,24 @@ pub(super) struct Outcome<N, D> {
     /// For the readers, if the list has changed.
     pub(super) list: Option<Available<N, D>>,
     /// To be dropped where no lock is held.
-    pub(super) garbage: Vec<Entry<N, D>>,
+    pub(super) garbage: Garbage<N, D>,
+}
+
+/// What is the user's, and of no use any more.
+pub(super) struct Garbage<N, D> {
+    /// Ids and data that nodes had.
+    nodes: Vec<Node<N, D>>,
+    /// Ids by which nodes were found.
+    ids: Vec<N>,
+}
+
+impl<N, D> Default for Garbage<N, D> {
+    fn default() -> Self {
+        Garbage {
+            nodes: Vec::new(),
+            ids: Vec::new(),
+        }
+    }
 }
 
 /// All nodes and what is to become of them.
@@ -90,6 +107,8 @@ pub(super) struct Keeper<N, D> {
     guard: Watch,
     /// The list that readers get.
     list: Listed<N, D>,
+    /// The slots of the nodes in the list, in its order.
+    listed: Vec<u32>,
     /// Whether it is another one than they have.
     list_changed: bool,
     /// The number of the last watch.
@@ -103,7 +122,7 @@ pub(super) struct Keeper<N, D> {
     /// What is to be told.
     updates: Vec<Update<N, D>>,
     /// What is to be dropped.
-    garbage: Vec<Entry<N, D>>,
+    garbage: Garbage<N, D>,
 }
 
 impl<N: Eq + Hash + Clone, D> Keeper<N, D> {
@@ -118,13 +137,14 @@ impl<N: Eq + Hash + Clone, D> Keeper<N, D> {
             armed: None,
             guard: Watch::default(),
             list: Listed::new(),
+            listed: Vec::new(),
             list_changed: false,
             last_watch: 0,
             stats: RegistryStats::default(),
             now: Duration::ZERO,
             orders: Vec::new(),
             updates: Vec::new(),
-            garbage: Vec::new(),
+            garbage: Garbage::default(),
         }
     }
 
@@ -175,7 +195,7 @@ impl<N: Eq + Hash + Clone, D> Keeper<N, D> {
             self.change(slot, Change::Registered, |entry| {
                 old = Some(std::mem::replace(entry, fresh));
             });
-            self.garbage.extend(old);
+            self.garbage.nodes.extend(old.map(|old| old.node));
             self.watch(slot);
             return;
         }
@@ -188,10 +208,12 @@ impl<N: Eq + Hash + Clone, D> Keeper<N, D> {
             }
         }
         let full_weight = node.weight();
+        let mut old = None;
         self.change(slot, Change::Updated, |entry| {
             entry.full_weight = full_weight;
-            entry.node = node;
+            old = Some(std::mem::replace(&mut entry.node, node));
         });
+        self.garbage.nodes.extend(old);
     }
 
     /// A sign of life; returns what the watcher is to do about it first.
@@ -476,10 +498,10 @@ impl<N: Eq + Hash + Clone, D> Keeper<N, D> {
         })
     }
 
-    /// All nodes.
-    pub(super) fn fleet(&self) -> Fleet<N, D> {
+    /// The version, and how all nodes stand: what a [`Fleet`](super::Fleet) is made of where no lock is held.
+    pub(super) fn picture(&self) -> (u64, Vec<NodeStatus<N, D>>) {
         let nodes = self.slots.iter().flatten();
-        Fleet::new(self.stats.version, nodes.map(Entry::status))
+        (self.stats.version, nodes.map(Entry::status).collect())
     }
 
     /// What was counted.

@@ -344,7 +344,8 @@ impl std::error::Error for Gap {}
 
 impl<N: Eq + Hash + Clone, D> Fleet<N, D> {
     /// The picture of `nodes` at `version`.
-    pub(super) fn new(version: u64, nodes: impl Iterator<Item = NodeStatus<N, D>>) -> Self {
+    pub(super) fn new((version, nodes): (u64, Vec<NodeStatus<N, D>>)) -> Self {
+        let nodes = nodes.into_iter();
         Fleet {
             version,
             nodes: nodes.map(|node| (node.node.id().clone(), node)).collect(),

@@ -25,19 +25,26 @@ impl<N: Eq + Hash + Clone, D> Keeper<N, D> {
 
     /// Puts a new node into a slot.
     pub(super) fn add(&mut self, entry: Entry<N, D>) -> u32 {
-        let id = entry.node.id().clone();
+        let free = self.free.last().copied();
+        let slot = free.unwrap_or(self.slots.len() as u32);
+        // First, because the id's own code may panic.
+        self.ids.insert(entry.node.id().clone(), slot);
         self.count(&entry, true);
-        let slot = self.free.pop().unwrap_or_else(|| {
+        if self.free.pop().is_none() {
             self.slots.push(None);
-            (self.slots.len() - 1) as u32
-        });
+        }
         self.slots[slot as usize] = Some(entry);
-        self.ids.insert(id, slot);
         slot
     }
 
     /// Takes the node out of `slot`, and tells it as forgotten.
     pub(super) fn remove(&mut self, slot: u32) {
+        let Some(entry) = self.slots[slot as usize].as_ref() else {
+            return;
+        };
+        // First, because the id's own code may panic.
+        let id = self.ids.remove_entry(entry.node.id());
+        self.garbage.ids.extend(id.map(|(id, _)| id));
         self.unwatch(slot);
         self.pardon(slot);
         let Some(mut entry) = self.slots[slot as usize].take() else {
@@ -45,14 +52,13 @@ impl<N: Eq + Hash + Clone, D> Keeper<N, D> {
         };
         self.count(&entry, false);
         self.free.push(slot);
-        self.ids.remove(entry.node.id());
         if let Some(due) = entry.due.take() {
             self.agenda.remove(&(due, Task::Node(slot)));
         }
         self.list_changed |= entry.place.is_some();
         self.unlist(&mut entry);
         self.tell(Change::Forgotten, entry.status());
-        self.garbage.push(entry);
+        self.garbage.nodes.push(entry.node);
     }
 
     /// Changes the node in `slot` by `edit`, and everything that follows from it: the list, its weight, what is counted,
@@ -85,6 +91,7 @@ impl<N: Eq + Hash + Clone, D> Keeper<N, D> {
         match (entry.place, entry.is_listed()) {
             (None, true) => {
                 entry.place = Some(self.list.insert(entry.node.clone()));
+                self.listed.push(slot);
                 self.list_changed = true;
             }
             (Some(place), true) if is_updated || weight != new_weight => {
@@ -108,9 +115,11 @@ impl<N: Eq + Hash + Clone, D> Keeper<N, D> {
         let Some(place) = entry.place.take() else {
             return;
         };
-        let moved = self.list.remove(place);
-        let slot = moved.and_then(|moved| self.ids.get(moved.id()).copied());
-        if let Some(moved) = slot.and_then(|slot| self.slots[slot as usize].as_mut()) {
+        self.list.remove(place);
+        self.listed.swap_remove(place.index());
+        // The last one moved into the gap, unless it was the last.
+        let moved = self.listed.get(place.index()).copied();
+        if let Some(moved) = moved.and_then(|slot| self.entry_mut(slot)) {
             moved.place = Some(place);
         }
     }

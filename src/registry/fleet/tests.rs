@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::registry::options::{FlapDamping, Guard};
 use crate::registry::policy::{PhiAccrual, Policy};
+use crate::registry::update::Fleet;
 
 /// Ids are few, so that nodes come back.
 type Id = u8;
@@ -156,6 +157,11 @@ impl Real {
 }
 
 impl Keeper<Id, u32> {
+    /// All nodes.
+    fn fleet(&self) -> Fleet<Id, u32> {
+        Fleet::new(self.picture())
+    }
+
     /// Everything that is kept twice is the same, and everything that needs time will get it.
     fn validate(&self) {
         let entries = || {
