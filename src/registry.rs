@@ -428,7 +428,6 @@ impl<N, D> Shared<N, D> {
     /// Has the watcher carry out an order.
     fn carry_out(&self, order: Order) -> Result<(), RegistryError> {
         let result = match order {
-            Order::Beat(watched) => self.watcher.beat(watched),
             Order::Watch(watched, timeout) => {
                 let mode = match watched {
                     Watched::Node(..) => Mode::Repeat,
@@ -525,5 +524,38 @@ impl<N, D> Deref for Current<N, D> {
 impl<N, D> fmt::Debug for Current<N, D> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         (**self).fmt(f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::ManualClock;
+
+    /// Registering and beating are done by two threads, and the watcher never gets the order of the first, or gets it last,
+    /// with a stamp that is older than the other's, which comes to the same.
+    #[test]
+    fn a_beat_whose_order_overtakes_that_to_watch_is_enough() -> Result<(), RegistryError> {
+        for seconds in [3, 60] {
+            let (timeout, clock) = (Duration::from_secs(seconds), ManualClock::new());
+            let registry = Registry::<u32, ()>::builder()
+                .policy(Policy::Fixed(timeout))
+                .fall(2)
+                .clock(clock.clone())
+                .build()?;
+            let mut state = registry.shared.state.lock();
+            let options = NodeOptions::new();
+            let registered = state.keeper.register(7, (), &options, Duration::ZERO);
+            assert!(registered.is_ok() && !state.keeper.take().orders.is_empty());
+            drop(state);
+            registry.beat(&7)?;
+            for state in [State::Suspect, State::Down] {
+                registry.flush()?;
+                clock.advance(timeout);
+                registry.flush()?;
+                assert_eq!(registry.status(&7).map(|it| it.state), Some(state));
+            }
+        }
+        Ok(())
     }
 }

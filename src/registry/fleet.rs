@@ -4,8 +4,12 @@
 //! [taken](Keeper::take): orders for the watcher, updates for subscribers, a new list for readers.
 //!
 //! The watcher watches nodes under numbers ([`Watched`]) that are never used twice, a new one for each time that a node
-//! begins to be watched. So it does not matter in which order the orders of several threads reach it: one about an older
-//! number harms nobody, and a report about one is answered by the order to forget it.
+//! begins to be watched. So it does not matter in which order the orders of several threads reach it:
+//!
+//! - One about an older number harms nobody, and a report about one is answered by the order to forget it.
+//! - Of two about the same number the watcher heeds the one with the later stamp, whichever that is. So each says for how
+//!   long the node may be silent; if that was not the last word, and the report comes too soon, it is answered by the order
+//!   to wait for the rest.
 //!
 //! Everything that needs time but silence is in one agenda. The watcher is asked to report its first entry when no earlier
 //! report is to come; a report too many does no harm.
@@ -43,9 +47,7 @@ pub(super) enum Watched {
 /// What the watcher is to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Order {
-    /// It beat.
-    Beat(Watched),
-    /// It beat, and from now on may be silent for so long.
+    /// It beat, and may be silent for so long.
     Watch(Watched, Duration),
     /// It is of no interest any more.
     Unwatch(Watched),
@@ -229,18 +231,12 @@ impl<N: Eq + Hash + Clone, D> Keeper<N, D> {
         }
         let timeout = entry.beat(config, now);
         entry.deadline = now.saturating_add(timeout);
-        let is_same = entry.watch.is_some() && entry.timeout == timeout;
         entry.timeout = timeout;
         let watch = *entry.watch.get_or_insert_with(|| {
             *last_watch += 1;
             *last_watch
         });
-        let watched = Watched::Node(slot, watch);
-        let order = if is_same {
-            Order::Beat(watched)
-        } else {
-            Order::Watch(watched, timeout)
-        };
+        let order = Order::Watch(Watched::Node(slot, watch), timeout);
         match entry.state {
             State::Up | State::Left => {}
             State::Suspect => self.change(slot, Change::Reassured, |entry| {
@@ -295,7 +291,10 @@ impl<N: Eq + Hash + Clone, D> Keeper<N, D> {
             return self.orders.push(Order::Unwatch(Watched::Node(slot, watch)));
         };
         if now < entry.deadline {
-            return; // Overtaken by a beat.
+            // Overtaken by a beat, or by the order of one with a shorter timeout.
+            let wait = entry.deadline.saturating_sub(now);
+            let order = Order::Watch(Watched::Node(slot, watch), wait);
+            return self.orders.push(order);
         }
         // Not from now on: the watcher, which reports late but never early, counts from an earlier moment.
         entry.deadline = entry.deadline.saturating_add(entry.timeout);

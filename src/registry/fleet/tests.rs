@@ -116,10 +116,6 @@ impl Real {
 
     fn carry_out(&mut self, order: Order) {
         match order {
-            Order::Beat(watched) => {
-                let (end, wait) = self.watched.get_mut(&watched).expect("it is watched");
-                *end = self.now.saturating_add(*wait);
-            }
             Order::Watch(watched, wait) => {
                 let wait = wait
                     .as_secs()
@@ -646,13 +642,18 @@ fn a_report_that_a_beat_overtook_counts_for_nothing() {
     keeper
         .register(7u8, 0u32, &options, s(0))
         .expect("there is room");
-    let Ok(Order::Beat(Watched::Node(slot, watch))) = keeper.beat(&7, s(1)) else {
+    let Ok(Order::Watch(Watched::Node(slot, watch), _)) = keeper.beat(&7, s(1)) else {
         panic!("it is watched since it was registered");
     };
     keeper.take();
-    // The watcher saw the silence after the registration, and the beat came before its report.
+    // The watcher saw the silence after the registration, and the beat came before its report. It is to wait for the
+    // rest, should the beat never reach it, or with another timeout.
     keeper.silent(slot, watch, s(10));
     assert_eq!(keeper.status(&7).map(|it| it.state), Some(State::Up));
+    assert_eq!(
+        keeper.take().orders,
+        [Order::Watch(Watched::Node(slot, watch), s(1))]
+    );
     keeper.silent(slot, watch, s(11));
     assert_eq!(keeper.status(&7).map(|it| it.state), Some(State::Down));
     assert_eq!(
@@ -684,7 +685,7 @@ fn a_silence_in_which_the_registry_did_not_run_is_not_learned() {
             .expect("there is room");
         let mut watched = None;
         for second in 1..=20 {
-            let Ok(Order::Beat(node) | Order::Watch(node, _)) = keeper.beat(&7, s(second)) else {
+            let Ok(Order::Watch(node, _)) = keeper.beat(&7, s(second)) else {
                 panic!("it is known");
             };
             watched = Some(node);
