@@ -1261,6 +1261,88 @@ mod saved {
     }
 
     #[test]
+    fn after_the_grace_a_node_goes_down_by_timeouts_of_its_own() -> Result<(), Error> {
+        let stage = Stage::new(|it| it.fall(3))?;
+        stage.join([1])?;
+        stage.pass(s(9))?;
+        // The first is what was left or the grace, the others are whole ones, neither that short nor that long.
+        for (grace, first) in [(0, 1), (25, 25)] {
+            let (clock, registry) = restart(&stage, s(grace), |it| it.fall(3))?;
+            let instant = Duration::from_nanos(1);
+            let state = || registry.status(&1).map(|it| it.state);
+            pass(&clock, &registry, s(first) - instant)?;
+            assert_eq!(state(), Some(State::Up));
+            pass(&clock, &registry, instant)?;
+            pass(&clock, &registry, TIMEOUT - instant)?;
+            assert_eq!(registry.vitals(&1).map(|it| it.misses), Some(1));
+            pass(&clock, &registry, instant)?;
+            pass(&clock, &registry, TIMEOUT - instant)?;
+            assert_eq!(state(), Some(State::Suspect), "{grace}");
+            pass(&clock, &registry, instant)?;
+            assert_eq!(state(), Some(State::Down), "{grace}");
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn what_was_saved_and_cannot_be_is_cut_down_to_what_can() -> Result<(), Error> {
+        let stage = Stage::new(|it| it.forget_after(Duration::MAX))?;
+        stage.join(0..4)?;
+        stage.pass(s(9))?;
+        stage.beat(1..4)?;
+        stage.pass(s(1))?; // 0 is down
+        let long = r#"{"secs":1000000000000,"nanos":0}"#;
+        let mut text = serde_json::to_string(&stage.registry.save())?;
+        // Who is up is not to be forgotten, who is down is, and nobody may be silent, suppressed or begin for ages.
+        let halves = text.split_once(r#""id":1"#).map(|(down, up)| {
+            let up = up.replace(
+                r#""remembered_for":null"#,
+                r#""remembered_for":{"secs":1,"nanos":0}"#,
+            );
+            let (suppressed, others) = up.split_once(r#""id":2"#).expect("it is there");
+            let others = others.replace(
+                r#""ramp":{"secs":0,"nanos":0}"#,
+                &format!(r#""ramp":{long}"#),
+            );
+            let suppressed = suppressed.replace(
+                r#""suppressed_for":null"#,
+                &format!(r#""suppressed_for":{long}"#),
+            );
+            format!(r#"{down}"id":1{suppressed}"id":2{others}"#)
+        });
+        text = halves.expect("they are in the order of their slots");
+        text = text.replace(
+            r#""remaining":{"secs":9,"#,
+            r#""remaining":{"secs":999999999999,"#,
+        );
+        text = text.replace(r#""penalty":0.0"#, r#""penalty":1e300"#);
+        let saved: Saved<u32, String> = serde_json::from_str(&text)?;
+        let clock = ManualClock::new();
+        let registry = Registry::builder()
+            .policy(Policy::Fixed(TIMEOUT))
+            .forget_after(s(300))
+            .mass_death_guard(None)
+            .flap_damping(FlapDamping::new())
+            .clock(clock.clone())
+            .restore(saved, Duration::ZERO)
+            .build()?;
+        let listed = || registry.available().iter().map(Node::weight).sum::<u32>();
+        assert_eq!(listed(), 200);
+        pass(&clock, &registry, s(9))?;
+        assert_eq!((listed(), registry.fleet().len()), (200, 4));
+        pass(&clock, &registry, s(1))?;
+        assert_eq!((listed(), registry.stats().down), (0, 4));
+        // The longest suppression is four minutes.
+        for suppressed in [3; 24].into_iter().chain([0]) {
+            assert_eq!(registry.stats().suppressed, suppressed);
+            pass(&clock, &registry, s(10))?;
+        }
+        pass(&clock, &registry, s(40))?;
+        assert!(registry.status(&0).is_none());
+        Ok(())
+    }
+
+    #[test]
     fn what_was_held_down_or_suppressed_goes_on_from_where_it_was() -> Result<(), Error> {
         let damping = FlapDamping::new().suppress(0.9);
         let stage = Stage::new(|it| it.flap_damping(damping).forget_after(s(100)))?;

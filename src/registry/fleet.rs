@@ -94,7 +94,7 @@ impl<N, D> Default for Garbage<N, D> {
 /// All nodes and what is to become of them.
 pub(super) struct Keeper<N, D> {
     /// What it was told.
-    config: Config,
+    pub(super) config: Config,
     /// The slot of each id.
     ids: HashMap<N, u32, RandomState>,
     /// The nodes.
@@ -296,14 +296,25 @@ impl<N: Eq + Hash + Clone, D> Keeper<N, D> {
             let order = Order::Watch(Watched::Node(slot, watch), wait);
             return self.orders.push(order);
         }
+        let policy = entry.policy.unwrap_or(self.config.policy);
+        let timeout = entry.history.timeout(&policy);
+        let is_new = entry.timeout != timeout;
         // Not from now on: the watcher, which reports late but never early, counts from an earlier moment.
-        entry.deadline = entry.deadline.saturating_add(entry.timeout);
+        entry.deadline = entry.deadline.saturating_add(timeout);
+        entry.timeout = timeout;
         entry.streak = 0;
         entry.misses = entry.misses.saturating_add(1);
         if entry.misses >= fall {
             self.unwatch(slot);
-            self.fail(slot);
-        } else if entry.state == State::Up {
+            return self.fail(slot);
+        }
+        let state = entry.state;
+        if is_new {
+            // What was left of its timeout in another registry, or grace, is over.
+            let order = Order::Watch(Watched::Node(slot, watch), timeout);
+            self.orders.push(order);
+        }
+        if state == State::Up {
             self.change(slot, Change::Suspected, |entry| {
                 entry.state = State::Suspect;
             });

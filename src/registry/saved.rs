@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::available::Node;
 use super::error::RegistryError;
 use super::fleet::{Entry, Keeper};
-use super::options::NodeOptions;
+use super::options::{self, NodeOptions};
 use super::policy::Policy;
 use super::update::State;
 
@@ -110,8 +110,7 @@ impl<N: Eq + Hash + Clone, D> Keeper<N, D> {
     }
 
     /// Begins, empty so far, with what was saved; who is watched may be silent for `grace` at the least. Of nodes that
-    /// are there twice the first counts. Each is told
-    /// as registered, though there is nobody to tell yet.
+    /// are there twice the first counts. Each is told as registered, though there is nobody to tell yet.
     pub(super) fn restore(
         &mut self,
         saved: Saved<N, D>,
@@ -137,7 +136,12 @@ impl<N: Eq + Hash + Clone, D> Keeper<N, D> {
         };
         options.check()?;
         let mut entry = Entry::new(Node::new(saved.id, saved.data, saved.weight), &options, now);
-        let after = |left: Duration| now.checked_add(left);
+        // What cannot be by this registry's options, which may be other ones, is cut down to what can.
+        let config = &self.config;
+        let (ceiling, longest) = config
+            .damping
+            .map_or((f64::MAX, Duration::MAX), |it| (it.ceiling(), it.longest));
+        let after = |left: Duration, most: Duration| now.saturating_add(left.min(most));
         entry.state = saved.state;
         entry.since = now.saturating_sub(saved.in_state_for);
         entry.streak = saved.streak;
@@ -145,14 +149,23 @@ impl<N: Eq + Hash + Clone, D> Keeper<N, D> {
         entry.down = saved.down_for.map(|down_for| (down_for, now));
         entry.is_drained = saved.is_drained;
         entry.is_suppressed = saved.suppressed_for.is_some();
-        entry.reuse_at = saved.suppressed_for.and_then(after).unwrap_or(now);
-        entry.penalty = (saved.penalty.max(0.0), now); // not even `NaN`
+        entry.reuse_at = after(saved.suppressed_for.unwrap_or_default(), longest);
+        entry.penalty = (saved.penalty.max(0.0).min(ceiling), now); // not even `NaN`
         // Who had no slow start to make has none.
-        entry.ramp_end = saved.ramp.and_then(after).or(Some(now));
-        entry.forget_at = saved.remembered_for.and_then(after);
-        // Who was held is watched again, and if it stays silent it is for the guard to hold it again.
+        entry.ramp_end = Some(after(saved.ramp.unwrap_or_default(), config.slow_start));
         let is_watched = !matches!(entry.state, State::Down | State::Left);
-        let wait = saved.remaining.unwrap_or_default().max(grace);
+        if !is_watched {
+            let most = config.forget_after;
+            let left = saved.remembered_for.unwrap_or(most).min(most);
+            entry.forget_at = options::after(now, left);
+        }
+        let most = match saved.policy.unwrap_or(config.policy) {
+            // What it had learned is not known any more.
+            Policy::Adaptive(_) => Duration::MAX,
+            policy => policy.initial_timeout(),
+        };
+        // Who was held is watched again, and if it stays silent it is for the guard to hold it again.
+        let wait = saved.remaining.unwrap_or_default().min(most).max(grace);
         self.restore_entry(entry, is_watched.then_some(wait), now)
     }
 }
