@@ -211,6 +211,17 @@ where
     /// # Errors
     ///
     /// [`Full`](RegistryError::Full) and [`Closed`](RegistryError::Closed). Id and data come back.
+    ///
+    /// ```
+    /// use liveness::registry::Registry;
+    ///
+    /// let registry = Registry::<u64, &str>::builder().build()?;
+    /// registry.register(7u64, "rack 4")?;
+    /// assert_eq!(registry.stats().joining, 1);
+    /// registry.register(7u64, "rack 5")?; // it has moved
+    /// assert_eq!(registry.status(&7).map(|it| *it.node.data()), Some("rack 5"));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn register(&self, id: impl Into<N>, data: D) -> Result<(), RegisterError<N, D>> {
         self.register_with(id, data, NodeOptions::new())
     }
@@ -221,6 +232,16 @@ where
     ///
     /// Those of `register`, and [`Policy`](RegistryError::Policy) or [`Option`](RegistryError::Option) if the options
     /// make no sense.
+    ///
+    /// ```
+    /// use liveness::registry::{NodeOptions, Registry};
+    ///
+    /// let registry = Registry::<u64, &str>::builder().build()?;
+    /// registry.register(7u64, "rack 4")?;
+    /// registry.register_with(8u64, "rack 4", NodeOptions::new().weight(50))?;
+    /// assert_eq!(registry.status(&8).map(|it| it.node.weight()), Some(50));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn register_with(
         &self,
         id: impl Into<N>,
@@ -247,6 +268,17 @@ where
     /// # Errors
     ///
     /// [`Unknown`](RegistryError::Unknown), [`Left`](RegistryError::Left) and [`Closed`](RegistryError::Closed).
+    ///
+    /// ```
+    /// use liveness::registry::Registry;
+    ///
+    /// let registry = Registry::<u64, &str>::builder().build()?;
+    /// registry.register(7u64, "rack 4")?;
+    /// registry.beat(&7)?;
+    /// assert_eq!(registry.available().len(), 1);
+    /// assert!(registry.beat(&8).is_err()); // never registered
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn beat(&self, id: &N) -> Result<(), RegistryError> {
         let beat = |keeper: &mut Keeper<N, D>, now| keeper.beat(id, now);
         self.shared.act_first(beat, |order| order.as_ref().ok())??;
@@ -259,6 +291,18 @@ where
     /// # Errors
     ///
     /// [`Unknown`](RegistryError::Unknown) and [`Closed`](RegistryError::Closed). To leave twice is fine.
+    ///
+    /// ```
+    /// use liveness::registry::{Registry, RegistryError};
+    ///
+    /// let registry = Registry::<u64, &str>::builder().build()?;
+    /// registry.register(7u64, "rack 4")?;
+    /// registry.beat(&7)?;
+    /// registry.leave(&7)?;
+    /// assert!(registry.available().is_empty());
+    /// assert!(matches!(registry.beat(&7), Err(RegistryError::Left)));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn leave(&self, id: &N) -> Result<(), RegistryError> {
         self.shared.act(|keeper, now| keeper.leave(id, now))?
     }
@@ -269,6 +313,18 @@ where
     /// # Errors
     ///
     /// [`Unknown`](RegistryError::Unknown) and [`Closed`](RegistryError::Closed). To drain twice is fine.
+    ///
+    /// ```
+    /// use liveness::registry::{Registry, State};
+    ///
+    /// let registry = Registry::<u64, &str>::builder().build()?;
+    /// registry.register(7u64, "rack 4")?;
+    /// registry.beat(&7)?;
+    /// registry.drain(&7)?;
+    /// assert!(registry.available().is_empty());
+    /// assert_eq!(registry.status(&7).map(|it| it.state), Some(State::Up));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn drain(&self, id: &N) -> Result<(), RegistryError> {
         self.shared.act(|keeper, now| keeper.drain(id, true, now))?
     }
@@ -278,6 +334,18 @@ where
     /// # Errors
     ///
     /// [`Unknown`](RegistryError::Unknown) and [`Closed`](RegistryError::Closed).
+    ///
+    /// ```
+    /// use liveness::registry::Registry;
+    ///
+    /// let registry = Registry::<u64, &str>::builder().build()?;
+    /// registry.register(7u64, "rack 4")?;
+    /// registry.drain(&7)?;
+    /// registry.beat(&7)?;
+    /// registry.undrain(&7)?;
+    /// assert_eq!(registry.available().len(), 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn undrain(&self, id: &N) -> Result<(), RegistryError> {
         self.shared
             .act(|keeper, now| keeper.drain(id, false, now))?
@@ -288,23 +356,72 @@ where
     /// # Errors
     ///
     /// [`Unknown`](RegistryError::Unknown) and [`Closed`](RegistryError::Closed).
+    ///
+    /// ```
+    /// use liveness::registry::Registry;
+    ///
+    /// let registry = Registry::<u64, &str>::builder().build()?;
+    /// registry.register(7u64, "rack 4")?;
+    /// registry.forget(&7)?;
+    /// assert!(registry.status(&7).is_none());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn forget(&self, id: &N) -> Result<(), RegistryError> {
         self.shared.act(|keeper, now| keeper.forget(id, now))?
     }
 
     /// The list as of now. Waits for nobody: neither for a lock nor for a change that is being made.
+    ///
+    /// ```
+    /// use liveness::registry::Registry;
+    ///
+    /// let registry = Registry::<u64, &str>::builder().build()?;
+    /// registry.register(7u64, "rack 4")?;
+    /// registry.beat(&7)?;
+    /// let list = registry.available();
+    /// registry.leave(&7)?;
+    /// assert_eq!(list.random().map(|node| *node.id()), Some(7)); // as it was
+    /// assert!(registry.available().is_empty());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn available(&self) -> Current<N, D> {
         Current(self.shared.available.load())
     }
 
     /// How the node `id` stands; `None` if it is not known. Costs a short lock.
+    ///
+    /// ```
+    /// use liveness::registry::{Registry, State};
+    ///
+    /// let registry = Registry::<u64, &str>::builder().build()?;
+    /// registry.register(7u64, "rack 4")?;
+    /// let status = registry.status(&7).expect("it is known");
+    /// assert_eq!((status.state, status.is_listed()), (State::Joining, false));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn status(&self, id: &N) -> Option<NodeStatus<N, D>> {
         self.shared.state.lock().keeper.status(id)
     }
 
     /// What is known of the beats of the node `id`; `None` if it is not known. Costs a short lock.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use liveness::ManualClock;
+    /// use liveness::registry::Registry;
+    ///
+    /// let clock = ManualClock::new();
+    /// let registry = Registry::<u64, &str>::builder().clock(clock.clone()).build()?;
+    /// registry.register(7u64, "rack 4")?;
+    /// clock.advance(Duration::from_secs(3));
+    /// registry.beat(&7)?;
+    /// let vitals = registry.vitals(&7).expect("it is known");
+    /// assert_eq!(vitals.last_beat, Some(Duration::from_secs(3)));
+    /// assert_eq!(vitals.timeout, Duration::from_secs(10));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn vitals(&self, id: &N) -> Option<Vitals> {
         let state = self.shared.state.lock();
@@ -313,6 +430,16 @@ where
 
     /// All nodes as of now. Costs a lock for as long as it takes to clone a handle of each, a millisecond or so for
     /// 100,000, and after it a clone of every id.
+    ///
+    /// ```
+    /// use liveness::registry::Registry;
+    ///
+    /// let registry = Registry::<u64, &str>::builder().build()?;
+    /// registry.register(7u64, "rack 4")?;
+    /// let fleet = registry.fleet();
+    /// assert_eq!((fleet.len(), fleet.listed().count()), (1, 0));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn fleet(&self) -> Fleet<N, D> {
         let picture = self.shared.state.lock().keeper.picture();
@@ -356,6 +483,22 @@ where
     /// # Errors
     ///
     /// What the operating system says where the thread cannot be spawned.
+    ///
+    /// ```
+    /// use liveness::registry::Registry;
+    ///
+    /// let registry = Registry::<u64, &str>::builder().build()?;
+    /// registry.register(7u64, "rack 4")?;
+    /// let (sender, updates) = std::sync::mpsc::channel();
+    /// let (fleet, subscription) = registry.subscribe_with(1_024, move |update| {
+    ///     let _ = sender.send(update.to_string());
+    /// })?;
+    /// registry.beat(&7)?;
+    /// assert_eq!(updates.recv()?, "up 7 version=2 state=up weight=100");
+    /// assert_eq!(fleet.version(), 1);
+    /// drop(subscription);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn subscribe_with(
         &self,
         capacity: usize,
@@ -368,6 +511,18 @@ where
 
     /// What the registry knows, to be written down; see [`Builder::restore`]. Costs a lock for as long as it takes to clone
     /// all ids and data.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use liveness::registry::Registry;
+    ///
+    /// let registry = Registry::<u64, &str>::builder().build()?;
+    /// registry.register(7u64, "rack 4")?;
+    /// let saved = registry.save();
+    /// let next = Registry::builder().restore(saved, Duration::from_secs(60)).build()?;
+    /// assert_eq!(next.status(&7).map(|it| *it.node.data()), Some("rack 4"));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[cfg(feature = "serde")]
     #[must_use]
     pub fn save(&self) -> Saved<N, D>
@@ -379,6 +534,17 @@ where
     }
 
     /// What the registry has and has counted.
+    ///
+    /// ```
+    /// use liveness::registry::Registry;
+    ///
+    /// let registry = Registry::<u64, &str>::builder().build()?;
+    /// registry.register(7u64, "rack 4")?;
+    /// registry.beat(&7)?;
+    /// let stats = registry.stats();
+    /// assert_eq!((stats.up, stats.listed, stats.deaths), (1, 1, 0));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn stats(&self) -> RegistryStats {
         let state = self.shared.state.lock();
@@ -390,6 +556,19 @@ where
     }
 
     /// The time by the registry's clock.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use liveness::ManualClock;
+    /// use liveness::registry::Registry;
+    ///
+    /// let clock = ManualClock::new();
+    /// let registry = Registry::<u64, &str>::builder().clock(clock.clone()).build()?;
+    /// registry.register(7u64, "rack 4")?;
+    /// clock.advance(Duration::from_secs(3));
+    /// assert_eq!(registry.now(), Duration::from_secs(3));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn now(&self) -> Duration {
         self.shared.watcher.now()
@@ -400,7 +579,22 @@ where
     ///
     /// # Errors
     ///
-    /// [`Closed`](RegistryError::Closed), and if it is called in the registry's own worker.
+    /// [`Closed`](RegistryError::Closed): if it is, and if this is a worker thread, of this registry or of any
+    /// [`Watcher`], which must not wait.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use liveness::ManualClock;
+    /// use liveness::registry::Registry;
+    ///
+    /// let clock = ManualClock::new();
+    /// let registry = Registry::<u64, &str>::builder().clock(clock.clone()).build()?;
+    /// registry.register(7u64, "rack 4")?;
+    /// clock.advance(Duration::from_secs(10));
+    /// registry.flush()?;
+    /// assert_eq!(registry.stats().down, 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn flush(&self) -> Result<(), RegistryError> {
         self.shared
             .watcher
@@ -408,8 +602,20 @@ where
             .map_err(|_| RegistryError::Closed)
     }
 
-    /// Stops the worker. The list stays as it is; subscribers get what waits for them and are then disconnected. Dropping
-    /// the registry does the same.
+    /// Stops the worker, and waits until it has ended, unless called there. The list stays as it is; subscribers get what
+    /// waits for them and are then disconnected. Dropping the registry does the same; to close twice is fine.
+    ///
+    /// ```
+    /// use liveness::registry::Registry;
+    ///
+    /// let registry = Registry::<u64, &str>::builder().build()?;
+    /// registry.register(7u64, "rack 4")?;
+    /// registry.beat(&7)?;
+    /// registry.close();
+    /// assert!(registry.beat(&7).is_err());
+    /// assert_eq!(registry.available().len(), 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn close(&self) {
         self.shared.close();
     }
@@ -507,6 +713,18 @@ impl<N, D> fmt::Debug for Registry<N, D> {
 
 impl<N, D> Current<N, D> {
     /// The list, to keep for as long as one likes.
+    ///
+    /// ```
+    /// use liveness::registry::Registry;
+    ///
+    /// let registry = Registry::<u64, &str>::builder().build()?;
+    /// registry.register(7u64, "rack 4")?;
+    /// registry.beat(&7)?;
+    /// let list = registry.available().to_arc();
+    /// registry.leave(&7)?;
+    /// assert_eq!((list.len(), registry.available().len()), (1, 0));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn to_arc(&self) -> Arc<Available<N, D>> {
         Arc::clone(&self.0)

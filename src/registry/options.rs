@@ -421,7 +421,8 @@ where
     ///
     /// # Errors
     ///
-    /// [`RegistryError`] says which option makes no sense, or that the thread could not be spawned.
+    /// [`RegistryError`] says which option makes no sense, that the thread could not be spawned, or that what is to be
+    /// restored has more nodes than [`max_nodes`](Builder::max_nodes) or a policy that makes no sense.
     pub fn build(self) -> Result<Registry<N, D>, RegistryError> {
         self.config.check()?;
         Registry::start(self)
