@@ -97,8 +97,8 @@ pub(super) struct Keeper<N, D> {
     pub(super) config: Config,
     /// The slot of each id.
     ids: HashMap<N, u32, RandomState>,
-    /// The nodes.
-    slots: Vec<Option<Entry<N, D>>>,
+    /// The nodes. In boxes, so that the slots that a large fleet leaves behind cost little, and a change moves little.
+    slots: Vec<Option<Box<Entry<N, D>>>>,
     /// The slots without a node.
     free: Vec<u32>,
     /// What is to be done when; each node and the guard at most once.
@@ -284,7 +284,7 @@ impl<N: Eq + Hash + Clone, D> Keeper<N, D> {
         let Some(entry) = self
             .slots
             .get_mut(slot as usize)
-            .and_then(Option::as_mut)
+            .and_then(Option::as_deref_mut)
             .filter(|entry| entry.watch == Some(watch))
         else {
             // Of a watch that is over: its last beat was overtaken by the order to forget it.
@@ -449,7 +449,7 @@ impl<N: Eq + Hash + Clone, D> Keeper<N, D> {
     /// All nodes.
     #[cfg(feature = "serde")]
     pub(super) fn entries(&self) -> impl Iterator<Item = &Entry<N, D>> {
-        self.slots.iter().flatten()
+        self.slots.iter().flatten().map(Box::as_ref)
     }
 
     /// What is left at `now` of the penalty of a node.
@@ -511,7 +511,10 @@ impl<N: Eq + Hash + Clone, D> Keeper<N, D> {
     /// The version, and how all nodes stand: what a [`Fleet`](super::Fleet) is made of where no lock is held.
     pub(super) fn picture(&self) -> (u64, Vec<NodeStatus<N, D>>) {
         let nodes = self.slots.iter().flatten();
-        (self.stats.version, nodes.map(Entry::status).collect())
+        (
+            self.stats.version,
+            nodes.map(|entry| entry.status()).collect(),
+        )
     }
 
     /// What was counted.

@@ -7,6 +7,9 @@ use super::{Entry, Keeper, Order, Task, Watched};
 use crate::registry::error::RegistryError;
 use crate::registry::update::{Change, NodeStatus, State, Transition, Update};
 
+/// For so many nodes room is kept, though there are fewer.
+const KEPT: usize = 1_024;
+
 impl<N: Eq + Hash + Clone, D> Keeper<N, D> {
     /// The slot of `id`.
     pub(super) fn slot(&self, id: &N) -> Result<u32, RegistryError> {
@@ -15,12 +18,12 @@ impl<N: Eq + Hash + Clone, D> Keeper<N, D> {
 
     /// The node in `slot`.
     pub(super) fn entry(&self, slot: u32) -> Option<&Entry<N, D>> {
-        self.slots.get(slot as usize)?.as_ref()
+        self.slots.get(slot as usize)?.as_deref()
     }
 
     /// The node in `slot`.
     pub(super) fn entry_mut(&mut self, slot: u32) -> Option<&mut Entry<N, D>> {
-        self.slots.get_mut(slot as usize)?.as_mut()
+        self.slots.get_mut(slot as usize)?.as_deref_mut()
     }
 
     /// Puts a new node into a slot.
@@ -33,7 +36,7 @@ impl<N: Eq + Hash + Clone, D> Keeper<N, D> {
         if self.free.pop().is_none() {
             self.slots.push(None);
         }
-        self.slots[slot as usize] = Some(entry);
+        self.slots[slot as usize] = Some(Box::new(entry));
         slot
     }
 
@@ -59,6 +62,28 @@ impl<N: Eq + Hash + Clone, D> Keeper<N, D> {
         self.unlist(&mut entry);
         self.tell(Change::Forgotten, entry.status());
         self.garbage.nodes.push(entry.node);
+        self.shrink();
+    }
+
+    /// Gives memory back once most nodes of a large fleet are gone; all slots at the latest when there is none.
+    fn shrink(&mut self) {
+        let len = self.ids.len();
+        if len == 0 {
+            self.slots.clear();
+            self.free.clear();
+        }
+        // Half of what is left stays free, so that the next time is as many nodes away.
+        let most = |capacity: usize| capacity > 4 * len + KEPT;
+        if most(self.ids.capacity()) {
+            self.ids.shrink_to(2 * len);
+        }
+        if most(self.listed.capacity()) {
+            self.listed.shrink_to(2 * len);
+        }
+        if len == 0 && most(self.slots.capacity()) {
+            self.slots = Vec::new();
+            self.free = Vec::new();
+        }
     }
 
     /// Changes the node in `slot` by `edit`, and everything that follows from it: the list, its weight, what is counted,

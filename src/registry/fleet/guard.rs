@@ -9,6 +9,9 @@ use super::{Keeper, Task};
 use crate::registry::options::after;
 use crate::registry::update::{Change, GuardChange, State, Update};
 
+/// How many deaths of nodes that are alive again may be kept, beside as many as count; so few in tests that they meet it.
+const STALE_DEATHS: usize = if cfg!(test) { 4 } else { 1_024 };
+
 /// Where the guard stands.
 #[derive(Debug, Default)]
 pub(super) struct Watch {
@@ -67,6 +70,7 @@ impl<N: Eq + Hash + Clone, D> Keeper<N, D> {
                 });
                 self.guard.deaths.push_back((at, slot));
                 self.guard.recent += 1;
+                self.forget_the_revived();
             }
             return;
         }
@@ -133,6 +137,16 @@ impl<N: Eq + Hash + Clone, D> Keeper<N, D> {
             if self.death(slot).is_some_and(|death| death.at == at) {
                 self.pardon(slot);
             }
+        }
+    }
+
+    /// Drops the deaths of nodes that are alive again, or gone, once they are the most, so that there are never many more
+    /// than nodes, however long the window is.
+    fn forget_the_revived(&mut self) {
+        if self.guard.deaths.len() > 2 * self.guard.recent + STALE_DEATHS {
+            let mut deaths = std::mem::take(&mut self.guard.deaths);
+            deaths.retain(|&(at, slot)| self.death(slot).is_some_and(|death| death.at == at));
+            self.guard.deaths = deaths;
         }
     }
 
@@ -208,6 +222,11 @@ impl Watch {
     /// How many deaths count.
     pub(super) fn recent(&self) -> usize {
         self.recent
+    }
+
+    /// How many deaths are kept.
+    pub(super) fn remembered(&self) -> usize {
+        self.deaths.len()
     }
 
     /// Whether it is active.

@@ -164,7 +164,7 @@ impl Keeper<Id, u32> {
             self.slots
                 .iter()
                 .enumerate()
-                .filter_map(|(slot, it)| Some((slot as u32, it.as_ref()?)))
+                .filter_map(|(slot, it)| Some((slot as u32, it.as_deref()?)))
         };
         assert_eq!(entries().count(), self.ids.len());
         assert_eq!(self.free.len() + self.ids.len(), self.slots.len());
@@ -699,6 +699,58 @@ fn a_silence_in_which_the_registry_did_not_run_is_not_learned() {
         let after = keeper.vitals(&7, s(27)).expect("it is known").timeout;
         assert_eq!(after > before, is_learned, "{before:?} {after:?}");
     }
+}
+
+#[test]
+fn a_fleet_that_was_large_gives_its_memory_back() {
+    let mut keeper = Keeper::<u32, ()>::new(Config::new());
+    let options = NodeOptions::new();
+    let join = |keeper: &mut Keeper<u32, ()>, ids: std::ops::Range<u32>| {
+        for id in ids {
+            assert!(keeper.register(id, (), &options, s(0)).is_ok());
+            assert!(keeper.beat(&id, s(0)).is_ok());
+            keeper.take();
+        }
+    };
+    join(&mut keeper, 0..20_000);
+    for id in 10..20_000 {
+        keeper.forget(&id, s(0)).expect("it is known");
+        keeper.take();
+    }
+    let capacities = |it: &Keeper<u32, ()>| [it.ids.capacity(), it.listed.capacity()];
+    assert!(capacities(&keeper).iter().all(|&it| it < 2_000));
+    assert!(size_of_val(&keeper.slots[0]) == size_of::<usize>());
+    for id in 0..10 {
+        keeper.forget(&id, s(0)).expect("it is known");
+        keeper.take();
+    }
+    assert!(keeper.slots.capacity() + keeper.free.capacity() < 2_000);
+    // Slots begin anew; numbers of watches do not.
+    let last_watch = keeper.last_watch;
+    join(&mut keeper, 0..3);
+    assert_eq!((keeper.slots.len(), keeper.stats().listed), (3, 3));
+    assert!(keeper.last_watch > last_watch);
+}
+
+#[test]
+fn deaths_of_nodes_that_came_back_are_not_kept_however_long_the_window() {
+    let mut keeper = Keeper::new(Config {
+        guard: Some(Guard::new().window(Duration::MAX)),
+        ..Config::new()
+    });
+    for id in 0..10u8 {
+        assert!(keeper.register(id, 0u32, &NodeOptions::new(), s(0)).is_ok());
+        keeper.beat(&id, s(0)).expect("it is known");
+    }
+    for nth in 1..1_000 {
+        let Ok(Order::Watch(Watched::Node(slot, watch), _)) = keeper.beat(&7, s(20 * nth)) else {
+            panic!("it is known");
+        };
+        keeper.silent(slot, watch, s(20 * nth + 10));
+        keeper.take();
+    }
+    assert_eq!(keeper.stats().deaths, 999);
+    assert!(keeper.guard.remembered() < 10);
 }
 
 #[test]
