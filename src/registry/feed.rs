@@ -71,9 +71,10 @@ impl<N, D> Feed<N, D> {
         self.dropped
     }
 
-    /// How many subscribers there are, as of the last update.
+    /// How many subscribers there are.
     pub(super) fn len(&self) -> usize {
-        self.queues.len()
+        let is_here = |queue: &&Arc<Queue<N, D>>| !queue.inner.lock().is_closed;
+        self.queues.iter().filter(is_here).count()
     }
 
     /// Adds a subscriber that gets everything from now on.
@@ -88,6 +89,10 @@ impl<N, D> Feed<N, D> {
             inner: Mutex::new(inner),
             filled: Condvar::new(),
         });
+        if self.queues.len() == self.queues.capacity() {
+            // Who has gone since the last update; in a quiet fleet there may be many.
+            self.queues.retain(|queue| !queue.inner.lock().is_closed);
+        }
         self.queues.push(queue.clone());
         Updates { queue }
     }
@@ -281,5 +286,23 @@ impl Drop for Subscription {
 impl fmt::Debug for Subscription {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Subscription").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_comes_and_goes_while_nothing_happens_leaves_nothing_behind() {
+        let mut feed = Feed::<u32, ()>::new();
+        let stays = feed.subscribe(1);
+        for _ in 0..1_000 {
+            drop(feed.subscribe(1));
+        }
+        assert_eq!(feed.len(), 1);
+        assert!(feed.queues.len() < 10, "{}", feed.queues.len());
+        feed.close();
+        assert_eq!(stays.try_recv().err(), Some(TryRecvError::Disconnected));
     }
 }
