@@ -70,8 +70,6 @@ impl Stage {
     fn pass(&self, time: Duration) -> Result<(), Error> {
         self.registry.flush()?;
         self.clock.advance(time);
-        // What is done at a time may ask for another that has come as well.
-        self.registry.flush()?;
         Ok(self.registry.flush()?)
     }
 
