@@ -33,8 +33,8 @@ pub enum Mode {
     /// It is reported and forgotten; its next beat starts a new episode.
     #[default]
     Once,
-    /// It stays watched: it is reported again after each further timeout of silence, with the number of misses, and
-    /// a beat after that is a [`Recovered`](EventKind::Recovered), told to those who
+    /// It stays watched: it is reported again after each further timeout of silence, with the number of misses (once for
+    /// all that passed, where the clock jumped over several), and a beat after that is a [`Recovered`](EventKind::Recovered), told to those who
     /// [ask for it](crate::Builder::events).
     Repeat,
 }

@@ -55,6 +55,7 @@ mod policy;
 mod saved;
 mod update;
 
+use std::borrow::Borrow;
 use std::fmt;
 use std::hash::Hash;
 use std::ops::Deref;
@@ -172,6 +173,7 @@ where
         let builder = Watcher::<Watched>::builder()
             .workers(1)
             .thread_name(options.thread_name)
+            .stall_threshold(stall_threshold(&options.config.policy))
             .events([EventKind::Expired, EventKind::Stalled])
             .on_event_in_worker(move |event| {
                 if let Some(shared) = way.get().and_then(Weak::upgrade) {
@@ -279,7 +281,11 @@ where
     /// assert!(registry.beat(&8).is_err()); // never registered
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn beat(&self, id: &N) -> Result<(), RegistryError> {
+    pub fn beat<Q>(&self, id: &Q) -> Result<(), RegistryError>
+    where
+        N: Borrow<Q>,
+        Q: Eq + Hash + ?Sized,
+    {
         let beat = |keeper: &mut Keeper<N, D>, now| keeper.beat(id, now);
         self.shared.act_first(beat, |order| order.as_ref().ok())??;
         Ok(())
@@ -303,7 +309,11 @@ where
     /// assert!(matches!(registry.beat(&7), Err(RegistryError::Left)));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn leave(&self, id: &N) -> Result<(), RegistryError> {
+    pub fn leave<Q>(&self, id: &Q) -> Result<(), RegistryError>
+    where
+        N: Borrow<Q>,
+        Q: Eq + Hash + ?Sized,
+    {
         self.shared.act(|keeper, now| keeper.leave(id, now))?
     }
 
@@ -325,7 +335,11 @@ where
     /// assert_eq!(registry.status(&7).map(|it| it.state), Some(State::Up));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn drain(&self, id: &N) -> Result<(), RegistryError> {
+    pub fn drain<Q>(&self, id: &Q) -> Result<(), RegistryError>
+    where
+        N: Borrow<Q>,
+        Q: Eq + Hash + ?Sized,
+    {
         self.shared.act(|keeper, now| keeper.drain(id, true, now))?
     }
 
@@ -346,7 +360,11 @@ where
     /// assert_eq!(registry.available().len(), 1);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn undrain(&self, id: &N) -> Result<(), RegistryError> {
+    pub fn undrain<Q>(&self, id: &Q) -> Result<(), RegistryError>
+    where
+        N: Borrow<Q>,
+        Q: Eq + Hash + ?Sized,
+    {
         self.shared
             .act(|keeper, now| keeper.drain(id, false, now))?
     }
@@ -366,7 +384,11 @@ where
     /// assert!(registry.status(&7).is_none());
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn forget(&self, id: &N) -> Result<(), RegistryError> {
+    pub fn forget<Q>(&self, id: &Q) -> Result<(), RegistryError>
+    where
+        N: Borrow<Q>,
+        Q: Eq + Hash + ?Sized,
+    {
         self.shared.act(|keeper, now| keeper.forget(id, now))?
     }
 
@@ -401,7 +423,11 @@ where
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     #[must_use]
-    pub fn status(&self, id: &N) -> Option<NodeStatus<N, D>> {
+    pub fn status<Q>(&self, id: &Q) -> Option<NodeStatus<N, D>>
+    where
+        N: Borrow<Q>,
+        Q: Eq + Hash + ?Sized,
+    {
         self.shared.state.lock().keeper.status(id)
     }
 
@@ -423,7 +449,11 @@ where
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     #[must_use]
-    pub fn vitals(&self, id: &N) -> Option<Vitals> {
+    pub fn vitals<Q>(&self, id: &Q) -> Option<Vitals>
+    where
+        N: Borrow<Q>,
+        Q: Eq + Hash + ?Sized,
+    {
         let state = self.shared.state.lock();
         state.keeper.vitals(id, self.now())
     }
@@ -574,8 +604,8 @@ where
         self.shared.watcher.now()
     }
 
-    /// Returns when everything that the calling thread did before is applied, and all that is due by now has happened;
-    /// then updates wait in the queues of subscribers. For tests with a [`ManualClock`](crate::ManualClock).
+    /// Returns when everything that the calling thread did before is applied, and all that is due by now has happened,
+    /// several timeouts of a node if the clock has jumped over them; then updates wait in the queues of subscribers. For tests with a [`ManualClock`](crate::ManualClock).
     ///
     /// # Errors
     ///
@@ -709,6 +739,13 @@ impl<N, D> fmt::Debug for Registry<N, D> {
             .field("available", &self.shared.available.load())
             .finish_non_exhaustive()
     }
+}
+
+/// What counts as a stall, by the rule of the watcher. Its own would take the times of the agenda for timeouts of keys,
+/// which may be a nanosecond.
+fn stall_threshold(policy: &Policy) -> Duration {
+    let quarter = policy.initial_timeout() / 4;
+    quarter.clamp(Duration::from_millis(2), Duration::from_millis(100))
 }
 
 impl<N, D> Current<N, D> {

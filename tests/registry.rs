@@ -1170,6 +1170,30 @@ fn fastrand_like(seed: u32) -> impl FnMut() -> u32 {
 }
 
 #[cfg(feature = "serde")]
+#[test]
+fn updates_are_written_with_all_their_fields() -> Result<(), Error> {
+    let stage = Stage::new(|it| it)?;
+    stage.clock.advance(s(5));
+    stage.registry.register(7u32, "data")?;
+    let update = stage.updates.try_recv()?;
+    let expected = serde_json::json!({ "Node": {
+        "version": 1,
+        "at": { "secs": 5, "nanos": 0 },
+        "change": "Registered",
+        "status": {
+            "node": { "id": 7, "data": "data", "weight": 100 },
+            "state": "Joining",
+            "since": { "secs": 5, "nanos": 0 },
+            "is_drained": false,
+            "is_suppressed": false,
+            "is_held": false,
+        },
+    }});
+    assert_eq!(serde_json::to_value(update)?, expected);
+    Ok(())
+}
+
+#[cfg(feature = "serde")]
 mod saved {
     use super::*;
     use liveness::registry::Saved;

@@ -228,7 +228,7 @@ impl Witness {
     /// Prints what happened, and the nodes that may have requests since.
     fn line(&self, at: Duration, what: &str, node: &str) -> io::Result<()> {
         let name_if_listed = |name: &'static str| {
-            let status = self.fleet.get(&name.into());
+            let status = self.fleet.get(name);
             let is_listed = status.is_some_and(NodeStatus::is_listed);
             if is_listed { name } else { " . " }
         };

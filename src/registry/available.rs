@@ -68,6 +68,20 @@ impl<N, D> Node<N, D> {
     }
 }
 
+/// As its id, data and weight.
+#[cfg(feature = "serde")]
+impl<N: serde::Serialize, D: serde::Serialize> serde::Serialize for Node<N, D> {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        use serde::ser::SerializeStruct;
+
+        let mut node = serializer.serialize_struct("Node", 3)?;
+        node.serialize_field("id", self.id())?;
+        node.serialize_field("data", self.data())?;
+        node.serialize_field("weight", &self.weight)?;
+        node.end()
+    }
+}
+
 impl<N, D> Clone for Node<N, D> {
     fn clone(&self) -> Self {
         Node {

@@ -20,6 +20,7 @@ mod guard;
 #[cfg(test)]
 mod tests;
 
+use std::borrow::Borrow;
 use std::collections::{BTreeSet, HashMap};
 use std::hash::Hash;
 use std::time::Duration;
@@ -119,6 +120,8 @@ pub(super) struct Keeper<N, D> {
     stats: RegistryStats,
     /// The latest time it was told.
     now: Duration,
+    /// When the last stall of the watcher ended.
+    resumed: Duration,
     /// What is to be done outside.
     orders: Vec<Order>,
     /// What is to be told.
@@ -144,6 +147,7 @@ impl<N: Eq + Hash + Clone, D> Keeper<N, D> {
             last_watch: 0,
             stats: RegistryStats::default(),
             now: Duration::ZERO,
+            resumed: Duration::ZERO,
             orders: Vec::new(),
             updates: Vec::new(),
             garbage: Garbage::default(),
@@ -219,7 +223,11 @@ impl<N: Eq + Hash + Clone, D> Keeper<N, D> {
     }
 
     /// A sign of life; returns what the watcher is to do about it first.
-    pub(super) fn beat(&mut self, id: &N, now: Duration) -> Result<Order, RegistryError> {
+    pub(super) fn beat<Q>(&mut self, id: &Q, now: Duration) -> Result<Order, RegistryError>
+    where
+        N: Borrow<Q>,
+        Q: Eq + Hash + ?Sized,
+    {
         self.now = now;
         let slot = self.slot(id)?;
         let (config, last_watch) = (&self.config, &mut self.last_watch);
@@ -280,7 +288,7 @@ impl<N: Eq + Hash + Clone, D> Keeper<N, D> {
     /// The watcher reports that a node was silent for its timeout.
     pub(super) fn silent(&mut self, slot: u32, watch: u64, now: Duration) {
         self.now = now;
-        let fall = self.config.fall;
+        let (fall, resumed) = (self.config.fall, self.resumed);
         let Some(entry) = self
             .slots
             .get_mut(slot as usize)
@@ -298,20 +306,31 @@ impl<N: Eq + Hash + Clone, D> Keeper<N, D> {
         }
         let policy = entry.policy.unwrap_or(self.config.policy);
         let timeout = entry.history.timeout(&policy);
-        let is_new = entry.timeout != timeout;
-        // Not from now on: the watcher, which reports late but never early, counts from an earlier moment.
-        entry.deadline = entry.deadline.saturating_add(timeout);
+        // Counted from the deadline, not from now on: the watcher reports late but never early. But a deadline that passed
+        // while the watcher did not run counts from the end of the grace, and that is now.
+        let was_deaf = entry.deadline < resumed;
+        let mut missed_at = if was_deaf { now } else { entry.deadline };
+        let mut is_steady = entry.timeout == timeout && !was_deaf;
         entry.timeout = timeout;
         entry.streak = 0;
-        entry.misses = entry.misses.saturating_add(1);
-        if entry.misses >= fall {
-            self.unwatch(slot);
-            return self.fail(slot);
+        loop {
+            entry.misses = entry.misses.saturating_add(1);
+            if entry.misses >= fall {
+                self.unwatch(slot);
+                return self.fail(slot);
+            }
+            entry.deadline = missed_at.saturating_add(timeout);
+            if now < entry.deadline {
+                break;
+            }
+            missed_at = entry.deadline;
+            is_steady = false;
         }
         let state = entry.state;
-        if is_new {
-            // What was left of its timeout in another registry, or grace, is over.
-            let order = Order::Watch(Watched::Node(slot, watch), timeout);
+        if !is_steady {
+            // The watcher counts by something else: what was left of a timeout elsewhere, grace, or from a late look.
+            let wait = entry.deadline.saturating_sub(now);
+            let order = Order::Watch(Watched::Node(slot, watch), wait);
             self.orders.push(order);
         }
         if state == State::Up {
@@ -322,7 +341,11 @@ impl<N: Eq + Hash + Clone, D> Keeper<N, D> {
     }
 
     /// The node `id` goes.
-    pub(super) fn leave(&mut self, id: &N, now: Duration) -> Result<(), RegistryError> {
+    pub(super) fn leave<Q>(&mut self, id: &Q, now: Duration) -> Result<(), RegistryError>
+    where
+        N: Borrow<Q>,
+        Q: Eq + Hash + ?Sized,
+    {
         self.now = now;
         let slot = self.slot(id)?;
         let forget_at = after(now, self.config.forget_after);
@@ -343,12 +366,16 @@ impl<N: Eq + Hash + Clone, D> Keeper<N, D> {
     }
 
     /// An operator takes the node `id` out of the list, or lets it back.
-    pub(super) fn drain(
+    pub(super) fn drain<Q>(
         &mut self,
-        id: &N,
+        id: &Q,
         is_drained: bool,
         now: Duration,
-    ) -> Result<(), RegistryError> {
+    ) -> Result<(), RegistryError>
+    where
+        N: Borrow<Q>,
+        Q: Eq + Hash + ?Sized,
+    {
         self.now = now;
         let slot = self.slot(id)?;
         let Some(entry) = self
@@ -375,7 +402,11 @@ impl<N: Eq + Hash + Clone, D> Keeper<N, D> {
     }
 
     /// The node `id` is forgotten, as if it had never been there.
-    pub(super) fn forget(&mut self, id: &N, now: Duration) -> Result<(), RegistryError> {
+    pub(super) fn forget<Q>(&mut self, id: &Q, now: Duration) -> Result<(), RegistryError>
+    where
+        N: Borrow<Q>,
+        Q: Eq + Hash + ?Sized,
+    {
         self.now = now;
         let slot = self.slot(id)?;
         self.remove(slot);
@@ -420,6 +451,7 @@ impl<N: Eq + Hash + Clone, D> Keeper<N, D> {
 
     /// A stall of the watcher, told on.
     pub(super) fn stalled(&mut self, stall: Stall) {
+        self.resumed = self.resumed.max(stall.resumed);
         self.stats.stalls += 1;
         self.stats.version += 1;
         let version = self.stats.version;
@@ -490,13 +522,21 @@ impl<N: Eq + Hash + Clone, D> Keeper<N, D> {
     }
 
     /// How the node `id` stands.
-    pub(super) fn status(&self, id: &N) -> Option<NodeStatus<N, D>> {
+    pub(super) fn status<Q>(&self, id: &Q) -> Option<NodeStatus<N, D>>
+    where
+        N: Borrow<Q>,
+        Q: Eq + Hash + ?Sized,
+    {
         let slot = *self.ids.get(id)?;
         self.entry(slot).map(Entry::status)
     }
 
     /// What is known of the beats of the node `id`.
-    pub(super) fn vitals(&self, id: &N, now: Duration) -> Option<Vitals> {
+    pub(super) fn vitals<Q>(&self, id: &Q, now: Duration) -> Option<Vitals>
+    where
+        N: Borrow<Q>,
+        Q: Eq + Hash + ?Sized,
+    {
         let entry = self.entry(*self.ids.get(id)?)?;
         let policy = entry.policy.unwrap_or(self.config.policy);
         let phi_after = |last: Duration| entry.history.phi(&policy, now.saturating_sub(last));

@@ -216,7 +216,8 @@ impl NodeOptions {
         NodeOptions::default()
     }
 
-    /// How long the node may be silent. Default: the registry's policy.
+    /// How long the node may be silent. Default: the registry's policy, by which it is also told what counts as a stall
+    /// of the registry; see [`Builder::policy`].
     pub fn policy(mut self, policy: Policy) -> Self {
         self.policy = Some(policy);
         self
@@ -342,6 +343,9 @@ where
     }
 
     /// How long a node may be silent that is given no policy of its own. Default: 10 seconds.
+    ///
+    /// If the registry itself does not run for a quarter of that, or 100 ms if that is less, it has stalled, and nobody
+    /// misses a timeout for a while. Nodes with much shorter policies of their own go without that protection.
     pub fn policy(mut self, policy: Policy) -> Self {
         self.config.policy = policy;
         self
@@ -409,7 +413,7 @@ where
 
     /// Begins with the nodes of a registry that was saved: listed as they were, with their states, flags and penalties,
     /// and the time that each had left. Nobody is taken for silent before `grace` is over, since beats went unheard
-    /// meanwhile: a few beat intervals are right. Nodes that were down or had left are forgotten when their time is
+    /// meanwhile: the timeouts of a node and the time that it takes to find the new keeper are right. Nodes that were down or had left are forgotten when their time is
     /// over; the time between saving and restoring counts as none.
     #[cfg(feature = "serde")]
     pub fn restore(mut self, saved: super::Saved<N, D>, grace: Duration) -> Self {

@@ -1,5 +1,6 @@
 //! What a registry tells: the status of a node, what changed, and a picture of the whole fleet to apply changes to.
 
+use std::borrow::Borrow;
 use std::collections::HashMap;
 use std::fmt;
 use std::hash::Hash;
@@ -38,6 +39,8 @@ impl fmt::Display for State {
 }
 
 /// How a node stands, and everything else that a [`Transition`] may change.
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
 pub struct NodeStatus<N, D> {
     /// Its id, data and present weight.
     pub node: Node<N, D>,
@@ -165,6 +168,8 @@ impl Change {
 }
 
 /// One change of one node.
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
 pub struct Transition<N, D> {
     /// The version of the fleet that this change made: one more than before.
     pub version: u64,
@@ -216,6 +221,7 @@ pub struct GuardChange {
 /// One thing that a [subscriber](super::Registry::subscribe) is told. Versions follow each other without a gap, but for
 /// what was [missed](Update::Missed).
 #[non_exhaustive]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub enum Update<N, D> {
     /// A node changed.
     Node(Transition<N, D>),
@@ -380,7 +386,11 @@ impl<N: Eq + Hash + Clone, D> Fleet<N, D> {
 
     /// How the node `id` stands; `None` if it is not known.
     #[must_use]
-    pub fn get(&self, id: &N) -> Option<&NodeStatus<N, D>> {
+    pub fn get<Q>(&self, id: &Q) -> Option<&NodeStatus<N, D>>
+    where
+        N: Borrow<Q>,
+        Q: Eq + Hash + ?Sized,
+    {
         self.nodes.get(id)
     }
 }

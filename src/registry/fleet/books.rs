@@ -1,5 +1,6 @@
 //! What follows from a change of a node: the list, its weight, what is told and counted, the agenda, the watcher.
 
+use std::borrow::Borrow;
 use std::hash::Hash;
 use std::time::Duration;
 
@@ -12,7 +13,11 @@ const KEPT: usize = 1_024;
 
 impl<N: Eq + Hash + Clone, D> Keeper<N, D> {
     /// The slot of `id`.
-    pub(super) fn slot(&self, id: &N) -> Result<u32, RegistryError> {
+    pub(super) fn slot<Q>(&self, id: &Q) -> Result<u32, RegistryError>
+    where
+        N: Borrow<Q>,
+        Q: Eq + Hash + ?Sized,
+    {
         self.ids.get(id).copied().ok_or(RegistryError::Unknown)
     }
 

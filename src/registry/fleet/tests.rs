@@ -672,6 +672,61 @@ fn a_report_that_a_beat_overtook_counts_for_nothing() {
 }
 
 #[test]
+fn a_late_look_counts_every_timeout_that_has_passed_but_none_of_a_stall() {
+    let config = || Config {
+        policy: Policy::Fixed(s(2)),
+        fall: 3,
+        ..Config::new()
+    };
+    let watched = |keeper: &mut Keeper<u8, u32>| {
+        keeper
+            .register(7u8, 0u32, &NodeOptions::new(), s(0))
+            .expect("there is room");
+        match keeper.beat(&7, s(0)) {
+            Ok(Order::Watch(Watched::Node(slot, watch), _)) => (slot, watch),
+            other => panic!("{other:?}"),
+        }
+    };
+    let stall = Stall {
+        worker: 0,
+        last_alive: s(1),
+        resumed: s(100),
+        held_for: s(2),
+    };
+    for (looks, state) in [
+        (1, State::Up),
+        (2, State::Suspect),
+        (5, State::Suspect),
+        (6, State::Down),
+        (100, State::Down),
+    ] {
+        let mut keeper = Keeper::new(config());
+        let (slot, watch) = watched(&mut keeper);
+        keeper.take();
+        keeper.silent(slot, watch, s(looks));
+        assert_eq!(keeper.status(&7).map(|it| it.state), Some(state), "{looks}");
+        // The next look is at the end of the timeout that runs, not a whole one from now.
+        if state != State::Down {
+            let wait = s(looks / 2 * 2 + 2 - looks);
+            let order = Order::Watch(Watched::Node(slot, watch), wait);
+            let is_steady = looks == 2;
+            assert_eq!(keeper.take().orders.contains(&order), !is_steady, "{looks}");
+        }
+    }
+    let mut keeper = Keeper::new(config());
+    let (slot, watch) = watched(&mut keeper);
+    keeper.stalled(stall);
+    for (now, state) in [
+        (102, State::Suspect),
+        (104, State::Suspect),
+        (106, State::Down),
+    ] {
+        keeper.silent(slot, watch, s(now));
+        assert_eq!(keeper.status(&7).map(|it| it.state), Some(state), "{now}");
+    }
+}
+
+#[test]
 fn a_silence_in_which_the_registry_did_not_run_is_not_learned() {
     let policy = Policy::Adaptive(PhiAccrual::new());
     for (is_reported, is_learned) in [(false, false), (true, true)] {
