@@ -146,15 +146,15 @@ struct Cursor(AtomicU64);
 ///
 /// | picker | heeds weights | costs | picks a second | good for |
 /// |---|---|---|---|---|
-/// | [`round_robin`](Available::round_robin) | no | one atomic addition, shared by all threads | 70 M | like nodes, like requests |
-/// | [`random`](Available::random) | no | a random number | 45 M | the same, from many threads |
-/// | [`weighted`](Available::weighted) | yes | a random number, two binary searches | 9 M | unlike nodes |
-/// | [`least_of_two`](Available::least_of_two) | yes | twice that, and two calls of yours | 3 M | unlike requests |
-/// | [`rendezvous`](Available::rendezvous) | yes | a look at every node | 25 k | caches, sessions |
+/// | [`round_robin`](Available::round_robin) | no | one atomic addition, shared by all threads | 107 M | like nodes, like requests |
+/// | [`random`](Available::random) | no | a random number | 107 M | the same, from many threads |
+/// | [`weighted`](Available::weighted) | yes | a random number, two binary searches | 22 M | unlike nodes |
+/// | [`least_of_two`](Available::least_of_two) | yes | twice that, and two calls of yours | 8 M | unlike requests |
+/// | [`rendezvous`](Available::rendezvous) | yes | a look at every node | 54 k | caches, sessions |
 ///
 /// The figures are those of `benches/registry.rs` for one thread, ten thousand nodes and a list that changes a thousand
-/// times a second, on a small virtual machine that was busy; each pick takes the list anew. Of a thousand nodes
-/// `rendezvous` makes 250 k, of ten 3.5 M.
+/// times a second, on a virtual machine of two cores; each pick takes the list anew. Of a thousand nodes `rendezvous` makes
+/// 410 k, of ten 4 M.
 ///
 /// A weight counts beside the other weights: a node of weight 2 gets twice what one of weight 1 does. A node of weight
 /// zero stays in the list, and is never picked by those that heed weights. A slow start is made of weights, so the others
@@ -232,8 +232,8 @@ impl<N, D> Available<N, D> {
     /// once (at ten thousand nodes, but for one turn in 10^11, because a turn is counted in units of 2^-64). It begins at a
     /// random place, so that balancers that are started together do not all begin with the same node.
     ///
-    /// Costs one atomic addition. Threads that pick at once fight for it: two on two cores together made no more picks than
-    /// one alone, and more cores make fewer; [`random`](Available::random) has no such limit.
+    /// Costs one atomic addition. Threads that pick at once fight for it: two on two cores together made less than half of the picks of
+    /// one alone; [`random`](Available::random) has no such limit.
     #[must_use]
     pub fn round_robin(&self) -> Option<&Node<N, D>> {
         self.at(self.cursor.0.fetch_add(self.step, Ordering::Relaxed))
