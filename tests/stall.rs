@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, unbounded};
-use liveness::{Builder, Event, EventKind, ManualClock, Mode, Options, Stall, Watcher};
+use liveness::{Builder, Event, EventKind, KeyEvent, ManualClock, Mode, Options, Stall, Watcher};
 
 /// Long enough for any machine to do anything that is done at once.
 const GENEROUS: Duration = Duration::from_secs(20);
@@ -33,11 +33,18 @@ fn hogged(builder: Builder<u64>, busy: Duration) -> (Watcher<u64>, Receiver<Even
     (watcher, told)
 }
 
-/// The next stall that is told.
-fn next_stall(told: &Receiver<Event<u64>>) -> Stall {
+/// What is told next of a key. A busy machine may add stalls of its own between, which hold back for longer.
+fn next_key_event(told: &Receiver<Event<u64>>) -> KeyEvent<u64> {
+    std::iter::from_fn(|| told.recv_timeout(GENEROUS).ok())
+        .find_map(Event::into_key_event)
+        .expect("a key is told of")
+}
+
+/// The next stall of at least this length that is told.
+fn next_stall(told: &Receiver<Event<u64>>, length: Duration) -> Stall {
     std::iter::from_fn(|| told.recv_timeout(GENEROUS).ok())
         .find_map(|event| match event {
-            Event::Stalled(stall) => Some(stall),
+            Event::Stalled(stall) if stall.resumed - stall.last_alive >= length => Some(stall),
             _ => None,
         })
         .expect("a stall is told")
@@ -59,12 +66,10 @@ fn after_a_stall_no_key_expires_before_it_had_time_to_be_heard() {
             .beat_with(HOG, Options::new().timeout(hog_timeout))
             .unwrap();
 
-        let stall = next_stall(&told);
-        assert!(stall.resumed - stall.last_alive >= busy, "{stall:?}");
+        let stall = next_stall(&told, busy);
         assert_eq!((stall.worker, stall.held_for), (0, timeout));
         for _ in 0..100 {
-            let event = told.recv_timeout(GENEROUS).unwrap();
-            let event = event.into_key_event().unwrap();
+            let event = next_key_event(&told);
             assert!(
                 event.detected >= stall.resumed + timeout,
                 "{event:?} after {stall:?}"
@@ -73,7 +78,7 @@ fn after_a_stall_no_key_expires_before_it_had_time_to_be_heard() {
             assert!(event.detected < stall.resumed + timeout + GENEROUS);
         }
         drop(hearts);
-        assert_eq!(watcher.stats().stalls, 1);
+        assert!(watcher.stats().stalls >= 1);
     }
 }
 
@@ -81,7 +86,8 @@ fn after_a_stall_no_key_expires_before_it_had_time_to_be_heard() {
 fn a_stall_that_is_long_only_for_short_timeouts_is_noticed() {
     for hog_timeout in [Duration::from_nanos(1), Duration::from_millis(10)] {
         // Less than the threshold of 100 ms, more than a quarter of the timeout.
-        let (watcher, told) = hogged(Watcher::builder(), Duration::from_millis(80));
+        let busy = Duration::from_millis(80);
+        let (watcher, told) = hogged(Watcher::builder(), busy);
         let timeout = Duration::from_millis(60);
         watcher
             .beat_with(1u64, Options::new().timeout(timeout))
@@ -89,13 +95,9 @@ fn a_stall_that_is_long_only_for_short_timeouts_is_noticed() {
         watcher
             .beat_with(HOG, Options::new().timeout(hog_timeout))
             .unwrap();
-        let stall = next_stall(&told);
+        let stall = next_stall(&told, busy);
         assert!(stall.held_for >= timeout, "{stall:?}");
-        let event = told
-            .recv_timeout(GENEROUS)
-            .unwrap()
-            .into_key_event()
-            .unwrap();
+        let event = next_key_event(&told);
         assert_eq!(event.key, 1);
         assert!(
             event.detected >= stall.resumed + timeout,
@@ -107,17 +109,18 @@ fn a_stall_that_is_long_only_for_short_timeouts_is_noticed() {
 #[test]
 fn keys_that_beat_on_after_a_stall_are_not_reported() {
     let timeout = Duration::from_secs(1);
+    let busy = timeout + timeout / 4;
     let builder = Watcher::builder()
         .timeout(timeout)
         .stall_threshold(Duration::from_millis(50));
-    let (watcher, told) = hogged(builder, timeout + timeout / 4);
+    let (watcher, told) = hogged(builder, busy);
     watcher.beat_many(0..100u64).unwrap();
     let heart = watcher.watch(100u64).unwrap();
     watcher
         .beat_with(HOG, Options::new().timeout(Duration::from_nanos(1)))
         .unwrap();
     // Every sender was as deaf as the worker, and all deadlines have passed.
-    let stall = next_stall(&told);
+    let stall = next_stall(&told, busy);
     watcher.beat_many(0..50u64).unwrap();
     heart.beat().unwrap();
     watcher.flush().unwrap();
@@ -129,11 +132,7 @@ fn keys_that_beat_on_after_a_stall_are_not_reported() {
     assert!(beaten >= stall.resumed);
     let mut dead = Vec::new();
     while dead.len() < 50 {
-        let event = told
-            .recv_timeout(GENEROUS)
-            .unwrap()
-            .into_key_event()
-            .unwrap();
+        let event = next_key_event(&told);
         assert!(
             event.key >= 50 || event.last_beat >= beaten,
             "{event:?} after {stall:?}"
@@ -146,22 +145,16 @@ fn keys_that_beat_on_after_a_stall_are_not_reported() {
 
 #[test]
 fn a_key_gets_no_more_grace_than_its_own_timeout() {
+    let busy = Duration::from_millis(500);
     let builder = Watcher::builder().timeout(Duration::from_secs(3_600));
-    let (watcher, told) = hogged(builder, Duration::from_millis(500));
+    let (watcher, told) = hogged(builder, busy);
     let mortal = |ms| Options::new().timeout(Duration::from_millis(ms));
     for key in 1..=4u64 {
         watcher.beat_with(key, mortal(100 * key)).unwrap();
     }
     watcher.beat_with(HOG, mortal(1)).unwrap();
-    let stall = next_stall(&told);
-    let events: Vec<_> = (0..4)
-        .map(|_| {
-            told.recv_timeout(GENEROUS)
-                .unwrap()
-                .into_key_event()
-                .unwrap()
-        })
-        .collect();
+    let stall = next_stall(&told, busy);
+    let events: Vec<_> = (0..4).map(|_| next_key_event(&told)).collect();
     // All deadlines lay in the stall. They keep their order, and each waits as long as it would have waited anew.
     for (event, key) in events.iter().zip(1..) {
         assert_eq!(event.key, key);
@@ -172,21 +165,18 @@ fn a_key_gets_no_more_grace_than_its_own_timeout() {
 
 #[test]
 fn a_cap_of_zero_tells_stalls_and_holds_nothing_back() {
+    let busy = Duration::from_millis(400);
     let builder = Watcher::builder()
         .timeout(Duration::from_millis(200))
         .stall_cap(Duration::ZERO);
-    let (watcher, told) = hogged(builder, Duration::from_millis(400));
+    let (watcher, told) = hogged(builder, busy);
     watcher.beat(1u64).unwrap();
     watcher
         .beat_with(HOG, Options::new().timeout(Duration::from_nanos(1)))
         .unwrap();
-    let stall = next_stall(&told);
+    let stall = next_stall(&told, busy);
     assert_eq!(stall.held_for, Duration::ZERO);
-    let event = told
-        .recv_timeout(GENEROUS)
-        .unwrap()
-        .into_key_event()
-        .unwrap();
+    let event = next_key_event(&told);
     assert_eq!((event.key, event.detected), (1, stall.resumed));
 }
 
@@ -298,7 +288,7 @@ fn a_watcher_that_stalls_for_ever_still_reports_the_dead() {
         .timeout(Duration::from_millis(1))
         .mode(Mode::Repeat);
     watcher.beat_with(HOG, hog).unwrap();
-    next_stall(&told);
+    next_stall(&told, Duration::from_millis(50));
     watcher.beat(1u64).unwrap();
     let dead = std::iter::from_fn(|| told.recv_timeout(GENEROUS).ok())
         .find(|event| event.key() == Some(&1));
