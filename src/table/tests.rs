@@ -492,3 +492,31 @@ fn beat_events_are_dropped_under_pressure_and_counted() {
         "a lifecycle event is never dropped"
     );
 }
+
+#[test]
+fn a_table_of_which_an_eighth_is_taken_keeps_its_slots_and_one_below_gives_them_back() {
+    let mut table = quiet(&config());
+    (0..8_192).for_each(|key| apply(&mut table, beat(key, 50)));
+    let extent = table.slab.extent();
+    assert!(extent >= 8_192);
+    let fewest = extent as u64 / 8;
+    for key in fewest..8_192 {
+        assert!(table.remove(spread(key), &key));
+        table.shrink();
+    }
+    assert_eq!(table.slab.extent(), extent);
+    assert!(table.remove(spread(0), &0));
+    table.shrink();
+    assert!(table.slab.extent() < extent / 2);
+    table.validate();
+}
+
+#[test]
+fn a_queue_that_was_long_once_gives_its_memory_back_with_the_slots() {
+    let mut table = Table::<u64, u64>::new(config());
+    // Everything that joins is told, and nothing is taken.
+    (0..8_192).for_each(|key| apply(&mut table, beat(key, 50)));
+    let long = table.queue.bytes();
+    assert_eq!(expired_at(&mut table, 150).len(), 8_192);
+    assert!(table.queue.bytes() < long / 4, "{long}");
+}
