@@ -1,0 +1,308 @@
+//! The naive list, which looks at every node at every second and remembers nothing else.
+
+use super::super::*;
+use super::machine::Id;
+use super::s;
+
+/// A penalty, when it was that, and whether the node is suppressed.
+type Penalty = (f64, u64, bool);
+
+/// A node of the naive list.
+#[derive(Clone, Debug)]
+struct Naive {
+    id: Id,
+    data: u32,
+    weight: u32,
+    own_timeout: Option<u64>,
+    state: State,
+    streak: u32,
+    misses: u32,
+    /// When it misses a timeout next.
+    deadline: Option<u64>,
+    is_drained: bool,
+    is_held: bool,
+    penalty: Penalty,
+    /// When it went down or left.
+    gone: Option<u64>,
+    /// When it came into the list.
+    listed_since: Option<u64>,
+    /// When it went down while it was listed, and penalty and listing before that.
+    death: Option<(u64, Penalty, Option<u64>)>,
+}
+
+/// The naive list.
+pub(super) struct Model {
+    config: Config,
+    nodes: Vec<Naive>,
+    /// When the guard came up, and since when it is calm.
+    guard: Option<(u64, Option<u64>)>,
+    now: u64,
+}
+
+impl Naive {
+    fn is_listed(&self) -> bool {
+        matches!(self.state, State::Up | State::Suspect) && !self.is_drained && !self.penalty.2
+    }
+}
+
+impl Model {
+    pub(super) fn new(config: Config) -> Self {
+        Model {
+            config,
+            nodes: Vec::new(),
+            guard: None,
+            now: 0,
+        }
+    }
+
+    pub(super) fn is_guarded(&self) -> bool {
+        self.guard.is_some()
+    }
+
+    pub(super) fn leave(&mut self, id: Id) {
+        let now = self.now;
+        if let Some(at) = self.find(id)
+            && self.nodes[at].state != State::Left
+        {
+            let node = &mut self.nodes[at];
+            (node.state, node.is_held, node.deadline) = (State::Left, false, None);
+            (node.death, node.gone) = (None, Some(now));
+        }
+    }
+
+    pub(super) fn drain(&mut self, id: Id, is_drained: bool) {
+        if let Some(at) = self.find(id)
+            && self.nodes[at].is_drained != is_drained
+        {
+            self.nodes[at].is_drained = is_drained;
+            if is_drained {
+                self.nodes[at].death = None;
+            }
+            if self.nodes[at].is_held {
+                self.down(at);
+            }
+        }
+    }
+
+    pub(super) fn forget(&mut self, id: Id) {
+        self.nodes.retain(|node| node.id != id);
+    }
+
+    fn find(&mut self, id: Id) -> Option<usize> {
+        self.nodes.iter().position(|node| node.id == id)
+    }
+
+    fn listed(&self) -> usize {
+        self.nodes.iter().filter(|node| node.is_listed()).count()
+    }
+
+    fn held(&self) -> usize {
+        self.nodes.iter().filter(|node| node.is_held).count()
+    }
+
+    /// After each call: since when who is listed, and what becomes of the guard.
+    pub(super) fn settle(&mut self) {
+        let now = self.now;
+        for node in &mut self.nodes {
+            if !node.is_listed() {
+                node.listed_since = None;
+            } else if node.listed_since.is_none() {
+                node.listed_since = Some(now);
+            }
+        }
+        if let (Some(guard), Some((up, calm))) = (self.config.guard, self.guard) {
+            let is_calm = self.held() as f64 <= guard.fraction * self.listed() as f64;
+            self.guard = Some((up, is_calm.then(|| calm.unwrap_or(now))));
+            if self.held() == 0 {
+                self.guard = None;
+            }
+        }
+    }
+
+    pub(super) fn register(&mut self, id: Id, data: u32, own_timeout: Option<u64>, weight: u32) {
+        let deadline = Some(self.now + own_timeout.unwrap_or(10));
+        let fresh = Naive {
+            id,
+            data,
+            weight,
+            own_timeout,
+            state: State::Joining,
+            streak: 0,
+            misses: 0,
+            deadline,
+            is_drained: false,
+            is_held: false,
+            penalty: (0.0, self.now, false),
+            gone: None,
+            listed_since: None,
+            death: None,
+        };
+        match self.find(id) {
+            None if self.nodes.len() >= self.config.max_nodes => {}
+            None => self.nodes.push(fresh),
+            Some(at) => {
+                let node = &mut self.nodes[at];
+                if node.state == State::Left {
+                    *node = Naive {
+                        is_drained: node.is_drained,
+                        penalty: node.penalty,
+                        ..fresh
+                    };
+                    return;
+                }
+                (node.data, node.weight) = (data, weight);
+                if node.own_timeout != own_timeout {
+                    node.own_timeout = own_timeout;
+                    node.deadline = node.deadline.and(deadline);
+                }
+            }
+        }
+    }
+
+    pub(super) fn beat(&mut self, id: Id) {
+        let (now, rise) = (self.now, self.config.rise);
+        let Some(at) = self
+            .find(id)
+            .filter(|&at| self.nodes[at].state != State::Left)
+        else {
+            return;
+        };
+        let node = &mut self.nodes[at];
+        node.misses = 0;
+        node.streak += 1;
+        node.deadline = Some(now + node.own_timeout.unwrap_or(10));
+        match node.state {
+            State::Suspect => {
+                node.state = State::Up;
+                node.is_held = false;
+            }
+            State::Joining | State::Down => {
+                node.death = None;
+                node.gone = None;
+                let is_up = node.streak >= rise;
+                node.state = if is_up { State::Up } else { State::Joining };
+            }
+            State::Up | State::Left => {}
+        }
+    }
+
+    fn down(&mut self, at: usize) {
+        let (now, damping) = (self.now, self.config.damping);
+        let node = &mut self.nodes[at];
+        if let (Some(damping), true) = (damping, node.state != State::Joining) {
+            let (penalty, since, was) = node.penalty;
+            let penalty = (damping.decayed(penalty, s(now - since)) + 1.0).min(damping.ceiling());
+            node.penalty = (penalty, now, was || penalty > damping.suppress);
+        }
+        node.state = State::Down;
+        node.is_held = false;
+        node.streak = 0;
+        node.gone = Some(now);
+        node.deadline = None;
+    }
+
+    fn hold(&mut self, at: usize) {
+        let node = &mut self.nodes[at];
+        node.state = State::Suspect;
+        node.is_held = true;
+        node.streak = 0;
+        node.gone = None;
+        node.deadline = None;
+        if let Some((_, penalty, listed_since)) = node.death.take() {
+            (node.penalty, node.listed_since) = (penalty, listed_since);
+        }
+    }
+
+    fn fail(&mut self, at: usize) {
+        let now = self.now;
+        let Some(guard) = self.config.guard.filter(|_| self.nodes[at].is_listed()) else {
+            return self.down(at);
+        };
+        if self.guard.is_some() {
+            return self.hold(at);
+        }
+        let is_recent = |node: &Naive| {
+            node.death
+                .is_some_and(|death| now - death.0 < guard.window.as_secs())
+        };
+        let recent = self.nodes.iter().filter(|node| is_recent(node)).count();
+        let is_mass = (recent + 1) as f64 > guard.fraction * (self.listed() + recent) as f64;
+        if recent + 1 < guard.at_least || !is_mass {
+            let node = &self.nodes[at];
+            let death = (now, node.penalty, node.listed_since);
+            self.down(at);
+            self.nodes[at].death = Some(death);
+            return;
+        }
+        self.guard = Some((now, None));
+        for other in 0..self.nodes.len() {
+            if other == at || is_recent(&self.nodes[other]) {
+                self.hold(other);
+            }
+            self.nodes[other].death = None;
+        }
+    }
+
+    pub(super) fn tick(&mut self) {
+        self.now += 1;
+        let now = self.now;
+        for at in 0..self.nodes.len() {
+            if self.nodes[at].deadline == Some(now) {
+                let node = &mut self.nodes[at];
+                node.deadline = Some(now + node.own_timeout.unwrap_or(10));
+                node.streak = 0;
+                node.misses += 1;
+                if node.misses >= self.config.fall {
+                    self.fail(at);
+                } else if self.nodes[at].state == State::Up {
+                    self.nodes[at].state = State::Suspect;
+                }
+                self.settle();
+            }
+        }
+        let config = &self.config;
+        self.nodes.retain(|node| {
+            let forget_after = config.forget_after.as_secs();
+            node.gone.is_none_or(|gone| now - gone < forget_after)
+        });
+        for node in &mut self.nodes {
+            if let (Some(damping), (penalty, since, true)) = (&config.damping, node.penalty) {
+                node.penalty.2 = s(now - since) < damping.time_to_reuse(penalty);
+            }
+        }
+        if let (Some(guard), Some((up, calm))) = (self.config.guard, self.guard) {
+            let is_over = |since: u64, length: Duration| now - since >= length.as_secs();
+            if is_over(up, guard.longest) || calm.is_some_and(|calm| is_over(calm, guard.window)) {
+                self.guard = None;
+                for at in 0..self.nodes.len() {
+                    if self.nodes[at].is_held {
+                        self.down(at);
+                    }
+                }
+            }
+        }
+        self.settle();
+    }
+
+    /// What must be seen of each node, sorted by id.
+    pub(super) fn seen(&self) -> Vec<(Id, u32, u32, State, [bool; 4])> {
+        let weight = |node: &Naive| {
+            let length = self.config.slow_start.as_secs();
+            let since = node.listed_since.filter(|_| length > 0);
+            let step = since.map_or(16, |since| (1 + (self.now - since) * 15 / length).min(16));
+            (u64::from(node.weight) * step).div_ceil(16) as u32
+        };
+        let seen = |node: &Naive| {
+            let flags = [
+                node.is_listed(),
+                node.is_drained,
+                node.penalty.2,
+                node.is_held,
+            ];
+            (node.id, node.data, weight(node), node.state, flags)
+        };
+        let mut all: Vec<_> = self.nodes.iter().map(seen).collect();
+        all.sort_unstable_by_key(|it| it.0);
+        all
+    }
+}
