@@ -1,11 +1,15 @@
 //! Full inboxes and full sinks: who waits, for how long, and that nothing is lost meanwhile.
 
+#[path = "support/held.rs"]
+mod held;
+
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Barrier};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::{Receiver, bounded};
+use held::held;
 use liveness::{
     BeatErrorKind, Event, EventKind, KeyEvent, ManualClock, Mode, Options, Refused, Sink, Watcher,
 };
@@ -16,34 +20,9 @@ const GENEROUS: Duration = Duration::from_secs(20);
 
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A watcher whose only worker takes no messages until the second part is dropped: it is held in a callback, its inbox
-/// empty and with room for `capacity` messages. Drop the second part first.
-fn held(capacity: usize) -> (Watcher<u64>, Sender<()>) {
-    let (entered, is_held) = bounded(1);
-    let (gate, opened) = bounded::<()>(0);
-    let watcher = Watcher::builder()
-        .timeout(Duration::from_secs(3_600))
-        .workers(1)
-        .inbox_capacity(capacity)
-        .on_event_in_worker(move |event: Event<u64>| {
-            if event.key() == Some(&u64::MAX) {
-                entered.send(()).unwrap();
-                // Ends with an error when the gate is dropped.
-                let _ = opened.recv();
-            }
-        })
-        .build()
-        .unwrap();
-    watcher
-        .beat_with(u64::MAX, Options::new().timeout(Duration::from_nanos(1)))
-        .unwrap();
-    is_held.recv_timeout(GENEROUS).unwrap();
-    (watcher, gate)
-}
-
 #[test]
 fn try_beat_hands_the_key_back_when_the_inbox_is_full() {
-    let (watcher, gate) = held(4);
+    let (watcher, gate) = held(Watcher::builder().inbox_capacity(4));
     for key in 0..4u64 {
         watcher.try_beat(key).unwrap();
     }
@@ -65,7 +44,7 @@ fn try_beat_hands_the_key_back_when_the_inbox_is_full() {
 
 #[test]
 fn beat_timeout_waits_for_room_as_long_as_it_was_told_and_no_longer() {
-    let (watcher, gate) = held(1);
+    let (watcher, gate) = held(Watcher::builder().inbox_capacity(1));
     watcher.try_beat(1u64).unwrap();
     for wait in [Duration::ZERO, Duration::from_millis(50)] {
         let began = Instant::now();
@@ -84,7 +63,7 @@ fn beat_timeout_waits_for_room_as_long_as_it_was_told_and_no_longer() {
 
 #[test]
 fn every_waiting_call_is_served_when_there_is_room() {
-    let (watcher, gate) = held(1);
+    let (watcher, gate) = held(Watcher::builder().inbox_capacity(1));
     watcher.try_beat(0u64).unwrap();
     let ready = Barrier::new(7);
     let served = AtomicU64::new(0);

@@ -1,8 +1,12 @@
 //! Extremes: options out of range, a maximum of keys, the shortest and longest timeouts, clocks old and backwards.
 
+#[path = "support/held.rs"]
+mod held;
+
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, bounded};
+use crossbeam_channel::Receiver;
+use held::held;
 use liveness::{
     BeatErrorKind, BuildError, Builder, Event, LocalWatcher, ManualClock, Options, Watcher,
 };
@@ -412,24 +416,7 @@ fn a_second_episode_keeps_its_place_when_the_first_is_delivered() {
 
 #[test]
 fn keys_that_a_full_inbox_refused_take_no_room() {
-    let (entered, is_held) = bounded(1);
-    let (gate, opened) = bounded::<()>(0);
-    let watcher = Watcher::<u64>::builder()
-        .timeout(Duration::from_secs(3_600))
-        .workers(1)
-        .max_keys(4)
-        .inbox_capacity(1)
-        .on_event_in_worker(move |_| {
-            entered.send(()).unwrap();
-            let _ = opened.recv();
-        })
-        .build()
-        .unwrap();
-    let gate = gate; // goes before the watcher, also when an assertion fails
-    watcher
-        .beat_with(0u64, Options::new().timeout(TICK))
-        .unwrap();
-    is_held.recv_timeout(TIMEOUT).unwrap();
+    let (watcher, gate) = held(Watcher::builder().max_keys(4).inbox_capacity(1));
     watcher.try_beat(1u64).unwrap();
     for key in 2..100u64 {
         let kind = watcher.try_beat(key).unwrap_err().kind();

@@ -1,5 +1,7 @@
 //! Close and drop: everybody is released, every thread is joined, everything is accounted for.
 
+#[path = "support/held.rs"]
+mod held;
 #[path = "support/in_time.rs"]
 mod in_time;
 
@@ -9,6 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{bounded, unbounded};
+use held::held;
 use in_time::{GENEROUS, in_time};
 use liveness::{BeatErrorKind, CallError, Event, HeartError, ManualClock, Options, Watcher};
 
@@ -310,22 +313,7 @@ fn sleeping(name: &str) -> usize {
 fn sixty_four_blocked_producers_are_released_by_close() {
     const PRODUCERS: u64 = 64;
     in_time(|| {
-        let (entered, is_held) = bounded(1);
-        let (gate, opened) = bounded::<()>(0);
-        let watcher = Watcher::<u64>::builder()
-            .timeout(Duration::from_secs(3_600))
-            .workers(1)
-            .inbox_capacity(1)
-            .on_event_in_worker(move |_| {
-                entered.send(()).unwrap();
-                let _ = opened.recv();
-            })
-            .build()
-            .unwrap();
-        let gate = gate; // goes before the watcher, also when an assertion fails
-        let mortal = Options::new().timeout(Duration::from_nanos(1));
-        watcher.beat_with(u64::MAX, mortal).unwrap();
-        is_held.recv_timeout(GENEROUS).unwrap();
+        let (watcher, gate) = held(Watcher::builder().inbox_capacity(1));
         watcher.try_beat(0u64).unwrap();
         thread::scope(|scope| {
             let producers: Vec<_> = (1..=PRODUCERS)
