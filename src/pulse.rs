@@ -1,5 +1,9 @@
 //! The word a heart and its worker share: the last beat's stamp, and what became of the key.
 //!
+//! The thread whose heart beats first owns a stamp of its own, which it stores; beats on other threads raise a second one,
+//! which costs an atomic maximum. The last beat is the later of the two, so a thread that is preempted between reading the
+//! clock and storing never moves a deadline back.
+//!
 //! A beat is one store of the stamp, then a look whether the worker has told any heart anything since this one last
 //! looked; only then the heart loads its own state. So a beat never waits for its pulse to come out of memory: the store
 //! waits in the core's store buffer, and the count of what was told is in the cache. The worker reads the stamp when the
@@ -10,7 +14,7 @@
 use std::sync::Arc;
 
 use crate::clock::Clock;
-use crate::sync::atomic::{AtomicU8, AtomicU64, Ordering, fence};
+use crate::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering, fence};
 use crate::sync::thread;
 
 /// What a heart finds when it has stored its stamp.
@@ -76,7 +80,12 @@ pub(crate) struct Beater {
     common: Arc<Common>,
     /// How many verdicts there had been when the pulse was last found alive.
     seen: AtomicU64,
+    /// The thread that owns [`Pulse::stamp`], once this share has found that it beats on it; [`NOBODY`] before.
+    owner: AtomicUsize,
 }
+
+/// A [token](thread::token) that no thread has.
+const NOBODY: usize = 0;
 
 impl Beater {
     /// A share of `pulse`.
@@ -85,6 +94,7 @@ impl Beater {
             common: pulse.common.clone(),
             pulse,
             seen: AtomicU64::new(NONE_SEEN),
+            owner: AtomicUsize::new(NOBODY),
         }
     }
 
@@ -98,15 +108,31 @@ impl Beater {
         &self.common.clock
     }
 
-    /// One beat. Clones of a heart may beat from several threads; a stamp a few nanoseconds older may then win.
+    /// One beat. The thread that beat first stores its stamps, all others raise theirs: no stamp replaces a newer one.
     #[inline]
     pub(crate) fn beat(&self, stamp: u64) -> Vital {
-        self.pulse.stamp.store(stamp, Ordering::Release);
+        if self.owner.load(Ordering::Relaxed) == thread::token() {
+            self.pulse.stamp.store(stamp, Ordering::Release);
+        } else {
+            self.beat_elsewhere(stamp);
+        }
         let verdicts = self.common.verdicts.load(Ordering::Acquire);
         if verdicts == self.seen.load(Ordering::Relaxed) {
             Vital::Alive
         } else {
             self.look(verdicts)
+        }
+    }
+
+    /// Stores the stamp where this share has not yet found that the current thread owns the pulse's.
+    #[cold]
+    fn beat_elsewhere(&self, stamp: u64) {
+        let me = thread::token();
+        if self.pulse.claim(me) {
+            self.owner.store(me, Ordering::Relaxed);
+            self.pulse.stamp.store(stamp, Ordering::Release);
+        } else {
+            self.pulse.raise(stamp);
         }
     }
 
@@ -130,8 +156,13 @@ impl Clone for Beater {
 /// The shared word.
 #[derive(Debug)]
 pub(crate) struct Pulse {
-    /// The stamp of the last beat, ns. Only the heart's owner stores; messages for the same key raise it.
+    /// The stamp of the last beat on the thread that owns it, ns. Only that thread stores, and its stamps only grow.
     stamp: AtomicU64,
+    /// The latest stamp of all other beats, ns: those of hearts on other threads, and those that came as messages.
+    raised: AtomicU64,
+    /// The token of the thread whose heart beat first, or [`NOBODY`]. Set once: another thread that took over could be
+    /// overtaken by an older stamp that the first is about to store.
+    owner: AtomicUsize,
     /// A [`Vital`] by its number.
     vital: AtomicU8,
     /// What it shares with the others of its watcher.
@@ -143,9 +174,19 @@ impl Pulse {
     pub(crate) fn new(stamp: u64, common: Arc<Common>) -> Self {
         Pulse {
             stamp: AtomicU64::new(stamp),
+            raised: AtomicU64::new(stamp),
+            owner: AtomicUsize::new(NOBODY),
             vital: AtomicU8::new(Vital::Alive as u8),
             common,
         }
+    }
+
+    /// Makes the thread of the token `me` the owner of the stamp if no other is. Returns whether it is.
+    fn claim(&self, me: usize) -> bool {
+        let claimed = self
+            .owner
+            .compare_exchange(NOBODY, me, Ordering::Relaxed, Ordering::Relaxed);
+        claimed.is_ok() || claimed == Err(me)
     }
 
     /// What became of the key, after the worker's decision if it is just deciding.
@@ -158,14 +199,15 @@ impl Pulse {
         }
     }
 
-    /// The last stamp.
+    /// The latest stamp.
     pub(crate) fn stamp(&self) -> u64 {
-        self.stamp.load(Ordering::Acquire)
+        let raised = self.raised.load(Ordering::Acquire);
+        self.stamp.load(Ordering::Acquire).max(raised)
     }
 
-    /// Raises the stamp to that of a beat that came as a message.
+    /// Raises the latest stamp to `stamp`, from any thread.
     pub(crate) fn raise(&self, stamp: u64) {
-        self.stamp.fetch_max(stamp, Ordering::AcqRel);
+        self.raised.fetch_max(stamp, Ordering::AcqRel);
     }
 
     /// What became of the key.
@@ -221,6 +263,26 @@ mod tests {
         for _ in 0..2 {
             assert_eq!(beater.beat(8), Vital::Expired);
             assert_eq!(beater.clone().beat(8), Vital::Expired);
+        }
+    }
+
+    #[test]
+    fn an_older_stamp_of_another_thread_never_replaces_a_newer_one() {
+        for raised_by_message in [false, true] {
+            let pulse = Arc::new(Pulse::new(0, Arc::default()));
+            let beater = Beater::new(pulse.clone());
+            let clone = beater.clone();
+            assert_eq!(clone.beat(1), Vital::Alive);
+            // This thread read its clock first, was preempted, and stores last.
+            if raised_by_message {
+                pulse.raise(10);
+            } else {
+                std::thread::scope(|scope| {
+                    scope.spawn(|| assert_eq!(beater.beat(10), Vital::Alive));
+                });
+            }
+            assert_eq!(clone.beat(5), Vital::Alive);
+            assert_eq!(pulse.stamp(), 10);
         }
     }
 

@@ -147,3 +147,16 @@ fn two_shares_are_told_the_same_in_the_end() {
         assert_eq!(found, [ended.map_or(Vital::Alive, |_| Vital::Down); 2]);
     });
 }
+
+#[test]
+fn of_beats_on_two_threads_the_later_stamp_stays() {
+    explore(ALL, || {
+        let pulse = Arc::new(Pulse::new(1, Arc::<Common>::default()));
+        let beater = Beater::new(pulse.clone());
+        let clone = beater.clone();
+        let other = thread::spawn(move || clone.beat(7));
+        assert_eq!(beater.beat(5), Vital::Alive);
+        assert_eq!(other.join().unwrap(), Vital::Alive);
+        assert_eq!(pulse.stamp(), 7);
+    });
+}

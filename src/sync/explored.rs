@@ -32,12 +32,12 @@ pub(crate) mod answer {
 /// Atomics. Loom's have no `get_mut`; those that need it are in no loom model.
 pub(crate) mod atomic {
     #[cfg(loom)]
-    pub(crate) use loom::sync::atomic::{AtomicU8, AtomicU64, fence};
+    pub(crate) use loom::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, fence};
     #[cfg(shuttle)]
     pub(crate) use shuttle::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, fence};
     pub(crate) use std::sync::atomic::Ordering;
     #[cfg(loom)]
-    pub(crate) use std::sync::atomic::{AtomicBool, AtomicUsize};
+    pub(crate) use std::sync::atomic::AtomicBool;
 }
 
 /// Threads.
@@ -48,9 +48,36 @@ pub(crate) mod thread {
     pub(crate) use shuttle::thread::{Builder, JoinHandle, Thread, current, park, yield_now};
     pub(crate) use std::thread::available_parallelism;
 
+    /// Returns a number above zero that no other thread has.
+    pub(crate) fn token() -> usize {
+        use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+        static LAST: AtomicUsize = AtomicUsize::new(0);
+        super::tokens::TOKEN.with(|token| {
+            if token.get() == 0 {
+                token.set(LAST.fetch_add(1, Relaxed) + 1);
+            }
+            token.get()
+        })
+    }
+
     /// Parks for good: only a monotonic clock would end it otherwise, and no model has one.
     pub(crate) fn park_timeout(_: std::time::Duration) {
         park();
+    }
+}
+
+/// Where each thread of a model keeps its token.
+mod tokens {
+    use std::cell::Cell;
+
+    #[cfg(loom)]
+    use loom::thread_local;
+    #[cfg(shuttle)]
+    use shuttle::thread_local;
+
+    thread_local! {
+        pub(super) static TOKEN: Cell<usize> = Cell::new(0);
     }
 }
 

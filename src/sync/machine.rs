@@ -21,4 +21,13 @@ pub(crate) mod thread {
     pub(crate) use std::thread::{
         Builder, JoinHandle, Thread, available_parallelism, current, park, park_timeout, yield_now,
     };
+
+    /// Returns a number above zero that no other running thread has. A thread may get that of one that has ended.
+    #[inline]
+    pub(crate) fn token() -> usize {
+        std::thread_local! {
+            static ANCHOR: u8 = const { 0 };
+        }
+        ANCHOR.with(|anchor| std::ptr::from_ref(anchor).addr())
+    }
 }
