@@ -14,8 +14,10 @@ use crate::table::Beat;
 /// A handle on one watched key, made by [`Watcher::watch`](crate::Watcher::watch).
 ///
 /// Its [`beat`](Heart::beat) hashes nothing and sends nothing. Clones beat for the same key. When the last clone is
-/// dropped the key is removed, unless [`leave`](Heart::leave) was called. A heart whose key expired, was removed or was
-/// taken over by a younger heart says so, and never touches another key.
+/// dropped the key is removed. It stays watched, and expires unless it beats by other means, if a clone was
+/// [detached](Heart::detach), or if the thread that drops the last clone is panicking: a crash is reported. A beat of a heart
+/// whose key expired, was removed or was taken over by another call of `watch` returns an error, and never touches another
+/// key.
 ///
 /// ```
 /// use std::time::Duration;
@@ -29,6 +31,7 @@ use crate::table::Beat;
 /// assert!(!watcher.contains(&17)?);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
+#[must_use = "dropping the last clone of a heart removes its key"]
 pub struct Heart<K, V = ()>
 where
     K: Hash,
@@ -50,7 +53,7 @@ struct Owner<K: Hash, V> {
     /// The way to the worker.
     router: Arc<Router<K, V>>,
     /// Whether the key stays watched when this is dropped.
-    leave: AtomicBool,
+    detached: AtomicBool,
 }
 
 impl<K: Hash, V> Heart<K, V> {
@@ -61,7 +64,7 @@ impl<K: Hash, V> Heart<K, V> {
             route,
             pulse: pulse.clone(),
             router,
-            leave: AtomicBool::new(false),
+            detached: AtomicBool::new(false),
         };
         Heart {
             beater: Beater::new(pulse),
@@ -144,19 +147,19 @@ impl<K: Hash, V> Heart<K, V> {
         )
     }
 
-    /// Drops this clone, and leaves the key watched when the last clone goes: it then expires like any other unless
+    /// Drops this clone and keeps the key watched when the last clone goes: it then expires like any other key unless
     /// it beats by other means.
     ///
     /// ```
     /// # let watcher = liveness::Watcher::<u64>::builder().build()?;
-    /// watcher.watch(7u64)?.leave();
+    /// watcher.watch(7u64)?.detach();
     /// drop(watcher.watch(8u64)?);
     /// assert!(watcher.contains(&7)?);
     /// assert!(!watcher.contains(&8)?);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn leave(self) {
-        self.owner.leave.store(true, Ordering::Release);
+    pub fn detach(self) {
+        self.owner.detached.store(true, Ordering::Release);
     }
 
     /// What to do with a beat of a key that is not simply alive.
@@ -209,7 +212,9 @@ impl<K: Hash, V> Drop for Owner<K, V> {
             Vital::Expired | Vital::Removed | Vital::Replaced | Vital::Closed
         );
         if let (false, Some(key)) = (is_over, self.key.take()) {
-            let (tag, pulse, leave) = (self.route.tag, self.pulse.clone(), *self.leave.get_mut());
+            // A thread that unwinds has crashed: silence is what its key is watched for.
+            let leave = *self.detached.get_mut() || std::thread::panicking();
+            let (tag, pulse) = (self.route.tag, self.pulse.clone());
             let _ = self.router.command(
                 self.route.worker,
                 Command::Release {

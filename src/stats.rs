@@ -18,7 +18,7 @@ pub(crate) struct Counts {
     pub(crate) removed: u64,
     /// Expired episodes that nobody asked for or could take.
     pub(crate) discarded: u64,
-    /// Beats applied.
+    /// Beats applied, late and refused ones not among them.
     pub(crate) beats: u64,
     /// Beats that were older than the last one of their key.
     pub(crate) late_beats: u64,
@@ -254,9 +254,10 @@ pub struct Stats {
     pub removed: u64,
     /// Expired episodes whose event nobody asked for, or could take: no sink, a sink that is gone, or a close.
     pub discarded: u64,
-    /// Beats applied, those of hearts not among them.
+    /// Beats that were applied: the key began an episode or lived on. Stores by hearts are not among them, nor are late and
+    /// refused beats.
     pub beats: u64,
-    /// Beats that changed nothing because a newer one of their key was applied first.
+    /// Beats that moved no deadline because a newer one of their key was applied first. Their options apply.
     pub late_beats: u64,
     /// Beats that would have begun an episode beyond the maximum number of keys.
     pub refused: u64,

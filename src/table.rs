@@ -211,7 +211,6 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
 
     /// As [`beat`](Table::beat), and ties the key to `listener`'s heart; a heart that it had is told that it was replaced.
     pub(crate) fn watch(&mut self, beat: Beat<K, V>, listener: Listener) -> Result<(), Refusal<K>> {
-        self.counts.beats += 1;
         let at = match self.find(beat.tag, &beat.key) {
             Some((_, at)) if self.is_live(at) => {
                 self.touch(at, beat);

@@ -57,7 +57,7 @@ fn play(builder: Builder<u64>, seed: u64, mut between: impl FnMut()) -> Stats {
                 let heart = hearts.swap_remove(random(hearts.len() as u64) as usize);
                 let _ = heart.beat();
                 if random(2) == 0 {
-                    heart.leave();
+                    heart.detach();
                 }
             }
             8 => drop(watcher.beat_with(key, Options::new().mode(Mode::Repeat))),

@@ -76,7 +76,7 @@ fn every_waiting_call_is_served_when_there_is_room() {
         scope.spawn(move || call(&|watcher| watcher.beat(1u64).unwrap()));
         scope.spawn(move || call(&|watcher| watcher.beat_with(2u64, Options::new()).unwrap()));
         scope.spawn(move || call(&|watcher| assert_eq!(watcher.beat_many(3..1_003u64), Ok(1_000))));
-        scope.spawn(move || call(&|watcher| watcher.watch(5_000u64).unwrap().leave()));
+        scope.spawn(move || call(&|watcher| watcher.watch(5_000u64).unwrap().detach()));
         scope.spawn(move || call(&|watcher| watcher.remove(6_000u64).unwrap()));
         scope.spawn(move || call(&|watcher| watcher.beat_timeout(7u64, GENEROUS).unwrap()));
         ready.wait();

@@ -168,7 +168,7 @@ fn in_real_time_no_key_is_reported_early_and_none_is_forgotten() {
             watcher
                 .watch_with(key, Options::new().timeout(timeout))
                 .unwrap()
-                .leave();
+                .detach();
         }
     }
     while !began.is_empty() {

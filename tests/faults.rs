@@ -86,7 +86,7 @@ fn sleeping_through_a_nearer_deadline_that_arrives_during_a_sleep() {
         let key = match round % 4 {
             0 => watcher.beat_with(100 + round, soon()).map(|()| 100 + round),
             1 => watcher.watch_with(100 + round, soon()).map(|heart| {
-                heart.leave();
+                heart.detach();
                 100 + round
             }),
             // A key that is watched already, whose deadline comes nearer.

@@ -171,7 +171,7 @@ fn a_key_that_is_left_lives_on_by_other_beats_and_expires_like_any_other() {
     let clone = heart.clone();
     clock.advance(Duration::from_secs(3));
     heart.beat().unwrap();
-    clone.leave();
+    clone.detach();
     assert!(heart.is_watched());
     drop(heart);
     let status = watcher.status(&1).unwrap().unwrap();
@@ -295,14 +295,14 @@ fn in_real_time_a_beating_heart_stays_and_a_silent_one_is_never_early() {
             while !stop.load(Ordering::Relaxed) && beating.beat().is_ok() {
                 thread::yield_now();
             }
-            beating.leave();
+            beating.detach();
         });
         // Three deaths next to it take one and a half timeouts at the least.
         for key in 2..5u64 {
             let silent = watcher.watch(key).unwrap();
             let last = Instant::now();
             silent.beat().unwrap();
-            silent.leave();
+            silent.detach();
             let event = events.recv_timeout(GENEROUS);
             let elapsed = last.elapsed();
             if event.as_ref().ok().and_then(Event::key) != Some(&key) || elapsed < timeout {
@@ -313,4 +313,22 @@ fn in_real_time_a_beating_heart_stays_and_a_silent_one_is_never_early() {
         stop.store(true, Ordering::Relaxed);
     });
     assert_eq!(events.recv_timeout(GENEROUS).unwrap().key(), Some(&1));
+}
+
+#[test]
+fn a_heart_dropped_by_a_panicking_thread_leaves_its_key_to_expire() {
+    let (clock, watcher, events) = manual();
+    let (crashed, ended) = (watcher.watch(1u64).unwrap(), watcher.watch(2u64).unwrap());
+    let result = thread::scope(|scope| {
+        let crashing = scope.spawn(move || {
+            let _heart = crashed;
+            std::panic::panic_any("this thread crashes");
+        });
+        drop(ended);
+        crashing.join()
+    });
+    assert!(result.is_err());
+    assert_eq!(told(&watcher, &events), [(EventKind::Removed, 2)]);
+    clock.advance(TIMEOUT);
+    assert_eq!(told(&watcher, &events), [(EventKind::Expired, 1)]);
 }

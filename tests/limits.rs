@@ -222,9 +222,9 @@ fn in_real_time_the_longest_timeouts_wait_and_the_shortest_do_not() {
         watcher
             .watch_with(100 + key, with(timeout))
             .unwrap()
-            .leave();
+            .detach();
     }
-    watcher.watch(1_000u64).unwrap().leave();
+    watcher.watch(1_000u64).unwrap().detach();
     let mut keys: Vec<u64> = (0..10)
         .map(|_| *events.recv_timeout(TIMEOUT * 2).unwrap().key().unwrap())
         .collect();
@@ -353,7 +353,7 @@ fn a_new_key_beyond_the_maximum_is_refused_by_every_call_and_handed_back() {
     // Watched keys are not evicted, and beat on.
     clock.advance(TIMEOUT / 2);
     assert_eq!(watcher.beat_many(0..10u64), Ok(10));
-    watcher.watch(3u64).unwrap().leave();
+    watcher.watch(3u64).unwrap().detach();
     watcher.flush().unwrap();
     clock.advance(TIMEOUT - TICK);
     watcher.flush().unwrap();

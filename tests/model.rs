@@ -394,7 +394,7 @@ impl Pair {
             }
             Op::LetGo { key, leave } => match self.hearts.remove(&key) {
                 None => {}
-                Some(heart) if leave => heart.leave(),
+                Some(heart) if leave => heart.detach(),
                 Some(heart) => {
                     drop(heart);
                     model.remove(key);

@@ -95,7 +95,7 @@ fn on_a_worker_beats_never_wait_and_questions_are_refused() {
                         watcher.beat(key).unwrap();
                         watcher.try_beat(key).unwrap();
                         watcher.beat_timeout(key, GENEROUS).unwrap();
-                        watcher.watch(key).unwrap().leave();
+                        watcher.watch(key).unwrap().detach();
                         drop(watcher.watch(key + 10_000).unwrap());
                     }
                     watcher.beat_many(200..1_200u64).unwrap();
@@ -340,7 +340,7 @@ fn a_recovery_from_inside_a_callback_is_seen() {
                 told.send(event.kind()).unwrap();
                 if let (Event::Expired(expired), Some(watcher)) = (&event, itself.upgrade()) {
                     // A fresh heart in place of the beat, to cover both ways.
-                    watcher.watch(expired.key).unwrap().leave();
+                    watcher.watch(expired.key).unwrap().detach();
                 }
             };
             let builder = Watcher::builder()

@@ -35,9 +35,9 @@ pub(crate) mod atomic {
     pub(crate) use loom::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, fence};
     #[cfg(shuttle)]
     pub(crate) use shuttle::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, fence};
-    pub(crate) use std::sync::atomic::Ordering;
     #[cfg(loom)]
     pub(crate) use std::sync::atomic::AtomicBool;
+    pub(crate) use std::sync::atomic::Ordering;
 }
 
 /// Threads.

@@ -19,15 +19,14 @@ use crate::pulse::Vital;
 const CACHED_SLOTS: usize = if cfg!(test) { 16 } else { 8_192 };
 
 impl<K: Eq + Clone, V: Clone> Table<K, V> {
-    /// Applies one beat: a watched key lives on, an absent one begins an episode. A beat older than the last one
-    /// changes nothing.
+    /// Applies one beat: a watched key lives on, an absent one begins an episode. A stamp older than the last one
+    /// changes nothing; options that come with it apply.
     ///
     /// # Errors
     ///
     /// [`Refusal`] if the key is absent and the table full.
     #[inline]
     pub(crate) fn beat(&mut self, beat: Beat<K, V>) -> Result<(), Refusal<K>> {
-        self.counts.beats += 1;
         match self.find(beat.tag, &beat.key) {
             Some((_, at)) if self.is_live(at) => self.touch(at, beat),
             newest => {
@@ -89,7 +88,6 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
         for (nth, beat) in beats.enumerate() {
             let at = self.guesses[nth];
             if self.slab.is_live_key(at, &beat.key) {
-                self.counts.beats += 1;
                 self.touch(at, beat);
                 continue;
             }
@@ -112,6 +110,7 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
             return Err(Refusal(beat.key));
         }
         self.last_generation += 1;
+        self.counts.beats += 1;
         self.counts.started += 1;
         self.counts.live += 1;
         let list = self.lists.obtain(Policy {
@@ -165,24 +164,46 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
                 self.link(at);
             }
         }
+        self.counts.beats += 1;
         self.notify(EventKind::Beat, at);
     }
 
-    /// As [`touch`](Table::touch), for a beat that carries something, or a slot that is aside, has a heart or is down.
+    /// As [`touch`](Table::touch), for a beat that carries options, or a slot that is aside, has a heart or is down.
+    ///
+    /// Options apply whenever they come: the caller was told that they were accepted. A stamp only moves forward.
     fn touch_with_care(&mut self, at: u32, beat: Beat<K, V>) {
-        if beat.stamp < self.last_beat(at) {
+        let is_late = beat.stamp < self.last_beat(at);
+        let stamp = beat.stamp;
+        self.configure(at, beat);
+        if is_late {
             self.counts.late_beats += 1;
             return;
         }
-        if beat.extra.is_some() {
-            self.slab.body_mut(at).extra = beat.extra;
-        }
         if let Some(pulse) = self.pulse(at) {
-            pulse.0.raise(beat.stamp);
+            pulse.0.raise(stamp);
         }
         let was_down = self.down(at).is_some();
         if was_down {
-            self.recover(at, beat.stamp);
+            self.recover(at, stamp);
+        }
+        let policy = self.policy(at);
+        if policy.hearts {
+            if was_down {
+                self.reschedule(at, policy);
+            }
+        } else if stamp != self.slab[at].stamp || was_down {
+            self.unlink(at);
+            self.slab[at].stamp = stamp;
+            self.link(at);
+        }
+        self.counts.beats += 1;
+        self.notify(EventKind::Beat, at);
+    }
+
+    /// Applies the options of `beat` to the live slot `at`, and nothing else of it.
+    fn configure(&mut self, at: u32, beat: Beat<K, V>) {
+        if beat.extra.is_some() {
+            self.slab.body_mut(at).extra = beat.extra;
         }
         let old = self.policy(at);
         let new = Policy {
@@ -190,17 +211,9 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
             mode: beat.mode.unwrap_or(old.mode),
             hearts: old.hearts,
         };
-        if new.hearts {
-            if was_down || new != old {
-                self.reschedule(at, new);
-            }
-        } else if beat.stamp != self.slab[at].stamp || was_down || new != old {
-            self.unlink(at);
-            self.slab[at].stamp = beat.stamp;
-            self.relist(at, new);
-            self.link(at);
+        if new != old {
+            self.reschedule(at, new);
         }
-        self.notify(EventKind::Beat, at);
     }
 
     /// The key in slot `at`, which was down, beat at `stamp`.

@@ -211,6 +211,7 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
         if let Some(listener) = self.pulses.get_mut(at as usize) {
             *listener = None;
         }
+        self.downs.remove(&at);
         self.counts.live -= 1;
         self.slab.body_mut(at).state = State::Pending;
         if self.config.wanted.has(EventKind::Expired) {

@@ -9,6 +9,7 @@ use std::collections::HashSet;
 use super::expiry::STALE_STRAYS;
 use super::*;
 use crate::clock::NEVER;
+use crate::pulse::Beater;
 
 impl<K: Eq + Clone, V: Clone> Table<K, V> {
     /// Panics unless every part of the table agrees with every other.
@@ -54,10 +55,7 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
             assert!(self.slab.body(newer).key == self.slab.body(older).key);
         }
         for &at in self.downs.keys() {
-            assert!(
-                self.is_live(at) && self.policy(at).mode == Mode::Repeat,
-                "slot {at} is down"
-            );
+            assert!(self.is_live(at), "slot {at} is down");
         }
     }
 }
@@ -143,6 +141,101 @@ fn a_beat_resets_the_deadline_and_an_older_one_changes_nothing() {
     assert_eq!(table.counts().late_beats, 1);
     assert!(expired_at(&mut table, 248).is_empty());
     assert_eq!(expired_at(&mut table, 249), [1]);
+}
+
+#[test]
+fn options_of_a_late_beat_apply_and_its_stamp_does_not() {
+    for has_heart in [false, true] {
+        let mut table = quiet(&config());
+        apply(&mut table, beat(1, 10));
+        let pulse = Arc::new(Pulse::new(10, Arc::default()));
+        if has_heart {
+            let listener = Listener(pulse.clone());
+            assert!(table.watch(beat(1, 10), listener).is_ok());
+            assert_eq!(Beater::new(pulse.clone()).beat(50), Vital::Alive);
+        } else {
+            apply(&mut table, beat(1, 50));
+        }
+        let late = Beat {
+            timeout: NonZeroU64::new(600),
+            extra: Some(2),
+            ..beat(1, 40)
+        };
+        apply(&mut table, late);
+        let status = table.status(spread(1), &1).unwrap();
+        assert_eq!(status.timeout, Duration::from_nanos(600));
+        assert_eq!(status.last_beat, Duration::from_nanos(50));
+        assert_eq!(expired_at(&mut table, 649), [0; 0]);
+        let mut extra = None;
+        table.expire(650, 3);
+        table.deliver(&mut |event| {
+            extra = event.into_key_event().and_then(|event| event.extra);
+            Offer::Taken
+        });
+        assert_eq!(extra, Some(2));
+    }
+}
+
+#[test]
+fn options_of_a_late_watch_apply_and_the_last_applied_win() {
+    let mut table = quiet(&config());
+    apply(&mut table, beat(1, 50));
+    for (stamp, timeout) in [(20, 300), (10, 200)] {
+        let late = Beat {
+            timeout: NonZeroU64::new(timeout),
+            ..beat(1, stamp)
+        };
+        let listener = Listener(Arc::new(Pulse::new(stamp, Arc::default())));
+        assert!(table.watch(late, listener).is_ok());
+    }
+    assert_eq!(expired_at(&mut table, 249), [0; 0]);
+    assert_eq!(expired_at(&mut table, 250), [1]);
+}
+
+#[test]
+fn options_of_a_late_beat_apply_to_a_key_that_is_down_and_stays_so() {
+    let mut table = quiet(&Config {
+        mode: Mode::Repeat,
+        ..config()
+    });
+    apply(&mut table, beat(1, 50));
+    assert_eq!(expired_at(&mut table, 150), [1]);
+    let late = Beat {
+        timeout: NonZeroU64::new(300),
+        ..beat(1, 40)
+    };
+    apply(&mut table, late);
+    assert!(
+        table
+            .status(spread(1), &1)
+            .is_some_and(|status| status.misses == 1)
+    );
+    assert_eq!(expired_at(&mut table, 449), [0; 0]);
+    assert_eq!(expired_at(&mut table, 450), [1]);
+    let late = Beat {
+        mode: Some(Mode::Once),
+        ..beat(1, 45)
+    };
+    apply(&mut table, late);
+    assert_eq!(expired_at(&mut table, 750), [1]);
+    assert!(table.status(spread(1), &1).is_none());
+    // Another key in the slot is not down.
+    apply(&mut table, beat(2, 750));
+    table.validate();
+}
+
+#[test]
+fn beats_counts_the_beats_that_were_applied() {
+    let mut table = quiet(&Config {
+        max_keys: 1,
+        ..config()
+    });
+    apply(&mut table, beat(1, 50));
+    apply(&mut table, beat(1, 60));
+    apply(&mut table, beat(1, 55));
+    assert!(table.beat(beat(2, 60)).is_err());
+    let counts = table.counts();
+    assert_eq!((counts.beats, counts.late_beats, counts.refused), (2, 1, 1));
 }
 
 #[test]

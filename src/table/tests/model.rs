@@ -200,26 +200,26 @@ impl Model {
 
     /// One beat; returns whether there was room.
     pub(super) fn beat(&mut self, beat: &Beat<u64, u64>) -> bool {
-        self.counts.beats += 1;
         let key = beat.key;
         let Some(mut life) = self.lives.remove(&key) else {
             return self.join(beat);
         };
+        life.extra = beat.extra.or(life.extra);
+        life.timeout = beat.timeout.map_or(life.timeout, NonZeroU64::get);
+        life.mode = beat.mode.unwrap_or(life.mode);
         if beat.stamp < life.last_beat {
             self.counts.late_beats += 1;
             self.lives.insert(key, life);
             return true;
         }
+        self.counts.beats += 1;
         life.last_beat = beat.stamp;
-        life.extra = beat.extra.or(life.extra);
         if let Some(down) = life.down.take() {
             let mut event = life.event(key, self.now);
             event.misses = down.misses;
             event.down_for = Some(Duration::from_nanos(beat.stamp.saturating_sub(down.since)));
             self.expect(Event::Recovered(event));
         }
-        life.timeout = beat.timeout.map_or(life.timeout, NonZeroU64::get);
-        life.mode = beat.mode.unwrap_or(life.mode);
         self.expect(Event::Beat(life.event(key, self.now)));
         self.lives.insert(key, life);
         true
@@ -232,6 +232,7 @@ impl Model {
             self.counts.refused += 1;
             return false;
         }
+        self.counts.beats += 1;
         self.counts.started += 1;
         let life = Life {
             generation: Generation(self.counts.started),
@@ -298,8 +299,12 @@ impl Model {
             event.misses = down.misses;
             since = Some(down.since);
             self.lives.insert(key, life);
-        } else if let Some(heart) = life.heart {
-            self.ended.push((heart, Vital::Expired));
+        } else {
+            // Of a key that was down when it became one to forget, the report tells the first deadline.
+            event.deadline = clock::deadline(life.last_beat.saturating_add(life.timeout));
+            if let Some(heart) = life.heart {
+                self.ended.push((heart, Vital::Expired));
+            }
         }
         (!was_queued).then_some(Expected {
             event: Event::Expired(event),
