@@ -314,11 +314,11 @@ where
         self
     }
 
-    /// How much later than it meant to a worker must run again for that to be a stall: the process was stopped, or the
-    /// machine paused or overloaded. Default: 100 ms, and for keys with a timeout below 400 ms a quarter of it, but at
-    /// least two milliseconds. A single step of work that takes longer, a slow callback on the worker for example, is a
-    /// stall too; many beats are none. Zero turns the detection off: then a stalled watcher reports every key dead whose
-    /// beats it could not take. Always off under a manual clock.
+    /// How late a worker may wake before the delay counts as a stall: the process was stopped, or the machine paused or
+    /// overloaded. Default: 100 ms, or a quarter of the shortest timeout in use if that is less, but at least two
+    /// milliseconds. A single step of the user's code on the worker that takes longer, such as a slow callback, is a stall
+    /// too; many beats and a long [`snapshot`](Watcher::snapshot) are none. Zero turns the detection off: a stalled watcher
+    /// then reports every key whose beats it could not take. Always off under a manual clock.
     ///
     /// ```
     /// # use std::{thread::sleep, time::Duration};

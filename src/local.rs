@@ -69,7 +69,7 @@ where
     }
 
     /// A sign of life of `key` at `now`: an absent key begins an episode, a watched one lives on. A beat older than the
-    /// key's last one changes nothing.
+    /// key's last one moves no deadline back.
     ///
     /// # Errors
     ///
@@ -82,7 +82,7 @@ where
     /// let mut watcher = LocalWatcher::<u64>::builder().timeout(s(5)).build_local()?;
     /// watcher.beat(7u64, s(0))?;
     /// watcher.beat(7u64, s(4))?;
-    /// watcher.beat(7u64, s(3))?; // came late: changes nothing
+    /// watcher.beat(7u64, s(3))?; // came late: moves nothing back
     /// assert_eq!(watcher.next_deadline(), Some(s(9)));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
@@ -128,7 +128,7 @@ where
         self.table.advance(clock::nanos(now));
         let mut stamp = clock::nanos(now);
         if stamp < self.table.now() && self.table.status(tag, &key).is_none() {
-            // An older beat changes nothing, but a new key is watched from the time that stands still.
+            // An older beat moves nothing back, but a new key is watched from the time that stands still.
             stamp = self.table.now();
         }
         let beat = Beat {

@@ -302,6 +302,12 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
         self.counts.live as usize
     }
 
+    /// The shortest timeout in use, ns; [`NEVER`](clock::NEVER) if none is.
+    #[inline]
+    pub(crate) fn shortest_timeout(&self) -> u64 {
+        self.lists.shortest_timeout()
+    }
+
     /// The accounting.
     pub(crate) fn counts(&self) -> Counts {
         Counts {

@@ -1,6 +1,7 @@
 //! One worker thread: take what is there, expire what is due, deliver, sleep until the next deadline.
 
 mod delivery;
+mod stall;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -9,7 +10,7 @@ use std::time::Duration;
 use crossbeam_channel::Receiver;
 
 use crate::clock::{Clock, NEVER};
-use crate::event::{Event, Kinds};
+use crate::event::{Event, Kinds, Status};
 use crate::inbox::{Command, Inbox, Message, Messages, Phase};
 use crate::panic::survive;
 use crate::roster::Roster;
@@ -19,6 +20,7 @@ use crate::stats::Histogram;
 use crate::sync::{Instant, answer};
 use crate::table::{Beat, EXPIRE_LIMIT, Refusal, Table, Tag};
 use delivery::Delivery;
+use stall::StallDetector;
 
 /// How soon a sink that was full is tried again, ns; nobody tells when it has room.
 const RETRY: u64 = 1_000_000;
@@ -28,8 +30,8 @@ const RETRY: u64 = 1_000_000;
 /// deadline itself.
 const LEADS: [u64; 2] = [100_000_000, 1_000_000];
 
-/// Lateness below this is never a stall, however short the timeout, ns. More than [`delivery::LIMIT`].
-const LEAST_STALL: u64 = 2_000_000;
+/// How many keys a snapshot copies between two records of progress: a copy may take long.
+const SNAPSHOT_STEP: usize = 64;
 
 /// What a worker is told once.
 #[derive(Debug)]
@@ -74,10 +76,8 @@ struct Worker<K, V> {
     events: VecDeque<Event<K, V>>,
     /// Flushes seen in this round; answered at the end of the next, which reads the clock after they were sent.
     flushes: Vec<answer::Sender<()>>,
-    /// When it should run again, ns, and how much later than that is a stall.
-    expected: (u64, u64),
-    /// When it last ran, ns.
-    last_alive: u64,
+    /// Whether it runs when it should.
+    stall: StallDetector,
     /// Whether the sink said that it will take no more.
     is_sink_gone: bool,
     /// From deadline to delivery.
@@ -124,11 +124,10 @@ impl<K: Eq + Clone + 'static, V: Clone + 'static> Worker<K, V> {
             emptied: Vec::new(),
             batch: Vec::with_capacity(setup.batch),
             batches: Vec::new(),
+            stall: StallDetector::new(setup.stall_threshold, now),
             setup,
             events: VecDeque::new(),
             flushes: Vec::new(),
-            expected: (now, NEVER),
-            last_alive: now,
             is_sink_gone: false,
             delivery: Histogram::default(),
             panics: 0,
@@ -146,7 +145,7 @@ impl<K: Eq + Clone + 'static, V: Clone + 'static> Worker<K, V> {
             self.notice_stall(now);
             let took_some = self.drain();
             let more_due = self.setup.table.expire(now, EXPIRE_LIMIT);
-            self.heed();
+            self.record_progress();
             let delivery = self.deliver();
             self.publish();
             let is_closing = self.setup.inbox.phase() != Phase::Open;
@@ -163,52 +162,32 @@ impl<K: Eq + Clone + 'static, V: Clone + 'static> Worker<K, V> {
             }
             let is_idle =
                 !took_some && !more_due && delivery != Delivery::More && self.flushes.is_empty();
-            if self.heed() && is_idle {
+            if self.record_progress() && is_idle {
                 self.sleep(delivery);
             }
         }
     }
 
-    /// Sees that the worker runs, so that work in small steps is no stall, however much there is of it. Returns false
-    /// where the last step itself took as long as a stall; the next round is to notice that.
-    fn heed(&mut self) -> bool {
+    /// Records that the worker runs, so that work in small steps is no stall, however much there is of it. Returns `false`
+    /// if the last step itself took as long as a stall; the next round handles that.
+    fn record_progress(&mut self) -> bool {
         let now = self.setup.clock.now_ns();
-        let (_, timeout) = self.setup.table.next_due().unwrap_or((NEVER, NEVER));
-        let tolerance = self.tolerance(timeout);
-        self.expected = (self.last_alive, tolerance);
-        let is_in_time = now.saturating_sub(self.last_alive) <= tolerance;
-        if is_in_time {
-            self.last_alive = now;
-            self.expected.0 = now;
-        }
-        is_in_time
-    }
-
-    /// How much later than expected the worker may run where the next key that is due has `timeout`, ns.
-    fn tolerance(&self, timeout: u64) -> u64 {
-        match self.setup.stall_threshold {
-            NEVER => NEVER,
-            threshold => threshold.min((timeout / 4).max(LEAST_STALL)),
-        }
+        let shortest = self.setup.table.shortest_timeout();
+        self.stall.record_progress(now, shortest)
     }
 
     /// Holds expiry back if the worker did not run for much longer than it should.
     fn notice_stall(&mut self, now: u64) {
-        let (expected, tolerance) = self.expected;
-        if now.saturating_sub(expected) > tolerance {
-            let stall = self
-                .setup
-                .table
-                .stall(self.setup.index, self.last_alive, now);
+        let shortest = self.setup.table.shortest_timeout();
+        if let Some(last_alive) = self.stall.resume(now, shortest) {
+            let stall = self.setup.table.stall(self.setup.index, last_alive, now);
             crate::log::warn!(
                 "worker {} did not run for {:?}; expiry is held back for {:?}",
                 self.setup.index,
-                Duration::from_nanos(now - self.last_alive),
+                Duration::from_nanos(now.saturating_sub(last_alive)),
                 stall.held_for
             );
         }
-        self.last_alive = now;
-        self.expected = (now, tolerance);
     }
 
     /// Applies the messages that are there now, and no more: a flood must not keep the dead from being reported.
@@ -251,7 +230,7 @@ impl<K: Eq + Clone + 'static, V: Clone + 'static> Worker<K, V> {
                 self.apply_batch();
                 self.apply_batches();
                 self.obey(*command);
-                self.heed();
+                self.record_progress();
             }
         }
     }
@@ -282,7 +261,7 @@ impl<K: Eq + Clone + 'static, V: Clone + 'static> Worker<K, V> {
         table.beat_all(&mut self.batch, |tag| {
             refuse(*index, roster.as_deref(), tag);
         });
-        self.heed();
+        self.record_progress();
     }
 
     /// Applies the batches that were collected, the oldest first: callers overtake each other between reading the clock
@@ -308,7 +287,7 @@ impl<K: Eq + Clone + 'static, V: Clone + 'static> Worker<K, V> {
                 refuse(*index, roster.as_deref(), tag);
             });
             self.setup.inbox.give_buffer(keys);
-            self.heed();
+            self.record_progress();
         }
         self.batches = batches;
     }
@@ -346,8 +325,24 @@ impl<K: Eq + Clone + 'static, V: Clone + 'static> Worker<K, V> {
                 self.take_back(&key);
             }
             Command::Status(tag, key, reply) => drop(reply.send(table.status(tag, &key))),
-            Command::Snapshot(reply) => drop(reply.send(table.snapshot().collect())),
+            Command::Snapshot(reply) => drop(reply.send(self.snapshot())),
             Command::Flush(reply) => self.flushes.push(reply),
+        }
+    }
+
+    /// Copies every watched key and its status, in steps: a long copy of many keys is work and no stall.
+    fn snapshot(&mut self) -> Vec<(K, Status)> {
+        let Setup { table, clock, .. } = &self.setup;
+        let mut all = Vec::with_capacity(table.len());
+        let mut rest = table.snapshot();
+        loop {
+            let before = all.len();
+            all.extend(rest.by_ref().take(SNAPSHOT_STEP));
+            if all.len() == before {
+                return all;
+            }
+            self.stall
+                .record_progress(clock.now_ns(), table.shortest_timeout());
         }
     }
 
@@ -377,7 +372,7 @@ impl<K: Eq + Clone + 'static, V: Clone + 'static> Worker<K, V> {
     /// be tried again.
     fn sleep(&mut self, delivery: Delivery) {
         let (due, timeout) = self.setup.table.next_due().unwrap_or((NEVER, NEVER));
-        let (now, tolerance) = self.expected;
+        let now = self.stall.last_alive();
         let Setup {
             inbox,
             receiver,
@@ -390,7 +385,7 @@ impl<K: Eq + Clone + 'static, V: Clone + 'static> Worker<K, V> {
         let ahead = leads
             .into_iter()
             .map(|lead| due - lead)
-            .find(|&ahead| ahead > now && tolerance != NEVER);
+            .find(|&ahead| ahead > now && self.stall.is_on());
         let mut until = match due {
             NEVER => NEVER,
             due => ahead.unwrap_or(due),
@@ -402,7 +397,7 @@ impl<K: Eq + Clone + 'static, V: Clone + 'static> Worker<K, V> {
         if delivery == Delivery::Blocked && outbox.is_none() {
             until = until.min(now.saturating_add(RETRY));
         }
-        self.expected.0 = until;
+        self.stall.sleep_until(until);
         if until > now {
             self.wakeups += 1;
             inbox.sleep(receiver, clock, until, || {

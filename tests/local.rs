@@ -155,17 +155,18 @@ fn a_panic_in_the_callback_costs_that_event_only() {
 }
 
 #[test]
-fn an_older_beat_changes_nothing() {
+fn an_older_beat_moves_no_deadline_back_and_its_options_apply() {
     let mut watcher = local([EventKind::Expired]);
     watcher.beat(1u64, Duration::from_secs(5)).unwrap();
-    let before = watcher.status(&1).unwrap();
-    let options = Options::new().timeout(TICK).mode(Mode::Repeat).extra('x');
+    let options = Options::new().timeout(TIMEOUT * 2).mode(Mode::Repeat);
     watcher
         .beat_with(1u64, Duration::from_secs(4), options)
         .unwrap();
-    assert_eq!(watcher.status(&1).unwrap(), before);
+    let status = watcher.status(&1).unwrap();
+    assert_eq!(status.last_beat, Duration::from_secs(5));
+    assert_eq!((status.timeout, status.mode), (TIMEOUT * 2, Mode::Repeat));
     assert_eq!(watcher.stats().late_beats, 1);
-    assert_eq!(watcher.next_deadline(), Some(Duration::from_secs(15)));
+    assert_eq!(watcher.next_deadline(), Some(Duration::from_secs(25)));
 }
 
 #[test]

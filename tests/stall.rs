@@ -296,3 +296,31 @@ fn a_watcher_that_stalls_for_ever_still_reports_the_dead() {
     assert!(dead.lateness() < GENEROUS, "{dead:?}");
     assert!(watcher.stats().stalls > 1);
 }
+
+#[test]
+fn a_long_snapshot_is_work_and_no_stall() {
+    /// A key whose copy takes a millisecond.
+    #[derive(PartialEq, Eq, Hash)]
+    struct Slow(u32);
+
+    impl Clone for Slow {
+        fn clone(&self) -> Self {
+            thread::sleep(Duration::from_millis(1));
+            Slow(self.0)
+        }
+    }
+
+    let threshold = Duration::from_millis(400);
+    let watcher = Watcher::<Slow>::builder()
+        .workers(1)
+        .stall_threshold(threshold)
+        .build()
+        .unwrap();
+    watcher.beat_many((0..1_000).map(Slow)).unwrap();
+    watcher.flush().unwrap();
+    let began = Instant::now();
+    assert_eq!(watcher.snapshot().unwrap().len(), 1_000);
+    watcher.flush().unwrap();
+    assert!(began.elapsed() > threshold);
+    assert_eq!(watcher.stats().stalls, 0);
+}

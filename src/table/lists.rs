@@ -6,8 +6,8 @@
 //! what a fixed one does.
 
 use std::cmp::Reverse;
-use std::collections::HashMap;
 use std::collections::binary_heap::{BinaryHeap, PeekMut};
+use std::collections::{BTreeMap, HashMap};
 
 use super::grace::Grace;
 use super::slab::{NIL, Slab};
@@ -81,13 +81,18 @@ const MOST_CREDIT: u32 = if cfg!(test) { 16 } else { 4_096 };
 /// How many stale entries the heap may hold beyond the number of lists; few in tests, as above.
 const STALE_FRONTS: usize = if cfg!(test) { 2 } else { 64 };
 
+/// The number of the default policy's list, which is never given up.
+const DEFAULT: u32 = 0;
+
 /// All lists.
 #[derive(Debug)]
 pub(super) struct Lists {
-    /// The lists, those in `vacant` included. Number 0 is the default policy's and is never given up.
+    /// The lists, those in `vacant` included. [`DEFAULT`] is the default policy's.
     all: Vec<List>,
     /// From a policy to its list.
     by_policy: HashMap<Policy, u32, ahash::RandomState>,
+    /// How many lists in use have each timeout, ns.
+    timeouts: BTreeMap<u64, u32>,
     /// Lists that no slot names, to be used again.
     vacant: Vec<u32>,
     /// A lower bound of the due time of each list that has a slot linked, the least on top. An entry that is not the
@@ -103,11 +108,12 @@ impl Lists {
         let mut lists = Lists {
             all: Vec::new(),
             by_policy: HashMap::default(),
+            timeouts: BTreeMap::new(),
             vacant: Vec::new(),
             fronts: BinaryHeap::new(),
             credit: 0,
         };
-        lists.obtain(default);
+        lists.add(default);
         lists
     }
 
@@ -117,13 +123,15 @@ impl Lists {
         self.all[list as usize].policy
     }
 
-    /// The longest timeout in use, ns.
+    /// The longest timeout in use, ns; zero if none is.
     pub(super) fn longest_timeout(&self) -> u64 {
-        self.by_policy
-            .keys()
-            .map(|policy| policy.timeout)
-            .max()
-            .unwrap_or(0)
+        self.timeouts.last_key_value().map_or(0, |(&ns, _)| ns)
+    }
+
+    /// The shortest timeout in use, ns; [`NEVER`] if none is.
+    #[inline]
+    pub(super) fn shortest_timeout(&self) -> u64 {
+        self.timeouts.first_key_value().map_or(NEVER, |(&ns, _)| ns)
     }
 
     /// The list of `policy`, made if there is none, with one more user.
@@ -132,7 +140,11 @@ impl Lists {
             Some(&list) => list,
             None => self.add(policy),
         };
-        self.all[list as usize].users += 1;
+        let entry = &mut self.all[list as usize];
+        entry.users += 1;
+        if entry.users == 1 {
+            *self.timeouts.entry(policy.timeout).or_default() += 1;
+        }
         list
     }
 
@@ -155,12 +167,22 @@ impl Lists {
         list
     }
 
-    /// Takes one user from `list`; without users it is given up.
+    /// Takes one user from `list`. Without users it is given up, unless it is the default one.
     pub(super) fn release(&mut self, list: u32) {
         let entry = &mut self.all[list as usize];
         entry.users -= 1;
-        if entry.users == 0 {
-            debug_assert_eq!(entry.head, NIL);
+        if entry.users > 0 {
+            return;
+        }
+        debug_assert_eq!(entry.head, NIL);
+        let timeout = entry.policy.timeout;
+        if let Some(lists) = self.timeouts.get_mut(&timeout) {
+            *lists -= 1;
+            if *lists == 0 {
+                self.timeouts.remove(&timeout);
+            }
+        }
+        if list != DEFAULT {
             entry.bound = Due::NEVER;
             self.by_policy.remove(&entry.policy);
             self.vacant.push(list);
@@ -362,9 +384,10 @@ impl Lists {
         }
     }
 
-    /// The bytes allocated, the directory estimated.
+    /// The bytes allocated, the directories estimated.
     pub(super) fn bytes(&self) -> usize {
-        self.all.capacity() * size_of::<List>()
+        self.timeouts.len() * 2 * size_of::<(u64, u32)>()
+            + self.all.capacity() * size_of::<List>()
             + self.by_policy.capacity() * (size_of::<(Policy, u32)>() + 1)
             + self.fronts.capacity() * size_of::<(Due, u32)>()
     }
@@ -372,7 +395,8 @@ impl Lists {
     /// Panics unless every list is a sound chain, sorted, under its bound, and `users` slots name it.
     #[cfg(test)]
     pub(super) fn validate<K, V>(&self, slab: &Slab<K, V>, grace: &Grace) {
-        let mut users: HashMap<u32, u32> = HashMap::from([(0, 1)]);
+        let mut users: HashMap<u32, u32> = HashMap::new();
+        let mut timeouts: BTreeMap<u64, u32> = BTreeMap::new();
         for (at, _) in slab.iter() {
             *users.entry(slab[at].list).or_default() += 1;
         }
@@ -383,6 +407,9 @@ impl Lists {
                 entry.users,
                 "users of list {list}"
             );
+            if entry.users > 0 {
+                *timeouts.entry(entry.policy.timeout).or_default() += 1;
+            }
             let (mut prev, mut stamp) = (NIL, 0);
             for at in self.iter(slab, list) {
                 assert_eq!(
@@ -408,6 +435,7 @@ impl Lists {
                 assert!(held, "heap entry of list {list}");
             }
         }
+        assert_eq!(timeouts, self.timeouts, "timeouts in use");
         assert!(
             users.is_empty(),
             "slots name lists that are not in use: {users:?}"

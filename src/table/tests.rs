@@ -239,6 +239,29 @@ fn beats_counts_the_beats_that_were_applied() {
 }
 
 #[test]
+fn the_shortest_timeout_is_that_of_a_key_that_is_watched() {
+    let mut table = quiet(&config());
+    assert_eq!(table.shortest_timeout(), NEVER, "nothing is watched");
+    let with = |key, timeout| Beat {
+        timeout: NonZeroU64::new(timeout),
+        ..beat(key, 0)
+    };
+    apply(&mut table, with(1, 400));
+    assert_eq!(table.shortest_timeout(), 400);
+    apply(&mut table, beat(2, 0));
+    apply(&mut table, with(3, 60));
+    apply(&mut table, with(4, 60));
+    // Whichever is due next: key 1 beats, and the others have not for a while.
+    assert_eq!(table.shortest_timeout(), 60);
+    table.remove(spread(3), &3);
+    assert_eq!(table.shortest_timeout(), 60);
+    table.remove(spread(4), &4);
+    assert_eq!(table.shortest_timeout(), 100);
+    assert_eq!(expired_at(&mut table, 100), [2]);
+    assert_eq!(table.shortest_timeout(), 400);
+}
+
+#[test]
 fn keys_held_back_to_the_same_time_keep_the_order_of_their_deadlines() {
     let mut table = quiet(&config());
     let timeout_of = |key: u64| 300 + (key * 7) % 20;
