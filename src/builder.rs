@@ -73,6 +73,8 @@ pub struct Builder<K, V = ()> {
     expected_keys: usize,
     /// How late a wake-up is a stall; `None` to look for none.
     stall_threshold: Option<Duration>,
+    /// How long a key may be down before it is forgotten; never if not set.
+    forget_after: Option<Duration>,
     /// The most grace in a row.
     grace_cap: Duration,
     /// The time source; a monotonic clock if not set.
@@ -106,7 +108,9 @@ where
         Builder {
             timeout: Duration::from_secs(10),
             mode: Mode::Once,
-            wanted: [EventKind::Expired].into_iter().collect(),
+            wanted: [EventKind::Expired, EventKind::Recovered]
+                .into_iter()
+                .collect(),
             workers: None,
             inbox_capacity: 4_096,
             batch: 64,
@@ -114,6 +118,7 @@ where
             max_keys: None,
             expected_keys: 0,
             stall_threshold: Some(Duration::from_millis(100)),
+            forget_after: None,
             grace_cap: Duration::from_secs(30),
             clock: None,
             seed: None,
@@ -162,10 +167,40 @@ where
         self
     }
 
-    /// The kinds of event wanted; others are not made. Default: [`EventKind::Expired`] only. None at all is fine: the
-    /// watcher can still be asked. Most events clone their key, `Beat` therefore with every beat; the expiry of
-    /// a [`Mode::Once`] key moves it. With `Joined`, `Beat` or `Recovered` among them a beat wakes a worker that sleeps,
-    /// which costs microseconds instead of nanoseconds.
+    /// How long a key of [`Mode::Track`] or [`Mode::Repeat`] may be down, from its first missed deadline on. Then it is
+    /// forgotten as if it were [removed](Watcher::remove): its next beat begins a new episode. Default: a key that is down is
+    /// kept until it beats or is removed. A key is not forgotten before its report is delivered.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// use liveness::{LocalWatcher, Mode};
+    ///
+    /// let s = Duration::from_secs;
+    /// let mut watcher = LocalWatcher::<u64>::builder()
+    ///     .timeout(s(10))
+    ///     .mode(Mode::Track)
+    ///     .forget_after(s(3_600))
+    ///     .build_local()?;
+    /// watcher.beat(7u64, s(0))?;
+    /// watcher.poll(s(10), drop); // reported as down
+    /// watcher.poll(s(3_609), drop);
+    /// assert!(watcher.contains(&7));
+    /// watcher.poll(s(3_610), drop);
+    /// assert!(!watcher.contains(&7));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn forget_after(mut self, down: Duration) -> Self {
+        self.forget_after = Some(down);
+        self
+    }
+
+    /// Sets the kinds of event that are wanted; others are not made. Default: [`EventKind::Expired`] and
+    /// [`EventKind::Recovered`]. An empty set is fine: the watcher can still be asked. Replaces the set, so name `Expired` if
+    /// it is wanted too, or [add](Builder::add_events) to the default.
+    ///
+    /// Most events clone their key, `Beat` therefore with every beat; the expiry of a [`Mode::Once`] key moves it. With
+    /// `Joined` or `Beat` in the set, a beat wakes a worker that sleeps, which costs microseconds instead of nanoseconds;
+    /// with `Recovered`, only while a key of that worker is down.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -186,6 +221,27 @@ where
     /// ```
     pub fn events(mut self, kinds: impl IntoIterator<Item = EventKind>) -> Self {
         self.wanted = kinds.into_iter().collect();
+        self
+    }
+
+    /// Adds kinds of event to those that are wanted already; see [`events`](Builder::events).
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// use liveness::{EventKind, LocalWatcher};
+    ///
+    /// let mut watcher = LocalWatcher::<u64>::builder()
+    ///     .timeout(Duration::from_secs(1))
+    ///     .add_events([EventKind::Joined])
+    ///     .build_local()?;
+    /// watcher.beat(7u64, Duration::ZERO)?;
+    /// let mut kinds = Vec::new();
+    /// watcher.poll(Duration::from_secs(60), |event| kinds.push(event.kind()));
+    /// assert_eq!(kinds, [EventKind::Joined, EventKind::Expired]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn add_events(mut self, kinds: impl IntoIterator<Item = EventKind>) -> Self {
+        self.wanted.extend(kinds);
         self
     }
 
@@ -598,6 +654,7 @@ where
             wanted: self.wanted,
             max_keys: self.max_keys.unwrap_or(MAX_KEYS),
             expected_keys: share + slack,
+            forget_after: self.forget_after.map_or(NEVER, clock::nanos),
             grace_cap: clock::nanos(self.grace_cap),
             tell_gone: false,
         }

@@ -5,37 +5,51 @@ use std::time::Duration;
 
 /// What becomes of a key when it expires.
 ///
+/// | mode | reported | then |
+/// |---|---|---|
+/// | `Once` | once | forgotten; the next beat begins a new episode |
+/// | `Track` | once | stays known; the next beat is a [`Recovered`](EventKind::Recovered) event |
+/// | `Repeat` | after each further timeout of silence | as `Track` |
+///
+/// A key that stays known while it is silent is *down*. It can be
+/// [forgotten after a while](crate::Builder::forget_after).
+///
 /// ```
 /// use std::time::Duration;
 /// use liveness::{EventKind, LocalWatcher, Mode, Options};
 ///
 /// let s = Duration::from_secs;
-/// let mut watcher = LocalWatcher::<&str>::builder()
-///     .timeout(s(5))
-///     .events([EventKind::Expired, EventKind::Recovered])
-///     .build_local()?;
+/// let mut watcher = LocalWatcher::<&str>::builder().timeout(s(5)).build_local()?;
 /// watcher.beat("once", s(0))?;
+/// watcher.beat_with("track", s(0), Options::new().mode(Mode::Track))?;
 /// watcher.beat_with("repeat", s(0), Options::new().mode(Mode::Repeat))?;
-/// watcher.poll(s(5), drop);
-/// watcher.poll(s(10), drop);
+/// let mut expired = Vec::new();
+/// for time in [5, 10] {
+///     watcher.poll(s(time), |event| expired.extend(event.key().copied()));
+/// }
+/// assert_eq!(expired, ["once", "track", "repeat", "repeat"]);
 /// assert!(!watcher.contains(&"once"));
+/// assert_eq!(watcher.status(&"track").map(|status| status.misses), Some(1));
 /// assert_eq!(watcher.status(&"repeat").map(|status| status.misses), Some(2));
 ///
-/// watcher.beat("repeat", s(12))?;
-/// let mut down_for = None;
-/// watcher.poll(s(12), |event| down_for = event.into_key_event().and_then(|event| event.down_for));
-/// assert_eq!(down_for, Some(s(7))); // since its first deadline
+/// watcher.beat("track", s(12))?;
+/// let mut recovered = Vec::new();
+/// watcher.poll(s(12), |event| recovered.extend(event.into_key_event()));
+/// assert_eq!(recovered[0].down_for, Some(s(7))); // since its first deadline
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub enum Mode {
-    /// It is reported and forgotten; its next beat starts a new episode.
+    /// It is reported and forgotten; its next beat begins a new episode.
     #[default]
     Once,
-    /// It stays watched: it is reported again after each further timeout of silence, with the number of misses (once for
-    /// all that passed, where the clock jumped over several), and a beat after that is a [`Recovered`](EventKind::Recovered), told to those who
-    /// [ask for it](crate::Builder::events).
+    /// It is reported once and stays watched; its next beat is a [`Recovered`](EventKind::Recovered) event. While it is
+    /// down it costs no time.
+    Track,
+    /// It stays watched and is reported again after each further timeout of silence, with the number of misses: once for
+    /// all timeouts that passed, where the clock jumped over several. Its next beat is a
+    /// [`Recovered`](EventKind::Recovered) event.
     Repeat,
 }
 
@@ -113,9 +127,10 @@ pub enum EventKind {
     Beat,
     /// A key was silent for its timeout.
     Expired,
-    /// A [`Repeat`](Mode::Repeat) key that had expired beat again.
+    /// A key that was down beat again.
     Recovered,
-    /// A key was removed by the user, or by dropping its heart.
+    /// A key was removed by the user or by dropping its heart, or was down for so long that it was
+    /// [forgotten](crate::Builder::forget_after).
     Removed,
     /// A worker found that it had not run for a while, and held expiry back.
     Stalled,
@@ -153,9 +168,17 @@ impl Kinds {
     }
 }
 
+impl Extend<EventKind> for Kinds {
+    fn extend<I: IntoIterator<Item = EventKind>>(&mut self, kinds: I) {
+        kinds.into_iter().for_each(|kind| self.0 |= 1 << kind as u8);
+    }
+}
+
 impl FromIterator<EventKind> for Kinds {
     fn from_iter<I: IntoIterator<Item = EventKind>>(kinds: I) -> Self {
-        Kinds(kinds.into_iter().fold(0, |set, kind| set | 1 << kind as u8))
+        let mut set = Kinds(0);
+        set.extend(kinds);
+        set
     }
 }
 
@@ -184,7 +207,7 @@ pub enum Event<K, V = ()> {
     Beat(KeyEvent<K, V>),
     /// A key was silent for its timeout.
     Expired(KeyEvent<K, V>),
-    /// A [`Repeat`](Mode::Repeat) key that had expired beat again.
+    /// A key that was down beat again.
     Recovered(KeyEvent<K, V>),
     /// A key was removed.
     Removed(KeyEvent<K, V>),
@@ -525,7 +548,7 @@ pub struct Status {
     pub timeout: Duration,
     /// When the key expires next unless it beats, `None` for never.
     pub deadline: Option<Duration>,
-    /// How often in a row the key has missed its timeout; above zero only for a [`Mode::Repeat`] key that is down.
+    /// How often in a row the key has missed its timeout; above zero only while it is down.
     pub misses: u64,
 }
 

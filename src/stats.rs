@@ -10,6 +10,10 @@ pub(crate) struct Counts {
     pub(crate) started: u64,
     /// Keys watched now.
     pub(crate) live: u64,
+    /// Keys that are down and watched.
+    pub(crate) down: u64,
+    /// Recoveries that were not reported because more happened to the key while the report of its silence waited.
+    pub(crate) folded: u64,
     /// Expired episodes that the sink has not taken.
     pub(crate) pending: u64,
     /// Expired episodes that the sink took.
@@ -243,8 +247,11 @@ fn last_of(bucket: usize) -> u64 {
 pub struct Stats {
     /// Episodes begun.
     pub started: u64,
-    /// Keys watched now.
+    /// Keys watched now, those that are down among them.
     pub live: u64,
+    /// Keys that are silent and stay watched: [`Repeat`](crate::Mode::Repeat) and [`Track`](crate::Mode::Track) keys that have
+    /// expired and not beaten since.
+    pub down: u64,
     /// Expired episodes whose event waits for the sink or the callback.
     pub pending: u64,
     /// Expired episodes whose event the sink took or the callback was given. A key in `Repeat` mode is told of while its
@@ -263,6 +270,9 @@ pub struct Stats {
     pub refused: u64,
     /// Deadlines missed; a [`Repeat`](crate::Mode::Repeat) key's count each time.
     pub expiries: u64,
+    /// Recoveries that were not reported because the report of the silence before them still waited for the sink when the key
+    /// fell silent again, which that report then covers, or when its episode ended.
+    pub folded: u64,
     /// [`Beat`](crate::EventKind::Beat) events dropped because the sink was behind.
     pub beat_events_dropped: u64,
     /// Calls of the callback, or of a sink of the user's, that panicked.
@@ -348,6 +358,8 @@ impl Stats {
     pub(crate) fn add(&mut self, counts: &Counts) {
         self.started += counts.started;
         self.live += counts.live;
+        self.down += counts.down;
+        self.folded += counts.folded;
         self.pending += counts.pending;
         self.delivered += counts.delivered;
         self.removed += counts.removed;
@@ -418,6 +430,8 @@ mod tests {
             beat_events_dropped: factor * 11,
             stalls: factor * 12,
             bytes: factor * 13,
+            down: factor * 14,
+            folded: factor * 15,
         };
         let mut stats = Stats::default();
         stats.add(&counts(1));
@@ -436,6 +450,8 @@ mod tests {
             beat_events_dropped: 1_111,
             stalls: 1_212,
             bytes: 1_313,
+            down: 1_414,
+            folded: 1_515,
             live_by_worker: vec![2, 200],
             ..Stats::default()
         };

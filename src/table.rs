@@ -44,6 +44,8 @@ pub(crate) struct Config {
     pub(crate) max_keys: usize,
     /// How many keys to have room for from the start.
     pub(crate) expected_keys: usize,
+    /// How long a key may be down before it is forgotten, ns; [`NEVER`](clock::NEVER) to keep it.
+    pub(crate) forget_after: u64,
     /// The most grace granted in a row after stalls, ns.
     pub(crate) grace_cap: u64,
     /// Whether to tell which tags went, for [`Table::take_gone`].
@@ -97,19 +99,37 @@ pub(crate) enum Offer<K, V> {
     Gone,
 }
 
-/// A [`Mode::Repeat`] key that is down.
+/// A key that is silent and stays watched: one of [`Mode::Repeat`] or [`Mode::Track`] that is down, or was until its report
+/// is delivered.
 #[derive(Clone, Copy, Debug)]
 struct Down {
     /// The first deadline that was missed, ns.
     since: u64,
-    /// The last beat, ns.
+    /// The last beat before that, ns.
     last_beat: u64,
-    /// When it was last found silent, ns; the next report is due a timeout later.
+    /// When it was last found silent, ns; a `Repeat` key is due again a timeout later.
     reported: u64,
     /// How many reports were due so far.
     misses: u64,
     /// Whether a report waits for the sink; there is at most one, and it tells the misses of the moment it is taken.
-    queued: bool,
+    is_queued: bool,
+    /// The mode of the key when the report was queued.
+    mode: Mode,
+    /// The deadline that the report tells, ns: the first that was missed since the last report or recovery.
+    deadline: u64,
+    /// When that was found out, ns.
+    detected: u64,
+    /// The beat that ended the silence while the report of it waits: the key is up, and its recovery is reported next.
+    recovery: Option<Recovery>,
+}
+
+/// The beat that ended a silence.
+#[derive(Clone, Copy, Debug)]
+struct Recovery {
+    /// Its stamp, ns.
+    stamp: u64,
+    /// When it was applied, ns.
+    detected: u64,
 }
 
 /// A slot set aside from its list until `due`.
@@ -219,7 +239,7 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
             newest => self.join(newest, beat)?,
         };
         listener.0.raise(self.last_beat(at));
-        if self.downs.contains_key(&at) {
+        if self.down(at).is_some() {
             listener.0.set(Vital::Down);
         }
         if self.pulses.len() <= at as usize {
@@ -273,7 +293,7 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
         };
         let mut older = self.older.remove(&newest);
         if self.is_live(newest) {
-            self.remove_live(newest, position);
+            self.remove_live(newest, position, Vital::Removed);
         } else {
             self.forget(position, tag);
             self.cancel(newest);
@@ -365,9 +385,18 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
     #[inline]
     fn down(&self, at: u32) -> Option<Down> {
         if self.downs.is_empty() {
-            None
-        } else {
-            self.downs.get(&at).copied()
+            return None;
+        }
+        let down = self.downs.get(&at).copied();
+        down.filter(|down| down.recovery.is_none())
+    }
+
+    /// Forgets how slot `at`, whose episode ends, is down; what waits to be reported of it is not.
+    fn clear_down(&mut self, at: u32) {
+        if let Some(down) = self.downs.remove(&at) {
+            let has_recovered = down.recovery.is_some();
+            self.counts.folded += u64::from(has_recovered);
+            self.counts.down -= u64::from(!has_recovered);
         }
     }
 
@@ -389,8 +418,29 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
     /// As [`deadline`](Table::deadline), where the last beat was at `last_beat`: a heart may beat at any moment, so what
     /// belongs together goes by one reading.
     fn deadline_after(&self, at: u32, last_beat: u64) -> u64 {
-        let from = self.down(at).map_or(last_beat, |down| down.reported);
-        from.saturating_add(self.policy(at).timeout)
+        let policy = self.policy(at);
+        match self.down(at) {
+            None => last_beat.saturating_add(policy.timeout),
+            Some(down) => self.deadline_of_down(policy, &down),
+        }
+    }
+
+    /// When a key of `policy` that is down is reported again, or forgotten.
+    fn deadline_of_down(&self, policy: Policy, down: &Down) -> u64 {
+        let again = match policy.mode {
+            Mode::Track => clock::NEVER,
+            Mode::Once | Mode::Repeat => down.reported.saturating_add(policy.timeout),
+        };
+        again.min(self.forgotten_at(down))
+    }
+
+    /// When a key that is down is forgotten: not before its report is delivered.
+    fn forgotten_at(&self, down: &Down) -> u64 {
+        if down.is_queued {
+            clock::NEVER
+        } else {
+            down.since.saturating_add(self.config.forget_after)
+        }
     }
 
     /// What is known of the live slot `at`.
@@ -455,15 +505,15 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
         self.counts.removed += 1;
     }
 
-    /// Ends the episode of the live slot `at`, which the index has at `position`, by removal.
-    fn remove_live(&mut self, at: u32, position: Position) {
+    /// Ends the episode of the live slot `at`, which the index has at `position`, by removal; a heart finds `end`.
+    fn remove_live(&mut self, at: u32, position: Position, end: Vital) {
         let status = self.status_of(at);
         self.unlink(at);
         self.forget(position, self.slab[at].tag);
         if let Some(listener) = self.pulses.get_mut(at as usize).and_then(Option::take) {
-            listener.0.set(Vital::Removed);
+            listener.0.set(end);
         }
-        self.downs.remove(&at);
+        self.clear_down(at);
         self.counts.live -= 1;
         self.counts.removed += 1;
         let body = self.slab.lift(at);

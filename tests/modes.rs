@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use crossbeam_channel::Receiver;
-use liveness::{Event, EventKind, KeyEvent, ManualClock, Mode, Options, Watcher};
+use liveness::{
+    Event, EventKind, HeartError, KeyEvent, LocalWatcher, ManualClock, Mode, Options, Watcher,
+};
 
 const TIMEOUT: Duration = Duration::from_secs(10);
 const TICK: Duration = Duration::from_nanos(1);
@@ -255,4 +257,145 @@ fn beat_events_are_dropped_under_pressure_and_counted_while_expiries_are_kept() 
     assert_eq!(beats + stats.beat_events_dropped, 10_000);
     assert_eq!(told.last().unwrap().kind(), EventKind::Expired);
     assert_eq!(told.len() as u64, beats + 1);
+}
+
+#[test]
+fn tracked_keys_that_stay_silent_are_reported_once_each() {
+    const DEVICES: u64 = 50_000;
+    let mut watcher = LocalWatcher::<u64>::builder()
+        .timeout(TIMEOUT)
+        .mode(Mode::Track)
+        .build_local()
+        .unwrap();
+    for key in 0..DEVICES {
+        watcher.beat(key, Duration::ZERO).unwrap();
+    }
+    let mut kinds = Vec::new();
+    for timeouts in 1..=11 {
+        watcher.poll(TIMEOUT * timeouts, |event| kinds.push(event.kind()));
+    }
+    assert_eq!(kinds, vec![EventKind::Expired; DEVICES as usize]);
+    assert_eq!(
+        watcher.next_deadline(),
+        None,
+        "nothing is due while all are down"
+    );
+    let stats = watcher.stats();
+    assert_eq!((stats.live, stats.down), (DEVICES, DEVICES));
+    assert!(stats.is_balanced());
+
+    let mut recovered = Vec::new();
+    watcher.beat(7u64, TIMEOUT * 12).unwrap();
+    watcher.poll(TIMEOUT * 12, |event| recovered.push(event));
+    assert_eq!(recovered.len(), 1);
+    assert_eq!(
+        (recovered[0].kind(), recovered[0].key()),
+        (EventKind::Recovered, Some(&7))
+    );
+    assert_eq!(watcher.stats().down, DEVICES - 1);
+    // It is watched as before, and reported again.
+    watcher.poll(TIMEOUT * 13, |event| recovered.push(event));
+    assert_eq!(recovered[1].kind(), EventKind::Expired);
+}
+
+#[test]
+fn a_key_that_is_down_for_long_enough_is_forgotten_after_it_was_reported() {
+    for mode in [Mode::Track, Mode::Repeat] {
+        let clock = ManualClock::new();
+        let (watcher, events) = Watcher::<u64>::builder()
+            .timeout(TIMEOUT)
+            .mode(mode)
+            .forget_after(TIMEOUT * 3 / 2)
+            .add_events([EventKind::Removed])
+            .clock(clock.clone())
+            .build_with_channel(1)
+            .unwrap();
+        let heart = watcher.watch(1u64).unwrap();
+        clock.advance(TIMEOUT);
+        watcher.flush().unwrap();
+        // Another key's event fills the channel, so the next report of this one waits.
+        clock.advance(TIMEOUT * 2);
+        watcher.flush().unwrap();
+        let mut told = Vec::new();
+        while watcher.contains(&1).unwrap() {
+            told.extend(events.try_recv().map(|event| event.kind()));
+            watcher.flush().unwrap();
+        }
+        told.extend(events.try_iter().map(|event| event.kind()));
+        watcher.flush().unwrap();
+        told.extend(events.try_iter().map(|event| event.kind()));
+        assert_eq!(told.first(), Some(&EventKind::Expired));
+        assert_eq!(told.last(), Some(&EventKind::Removed));
+        assert_eq!(heart.beat(), Err(HeartError::Expired));
+        let stats = watcher.stats();
+        assert_eq!((stats.live, stats.down, stats.removed), (0, 0, 1));
+        assert!(stats.is_balanced());
+        watcher.beat(1u64).unwrap();
+        assert!(watcher.contains(&1).unwrap(), "it begins anew");
+    }
+}
+
+#[test]
+fn a_heart_of_a_tracked_key_reports_its_recovery_at_once() {
+    let clock = ManualClock::new();
+    let (watcher, events) = Watcher::<u64>::builder()
+        .timeout(TIMEOUT)
+        .mode(Mode::Track)
+        .clock(clock.clone())
+        .build_with_channel(16)
+        .unwrap();
+    let heart = watcher.watch(1u64).unwrap();
+    for _ in 0..3 {
+        clock.advance(TIMEOUT);
+        watcher.flush().unwrap();
+        clock.advance(TIMEOUT * 5);
+        watcher.flush().unwrap();
+        heart.beat().unwrap();
+        watcher.flush().unwrap();
+        let told: Vec<_> = events.try_iter().map(|event| event.kind()).collect();
+        assert_eq!(told, [EventKind::Expired, EventKind::Recovered]);
+        assert!(heart.is_watched());
+    }
+}
+
+#[test]
+fn a_key_that_flaps_behind_a_full_sink_has_one_report_that_says_what_holds() {
+    for mode in [Mode::Track, Mode::Repeat] {
+        let clock = ManualClock::new();
+        let (watcher, events) = Watcher::<u64>::builder()
+            .timeout(TIMEOUT)
+            .mode(mode)
+            .workers(1)
+            .clock(clock.clone())
+            .build_with_channel(1)
+            .unwrap();
+        watcher.beat(0u64).unwrap();
+        clock.advance(TIMEOUT);
+        watcher.flush().unwrap(); // fills the channel
+        watcher.beat(1u64).unwrap();
+        watcher.flush().unwrap();
+        let before = watcher.stats().bytes;
+        for _ in 0..2_000 {
+            clock.advance(TIMEOUT);
+            watcher.flush().unwrap();
+            watcher.beat(1u64).unwrap();
+            watcher.flush().unwrap();
+        }
+        let stats = watcher.stats();
+        assert!(
+            stats.bytes < before + 1_000,
+            "{} from {before}",
+            stats.bytes
+        );
+        assert_eq!(stats.folded, 1_999);
+        let mut told = Vec::new();
+        while let Ok(event) = events.try_recv() {
+            told.extend(event.into_key_event());
+            watcher.flush().unwrap();
+        }
+        told.retain(|event| event.key == 1);
+        assert_eq!(told.len(), 2, "{told:?}");
+        assert_eq!((told[0].misses, told[0].down_for), (2_000, None));
+        assert!(told[1].down_for.is_some(), "at last it recovered");
+    }
 }

@@ -9,7 +9,7 @@ use super::index::Position;
 use super::lists::Policy;
 use super::queue::Item;
 use super::slab::{Body, MAX_SLOTS, PackedGeneration, State};
-use super::{Beat, Refusal, Table, Tag};
+use super::{Beat, Down, Recovery, Refusal, Table, Tag};
 use crate::clock;
 use crate::event::{Event, EventKind, Generation};
 use crate::pulse::Vital;
@@ -219,22 +219,41 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
     /// The key in slot `at`, which was down, beat at `stamp`.
     #[cold]
     pub(super) fn recover(&mut self, at: u32, stamp: u64) {
-        let Some(down) = self.downs.remove(&at) else {
+        let Some(down) = self.downs.get_mut(&at) else {
             return;
+        };
+        self.counts.down -= 1;
+        let recovery = Recovery {
+            stamp,
+            detected: self.now.max(stamp),
+        };
+        let down = if down.is_queued {
+            down.recovery = Some(recovery);
+            None
+        } else {
+            self.downs.remove(&at)
         };
         if let Some(pulse) = self.pulse(at) {
             pulse.0.set(Vital::Alive);
         }
-        if self.config.wanted.has(EventKind::Recovered) {
-            let mut event = self.event_about(at);
-            let timeout = self.policy(at).timeout;
-            event.last_beat = Duration::from_nanos(stamp);
-            event.detected = event.detected.max(event.last_beat);
-            event.delivered = event.detected;
-            event.deadline = clock::deadline(stamp.saturating_add(timeout));
-            event.misses = down.misses;
-            event.down_for = Some(Duration::from_nanos(stamp.saturating_sub(down.since)));
-            self.queue.push(Item::Notice(Event::Recovered(event)));
+        if let Some(down) = down
+            && self.config.wanted.has(EventKind::Recovered)
+        {
+            let event = self.recovered_event(at, &down, recovery);
+            self.queue.push(Item::Notice(event));
         }
+    }
+
+    /// The event that `recovery` ended the silence of the live slot `at`.
+    pub(super) fn recovered_event(&self, at: u32, down: &Down, recovery: Recovery) -> Event<K, V> {
+        let Recovery { stamp, detected } = recovery;
+        let mut event = self.event_about(at);
+        event.last_beat = Duration::from_nanos(stamp);
+        event.detected = Duration::from_nanos(detected);
+        event.delivered = event.detected;
+        event.deadline = clock::deadline(stamp.saturating_add(self.policy(at).timeout));
+        event.misses = down.misses;
+        event.down_for = Some(Duration::from_nanos(stamp.saturating_sub(down.since)));
+        Event::Recovered(event)
     }
 }

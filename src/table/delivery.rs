@@ -1,11 +1,13 @@
 //! Handing events to the sink, and taking them back if it has no room.
 
 use std::hint::black_box;
+use std::time::Duration;
 
 use super::queue::Item;
 use super::slab::{Body, State};
 use super::{Offer, Table, event_of};
-use crate::event::{Event, EventKind, KeyEvent};
+use crate::clock::{self, NEVER};
+use crate::event::{Event, EventKind, Generation};
 
 /// How many deliveries ahead the index is read.
 const READ_AHEAD: usize = 32;
@@ -37,7 +39,7 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
         self.read_ahead();
         let full = match self.queue.pop(&mut self.slab)? {
             Item::Expired { slot, detected } => self.deliver_expired(slot, detected, offer),
-            Item::Missed { slot, since, event } => self.deliver_missed(slot, since, event, offer),
+            Item::Report { slot, generation } => self.deliver_report(slot, generation, offer),
             Item::Notice(event) => match offer(event) {
                 Offer::Full(event) => {
                     self.queue.put_back(&mut self.slab, Item::Notice(event));
@@ -108,40 +110,44 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
         false
     }
 
-    /// Offers the report of the `Repeat` slot `at` that first missed at `since`; returns whether the sink had no room.
-    /// The report of a key that was removed meanwhile is dropped.
-    fn deliver_missed(
+    /// Offers the report that the key of `generation` in slot `at` is down; returns whether the sink had no room. The report
+    /// of an episode that has ended meanwhile is dropped.
+    fn deliver_report(
         &mut self,
         at: u32,
-        since: u64,
-        mut event: KeyEvent<K, V>,
+        generation: Generation,
         offer: &mut impl FnMut(Event<K, V>) -> Offer<K, V>,
     ) -> bool {
-        let is_over =
-            !self.slab.holds(at, event.generation) || self.slab.body(at).state == State::Cancelled;
-        if is_over {
+        let is_over = !self.slab.holds(at, generation) || !self.is_live(at);
+        let (false, Some(down)) = (is_over, self.downs.get(&at).copied()) else {
             return false;
-        }
-        let still_down = self.downs.get(&at).is_some_and(|down| down.since == since);
-        if still_down && let Some(down) = self.down(at) {
-            event.misses = down.misses;
-        }
-        if let Offer::Full(event) = offer(Event::Expired(event)) {
-            let Some(event) = event.into_key_event() else {
-                unreachable!("a sink hands back what it was offered")
+        };
+        let mut event = self.event_about(at);
+        event.mode = down.mode;
+        event.misses = down.misses;
+        event.last_beat = Duration::from_nanos(down.last_beat);
+        event.deadline = clock::deadline(down.deadline);
+        event.detected = Duration::from_nanos(down.detected).max(event.last_beat);
+        event.delivered = event.detected;
+        if let Offer::Full(_) = offer(Event::Expired(event)) {
+            let report = Item::Report {
+                slot: at,
+                generation,
             };
-            self.queue.put_back(
-                &mut self.slab,
-                Item::Missed {
-                    slot: at,
-                    since,
-                    event,
-                },
-            );
+            self.queue.put_back(&mut self.slab, report);
             return true;
         }
-        if still_down && let Some(down) = self.downs.get_mut(&at) {
-            down.queued = false;
+        if let Some(recovery) = down.recovery {
+            self.downs.remove(&at);
+            if self.config.wanted.has(EventKind::Recovered) {
+                let event = self.recovered_event(at, &down, recovery);
+                self.queue.push_front(Item::Notice(event));
+            }
+        } else if let Some(down) = self.downs.get_mut(&at) {
+            down.is_queued = false;
+            if self.config.forget_after != NEVER {
+                self.reschedule(at, self.policy(at));
+            }
         }
         false
     }

@@ -7,7 +7,7 @@ use super::lists::{Due, Policy};
 use super::queue::Item;
 use super::slab::{NIL, State};
 use super::{Down, Stray, Table};
-use crate::clock::{self, NEVER};
+use crate::clock::NEVER;
 use crate::event::{Event, EventKind, Mode, Stall};
 use crate::pulse::Vital;
 
@@ -97,20 +97,30 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
         }
     }
 
-    /// Puts the live slot `at` where `policy` and its deadline want it. One with a heart waits in a list for its next
-    /// check if it cannot expire by then, else aside for its deadline.
+    /// Puts the live slot `at` where `policy` and its deadline want it: into its list if that goes by the same deadline,
+    /// else aside. One with a heart waits in a list for its next check if it cannot expire by then; a tracked key that is
+    /// down needs no checks, since its heart sends the next beat as a message.
     pub(super) fn reschedule(&mut self, at: u32, policy: Policy) {
         self.unlink(at);
         self.relist(at, policy);
-        if !policy.hearts {
-            return self.link(at);
-        }
-        if self.due(at).at > self.now.saturating_add(policy.interval()) {
-            self.slab[at].stamp = self.now;
+        let is_tracked_down = policy.mode == Mode::Track && self.down(at).is_some();
+        if policy.hearts && !is_tracked_down {
+            if self.due(at).at > self.now.saturating_add(policy.interval()) {
+                self.slab[at].stamp = self.now;
+                self.link(at);
+            } else {
+                self.set_aside(at);
+            }
+        } else if !is_tracked_down && self.listed_until(at) == self.deadline(at) {
             self.link(at);
         } else {
             self.set_aside(at);
         }
+    }
+
+    /// The deadline by which the list of slot `at`, which has no heart, would go.
+    fn listed_until(&self, at: u32) -> u64 {
+        self.slab[at].stamp.saturating_add(self.policy(at).timeout)
     }
 
     /// Leaves slot `at`, which is not linked, to the stray heap until it is due.
@@ -175,15 +185,19 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
         {
             self.recover(at, pulse.stamp());
         }
-        let reported = self.down(at).map(|down| down.reported);
+        let down = self.down(at);
         let is_silent = |last_beat: u64| {
-            let deadline = reported.unwrap_or(last_beat).saturating_add(policy.timeout);
+            let deadline = match &down {
+                None => last_beat.saturating_add(policy.timeout),
+                Some(down) => self.deadline_of_down(policy, down),
+            };
             let at = self.grace.adjust(deadline, policy.timeout);
             Due { at, deadline } <= due
         };
+        let is_forgotten = down.is_some_and(|down| self.forgotten_at(&down) <= due.deadline);
         let end = match policy.mode {
-            Mode::Once => Vital::Expired,
-            Mode::Repeat => Vital::Down,
+            Mode::Repeat | Mode::Track if !is_forgotten => Vital::Down,
+            _ => Vital::Expired,
         };
         let last_beat = self.last_beat(at);
         let judged = match pulse {
@@ -192,6 +206,7 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
             Some(pulse) => pulse.end_if(end, is_silent),
         };
         match judged {
+            Some(_) if is_forgotten => self.forget_down(at),
             Some(last_beat) => self.expire_slot(at, policy, last_beat),
             None => self.reschedule(at, policy),
         }
@@ -203,7 +218,7 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
         let deadline = self.deadline_after(at, last_beat);
         self.detection.record(self.now.saturating_sub(deadline));
         self.counts.expiries += 1;
-        if policy.mode == Mode::Repeat {
+        if policy.mode != Mode::Once {
             return self.miss(at, policy, last_beat, deadline);
         }
         self.unlink(at);
@@ -211,7 +226,7 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
         if let Some(listener) = self.pulses.get_mut(at as usize) {
             *listener = None;
         }
-        self.downs.remove(&at);
+        self.clear_down(at);
         self.counts.live -= 1;
         self.slab.body_mut(at).state = State::Pending;
         if self.config.wanted.has(EventKind::Expired) {
@@ -223,35 +238,50 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
         }
     }
 
-    /// The `Repeat` slot `at` has missed `deadline` after the beat at `last_beat`: it is reported and waits for the next.
+    /// Ends the episode of slot `at`, which has been down for long enough to be forgotten.
+    fn forget_down(&mut self, at: u32) {
+        if let Some((position, _)) = self.index.find(self.slab[at].tag, |slot| slot == at) {
+            self.remove_live(at, position, Vital::Expired);
+        }
+    }
+
+    /// The slot `at`, which stays watched, has missed `deadline` after the beat at `last_beat`: it is down, and reported.
+    ///
+    /// While its last report waits for the sink, it gets no other one: the waiting report says how often it has missed by
+    /// then. Where it had recovered meanwhile, that recovery is folded into the silence.
     fn miss(&mut self, at: u32, policy: Policy, last_beat: u64, deadline: u64) {
-        let down = Down {
+        let was_down = self.down(at).is_some();
+        let down = self.downs.entry(at).or_insert(Down {
             since: deadline,
             last_beat,
             reported: self.now,
             misses: 0,
-            queued: false,
-        };
-        let down = self.downs.entry(at).or_insert(down);
+            is_queued: false,
+            mode: policy.mode,
+            deadline,
+            detected: self.now,
+            recovery: None,
+        });
+        let is_folded = down.recovery.take().is_some();
+        let is_reported = self.config.wanted.has(EventKind::Expired) && !down.is_queued;
+        if is_folded || is_reported {
+            (down.mode, down.deadline, down.detected) = (policy.mode, deadline, self.now);
+        }
         down.misses += 1;
+        down.last_beat = last_beat;
         down.reported = self.now;
-        let down = *down;
+        down.is_queued |= is_reported;
+        self.counts.down += u64::from(!was_down);
+        self.counts.folded += u64::from(is_folded);
         self.unlink(at);
         self.slab[at].stamp = self.now;
         self.reschedule(at, policy);
-        if self.config.wanted.has(EventKind::Expired) && !down.queued {
-            let mut event = self.event_about(at);
-            event.misses = down.misses;
-            event.last_beat = Duration::from_nanos(down.last_beat);
-            event.deadline = clock::deadline(deadline);
-            self.queue.push(Item::Missed {
+        if is_reported {
+            let generation = self.slab.body(at).generation.get();
+            self.queue.push(Item::Report {
                 slot: at,
-                since: down.since,
-                event,
+                generation,
             });
-            if let Some(down) = self.downs.get_mut(&at) {
-                down.queued = true;
-            }
         }
     }
 }

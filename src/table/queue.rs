@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 
 use super::slab::{NIL, Slab};
-use crate::event::{Event, KeyEvent};
+use crate::event::{Event, Generation};
 
 /// What the sink is offered next.
 #[derive(Debug)]
@@ -19,14 +19,13 @@ pub(super) enum Item<K, V> {
         /// When it was found out, ns.
         detected: u64,
     },
-    /// The `Repeat` key in `slot` missed a timeout, the first time in a row at `since` ns.
-    Missed {
+    /// The key in `slot` is down and stays watched. What is reported of it stands in [`Down`](super::Down), so that there is
+    /// one report of a key at most, and it says what holds when it is delivered.
+    Report {
         /// Where the key is, if it is still watched.
         slot: u32,
-        /// Its first missed deadline, ns.
-        since: u64,
-        /// The report as of the moment it was queued.
-        event: KeyEvent<K, V>,
+        /// The episode that it is about.
+        generation: Generation,
     },
     /// Anything else.
     Notice(Event<K, V>),
@@ -114,6 +113,12 @@ impl<K, V> Queue<K, V> {
             at = slab[this].next;
             Some(this)
         })
+    }
+
+    /// Puts `item`, which is no expiry, before all others.
+    pub(super) fn push_front(&mut self, item: Item<K, V>) {
+        debug_assert!(!matches!(item, Item::Expired { .. }));
+        self.runs.push_front(Run::Other(item));
     }
 
     /// Takes the oldest item.

@@ -77,6 +77,7 @@ fn config() -> Config {
         wanted: KINDS.into_iter().collect(),
         max_keys: 1 << 20,
         expected_keys: 0,
+        forget_after: NEVER,
         grace_cap: 1_000,
         tell_gone: false,
     }

@@ -134,7 +134,7 @@ fn timeout() -> impl Strategy<Value = NonZeroU64> {
 }
 
 fn sign() -> impl Strategy<Value = Sign> {
-    let mode = select(&[Mode::Once, Mode::Repeat][..]);
+    let mode = select(&[Mode::Once, Mode::Track, Mode::Repeat][..]);
     let options = (
         option::weighted(0.3, timeout()),
         option::weighted(0.25, mode),
@@ -194,14 +194,18 @@ fn wanted() -> impl Strategy<Value = Kinds> {
 }
 
 fn configs() -> impl Strategy<Value = Config> {
-    let mode = prop_oneof![4 => Just(Mode::Once), 1 => Just(Mode::Repeat)];
+    let mode = prop_oneof![4 => Just(Mode::Once), 1 => Just(Mode::Track), 1 => Just(Mode::Repeat)];
+    let forget_after = prop_oneof![2 => Just(NEVER), 1 => 0..400u64];
     let max_keys = prop_oneof![4 => Just(1 << 20), 1 => 1..16usize];
-    (wanted(), mode, max_keys).prop_map(|(wanted, mode, max_keys)| Config {
-        mode,
-        wanted,
-        max_keys,
-        tell_gone: true,
-        ..config()
+    (wanted(), mode, max_keys, forget_after).prop_map(|(wanted, mode, max_keys, forget_after)| {
+        Config {
+            mode,
+            forget_after,
+            wanted,
+            max_keys,
+            tell_gone: true,
+            ..config()
+        }
     })
 }
 

@@ -46,23 +46,53 @@ pub(super) struct Life {
     extra: Option<u64>,
     pub(super) heart: Option<Arc<Beater>>,
     pub(super) down: Option<Down>,
+    /// The silence whose report waits for the sink.
+    reporting: Option<Silence>,
+    /// How long it may be down.
+    forget_after: u64,
 }
 
-/// A `Repeat` key that missed.
+/// A key that is silent and stays watched.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Down {
     since: u64,
+    /// The last beat before it.
+    last_beat: u64,
     reported: u64,
     misses: u64,
-    queued: bool,
+    /// The mode when the report was queued, the deadline that it tells, and when that was found out.
+    mode: Mode,
+    deadline: u64,
+    detected: u64,
+}
+
+/// What is to be told of a silence whose report waits.
+#[derive(Clone, Copy, Debug)]
+struct Silence {
+    down: Down,
+    /// The stamp of the beat that ended it, and when that was applied.
+    recovery: Option<(u64, u64)>,
 }
 
 impl Life {
-    /// When it expires unless it beats, grace not counted.
+    /// When it expires, is reported again or is forgotten unless it beats, grace not counted.
     fn deadline(&self) -> u64 {
-        self.down
-            .map_or(self.last_beat, |down| down.reported)
-            .saturating_add(self.timeout)
+        let Some(down) = self.down else {
+            return self.last_beat.saturating_add(self.timeout);
+        };
+        let again = match self.mode {
+            Mode::Track => NEVER,
+            Mode::Once | Mode::Repeat => down.reported.saturating_add(self.timeout),
+        };
+        again.min(self.forgotten())
+    }
+
+    /// When it is forgotten: after it has been down for so long, and its report is delivered.
+    fn forgotten(&self) -> u64 {
+        match self.down {
+            Some(down) if self.reporting.is_none() => down.since.saturating_add(self.forget_after),
+            _ => NEVER,
+        }
     }
 
     /// The stamp of a beat of its heart at `now`: hearts never go back.
@@ -144,6 +174,11 @@ impl Model {
         let pending = self.queue.iter().flatten();
         Counts {
             live: self.lives.len() as u64,
+            down: self
+                .lives
+                .values()
+                .filter(|life| life.down.is_some())
+                .count() as u64,
             pending: pending.filter(|expected| expected.is_terminal()).count() as u64,
             ..self.counts
         }
@@ -215,10 +250,13 @@ impl Model {
         self.counts.beats += 1;
         life.last_beat = beat.stamp;
         if let Some(down) = life.down.take() {
-            let mut event = life.event(key, self.now);
-            event.misses = down.misses;
-            event.down_for = Some(Duration::from_nanos(beat.stamp.saturating_sub(down.since)));
-            self.expect(Event::Recovered(event));
+            let recovery = (beat.stamp, self.now.max(beat.stamp));
+            if let Some(silence) = &mut life.reporting {
+                silence.recovery = Some(recovery);
+                silence.down = down;
+            } else {
+                self.expect(recovered(&life, key, down, recovery));
+            }
         }
         self.expect(Event::Beat(life.event(key, self.now)));
         self.lives.insert(key, life);
@@ -243,6 +281,8 @@ impl Model {
             extra: beat.extra,
             heart: None,
             down: None,
+            reporting: None,
+            forget_after: self.config.forget_after,
         };
         self.expect(Event::Joined(life.event(beat.key, self.now)));
         self.lives.insert(beat.key, life);
@@ -259,52 +299,91 @@ impl Model {
     /// Moves the time to `now`, never back, and expires what is due.
     pub(super) fn expire(&mut self, now: u64) {
         self.now = self.now.max(now);
-        let keys = self.lives.keys().copied();
-        let due: Vec<(u64, u64)> = keys
-            .filter_map(|key| Some((key, self.due_of(key)?)))
-            .filter(|&(_, due)| due <= self.now && due != NEVER)
-            .collect();
         let mut batch = Vec::new();
-        for (key, due) in due {
-            batch.extend(self.miss(key, due));
+        loop {
+            let keys = self.lives.keys().copied();
+            let due: Vec<(u64, u64)> = keys
+                .filter_map(|key| Some((key, self.due_of(key)?)))
+                .filter(|&(_, due)| due <= self.now && due != NEVER)
+                .collect();
+            if due.is_empty() {
+                break;
+            }
+            for (key, due) in due {
+                batch.extend(self.miss(key, due));
+            }
         }
-        if self.config.wanted.has(EventKind::Expired) {
-            self.queue.push_back(batch);
-        } else {
-            let ended = batch.iter().filter(|expected| expected.is_terminal());
-            self.counts.discarded += ended.count() as u64;
-        }
+        let wanted = self.config.wanted;
+        let unwanted = |expected: &mut Expected| !wanted.has(expected.event.kind());
+        let unwanted = batch.extract_if(.., unwanted);
+        let ended = unwanted.filter(Expected::is_terminal).count();
+        self.counts.discarded += ended as u64;
+        self.queue.push_back(batch);
     }
 
     /// The live `key` missed its deadline; the report of it, unless one waits already.
     fn miss(&mut self, key: u64, due: u64) -> Option<Expected> {
         let mut life = self.lives.remove(&key)?;
         let deadline = life.deadline();
+        if life.forgotten() <= deadline {
+            self.counts.removed += 1;
+            self.ended
+                .extend(life.heart.clone().map(|heart| (heart, Vital::Expired)));
+            let mut event = life.event(key, self.now);
+            event.deadline = clock::deadline(deadline);
+            return Some(Expected {
+                event: Event::Removed(event),
+                due: (due, deadline),
+                since: None,
+            });
+        }
         self.counts.expiries += 1;
         self.detection.record(self.now - deadline);
         let mut event = life.event(key, self.now);
         event.misses = 1;
+        event.deadline = clock::deadline(deadline);
         let mut since = None;
         let mut was_queued = false;
-        if life.mode == Mode::Repeat {
-            let down = life.down.get_or_insert(Down {
-                since: deadline,
-                reported: 0,
-                misses: 0,
-                queued: false,
-            });
-            down.misses += 1;
-            down.reported = self.now;
-            was_queued = std::mem::replace(&mut down.queued, true);
-            event.misses = down.misses;
-            since = Some(down.since);
-            self.lives.insert(key, life);
-        } else {
+        if life.mode == Mode::Once {
             // Of a key that was down when it became one to forget, the report tells the first deadline.
             event.deadline = clock::deadline(life.last_beat.saturating_add(life.timeout));
             if let Some(heart) = life.heart {
                 self.ended.push((heart, Vital::Expired));
             }
+            if let Some(silence) = life.reporting {
+                self.counts.folded += u64::from(silence.recovery.is_some());
+                self.forget_report(key, life.generation);
+            }
+        } else {
+            let folded = life
+                .reporting
+                .and_then(|silence| silence.recovery.map(|_| silence.down));
+            self.counts.folded += u64::from(folded.is_some());
+            was_queued = life.reporting.is_some();
+            let mut down = life.down.or(folded).unwrap_or(Down {
+                since: deadline,
+                last_beat: 0,
+                reported: 0,
+                misses: 0,
+                mode: life.mode,
+                deadline,
+                detected: self.now,
+            });
+            if folded.is_some() || !was_queued {
+                (down.mode, down.deadline, down.detected) = (life.mode, deadline, self.now);
+            }
+            down.misses += 1;
+            down.reported = self.now;
+            down.last_beat = life.last_beat;
+            life.down = Some(down);
+            if was_queued || self.config.wanted.has(EventKind::Expired) {
+                life.reporting = Some(Silence {
+                    down,
+                    recovery: None,
+                });
+            }
+            since = Some(down.since);
+            self.lives.insert(key, life);
         }
         (!was_queued).then_some(Expected {
             event: Event::Expired(event),
@@ -313,11 +392,22 @@ impl Model {
         })
     }
 
+    /// Drops the waiting report that `key` is down.
+    fn forget_report(&mut self, key: u64, generation: Generation) {
+        for batch in &mut self.queue {
+            batch.retain(|expected| {
+                expected.since.is_none() || expected.episode() != Some((key, generation))
+            });
+        }
+    }
+
     /// Ends every episode of `key` that has not been told; returns whether there was one.
     pub(super) fn remove(&mut self, key: u64) -> bool {
         let before = self.counts.removed;
         let mut removed = Vec::new();
         if let Some(life) = self.lives.remove(&key) {
+            let recovery = life.reporting.and_then(|silence| silence.recovery);
+            self.counts.folded += u64::from(recovery.is_some());
             self.counts.removed += 1;
             removed.push((key, life.generation));
             self.expect(Event::Removed(life.event(key, self.now)));
@@ -372,21 +462,41 @@ impl Model {
 
     /// Checks that `event` is what the sink is to be offered next.
     pub(super) fn check_offer(&mut self, event: &Event<u64, u64>) {
-        let (at, misses) = self.place_of(event);
-        let Some(batch) = self.queue.front_mut() else {
+        let at = self.place_of(event);
+        let Some(batch) = self.queue.front() else {
             unreachable!("a place is in a batch")
         };
         let least = batch.iter().map(|expected| expected.due).min();
         assert_eq!(Some(batch[at].due), least, "the order of deadlines");
-        if let (Some(misses), Event::Expired(expected)) = (misses, &mut batch[at].event) {
-            expected.misses = misses;
+        let expected = match (batch[at].since, &batch[at].event) {
+            (Some(_), Event::Expired(queued)) => Event::Expired(self.report(queued)),
+            (_, expected) => expected.clone(),
+        };
+        assert_eq!(*event, expected);
+    }
+
+    /// What the report `queued` says by now.
+    fn report(&self, queued: &KeyEvent<u64, u64>) -> KeyEvent<u64, u64> {
+        let life = &self.lives[&queued.key];
+        let Some(Silence { down, .. }) = life.reporting else {
+            panic!("{queued:?} is not of {life:?}")
+        };
+        let last_beat = Duration::from_nanos(down.last_beat);
+        let detected = Duration::from_nanos(down.detected).max(last_beat);
+        KeyEvent {
+            mode: down.mode,
+            misses: down.misses,
+            last_beat,
+            deadline: clock::deadline(down.deadline),
+            detected,
+            delivered: detected,
+            ..life.event(queued.key, self.now)
         }
-        assert_eq!(*event, batch[at].event);
     }
 
     /// The sink took `event`, or will never take another one.
     pub(super) fn settle(&mut self, event: &Event<u64, u64>, taken: bool) {
-        let (at, misses) = self.place_of(event);
+        let at = self.place_of(event);
         let Some(settled) = self.queue.front_mut().map(|batch| batch.remove(at)) else {
             unreachable!("a place is in a batch")
         };
@@ -394,12 +504,21 @@ impl Model {
             self.counts.delivered += u64::from(taken);
             self.counts.discarded += u64::from(!taken);
         }
-        if misses.is_some()
-            && let Some(down) = event
-                .key()
-                .and_then(|key| self.lives.get_mut(key)?.down.as_mut())
+        let Some(key) = event.key().filter(|_| settled.since.is_some()) else {
+            return;
+        };
+        let life = self.lives.get_mut(key);
+        if let Some(life) = life
+            && let Some(silence) = life.reporting.take()
+            && let Some(recovery) = silence.recovery
+            && self.config.wanted.has(EventKind::Recovered)
         {
-            down.queued = false;
+            let event = recovered(life, *key, silence.down, recovery);
+            self.queue.push_front(vec![Expected {
+                event,
+                due: (0, 0),
+                since: None,
+            }]);
         }
     }
 
@@ -410,8 +529,8 @@ impl Model {
         }
     }
 
-    /// Where `event` stands in the first batch, and the misses it tells if it is the report of a key that is down still.
-    fn place_of(&mut self, event: &Event<u64, u64>) -> (usize, Option<u64>) {
+    /// Where `event` stands in the first batch.
+    fn place_of(&mut self, event: &Event<u64, u64>) -> usize {
         while self.queue.front().is_some_and(Vec::is_empty) {
             self.queue.pop_front();
         }
@@ -429,11 +548,20 @@ impl Model {
         let Some(at) = batch.iter().position(is_it) else {
             panic!("{event:?} instead of {batch:?}")
         };
-        let life = event.key().and_then(|key| self.lives.get(key));
-        let down = life
-            .filter(|life| Some(life.generation) == batch[at].episode().map(|(_, number)| number))
-            .and_then(|life| life.down)
-            .filter(|down| Some(down.since) == batch[at].since);
-        (at, down.map(|down| down.misses))
+        at
     }
+}
+
+/// The event that `recovery`, a stamp and when it was applied, ended the silence `down` of `life`.
+fn recovered(life: &Life, key: u64, down: Down, (stamp, detected): (u64, u64)) -> Event<u64, u64> {
+    let detected = Duration::from_nanos(detected);
+    Event::Recovered(KeyEvent {
+        last_beat: Duration::from_nanos(stamp),
+        deadline: clock::deadline(stamp.saturating_add(life.timeout)),
+        detected,
+        delivered: detected,
+        misses: down.misses,
+        down_for: Some(Duration::from_nanos(stamp.saturating_sub(down.since))),
+        ..life.event(key, 0)
+    })
 }
