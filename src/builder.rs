@@ -690,15 +690,12 @@ where
             .map(|_| Inbox::new(self.inbox_capacity))
             .map(|(inbox, receiver)| (Arc::new(inbox), receiver))
             .unzip();
-        let told = [EventKind::Joined, EventKind::Beat, EventKind::Recovered];
-        let tells_beats = told.into_iter().any(|kind| self.wanted.has(kind));
         let router = Arc::new(Router::new(
             id,
             inboxes.into(),
             router::hasher(self.seed),
             clock.clone(),
             config.timeout,
-            tells_beats,
             roster.clone(),
         ));
         let outbox = match &outlet {

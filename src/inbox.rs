@@ -123,6 +123,10 @@ pub(crate) enum Patience {
 /// [`Front::asleep_until`] while the worker is awake: earlier than any deadline, so that nobody wakes it.
 const AWAKE: u64 = 0;
 
+/// By how much the counters that a worker shows may lag behind what was accepted, ns. A beat wakes a worker that sleeps for
+/// longer; a worker that took beats sleeps no longer than this, once, so that only the first of many beats wakes it.
+pub(crate) const COUNTERS_LAG: u64 = 100_000_000;
+
 /// How many messages make a chunk.
 const CHUNK: usize = sized(64, 2);
 
@@ -144,6 +148,8 @@ struct Front<K, V> {
     limit: usize,
     /// Until when the worker sleeps, ns, or [`AWAKE`].
     asleep_until: u64,
+    /// Whether a beat can be an event that somebody waits for, so that it wakes the worker.
+    reports_beats: bool,
     /// Whether senders wait for room.
     has_waiting: bool,
     /// Emptied chunks.
@@ -181,6 +187,7 @@ impl<K, V> Inbox<K, V> {
                 weight: 0,
                 limit: capacity,
                 asleep_until: AWAKE,
+                reports_beats: false,
                 has_waiting: false,
                 spares: Vec::new(),
             }),
@@ -216,7 +223,7 @@ impl<K, V> Inbox<K, V> {
         }
         self.put(&mut front, message);
         if front.asleep_until != AWAKE
-            && (due < front.asleep_until || front.weight >= self.high_water)
+            && (due < front.asleep_until || front.reports_beats || front.weight >= self.high_water)
         {
             self.wake_with(front);
         }
@@ -407,13 +414,15 @@ impl<K, V> Inbox<K, V> {
         let _ = self.thread.set(thread::current());
     }
 
-    /// Parks the worker until `until` by `clock`, or until somebody wakes it; under a manual clock, only that. Returns
-    /// at once if there is a message, if the worker is to finish, or if `has_work` finds something else.
+    /// Parks the worker until `until` by `clock`, or until somebody wakes it; under a manual clock, only that. Any beat
+    /// wakes it where `reports_beats` says so. Returns at once if there is a message, if the worker is to finish, or if
+    /// `has_work` finds something else.
     pub(crate) fn sleep(
         &self,
         receiver: &Receiver<Messages<K, V>>,
         clock: &Clock,
         until: u64,
+        reports_beats: bool,
         has_work: impl FnOnce() -> bool,
     ) {
         let mut front = self.front.lock();
@@ -421,6 +430,7 @@ impl<K, V> Inbox<K, V> {
             return;
         }
         front.asleep_until = until;
+        front.reports_beats = reports_beats;
         drop(front);
         let mut is_asleep = !has_work();
         while is_asleep {

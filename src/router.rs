@@ -9,7 +9,7 @@ use ahash::RandomState;
 
 use crate::clock::Clock;
 use crate::error::{BeatError, BeatErrorKind, CallError};
-use crate::inbox::{Chunk, Command, Inbox, Message, Patience};
+use crate::inbox::{COUNTERS_LAG, Chunk, Command, Inbox, Message, Patience};
 use crate::pulse::Common;
 use crate::roster::{Admission, Roster};
 use crate::sync::{Mutex, answer, thread_local};
@@ -74,8 +74,6 @@ pub(crate) struct Router<K, V> {
     pub(crate) common: Arc<Common>,
     /// The timeout of a key that was given none, ns.
     timeout: u64,
-    /// Whether a beat can be an event that somebody waits for, so that it wakes a worker that sleeps.
-    tells_beats: bool,
     /// Who is in, where a maximum number of keys is set.
     roster: Option<Arc<Roster>>,
     /// Sets of chunks, one for each worker, that `beat_many` is not using just now.
@@ -98,7 +96,6 @@ impl<K: Hash, V> Router<K, V> {
         hasher: RandomState,
         clock: Clock,
         timeout: u64,
-        tells_beats: bool,
         roster: Option<Arc<Roster>>,
     ) -> Self {
         Router {
@@ -107,7 +104,6 @@ impl<K: Hash, V> Router<K, V> {
             hasher,
             common: Common::new(clock),
             timeout,
-            tells_beats,
             roster,
             chunks: Mutex::new(Vec::new()),
         }
@@ -229,13 +225,14 @@ impl<K: Hash, V> Router<K, V> {
         })
     }
 
-    /// When a beat matters: at the deadline it sets, or at once if somebody waits for the event.
+    /// When a beat matters to a worker that sleeps: at the deadline that it sets, and for the counters that the worker shows,
+    /// [`COUNTERS_LAG`] after it was made. Under a manual clock at once: no time passes in which the worker would wake.
     #[inline]
     fn due(&self, stamp: u64, timeout: u64) -> u64 {
-        if self.tells_beats {
-            stamp
+        if self.clock().is_manual() {
+            0
         } else {
-            stamp.saturating_add(timeout)
+            stamp.saturating_add(timeout.min(COUNTERS_LAG))
         }
     }
 
@@ -318,7 +315,6 @@ mod tests {
             hasher(Some(seed)),
             clock,
             1,
-            false,
             None,
         )
     }

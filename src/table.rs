@@ -322,6 +322,11 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
         self.counts.live as usize
     }
 
+    /// Whether a key is down and watched.
+    pub(crate) fn has_down(&self) -> bool {
+        self.counts.down > 0
+    }
+
     /// The shortest timeout in use, ns; [`NEVER`](clock::NEVER) if none is.
     #[inline]
     pub(crate) fn shortest_timeout(&self) -> u64 {

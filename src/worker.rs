@@ -10,8 +10,8 @@ use std::time::Duration;
 use crossbeam_channel::Receiver;
 
 use crate::clock::{Clock, NEVER};
-use crate::event::{Event, Kinds, Status};
-use crate::inbox::{Command, Inbox, Message, Messages, Phase};
+use crate::event::{Event, EventKind, Kinds, Status};
+use crate::inbox::{COUNTERS_LAG, Command, Inbox, Message, Messages, Phase};
 use crate::panic::survive;
 use crate::roster::Roster;
 use crate::router::{self, Role, WatcherId};
@@ -78,6 +78,8 @@ struct Worker<K, V> {
     flushes: Vec<answer::Sender<()>>,
     /// Whether it runs when it should.
     stall: StallDetector,
+    /// Whether it took messages since it slept.
+    took_messages: bool,
     /// Whether the sink said that it will take no more.
     is_sink_gone: bool,
     /// From deadline to delivery.
@@ -128,6 +130,7 @@ impl<K: Eq + Clone + 'static, V: Clone + 'static> Worker<K, V> {
             setup,
             events: VecDeque::new(),
             flushes: Vec::new(),
+            took_messages: false,
             is_sink_gone: false,
             delivery: Histogram::default(),
             panics: 0,
@@ -199,6 +202,7 @@ impl<K: Eq + Clone + 'static, V: Clone + 'static> Worker<K, V> {
         } = &self.setup;
         inbox.take(receiver, &mut taken, &mut self.emptied);
         let took_some = !taken.is_empty();
+        self.took_messages |= took_some;
         for mut chunk in taken.drain(..) {
             for message in chunk.drain(..) {
                 match message {
@@ -377,6 +381,7 @@ impl<K: Eq + Clone + 'static, V: Clone + 'static> Worker<K, V> {
             inbox,
             receiver,
             clock,
+            table,
             outlet,
             index,
             ..
@@ -397,10 +402,18 @@ impl<K: Eq + Clone + 'static, V: Clone + 'static> Worker<K, V> {
         if delivery == Delivery::Blocked && outbox.is_none() {
             until = until.min(now.saturating_add(RETRY));
         }
+        // What comes next may come soon: then it need not wake the worker for the sake of the counters.
+        if std::mem::take(&mut self.took_messages) && !clock.is_manual() {
+            until = until.min(now.saturating_add(COUNTERS_LAG));
+        }
+        let wanted = self.setup.wanted;
+        let reports_beats = wanted.has(EventKind::Joined)
+            || wanted.has(EventKind::Beat)
+            || (wanted.has(EventKind::Recovered) && table.has_down());
         self.stall.sleep_until(until);
         if until > now {
             self.wakeups += 1;
-            inbox.sleep(receiver, clock, until, || {
+            inbox.sleep(receiver, clock, until, reports_beats, || {
                 outbox.is_some_and(|outbox| outbox.room(*index) > 0)
             });
         }

@@ -1,8 +1,9 @@
 //! Events that a beat causes come at once, although a beat as such wakes no worker that sleeps.
 
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
-use liveness::{Event, EventKind, Mode, Options, Watcher};
+use liveness::{Event, EventKind, ManualClock, Mode, Options, Watcher};
 
 /// Longer than any machine is busy; a worker that is not woken sleeps for an hour.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -38,4 +39,60 @@ fn a_recovery_is_told_before_the_next_timeout() -> Result<(), Box<dyn std::error
     let is_recovery = |event: &Event<u64>| event.kind() == EventKind::Recovered;
     while !is_recovery(&events.recv_timeout(PATIENCE)?) {}
     Ok(())
+}
+
+#[test]
+fn the_counters_of_a_quiet_watcher_follow_without_a_flush() {
+    let watcher = Watcher::<u64>::builder()
+        .timeout(Duration::from_secs(3_600))
+        .workers(1)
+        .build()
+        .unwrap();
+    // From the second beat on nothing but the counters wants the worker to wake: its deadline is an hour away.
+    for key in 1..=3u64 {
+        let began = Instant::now();
+        watcher.beat(key).unwrap();
+        while watcher.len() < key as usize {
+            assert!(began.elapsed() < PATIENCE, "key {key} does not show");
+            thread::yield_now();
+        }
+        assert_eq!(watcher.stats().beats, key);
+    }
+}
+
+#[test]
+fn a_beat_after_the_next_deadline_of_a_manual_clock_wakes_the_worker() {
+    let clock = ManualClock::new();
+    let timeout = Duration::from_secs(10);
+    let (watcher, events) = Watcher::<u64>::builder()
+        .timeout(timeout)
+        .workers(1)
+        .clock(clock.clone())
+        .build_with_channel(16)
+        .unwrap();
+    watcher.beat(1u64).unwrap();
+    watcher.flush().unwrap();
+    for key in 2..10u64 {
+        clock.advance(timeout);
+        watcher.beat(key).unwrap();
+        let event = events.recv_timeout(PATIENCE).unwrap();
+        assert_eq!(event.key(), Some(&(key - 1)));
+    }
+}
+
+#[test]
+fn an_idle_watcher_does_not_wake() {
+    let (watcher, events) = Watcher::<u64>::builder()
+        .timeout(Duration::from_secs(3_600))
+        .workers(1)
+        .build_with_channel(1)
+        .unwrap();
+    watcher.beat_many(0..1_000u64).unwrap();
+    watcher.flush().unwrap();
+    let before = watcher.stats().wakeups;
+    // The time in which a worker that woke for its counters would wake ten times.
+    assert!(events.recv_timeout(Duration::from_secs(1)).is_err());
+    watcher.flush().unwrap();
+    let woke = watcher.stats().wakeups - before;
+    assert!(woke <= 4, "woke {woke} times");
 }

@@ -40,7 +40,7 @@ fn receive(
         if is_closing || is_over(count) {
             return count;
         }
-        inbox.sleep(receiver, &clock, until, || false);
+        inbox.sleep(receiver, &clock, until, false, || false);
     }
 }
 

@@ -34,7 +34,7 @@ fn meet(capacity: usize, sends: &[&'static [u64]], left: usize) {
                     emptied.push(chunk);
                 }
                 if count < expected {
-                    inbox.sleep(&receiver, &clock, 1_000, || false);
+                    inbox.sleep(&receiver, &clock, 1_000, false, || false);
                 }
             }
             // Senders may still be at it.
