@@ -21,7 +21,7 @@ use std::time::Duration;
 use shuttle::scheduler::{PctScheduler, RandomScheduler};
 use shuttle::{Config, Runner};
 
-use crate::{Builder, ManualClock, Stats, Watcher};
+use crate::{Builder, EventKind, ManualClock, Stats, Watcher};
 
 /// The timeout of the watchers in the models.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -119,6 +119,7 @@ fn keep(line: &str) {
 fn builder(clock: &ManualClock, workers: usize, inbox_capacity: usize) -> Builder<u64> {
     Watcher::builder()
         .timeout(TIMEOUT)
+        .events([EventKind::Expired])
         .clock(clock.clone())
         .workers(workers)
         .inbox_capacity(inbox_capacity)
