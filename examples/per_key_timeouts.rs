@@ -155,7 +155,7 @@ fn receive(
         "key", "timeout", "last beat", "deadline", "detected", "lateness"
     )?;
     while arrived.len() < KEYS
-        && let Ok(event) = events.recv_timeout(give_up.saturating_sub(watcher.now()))
+        && let Ok(event) = events.recv_timeout(give_up - watcher.now())
     {
         let Some(event) = event.into_key_event() else {
             continue;
@@ -165,9 +165,11 @@ fn receive(
             "{:<8} {:>9.3} {:>10.3} {:>10.3} {:>10.3} {:>9.3}",
             event.key,
             ms(event.timeout),
-            ms(event.last_beat),
-            event.deadline.map_or(f64::INFINITY, ms),
-            ms(event.detected),
+            ms(event.last_beat.since_origin()),
+            event
+                .deadline
+                .map_or(f64::INFINITY, |deadline| ms(deadline.since_origin())),
+            ms(event.detected.since_origin()),
             ms(event.lateness())
         )?;
         arrived.push(event);

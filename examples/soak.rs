@@ -15,7 +15,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
-use liveness::{Event, EventKind, Generation, KeyEvent, Stall, Stats, Watcher};
+use liveness::{Event, EventKind, Generation, KeyEvent, Stall, Stats, Timestamp, Watcher};
 use parking_lot::{Mutex, RwLock};
 
 /// What `--help` prints.
@@ -132,11 +132,11 @@ fn role(key: u64) -> Role {
 #[derive(Debug, Default)]
 struct Life {
     /// The last accepted beat: the times before and after the call.
-    beat: (Duration, Duration),
+    beat: (Timestamp, Timestamp),
     /// Whether the key is to die: it beats no more.
     is_dying: bool,
     /// When the removal of the key was flushed, if it has not beaten since.
-    removed: Option<Duration>,
+    removed: Option<Timestamp>,
     /// The last episode that was reported.
     reported: Option<Generation>,
 }
@@ -152,7 +152,7 @@ struct Soak {
     /// Whether the run is over.
     is_over: AtomicBool,
     /// When the process went on after it last did not run for a while, and how long that was, ns.
-    resumed: Mutex<(Duration, Duration)>,
+    resumed: Mutex<(Timestamp, Duration)>,
     /// How long it did not run in all, ns.
     stopped_ns: AtomicU64,
     /// How often it did not run.
@@ -162,7 +162,7 @@ struct Soak {
     /// Keys that expired because this program beat too late.
     own: AtomicU64,
     /// Until when a worker holds expiry back after a stall, by the clock of the watcher.
-    held_until: Mutex<Duration>,
+    held_until: Mutex<Timestamp>,
     /// The latest report of a death that no stall delayed, from its deadline to its detection, ns.
     latest_ns: AtomicU64,
     /// The first broken promise.
@@ -248,7 +248,7 @@ impl Soak {
             let keys = share
                 .clone()
                 .filter(|&key| role(key) == Role::Steady(hundredths));
-            let queue: VecDeque<_> = keys.map(|key| (Duration::ZERO, key)).collect();
+            let queue: VecDeque<_> = keys.map(|key| (Timestamp::ORIGIN, key)).collect();
             (self.options.timeout * hundredths / 100, queue)
         });
         while !self.is_over() {
@@ -330,7 +330,7 @@ impl Soak {
         while !self.is_over() {
             thread::sleep(Duration::from_millis(1));
             let now = watcher.now();
-            let gap = now.saturating_sub(last);
+            let gap = now - last;
             if gap > self.options.timeout / 2 {
                 *self.resumed.lock() = (now, gap);
                 self.stopped_ns

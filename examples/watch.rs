@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use compact_str::{CompactString, format_compact};
 use crossbeam_channel::Receiver;
-use liveness::{BeatError, Event, EventKind, Stats, Watcher};
+use liveness::{BeatError, Event, EventKind, Stats, Timestamp, Watcher};
 
 /// What `--help` prints.
 const HELP: &str = "\
@@ -234,7 +234,7 @@ fn beat(
 ) -> Result<(), BeatError<CompactString>> {
     let ticks = fleet.end.as_millis() as u64;
     for tick in (beater..ticks).step_by(BEATERS as usize) {
-        thread::sleep(Duration::from_millis(tick).saturating_sub(watcher.now()));
+        thread::sleep(Timestamp::from(Duration::from_millis(tick)) - watcher.now());
         for key in fleet.beating_at(tick) {
             // A short `CompactString` is copied, not allocated.
             watcher.beat(key.clone())?;
@@ -250,22 +250,22 @@ fn report(
     options: &Options,
 ) -> Result<Vec<CompactString>, Box<dyn Error>> {
     let mut reported = Vec::new();
-    let mut before = (Duration::ZERO, 0);
+    let mut before = (Timestamp::ORIGIN, 0);
     print_heading()?;
     for second in 1..=options.seconds {
-        let next = Duration::from_secs(second);
-        while let Ok(event) = events.recv_timeout(next.saturating_sub(watcher.now())) {
+        let next = Timestamp::from(Duration::from_secs(second));
+        while let Ok(event) = events.recv_timeout(next - watcher.now()) {
             print_event(event, &mut reported)?;
         }
         // Beats wait in the inbox until a deadline comes near; a flush has them counted now.
         watcher.flush()?;
         let (now, stats) = (watcher.now(), watcher.stats());
-        let rate = (stats.beats - before.1) as f64 / now.saturating_sub(before.0).as_secs_f64();
+        let rate = (stats.beats - before.1) as f64 / (now - before.0).as_secs_f64();
         before = (now, stats.beats);
         writeln!(
             io::stderr(),
             "[{:>5.1} s] {} keys watched, {} beats, {rate:.0} beats/s, {} expired",
-            now.as_secs_f64(),
+            now.since_origin().as_secs_f64(),
             stats.live,
             stats.beats,
             reported.len()
@@ -298,10 +298,12 @@ fn print_event(event: Event<CompactString>, reported: &mut Vec<CompactString>) -
         io::stdout(),
         "{:<15} {:>11.3} {:>11.3} {:>11.3} {:>11.3} {:>9.3}",
         event.key,
-        ms(event.last_beat),
-        ms(event.deadline.unwrap_or(Duration::MAX)),
-        ms(event.detected),
-        ms(event.delivered),
+        ms(event.last_beat.since_origin()),
+        event
+            .deadline
+            .map_or(f64::INFINITY, |deadline| ms(deadline.since_origin())),
+        ms(event.detected.since_origin()),
+        ms(event.delivered.since_origin()),
         ms(event.lateness()),
     )?;
     reported.push(event.key);

@@ -134,7 +134,7 @@ where
     /// # use liveness::LocalWatcher;
     /// let mut watcher = LocalWatcher::<u64>::builder().timeout(Duration::from_secs(3)).build_local()?;
     /// watcher.beat(7u64, Duration::from_secs(1))?;
-    /// assert_eq!(watcher.next_deadline(), Some(Duration::from_secs(4)));
+    /// assert_eq!(watcher.next_deadline(), Some(Duration::from_secs(4).into()));
     ///
     /// let mut patient = LocalWatcher::<u64>::builder().timeout(Duration::MAX).build_local()?;
     /// patient.beat(7u64, Duration::from_secs(1))?;
@@ -438,7 +438,7 @@ where
     /// watcher.beat(7u64)?;
     /// clock.advance(Duration::from_secs(3_600));
     /// watcher.flush()?;
-    /// assert_eq!(watcher.now(), Duration::from_secs(3_600));
+    /// assert_eq!(watcher.now(), Duration::from_secs(3_600).into());
     /// assert!(watcher.is_empty()); // an hour of silence, and nobody slept
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```

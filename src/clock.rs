@@ -1,7 +1,9 @@
 //! Where the time comes from: the machine's monotonic clock, or one that a test moves by hand.
 
+use std::fmt;
+use std::ops::{Add, AddAssign, Sub, SubAssign};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use crate::sync::atomic::{AtomicU64, Ordering};
 
@@ -22,13 +24,217 @@ pub(crate) fn duration(ns: u64) -> Duration {
 }
 
 /// The deadline `ns` nanoseconds as users see it: `None` for one that never comes.
-pub(crate) fn deadline(ns: u64) -> Option<Duration> {
-    (ns != NEVER).then(|| Duration::from_nanos(ns))
+pub(crate) fn deadline(ns: u64) -> Option<Timestamp> {
+    (ns != NEVER).then_some(Timestamp(ns))
+}
+
+/// A point in time, in nanoseconds since the origin of a [`Clock`].
+///
+/// Timestamps of one clock, and of its clones, can be compared. Those of different clocks say nothing about each other.
+/// Times up to 584 years after the origin can be represented. For a log,
+/// [`Clock::system_time`] and [`Clock::instant`] convert a timestamp.
+///
+/// A [`LocalWatcher`](crate::LocalWatcher) and a [`ManualClock`] have no time of their own, so their methods take the
+/// time as `impl Into<Timestamp>`: a [`Duration`] since an origin of the caller's choice converts.
+///
+/// ```
+/// use std::time::Duration;
+/// use liveness::{Clock, Timestamp};
+///
+/// let clock = Clock::monotonic();
+/// let began = clock.now();
+/// let deadline = began + Duration::from_secs(5);
+/// assert!(clock.now() < deadline);
+/// assert_eq!(deadline - began, Duration::from_secs(5));
+/// assert_eq!(began - deadline, Duration::ZERO); // saturates, as `Instant` does
+///
+/// let timestamp = Timestamp::from(Duration::from_millis(1_500));
+/// assert_eq!(format!("{timestamp:?} {timestamp}"), "1.5s 1.5s");
+/// ```
+#[derive(Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Timestamp(u64);
+
+impl Timestamp {
+    /// The origin of the clock.
+    ///
+    /// ```
+    /// # use liveness::{ManualClock, Timestamp};
+    /// assert_eq!(ManualClock::new().now(), Timestamp::ORIGIN);
+    /// ```
+    pub const ORIGIN: Timestamp = Timestamp(0);
+
+    /// The point in time `ns` nanoseconds after the origin.
+    #[inline]
+    pub(crate) const fn from_nanos(ns: u64) -> Self {
+        Timestamp(ns)
+    }
+
+    /// The nanoseconds since the origin.
+    #[inline]
+    pub(crate) const fn as_nanos(self) -> u64 {
+        self.0
+    }
+
+    /// Returns the time from the origin of the clock to this point.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use liveness::Timestamp;
+    /// let s = Duration::from_secs;
+    /// assert_eq!(Timestamp::from(s(3)).since_origin(), s(3));
+    /// ```
+    #[must_use]
+    pub const fn since_origin(self) -> Duration {
+        Duration::from_nanos(self.0)
+    }
+
+    /// Returns the time from `earlier` to this point, zero if `earlier` is the later one. The operator `-` does the
+    /// same.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use liveness::Timestamp;
+    /// # let s = Duration::from_secs;
+    /// let (earlier, later) = (Timestamp::from(s(3)), Timestamp::from(s(5)));
+    /// assert_eq!(later.saturating_duration_since(earlier), s(2));
+    /// assert_eq!(earlier.saturating_duration_since(later), s(0));
+    /// ```
+    #[must_use]
+    pub const fn saturating_duration_since(self, earlier: Timestamp) -> Duration {
+        Duration::from_nanos(self.0.saturating_sub(earlier.0))
+    }
+
+    /// Returns the time from `earlier` to this point, or `None` if `earlier` is the later one.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use liveness::Timestamp;
+    /// # let s = Duration::from_secs;
+    /// let (earlier, later) = (Timestamp::from(s(3)), Timestamp::from(s(5)));
+    /// assert_eq!(later.checked_duration_since(earlier), Some(s(2)));
+    /// assert_eq!(earlier.checked_duration_since(later), None);
+    /// ```
+    #[must_use]
+    pub fn checked_duration_since(self, earlier: Timestamp) -> Option<Duration> {
+        self.0.checked_sub(earlier.0).map(Duration::from_nanos)
+    }
+
+    /// Returns the point `duration` later, or `None` if it cannot be represented. The operator `+` returns the largest
+    /// timestamp instead.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use liveness::Timestamp;
+    /// # let s = Duration::from_secs;
+    /// let timestamp = Timestamp::from(s(3));
+    /// assert_eq!(timestamp.checked_add(s(2)), Some(Timestamp::from(s(5))));
+    /// assert_eq!(timestamp.checked_add(Duration::MAX), None);
+    /// assert_eq!(timestamp + Duration::MAX, Timestamp::from(Duration::MAX));
+    /// ```
+    #[must_use]
+    pub fn checked_add(self, duration: Duration) -> Option<Timestamp> {
+        let ns = u64::try_from(duration.as_nanos()).ok()?;
+        self.0.checked_add(ns).map(Timestamp)
+    }
+
+    /// Returns the point `duration` earlier, or `None` if it lies before the origin. The operator `-` returns the origin
+    /// instead.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use liveness::Timestamp;
+    /// # let s = Duration::from_secs;
+    /// let timestamp = Timestamp::from(s(3));
+    /// assert_eq!(timestamp.checked_sub(s(2)), Some(Timestamp::from(s(1))));
+    /// assert_eq!(timestamp.checked_sub(s(4)), None);
+    /// assert_eq!(timestamp - s(4), Timestamp::ORIGIN);
+    /// ```
+    #[must_use]
+    pub fn checked_sub(self, duration: Duration) -> Option<Timestamp> {
+        let ns = u64::try_from(duration.as_nanos()).ok()?;
+        self.0.checked_sub(ns).map(Timestamp)
+    }
+}
+
+impl From<Duration> for Timestamp {
+    /// The point that long after the origin; what cannot be represented becomes the largest timestamp.
+    fn from(since_origin: Duration) -> Self {
+        Timestamp(nanos(since_origin))
+    }
+}
+
+impl Add<Duration> for Timestamp {
+    type Output = Timestamp;
+
+    /// The point `duration` later; what cannot be represented becomes the largest timestamp.
+    fn add(self, duration: Duration) -> Timestamp {
+        Timestamp(self.0.saturating_add(nanos(duration)))
+    }
+}
+
+impl AddAssign<Duration> for Timestamp {
+    fn add_assign(&mut self, duration: Duration) {
+        *self = *self + duration;
+    }
+}
+
+impl Sub<Duration> for Timestamp {
+    type Output = Timestamp;
+
+    /// The point `duration` earlier; what lies before the origin becomes the origin.
+    fn sub(self, duration: Duration) -> Timestamp {
+        Timestamp(self.0.saturating_sub(nanos(duration)))
+    }
+}
+
+impl SubAssign<Duration> for Timestamp {
+    fn sub_assign(&mut self, duration: Duration) {
+        *self = *self - duration;
+    }
+}
+
+impl Sub for Timestamp {
+    type Output = Duration;
+
+    /// The time from `earlier` to this point, zero if `earlier` is the later one.
+    fn sub(self, earlier: Timestamp) -> Duration {
+        self.saturating_duration_since(earlier)
+    }
+}
+
+impl fmt::Debug for Timestamp {
+    /// As the [`Duration`] since the origin.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.since_origin(), f)
+    }
+}
+
+impl fmt::Display for Timestamp {
+    /// As the [`Duration`] since the origin, such as `1.5s`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.since_origin(), f)
+    }
+}
+
+#[cfg(feature = "serde")]
+impl serde::Serialize for Timestamp {
+    /// As the [`Duration`] since the origin.
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.since_origin().serialize(serializer)
+    }
+}
+
+#[cfg(feature = "serde")]
+impl<'de> serde::Deserialize<'de> for Timestamp {
+    /// From the [`Duration`] since the origin.
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Duration::deserialize(deserializer).map(Timestamp::from)
+    }
 }
 
 /// The time source of a watcher.
 ///
-/// Every point in time of this crate is a [`Duration`] since the origin of the watcher's clock. The origin of a
+/// Every point in time of this crate is a [`Timestamp`] of the watcher's clock. The origin of a
 /// monotonic clock is the moment it was made; steps of the wall clock do not move it. Clones share their origin.
 ///
 /// ```
@@ -88,11 +294,75 @@ impl Clock {
     /// let manual = ManualClock::new();
     /// let clock = Clock::from(manual.clone());
     /// manual.advance(Duration::from_secs(5));
-    /// assert_eq!(clock.now(), Duration::from_secs(5));
+    /// assert_eq!(clock.now().since_origin(), Duration::from_secs(5));
     /// ```
     #[must_use]
-    pub fn now(&self) -> Duration {
-        Duration::from_nanos(self.now_ns())
+    pub fn now(&self) -> Timestamp {
+        Timestamp(self.now_ns())
+    }
+
+    /// Returns `timestamp` as an [`Instant`], or `None` if the platform cannot represent it. A manual clock counts from
+    /// the instant at which it was made. Costs a reading of one or two clocks.
+    ///
+    /// ```
+    /// # use std::time::{Duration, Instant};
+    /// use liveness::Watcher;
+    ///
+    /// let watcher = Watcher::<u64>::builder().build()?;
+    /// let before = Instant::now();
+    /// watcher.beat(7u64)?;
+    /// let status = watcher.status(&7)?.expect("it is watched");
+    /// let last_beat = watcher.clock().instant(status.last_beat).expect("it is close to now");
+    /// assert!(last_beat >= before && last_beat <= Instant::now());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn instant(&self, timestamp: Timestamp) -> Option<Instant> {
+        match &self.source {
+            Source::Monotonic(origin) => origin.checked_add(timestamp.since_origin()),
+            #[cfg(feature = "tsc")]
+            Source::Tsc(..) => {
+                let now = self.now();
+                match timestamp.checked_duration_since(now) {
+                    Some(ahead) => Instant::now().checked_add(ahead),
+                    None => Instant::now().checked_sub(now - timestamp),
+                }
+            }
+            Source::Manual(clock, _) => clock.made.0.checked_add(timestamp.since_origin()),
+        }
+    }
+
+    /// Returns `timestamp` as the wall clock shows it, for a log: the wall clock now, less the age of the timestamp. Steps
+    /// of the wall clock between the timestamp and this call therefore do not show, and the same timestamp may convert to
+    /// another time after a step. A manual clock counts from the wall time at which it was made. Costs a reading of two
+    /// clocks.
+    ///
+    /// ```
+    /// # use std::time::{Duration, SystemTime};
+    /// use liveness::{Clock, ManualClock};
+    ///
+    /// let clock = Clock::monotonic();
+    /// let age = clock.system_time(clock.now()).elapsed().unwrap_or_default();
+    /// assert!(age < Duration::from_secs(60));
+    ///
+    /// let manual = ManualClock::new();
+    /// let clock = Clock::from(manual.clone());
+    /// let origin = clock.system_time(clock.now());
+    /// manual.advance(Duration::from_secs(3_600));
+    /// assert_eq!(clock.system_time(clock.now()), origin + Duration::from_secs(3_600));
+    /// ```
+    #[must_use]
+    pub fn system_time(&self, timestamp: Timestamp) -> SystemTime {
+        let (known, wall) = match &self.source {
+            Source::Manual(clock, _) => (Timestamp::ORIGIN, clock.made.1),
+            _ => (self.now(), SystemTime::now()),
+        };
+        let converted = match timestamp.checked_duration_since(known) {
+            Some(ahead) => wall.checked_add(ahead),
+            None => wall.checked_sub(known - timestamp),
+        };
+        // 584 years fit in every platform's `SystemTime`, unless the wall clock is set absurdly.
+        converted.unwrap_or(wall)
     }
 
     /// The processor's time-stamp counter, its origin now: a reading costs about 10 ns. Where the counter does not run
@@ -186,10 +456,12 @@ impl From<ManualClock> for Clock {
 /// assert_eq!(events.recv()?.key(), Some(&7));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct ManualClock {
     /// Nanoseconds since the origin, shared by all clones.
     now_ns: Arc<AtomicU64>,
+    /// When the clock was made, by the machine's clocks: what its origin converts to.
+    made: (Instant, SystemTime),
 }
 
 impl ManualClock {
@@ -201,11 +473,14 @@ impl ManualClock {
     /// let clock = ManualClock::new();
     /// let (clone, other) = (clock.clone(), ManualClock::new());
     /// clock.advance(Duration::from_secs(1));
-    /// assert_eq!((clone.now(), other.now()), (Duration::from_secs(1), Duration::ZERO));
+    /// assert_eq!(clone.now() - other.now(), Duration::from_secs(1));
     /// ```
     #[must_use]
     pub fn new() -> Self {
-        ManualClock::default()
+        ManualClock {
+            now_ns: Arc::default(),
+            made: (Instant::now(), SystemTime::now()),
+        }
     }
 
     /// The time since the clock's origin.
@@ -221,8 +496,8 @@ impl ManualClock {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     #[must_use]
-    pub fn now(&self) -> Duration {
-        Duration::from_nanos(self.now_ns.load(Ordering::SeqCst))
+    pub fn now(&self) -> Timestamp {
+        Timestamp(self.now_ns.load(Ordering::SeqCst))
     }
 
     /// Moves the time forward by `by`; past the end of the representable time (584 years) it stays there.
@@ -233,10 +508,10 @@ impl ManualClock {
     /// let clock = ManualClock::new();
     /// clock.advance(Duration::from_secs(2));
     /// clock.advance(Duration::from_millis(500));
-    /// assert_eq!(clock.now(), Duration::from_millis(2_500));
+    /// assert_eq!(clock.now().since_origin(), Duration::from_millis(2_500));
     ///
     /// clock.advance(Duration::MAX);
-    /// assert_eq!(clock.now(), Duration::from_nanos(u64::MAX));
+    /// assert_eq!(clock.now().since_origin(), Duration::from_nanos(u64::MAX));
     /// ```
     pub fn advance(&self, by: Duration) {
         let step = |now: u64| Some(now.saturating_add(nanos(by)));
@@ -245,7 +520,7 @@ impl ManualClock {
             .fetch_update(Ordering::SeqCst, Ordering::SeqCst, step);
     }
 
-    /// Sets the time, backwards too: a watcher takes a clock that goes backwards as standing still until it is past where
+    /// Sets the time, as a [`Timestamp`] or as a [`Duration`] since the origin, backwards too: a watcher takes a clock that goes backwards as standing still until it is past where
     /// it was.
     ///
     /// ```
@@ -258,11 +533,18 @@ impl ManualClock {
     /// clock.set(Duration::from_secs(30));
     /// watcher.beat(7u64)?; // older than the last one: changes nothing
     /// let status = watcher.status(&7)?.expect("it is watched");
-    /// assert_eq!(status.last_beat, Duration::from_secs(60));
+    /// assert_eq!(status.last_beat.since_origin(), Duration::from_secs(60));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn set(&self, now: Duration) {
-        self.now_ns.store(nanos(now), Ordering::SeqCst);
+    pub fn set(&self, now: impl Into<Timestamp>) {
+        self.now_ns.store(now.into().0, Ordering::SeqCst);
+    }
+}
+
+impl Default for ManualClock {
+    /// A clock that reads zero.
+    fn default() -> Self {
+        ManualClock::new()
     }
 }
 
@@ -277,12 +559,8 @@ mod tests {
         manual.advance(Duration::from_nanos(5));
         assert_eq!(clock.now_ns(), 5);
         manual.set(Duration::from_nanos(2));
-        assert_eq!(
-            clock.now(),
-            Duration::from_nanos(5),
-            "back is standing still"
-        );
-        assert_eq!(manual.now(), Duration::from_nanos(2));
+        assert_eq!(clock.now(), Timestamp(5), "back is standing still");
+        assert_eq!(manual.now(), Timestamp(2));
     }
 
     #[test]
@@ -292,7 +570,7 @@ mod tests {
             return; // The machine has just started.
         };
         let source = Source::Monotonic(origin);
-        let now = Clock { source }.now();
+        let now = Clock { source }.now().since_origin();
         assert!(now >= ago && now < ago * 100, "{now:?}");
     }
 
@@ -307,10 +585,65 @@ mod tests {
         assert_eq!(nanos(Duration::MAX), NEVER);
         assert_eq!(duration(NEVER), Duration::MAX);
         assert_eq!(deadline(NEVER), None);
-        assert_eq!(deadline(3), Some(Duration::from_nanos(3)));
+        assert_eq!(deadline(3), Some(Timestamp(3)));
         let manual = ManualClock::new();
         manual.advance(Duration::MAX);
         manual.advance(Duration::MAX);
-        assert_eq!(nanos(manual.now()), NEVER);
+        assert_eq!(manual.now(), Timestamp(NEVER));
+    }
+
+    #[test]
+    fn arithmetic_of_timestamps_saturates_at_both_ends() {
+        let ns = Duration::from_nanos;
+        let (mut early, mut late) = (Timestamp(2), Timestamp(NEVER - 2));
+        assert_eq!(early - ns(3), Timestamp::ORIGIN);
+        assert_eq!(late + ns(3), Timestamp(NEVER));
+        assert_eq!((late - early, early - late), (ns(NEVER - 4), ns(0)));
+        assert_eq!(early - Duration::MAX, Timestamp::ORIGIN);
+        assert_eq!(early.checked_sub(ns(2)), Some(Timestamp::ORIGIN));
+        assert_eq!(early.checked_sub(ns(3)), None);
+        assert_eq!(late.checked_add(ns(2)), Some(Timestamp(NEVER)));
+        assert_eq!(late.checked_add(ns(3)), None);
+        early += ns(1);
+        late -= ns(1);
+        assert_eq!((early, late), (Timestamp(3), Timestamp(NEVER - 3)));
+    }
+
+    #[test]
+    fn every_clock_converts_its_timestamps_to_instants_and_wall_times_in_step() {
+        let second = Duration::from_secs(1);
+        let clocks = [
+            Clock::monotonic(),
+            Clock::from(ManualClock::new()),
+            #[cfg(feature = "tsc")]
+            Clock::tsc(),
+        ];
+        for clock in clocks {
+            let (before, wall_before) = (Instant::now(), SystemTime::now());
+            let now = clock.now();
+            let (Some(at), Some(later)) = (clock.instant(now), clock.instant(now + second)) else {
+                panic!("now can be represented")
+            };
+            // The tsc clock converts by two readings, so allow for a preemption between them.
+            let slack = Duration::from_secs(30);
+            assert!(at + slack >= before && at <= Instant::now() + slack);
+            assert!(later > at && later < at + slack);
+            let wall = clock.system_time(now);
+            assert!(wall + slack >= wall_before && wall <= SystemTime::now() + slack);
+            let later = clock.system_time(now + second);
+            assert!(later > wall && later < wall + slack);
+            assert!(clock.system_time(Timestamp(NEVER)) > later);
+        }
+    }
+
+    #[cfg(feature = "serde")]
+    #[test]
+    fn a_timestamp_is_written_as_the_duration_since_the_origin() {
+        let duration = Duration::new(3, 7);
+        let timestamp = Timestamp::from(duration);
+        let written = serde_json::to_string(&timestamp).unwrap();
+        assert_eq!(written, serde_json::to_string(&duration).unwrap());
+        let read: Timestamp = serde_json::from_str(&written).unwrap();
+        assert_eq!(read, timestamp);
     }
 }

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
+use crate::clock::Timestamp;
+
 /// What becomes of a key when it expires.
 ///
 /// | mode | reported | then |
@@ -215,7 +217,7 @@ pub enum Event<K, V = ()> {
     Stalled(Stall),
 }
 
-/// What is known of a key at the moment of an event. Points in time are since the origin of the watcher's clock.
+/// What is known of a key at the moment of an event. Points in time are by the watcher's [clock](crate::Watcher::clock).
 ///
 /// ```
 /// use std::time::Duration;
@@ -228,8 +230,8 @@ pub enum Event<K, V = ()> {
 /// let mut dead = Vec::new();
 /// watcher.poll(s(9), |event| dead.extend(event.into_key_event()));
 /// assert_eq!((dead[0].key, dead[0].extra, dead[0].misses), ("db-1", Some(5432), 1));
-/// assert_eq!((dead[0].joined, dead[0].last_beat), (s(1), s(3)));
-/// assert_eq!((dead[0].deadline, dead[0].delivered), (Some(s(8)), s(9)));
+/// assert_eq!((dead[0].joined, dead[0].last_beat), (s(1).into(), s(3).into()));
+/// assert_eq!((dead[0].deadline, dead[0].delivered), (Some(s(8).into()), s(9).into()));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -245,17 +247,17 @@ pub struct KeyEvent<K, V = ()> {
     /// Whether the key is forgotten after an expiry or stays watched.
     pub mode: Mode,
     /// When the episode began.
-    pub joined: Duration,
+    pub joined: Timestamp,
     /// The stamp of the last beat.
-    pub last_beat: Duration,
+    pub last_beat: Timestamp,
     /// The longest silence allowed; [`Duration::MAX`] for one that never ends.
     pub timeout: Duration,
     /// Expired: the deadline that passed. Otherwise the next one, `None` if it never comes.
-    pub deadline: Option<Duration>,
+    pub deadline: Option<Timestamp>,
     /// When the worker saw it happen.
-    pub detected: Duration,
+    pub detected: Timestamp,
     /// When the sink was given the event: just before the callback runs, or as the channel takes it.
-    pub delivered: Duration,
+    pub delivered: Timestamp,
     /// Expired: how often in a row the key was found to have missed its timeout, from 1; a look that comes
     /// several timeouts late counts once. Recovered: how often it had. Otherwise 0.
     pub misses: u64,
@@ -280,9 +282,8 @@ impl<K, V> KeyEvent<K, V> {
     /// ```
     #[must_use]
     pub fn lateness(&self) -> Duration {
-        self.deadline.map_or(Duration::ZERO, |deadline| {
-            self.delivered.saturating_sub(deadline)
-        })
+        self.deadline
+            .map_or(Duration::ZERO, |deadline| self.delivered - deadline)
     }
 
     /// From the last beat to the detection.
@@ -300,7 +301,7 @@ impl<K, V> KeyEvent<K, V> {
     /// ```
     #[must_use]
     pub fn silence(&self) -> Duration {
-        self.detected.saturating_sub(self.last_beat)
+        self.detected - self.last_beat
     }
 }
 
@@ -337,9 +338,9 @@ pub struct Stall {
     /// The index of the worker.
     pub worker: usize,
     /// When the worker was last known to run.
-    pub last_alive: Duration,
+    pub last_alive: Timestamp,
     /// When it ran again.
-    pub resumed: Duration,
+    pub resumed: Timestamp,
     /// How long expiry is held back at the most; less than the gap where the cap on grace was reached.
     pub held_for: Duration,
 }
@@ -390,7 +391,7 @@ impl<K, V> Event<K, V> {
     /// let mut events = Vec::new();
     /// watcher.poll(Duration::from_millis(1_250), |event| events.push(event));
     /// let deadline = events[0].key_event().and_then(|event| event.deadline);
-    /// assert_eq!(deadline, Some(Duration::from_secs(1)));
+    /// assert_eq!(deadline, Some(Duration::from_secs(1).into()));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     #[must_use]
@@ -448,7 +449,7 @@ impl<K, V> Event<K, V> {
     }
 
     /// Stamps the delivery.
-    pub(crate) fn set_delivered(&mut self, now: Duration) {
+    pub(crate) fn set_delivered(&mut self, now: Timestamp) {
         match self {
             Event::Joined(event)
             | Event::Beat(event)
@@ -482,7 +483,7 @@ impl<K: fmt::Debug, V> fmt::Display for Event<K, V> {
             let Event::Stalled(stall) = self else {
                 return Ok(());
             };
-            let gap = stall.resumed.saturating_sub(stall.last_alive);
+            let gap = stall.resumed - stall.last_alive;
             return write!(
                 f,
                 "stalled worker={} gap={gap:?} held_for={:?}",
@@ -517,7 +518,7 @@ impl<K: fmt::Debug, V> fmt::Display for Event<K, V> {
     }
 }
 
-/// What a watcher knows of a key. Points in time are since the origin of the watcher's clock.
+/// What a watcher knows of a key. Points in time are by the watcher's [clock](crate::Watcher::clock).
 ///
 /// ```
 /// use std::time::Duration;
@@ -528,8 +529,8 @@ impl<K: fmt::Debug, V> fmt::Display for Event<K, V> {
 /// watcher.beat(7u64, s(1))?;
 /// watcher.beat(7u64, s(3))?;
 /// let status = watcher.status(&7).expect("it is watched");
-/// assert_eq!((status.joined, status.last_beat), (s(1), s(3)));
-/// assert_eq!((status.timeout, status.deadline), (s(5), Some(s(8))));
+/// assert_eq!((status.joined, status.last_beat), (s(1).into(), s(3).into()));
+/// assert_eq!((status.timeout, status.deadline), (s(5), Some(s(8).into())));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -541,13 +542,13 @@ pub struct Status {
     /// Whether the key is forgotten after an expiry or stays watched.
     pub mode: Mode,
     /// When the episode began.
-    pub joined: Duration,
+    pub joined: Timestamp,
     /// The stamp of the last beat.
-    pub last_beat: Duration,
+    pub last_beat: Timestamp,
     /// The longest silence allowed; [`Duration::MAX`] for one that never ends.
     pub timeout: Duration,
     /// When the key expires next unless it beats, `None` for never.
-    pub deadline: Option<Duration>,
+    pub deadline: Option<Timestamp>,
     /// How often in a row the key has missed its timeout; above zero only while it is down.
     pub misses: u64,
 }
@@ -675,8 +676,8 @@ mod tests {
     fn a_stall_reads_as_a_log_line() {
         let stall = Stall {
             worker: 1,
-            last_alive: Duration::from_secs(2),
-            resumed: Duration::from_secs(5),
+            last_alive: Duration::from_secs(2).into(),
+            resumed: Duration::from_secs(5).into(),
             held_for: Duration::from_secs(3),
         };
         let event: Event<u64> = Event::Stalled(stall);

@@ -32,7 +32,7 @@ mod worker;
 pub use builder::Builder;
 pub use crossbeam_channel::Receiver;
 
-pub use clock::{Clock, ManualClock};
+pub use clock::{Clock, ManualClock, Timestamp};
 pub use error::{BeatError, BeatErrorKind, BeatManyError, BuildError, CallError, HeartError};
 pub use event::{Event, EventKind, Generation, KeyEvent, Mode, Options, Stall, Status};
 pub use heart::Heart;

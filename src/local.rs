@@ -3,12 +3,11 @@
 use std::fmt;
 use std::hash::Hash;
 use std::num::NonZeroU64;
-use std::time::Duration;
 
 use ahash::RandomState;
 
 use crate::builder::Builder;
-use crate::clock;
+use crate::clock::{self, Timestamp};
 use crate::error::{BeatError, BeatErrorKind};
 use crate::event::{Event, Options, Status};
 use crate::stats::Stats;
@@ -16,8 +15,8 @@ use crate::table::{Beat, EXPIRE_LIMIT, Offer, Refusal, Table, Tag};
 
 /// Watches keys without a thread, a channel or a clock: for a game server, a mio loop, an embedded main loop.
 ///
-/// The caller says what time it is, as a [`Duration`] since an origin of its choice, and polls. Time that goes backwards
-/// is taken as standing still. The same engine as behind [`Watcher`](crate::Watcher), made by the same [`Builder`].
+/// The caller says what time it is, as a [`Timestamp`] or as a [`Duration`](std::time::Duration) since an origin of its choice, and polls. Time
+/// that goes backwards is taken as standing still. The same engine as behind [`Watcher`](crate::Watcher), made by the same [`Builder`].
 ///
 /// ```
 /// use std::time::{Duration, Instant};
@@ -30,7 +29,7 @@ use crate::table::{Beat, EXPIRE_LIMIT, Offer, Refusal, Table, Tag};
 /// let mut expired = Vec::new();
 /// while let Some(deadline) = watcher.next_deadline() {
 ///     // A loop with more to do would give this to `Poll::poll` or `select` as its timeout.
-///     std::thread::sleep(deadline.saturating_sub(origin.elapsed()));
+///     std::thread::sleep(deadline.since_origin().saturating_sub(origin.elapsed()));
 ///     watcher.poll(origin.elapsed(), |event| expired.extend(event.key().copied()));
 /// }
 /// assert_eq!(expired, [1]);
@@ -56,7 +55,7 @@ where
     /// # let s = Duration::from_secs;
     /// let mut watcher = LocalWatcher::<String>::builder().timeout(s(5)).build_local()?;
     /// watcher.beat("db-1", s(2))?;
-    /// assert_eq!(watcher.next_deadline(), Some(s(7)));
+    /// assert_eq!(watcher.next_deadline(), Some(s(7).into()));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn builder() -> Builder<K, V> {
@@ -83,10 +82,14 @@ where
     /// watcher.beat(7u64, s(0))?;
     /// watcher.beat(7u64, s(4))?;
     /// watcher.beat(7u64, s(3))?; // came late: moves nothing back
-    /// assert_eq!(watcher.next_deadline(), Some(s(9)));
+    /// assert_eq!(watcher.next_deadline(), Some(s(9).into()));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn beat(&mut self, key: impl Into<K>, now: Duration) -> Result<(), BeatError<K>> {
+    pub fn beat(
+        &mut self,
+        key: impl Into<K>,
+        now: impl Into<Timestamp>,
+    ) -> Result<(), BeatError<K>> {
         self.beat_with(key, now, Options::new())
     }
 
@@ -104,7 +107,7 @@ where
     /// let mut watcher = LocalWatcher::<u64>::builder().timeout(s(5)).build_local()?;
     /// watcher.beat_with(7u64, s(0), Options::new().timeout(s(60)))?;
     /// watcher.beat(7u64, s(10))?; // keeps the timeout of its own
-    /// assert_eq!(watcher.next_deadline(), Some(s(70)));
+    /// assert_eq!(watcher.next_deadline(), Some(s(70).into()));
     ///
     /// let error = watcher.beat_with(8u64, s(10), Options::new().timeout(Duration::ZERO)).unwrap_err();
     /// assert_eq!(error.kind(), BeatErrorKind::ZeroTimeout);
@@ -113,7 +116,7 @@ where
     pub fn beat_with(
         &mut self,
         key: impl Into<K>,
-        now: Duration,
+        now: impl Into<Timestamp>,
         options: Options<V>,
     ) -> Result<(), BeatError<K>> {
         let key = key.into();
@@ -125,8 +128,8 @@ where
             given => given.flatten(),
         };
         let tag = self.tag(&key);
-        self.table.advance(clock::nanos(now));
-        let mut stamp = clock::nanos(now);
+        let mut stamp = now.into().as_nanos();
+        self.table.advance(stamp);
         if stamp < self.table.now() && self.table.status(tag, &key).is_none() {
             // An older beat moves nothing back, but a new key is watched from the time that stands still.
             stamp = self.table.now();
@@ -158,8 +161,8 @@ where
     /// watcher.poll(s(60), |_| unreachable!("a removed key does not expire"));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn remove(&mut self, key: &K, now: Duration) -> bool {
-        self.table.advance(clock::nanos(now));
+    pub fn remove(&mut self, key: &K, now: impl Into<Timestamp>) -> bool {
+        self.table.advance(now.into().as_nanos());
         self.table.remove(self.tag(key), key)
     }
 
@@ -174,19 +177,19 @@ where
     /// assert_eq!(watcher.next_deadline(), None);
     /// watcher.beat(7u64, s(1))?;
     /// watcher.beat(8u64, s(2))?;
-    /// assert_eq!(watcher.next_deadline(), Some(s(6)));
+    /// assert_eq!(watcher.next_deadline(), Some(s(6).into()));
     /// watcher.beat(7u64, s(3))?;
-    /// assert_eq!(watcher.next_deadline(), Some(s(7)));
+    /// assert_eq!(watcher.next_deadline(), Some(s(7).into()));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     #[must_use]
-    pub fn next_deadline(&mut self) -> Option<Duration> {
+    pub fn next_deadline(&mut self) -> Option<Timestamp> {
         if self.table.has_queued() {
-            return Some(Duration::ZERO);
+            return Some(Timestamp::ORIGIN);
         }
         self.table
             .next_due()
-            .map(|(due, _)| Duration::from_nanos(due))
+            .map(|(due, _)| Timestamp::from_nanos(due))
     }
 
     /// Expires what is due at `now` and gives every event to `on_event`, in order. Costs tens of nanoseconds an event,
@@ -209,8 +212,8 @@ where
     /// assert_eq!(dead, [8, 7]); // in the order of their deadlines; 9 has a second left
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn poll(&mut self, now: Duration, mut on_event: impl FnMut(Event<K, V>)) {
-        let now_ns = clock::nanos(now);
+    pub fn poll(&mut self, now: impl Into<Timestamp>, mut on_event: impl FnMut(Event<K, V>)) {
+        let now_ns = now.into().as_nanos();
         loop {
             // In turns, so that what was just found is still in the cache when it is told.
             let more_due = self.table.expire(now_ns, EXPIRE_LIMIT);
@@ -221,7 +224,7 @@ where
                     Offer::Taken
                 });
                 if let Some(mut event) = taken {
-                    event.set_delivered(Duration::from_nanos(self.table.now()));
+                    event.set_delivered(Timestamp::from_nanos(self.table.now()));
                     on_event(event);
                 }
             }
@@ -240,7 +243,7 @@ where
     /// # let s = Duration::from_secs;
     /// # let mut watcher = LocalWatcher::<u64>::builder().timeout(s(5)).build_local()?;
     /// watcher.beat(7u64, s(1))?;
-    /// assert_eq!(watcher.status(&7).and_then(|status| status.deadline), Some(s(6)));
+    /// assert_eq!(watcher.status(&7).and_then(|status| status.deadline), Some(s(6).into()));
     /// assert_eq!(watcher.status(&8), None);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
@@ -277,7 +280,7 @@ where
     /// watcher.beat(7u64, s(1))?;
     /// watcher.beat(8u64, s(4))?;
     /// // Who has been silent for more than 2 seconds?
-    /// let silent = watcher.snapshot().filter(|(_, status)| s(5) - status.last_beat > s(2));
+    /// let silent = watcher.snapshot().filter(|(_, status)| s(5) - status.last_beat.since_origin() > s(2));
     /// assert_eq!(silent.map(|(key, _)| key).collect::<Vec<_>>(), [7]);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```

@@ -601,7 +601,7 @@ where
     /// ```
     #[must_use]
     pub fn now(&self) -> Duration {
-        self.shared.watcher.now()
+        self.shared.watcher.now().since_origin()
     }
 
     /// Returns when everything that the calling thread did before is applied, and all that is due by now has happened,
@@ -698,7 +698,7 @@ impl<N: Eq + Hash + Clone, D> Shared<N, D> {
             return Err(RegistryError::Closed);
         }
         // Read under the lock, so that it goes forward from call to call.
-        let now = self.watcher.now();
+        let now = self.watcher.now().since_origin();
         let result = action(&mut state.keeper, now);
         let outcome = state.keeper.take();
         let old = outcome.list.map(|list| self.available.swap(Arc::new(list)));

@@ -17,9 +17,8 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
 use std::num::NonZeroU64;
 use std::sync::Arc;
-use std::time::Duration;
 
-use crate::clock;
+use crate::clock::{self, Timestamp};
 use crate::event::{Event, EventKind, KeyEvent, Kinds, Mode, Status};
 use crate::pulse::{Listener, Pulse, Vital};
 use crate::stats::{Counts, Histogram};
@@ -456,8 +455,8 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
         Status {
             generation: body.generation.get(),
             mode: policy.mode,
-            joined: Duration::from_nanos(body.joined),
-            last_beat: Duration::from_nanos(last_beat),
+            joined: Timestamp::from_nanos(body.joined),
+            last_beat: Timestamp::from_nanos(last_beat),
             timeout: clock::duration(policy.timeout),
             deadline: clock::deadline(self.deadline_after(at, last_beat)),
             misses: self.down(at).map_or(0, |down| down.misses),
@@ -538,7 +537,7 @@ fn is_live(state: State) -> bool {
 /// An event about a key of `status`, without misses.
 fn event_of<K, V>(status: &Status, key: K, extra: Option<V>, detected: u64) -> KeyEvent<K, V> {
     // A stamp may be a little younger than the reading that the table goes by.
-    let detected = Duration::from_nanos(detected).max(status.last_beat);
+    let detected = Timestamp::from_nanos(detected).max(status.last_beat);
     KeyEvent {
         key,
         extra,

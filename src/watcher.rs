@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::builder::Builder;
-use crate::clock;
+use crate::clock::{self, Clock, Timestamp};
 use crate::error::{BeatError, BeatErrorKind, BeatManyError, CallError};
 use crate::event::{Options, Status};
 use crate::heart::Heart;
@@ -534,7 +534,7 @@ impl<K: Hash, V> Watcher<K, V> {
         stats
     }
 
-    /// The time by the watcher's clock: what stamps, deadlines and events are told in.
+    /// Returns the time by the watcher's clock, which stamps, deadlines and events are given in.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -550,8 +550,24 @@ impl<K: Hash, V> Watcher<K, V> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     #[must_use]
-    pub fn now(&self) -> Duration {
+    pub fn now(&self) -> Timestamp {
         self.router.clock().now()
+    }
+
+    /// Returns the watcher's clock. It converts timestamps for a log.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # let watcher = liveness::Watcher::<u64>::builder().build()?;
+    /// watcher.beat(7u64)?;
+    /// let status = watcher.status(&7)?.expect("it is watched");
+    /// let last_beat = watcher.clock().system_time(status.last_beat);
+    /// assert!(last_beat.elapsed().unwrap_or_default() < Duration::from_secs(60));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn clock(&self) -> &Clock {
+        self.router.clock()
     }
 
     /// Takes no more beats, applies those accepted, offers what is due once more, joins every thread, and returns the

@@ -119,12 +119,12 @@ fn an_expiry_tells_all_that_is_known_of_the_episode() {
     let event = event.into_key_event().unwrap();
     assert_eq!((event.key, event.extra, event.mode), (1, None, Mode::Once));
     assert_eq!(event.generation.get(), 1);
-    assert_eq!(event.joined, Duration::from_secs(100));
-    assert_eq!(event.last_beat, Duration::from_secs(104));
+    assert_eq!(event.joined, Duration::from_secs(100).into());
+    assert_eq!(event.last_beat, Duration::from_secs(104).into());
     assert_eq!(event.timeout, TIMEOUT);
-    assert_eq!(event.deadline, Some(Duration::from_secs(114)));
-    assert_eq!(event.detected, Duration::from_millis(114_007));
-    assert_eq!(event.delivered, Duration::from_millis(114_007));
+    assert_eq!(event.deadline, Some(Duration::from_secs(114).into()));
+    assert_eq!(event.detected, Duration::from_millis(114_007).into());
+    assert_eq!(event.delivered, Duration::from_millis(114_007).into());
     assert_eq!((event.misses, event.down_for), (1, None));
 }
 

@@ -42,7 +42,7 @@ fn a_heart_lives_by_its_beats_and_dies_exactly_a_timeout_after_the_last() {
     assert_eq!(heart.key(), &1);
     watcher.flush().unwrap();
     // Beats at odd moments, with a look of the worker between them, so that every kind of check comes up.
-    let mut last = Duration::ZERO;
+    let mut last = clock.now();
     for step in (0..200u64).map(|i| Duration::from_millis(1 + i * 7_919 % 9_999)) {
         clock.advance(step);
         heart.beat().unwrap();
@@ -175,7 +175,7 @@ fn a_key_that_is_left_lives_on_by_other_beats_and_expires_like_any_other() {
     assert!(heart.is_watched());
     drop(heart);
     let status = watcher.status(&1).unwrap().unwrap();
-    assert_eq!(status.last_beat, Duration::from_secs(3));
+    assert_eq!(status.last_beat, Duration::from_secs(3).into());
     clock.advance(TIMEOUT - TICK);
     watcher.beat(1u64).unwrap();
     clock.advance(TICK);
@@ -201,7 +201,10 @@ fn messages_and_the_heart_are_beats_of_one_key() {
     watcher.beat(1u64).unwrap();
     clock.advance(Duration::from_secs(9));
     let heart = watcher.watch(1u64).unwrap();
-    assert_eq!(watcher.status(&1).unwrap().unwrap().joined, Duration::ZERO);
+    assert_eq!(
+        watcher.status(&1).unwrap().unwrap().joined,
+        Duration::ZERO.into()
+    );
     clock.advance(Duration::from_secs(9));
     watcher.beat(1u64).unwrap();
     watcher.flush().unwrap();

@@ -8,7 +8,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::unbounded;
-use liveness::{BeatErrorKind, Builder, Event, EventKind, LocalWatcher, ManualClock, Watcher};
+use liveness::{
+    BeatErrorKind, Builder, Event, EventKind, LocalWatcher, ManualClock, Timestamp, Watcher,
+};
 
 const TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -71,7 +73,7 @@ where
         .try_iter()
         .map(|event| event.into_key_event().unwrap());
     let events: Vec<_> = events.collect();
-    let mut latest = Duration::ZERO;
+    let mut latest = Timestamp::ORIGIN;
     let mut expired = BTreeSet::new();
     for event in events {
         assert!(expired.insert(event.key.clone()), "{event:?} once more");

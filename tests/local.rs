@@ -3,7 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
-use liveness::{Event, EventKind, LocalWatcher, Mode, Options};
+use liveness::{Event, EventKind, LocalWatcher, Mode, Options, Timestamp};
 
 const TIMEOUT: Duration = Duration::from_secs(10);
 const TICK: Duration = Duration::from_nanos(1);
@@ -18,7 +18,7 @@ fn local(kinds: impl IntoIterator<Item = EventKind>) -> LocalWatcher<u64, char> 
 }
 
 /// What is told at `now`, as kind and key.
-fn told(watcher: &mut LocalWatcher<u64, char>, now: Duration) -> Vec<(EventKind, u64)> {
+fn told(watcher: &mut LocalWatcher<u64, char>, now: impl Into<Timestamp>) -> Vec<(EventKind, u64)> {
     let mut told = Vec::new();
     watcher.poll(now, |event| {
         told.push((event.kind(), *event.key().unwrap()));
@@ -49,22 +49,25 @@ fn the_next_deadline_is_the_earliest_and_a_time_that_has_passed_while_events_wai
     watcher.beat(1u64, TIMEOUT).unwrap();
     assert_eq!(
         watcher.next_deadline(),
-        Some(Duration::ZERO),
+        Some(Timestamp::ORIGIN),
         "it has joined"
     );
     assert_eq!(told(&mut watcher, TIMEOUT), [(EventKind::Joined, 1)]);
-    assert_eq!(watcher.next_deadline(), Some(TIMEOUT * 2));
+    assert_eq!(watcher.next_deadline(), Some((TIMEOUT * 2).into()));
     let soon = Options::new().timeout(TIMEOUT / 10);
     watcher.beat_with(2u64, TIMEOUT, soon).unwrap();
     told(&mut watcher, TIMEOUT);
-    assert_eq!(watcher.next_deadline(), Some(TIMEOUT + TIMEOUT / 10));
+    assert_eq!(
+        watcher.next_deadline(),
+        Some((TIMEOUT + TIMEOUT / 10).into())
+    );
     watcher.beat(2u64, TIMEOUT + TIMEOUT / 20).unwrap();
     assert_eq!(
         watcher.next_deadline(),
-        Some(TIMEOUT + TIMEOUT / 10 + TIMEOUT / 20)
+        Some((TIMEOUT + TIMEOUT / 10 + TIMEOUT / 20).into())
     );
     assert!(watcher.remove(&2, TIMEOUT + TIMEOUT / 20));
-    assert_eq!(watcher.next_deadline(), Some(TIMEOUT * 2));
+    assert_eq!(watcher.next_deadline(), Some((TIMEOUT * 2).into()));
     told(&mut watcher, TIMEOUT * 2);
     assert_eq!(watcher.next_deadline(), None);
 }
@@ -131,7 +134,7 @@ fn a_snapshot_shows_every_watched_key_and_no_other() {
     let expected = [10, 11, 12, 13, 14, 16, 17, 18, 19];
     assert!(keys.iter().map(|&(key, _)| key).eq(expected));
     for (key, status) in keys {
-        assert_eq!(status.last_beat, Duration::from_secs(key));
+        assert_eq!(status.last_beat, Duration::from_secs(key).into());
         assert_eq!(watcher.status(&key), Some(status));
     }
     assert_eq!(watcher.len(), 9);
@@ -146,7 +149,7 @@ fn a_panic_in_the_callback_costs_that_event_only() {
     let poll = || watcher.poll(TIMEOUT * 2, |event| assert_ne!(event.key(), Some(&2)));
     assert!(catch_unwind(AssertUnwindSafe(poll)).is_err());
     assert_eq!(watcher.stats().pending, 2);
-    assert_eq!(watcher.next_deadline(), Some(Duration::ZERO));
+    assert_eq!(watcher.next_deadline(), Some(Timestamp::ORIGIN));
     let rest = told(&mut watcher, TIMEOUT * 2);
     assert_eq!(rest, [(EventKind::Expired, 3), (EventKind::Expired, 4)]);
     let stats = watcher.stats();
@@ -163,10 +166,13 @@ fn an_older_beat_moves_no_deadline_back_and_its_options_apply() {
         .beat_with(1u64, Duration::from_secs(4), options)
         .unwrap();
     let status = watcher.status(&1).unwrap();
-    assert_eq!(status.last_beat, Duration::from_secs(5));
+    assert_eq!(status.last_beat, Duration::from_secs(5).into());
     assert_eq!((status.timeout, status.mode), (TIMEOUT * 2, Mode::Repeat));
     assert_eq!(watcher.stats().late_beats, 1);
-    assert_eq!(watcher.next_deadline(), Some(Duration::from_secs(25)));
+    assert_eq!(
+        watcher.next_deadline(),
+        Some(Duration::from_secs(25).into())
+    );
 }
 
 #[test]
@@ -196,7 +202,7 @@ fn events_are_never_delivered_before_they_are_detected() {
     watcher.poll(Duration::from_secs(50), |event| {
         events.extend(event.into_key_event());
     });
-    assert_eq!(events[0].detected, Duration::from_secs(101));
+    assert_eq!(events[0].detected, Duration::from_secs(101).into());
     assert!(events[0].delivered >= events[0].detected, "{:?}", events[0]);
 }
 

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use liveness::{
     BeatErrorKind, Event, EventKind, Heart, HeartError, ManualClock, Mode, Options, Refused, Sink,
-    Stats, Watcher,
+    Stats, Timestamp, Watcher,
 };
 use proptest::collection::vec;
 use proptest::option;
@@ -258,7 +258,7 @@ impl Model {
         let Some(expected) = self.waiting.get_mut(&key).and_then(VecDeque::pop_front) else {
             panic!("unexpected {event:?}")
         };
-        let nanos = event_of_key.last_beat.as_nanos();
+        let nanos = event_of_key.last_beat.since_origin().as_nanos();
         assert_eq!(
             (event.kind(), nanos),
             (expected.kind, u128::from(expected.last_beat)),
@@ -281,8 +281,8 @@ impl Model {
         self.stats.delivered += u64::from(expected.is_terminal);
     }
 
-    fn now(&self) -> Duration {
-        Duration::from_nanos(self.now)
+    fn now(&self) -> Timestamp {
+        Duration::from_nanos(self.now).into()
     }
 
     fn pending(&self) -> u64 {
@@ -410,11 +410,13 @@ impl Pair {
             }
             Op::Advance(by) => {
                 self.clock.advance(Duration::from_nanos(by));
-                model.now = model.now.max(self.clock.now().as_nanos() as u64);
+                model.now = model
+                    .now
+                    .max(self.clock.now().since_origin().as_nanos() as u64);
             }
             // The watcher takes it as standing still.
             Op::Back(by) => {
-                let back = self.clock.now().saturating_sub(Duration::from_nanos(by));
+                let back = self.clock.now() - Duration::from_nanos(by);
                 self.clock.set(back);
             }
             Op::Mood(mood) => self.receiver.lock().mood = mood,
@@ -449,7 +451,7 @@ impl Pair {
             let misses = life.down.map_or(0, |down| down.misses);
             assert_eq!(
                 (status.last_beat, status.timeout, status.misses),
-                (nanos(life.last_beat), nanos(life.timeout), misses),
+                (nanos(life.last_beat).into(), nanos(life.timeout), misses),
                 "key {key}"
             );
         }

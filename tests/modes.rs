@@ -61,7 +61,7 @@ fn an_expired_once_key_is_forgotten_and_its_next_beat_begins_a_new_episode() {
     watcher.beat(1u64).unwrap();
     let status = watcher.status(&1).unwrap().unwrap();
     assert!(status.generation > first.generation);
-    assert_eq!(status.joined, TIMEOUT * 6);
+    assert_eq!(status.joined, (TIMEOUT * 6).into());
     let second = only(step(&fixture, TIMEOUT), EventKind::Expired);
     assert_eq!(second.generation, status.generation);
     assert_eq!(second.misses, 1);
@@ -77,11 +77,11 @@ fn a_repeat_key_is_reported_after_each_further_timeout_of_silence() {
         let event = only(step(&fixture, TICK), EventKind::Expired);
         assert_eq!((event.misses, event.mode), (misses, Mode::Repeat));
         assert_eq!(event.generation.get(), 1);
-        assert_eq!(event.last_beat, Duration::ZERO);
+        assert_eq!(event.last_beat, Duration::ZERO.into());
         assert_eq!(event.lateness(), Duration::ZERO);
         let status = fixture.1.status(&1).unwrap().unwrap();
         assert_eq!(status.misses, misses);
-        assert_eq!(status.last_beat, Duration::ZERO);
+        assert_eq!(status.last_beat, Duration::ZERO.into());
         assert_eq!(status.deadline, Some(fixture.0.now() + TIMEOUT));
     }
     let stats = fixture.1.stats();
@@ -101,8 +101,8 @@ fn a_beat_of_a_key_that_is_down_is_a_recovery() {
     let event = only(step(&fixture, Duration::ZERO), EventKind::Recovered);
     assert_eq!(event.misses, 2);
     assert_eq!(event.down_for, Some(Duration::from_secs(13)));
-    assert_eq!(event.last_beat, Duration::from_secs(23));
-    assert_eq!(event.deadline, Some(Duration::from_secs(33)));
+    assert_eq!(event.last_beat, Duration::from_secs(23).into());
+    assert_eq!(event.deadline, Some(Duration::from_secs(33).into()));
     assert_eq!(event.lateness(), Duration::ZERO);
     assert_eq!(fixture.1.status(&1).unwrap().unwrap().misses, 0);
 

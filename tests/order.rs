@@ -101,7 +101,10 @@ fn stamps_that_arrive_out_of_order_still_expire_by_deadline() {
     assert_eq!(told.len(), stamps.len());
     assert!(told.is_sorted_by_key(|event| event.deadline));
     for event in told {
-        assert_eq!(event.last_beat, Duration::from_nanos(stamps[&event.key]));
+        assert_eq!(
+            event.last_beat,
+            Duration::from_nanos(stamps[&event.key]).into()
+        );
     }
 }
 

@@ -86,7 +86,7 @@ fn a_watcher_without_a_listener_can_be_asked() {
     watcher.flush().unwrap();
     assert!(watcher.is_empty());
     assert_eq!(watcher.stats().discarded, 10);
-    assert_eq!(watcher.now(), Duration::from_secs(1));
+    assert_eq!(watcher.now(), Duration::from_secs(1).into());
 }
 
 #[test]

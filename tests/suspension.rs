@@ -16,7 +16,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, unbounded};
-use liveness::{Event, EventKind, Heart, Watcher};
+use liveness::{Event, EventKind, Heart, Timestamp, Watcher};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -91,7 +91,7 @@ struct Told {
     /// The most time from the end of a stall to the detection of a death.
     latest: Duration,
     /// When the last stall of each worker ended.
-    resumed: [Duration; 2],
+    resumed: [Timestamp; 2],
 }
 
 impl Told {
@@ -102,10 +102,10 @@ impl Told {
             Event::Stalled(stall) => self.resumed[stall.worker] = stall.resumed,
             Event::Expired(event) if event.key >= LIVING => {
                 self.rightly += 1;
-                self.latest = self.latest.max(event.detected.saturating_sub(resumed));
+                self.latest = self.latest.max(event.detected - resumed);
             }
             Event::Expired(event) => {
-                let ran = event.detected.saturating_sub(event.last_beat.max(resumed));
+                let ran = event.detected - event.last_beat.max(resumed);
                 if ran < TIMEOUT {
                     self.falsely += 1;
                 } else {

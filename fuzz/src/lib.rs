@@ -8,7 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::Duration;
 
 use arbitrary::{Arbitrary, Unstructured};
-use liveness::{BeatErrorKind, Event, EventKind, LocalWatcher, Mode, Options};
+use liveness::{BeatErrorKind, Event, EventKind, LocalWatcher, Mode, Options, Timestamp};
 
 /// The timeout of a key that was given none, ns.
 const TIMEOUT: u64 = 100;
@@ -367,7 +367,7 @@ impl Pair {
             Op::Leap { by } => self.advance(by),
             Op::Follow => {
                 if let Some(due) = self.watcher.next_deadline() {
-                    let due = due.as_nanos() as u64;
+                    let due = due.since_origin().as_nanos() as u64;
                     self.advance(due.saturating_sub(self.clock));
                 }
             }
@@ -439,7 +439,7 @@ impl Pair {
         let mut told: Vec<Told> = events.iter().map(told).collect();
         for event in events.iter().filter_map(Event::key_event) {
             assert!(event.detected <= event.delivered && event.last_beat <= event.detected);
-            assert_eq!(event.delivered, Duration::from_nanos(self.model.now));
+            assert_eq!(event.delivered, at(self.model.now));
         }
         let mut expected = std::mem::take(&mut self.model.notices);
         expected.extend(self.model.expire());
@@ -488,18 +488,17 @@ impl Pair {
         } else {
             Some(0)
         };
-        assert_eq!(watcher.next_deadline(), expected.map(Duration::from_nanos));
+        assert_eq!(watcher.next_deadline(), expected.map(at));
         let mut snapshot: Vec<_> = watcher.snapshot().collect();
         snapshot.sort_unstable_by_key(|&(key, _)| key);
         assert!(snapshot.iter().map(|(key, _)| key).eq(model.lives.keys()));
         for (key, status) in snapshot {
             let life = model.lives[&key];
-            let nanos = Duration::from_nanos;
             let known = (
-                nanos(life.joined),
-                nanos(life.last_beat),
+                at(life.joined),
+                at(life.last_beat),
                 life.mode,
-                life.deadline().map(nanos),
+                life.deadline().map(at),
             );
             assert_eq!(
                 (
@@ -515,6 +514,11 @@ impl Pair {
     }
 }
 
+/// The point in time `ns` nanoseconds after the origin.
+fn at(ns: u64) -> Timestamp {
+    Duration::from_nanos(ns).into()
+}
+
 /// What `event` tells.
 fn told(event: &Event<u8, u8>) -> Told {
     let kind = event.kind();
@@ -523,8 +527,10 @@ fn told(event: &Event<u8, u8>) -> Told {
     (
         kind,
         event.key,
-        nanos(event.last_beat),
-        event.deadline.map(nanos),
+        nanos(event.last_beat.since_origin()),
+        event
+            .deadline
+            .map(|deadline| nanos(deadline.since_origin())),
         event.misses,
         event.down_for.map(nanos),
         event.extra,

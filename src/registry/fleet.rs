@@ -451,7 +451,7 @@ impl<N: Eq + Hash + Clone, D> Keeper<N, D> {
 
     /// A stall of the watcher, told on.
     pub(super) fn stalled(&mut self, stall: Stall) {
-        self.resumed = self.resumed.max(stall.resumed);
+        self.resumed = self.resumed.max(stall.resumed.since_origin());
         self.stats.stalls += 1;
         self.stats.version += 1;
         let version = self.stats.version;

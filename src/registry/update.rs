@@ -315,7 +315,7 @@ impl<N: fmt::Debug, D> fmt::Display for Update<N, D> {
                 )
             }
             Update::Stalled { version, stall } => {
-                let gap = stall.resumed.saturating_sub(stall.last_alive);
+                let gap = stall.resumed - stall.last_alive;
                 write!(
                     f,
                     "stalled version={version} gap={gap:?} held_for={:?}",

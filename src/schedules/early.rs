@@ -1,16 +1,15 @@
 //! No key expires of which a beat was accepted in time, whoever moves the clock meanwhile.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use shuttle::sync::Mutex;
 use shuttle::thread;
 
 use super::{TIMEOUT, builder, explore, quiet};
-use crate::{Event, Heart, KeyEvent, ManualClock, Mode, Watcher};
+use crate::{Event, Heart, KeyEvent, ManualClock, Mode, Timestamp, Watcher};
 
 /// A beat that was accepted: when it was stamped at the earliest, and accepted at the latest.
-type Accepted = (Duration, Duration);
+type Accepted = (Timestamp, Timestamp);
 
 /// Beats four times while two other threads move the clock and flush, each time by `beat`, and checks the expiries.
 fn race(workers: usize, mode: Mode, beat: fn(&Watcher<u64>, &Heart<u64>) -> bool) {

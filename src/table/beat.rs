@@ -10,7 +10,7 @@ use super::lists::Policy;
 use super::queue::Item;
 use super::slab::{Body, MAX_SLOTS, PackedGeneration, State};
 use super::{Beat, Down, Recovery, Refusal, Table, Tag};
-use crate::clock;
+use crate::clock::{self, Timestamp};
 use crate::event::{Event, EventKind, Generation};
 use crate::pulse::Vital;
 
@@ -248,8 +248,8 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
     pub(super) fn recovered_event(&self, at: u32, down: &Down, recovery: Recovery) -> Event<K, V> {
         let Recovery { stamp, detected } = recovery;
         let mut event = self.event_about(at);
-        event.last_beat = Duration::from_nanos(stamp);
-        event.detected = Duration::from_nanos(detected);
+        event.last_beat = Timestamp::from_nanos(stamp);
+        event.detected = Timestamp::from_nanos(detected);
         event.delivered = event.detected;
         event.deadline = clock::deadline(stamp.saturating_add(self.policy(at).timeout));
         event.misses = down.misses;

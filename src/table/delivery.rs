@@ -1,12 +1,11 @@
 //! Handing events to the sink, and taking them back if it has no room.
 
 use std::hint::black_box;
-use std::time::Duration;
 
 use super::queue::Item;
 use super::slab::{Body, State};
 use super::{Offer, Table, event_of};
-use crate::clock::{self, NEVER};
+use crate::clock::{self, NEVER, Timestamp};
 use crate::event::{Event, EventKind, Generation};
 
 /// How many deliveries ahead the index is read.
@@ -125,9 +124,9 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
         let mut event = self.event_about(at);
         event.mode = down.mode;
         event.misses = down.misses;
-        event.last_beat = Duration::from_nanos(down.last_beat);
+        event.last_beat = Timestamp::from_nanos(down.last_beat);
         event.deadline = clock::deadline(down.deadline);
-        event.detected = Duration::from_nanos(down.detected).max(event.last_beat);
+        event.detected = Timestamp::from_nanos(down.detected).max(event.last_beat);
         event.delivered = event.detected;
         if let Offer::Full(_) = offer(Event::Expired(event)) {
             let report = Item::Report {

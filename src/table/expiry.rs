@@ -7,7 +7,7 @@ use super::lists::{Due, Policy};
 use super::queue::Item;
 use super::slab::{NIL, State};
 use super::{Down, Stray, Table};
-use crate::clock::NEVER;
+use crate::clock::{NEVER, Timestamp};
 use crate::event::{Event, EventKind, Mode, Stall};
 use crate::pulse::Vital;
 
@@ -58,8 +58,8 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
         self.counts.stalls += 1;
         let stall = Stall {
             worker,
-            last_alive: Duration::from_nanos(last_alive),
-            resumed: Duration::from_nanos(now),
+            last_alive: Timestamp::from_nanos(last_alive),
+            resumed: Timestamp::from_nanos(now),
             held_for: Duration::from_nanos(held),
         };
         if self.config.wanted.has(EventKind::Stalled) {

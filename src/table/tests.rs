@@ -5,6 +5,7 @@ mod machine;
 mod model;
 
 use std::collections::HashSet;
+use std::time::Duration;
 
 use super::expiry::STALE_STRAYS;
 use super::*;
@@ -165,7 +166,7 @@ fn options_of_a_late_beat_apply_and_its_stamp_does_not() {
         apply(&mut table, late);
         let status = table.status(spread(1), &1).unwrap();
         assert_eq!(status.timeout, Duration::from_nanos(600));
-        assert_eq!(status.last_beat, Duration::from_nanos(50));
+        assert_eq!(status.last_beat, Timestamp::from_nanos(50));
         assert_eq!(expired_at(&mut table, 649), [0; 0]);
         let mut extra = None;
         table.expire(650, 3);
@@ -298,7 +299,7 @@ fn a_recovery_is_not_detected_before_the_beat_that_it_tells_of() {
         detected.extend(event.into_key_event().map(|event| event.detected));
         Offer::Taken
     });
-    assert_eq!(detected, [Duration::from_nanos(103)]);
+    assert_eq!(detected, [Timestamp::from_nanos(103)]);
 }
 
 #[test]
@@ -326,7 +327,7 @@ fn a_heart_that_was_down_and_stored_a_beat_has_recovered_before_its_message_come
     });
     assert_eq!(
         told,
-        [(Duration::from_nanos(150), Some(Duration::from_nanos(50)))]
+        [(Timestamp::from_nanos(150), Some(Duration::from_nanos(50)))]
     );
     assert_eq!(pulse.vital(), Vital::Alive);
     assert_eq!(

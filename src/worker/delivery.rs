@@ -1,9 +1,7 @@
 //! The part of a round in which events leave the worker.
 
-use std::time::Duration;
-
 use super::{Setup, Worker};
-use crate::clock;
+use crate::clock::{self, Timestamp};
 use crate::event::Event;
 use crate::panic::survive;
 use crate::sink::{Outlet, Refused, Sink};
@@ -79,7 +77,7 @@ impl<K: Eq + Clone + 'static, V: Clone + 'static> Worker<K, V> {
         loop {
             let delivered = table.deliver(&mut |mut event| {
                 now = clock.now_ns();
-                event.set_delivered(Duration::from_nanos(now));
+                event.set_delivered(Timestamp::from_nanos(now));
                 let late = match &event {
                     Event::Expired(event) => Some(clock::nanos(event.lateness())),
                     _ => None,

@@ -66,8 +66,8 @@ fn a_late_look_counts_every_timeout_that_has_passed_but_none_of_a_stall() {
     };
     let stall = Stall {
         worker: 0,
-        last_alive: s(1),
-        resumed: s(100),
+        last_alive: s(1).into(),
+        resumed: s(100).into(),
         held_for: s(2),
     };
     for (looks, state) in [
@@ -189,8 +189,8 @@ fn deaths_of_nodes_that_came_back_are_not_kept_however_long_the_window() {
 fn a_stall_is_told_with_a_version_of_its_own() {
     let stall = Stall {
         worker: 0,
-        last_alive: s(1),
-        resumed: s(3),
+        last_alive: s(1).into(),
+        resumed: s(3).into(),
         held_for: s(2),
     };
     let mut keeper = Keeper::<u8, u32>::new(Config::new());

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::super::{Beat, Config};
-use crate::clock::{self, NEVER};
+use crate::clock::{self, NEVER, Timestamp};
 use crate::event::{Event, EventKind, Generation, KeyEvent, Mode, Stall, Status};
 use crate::pulse::{Beater, Vital};
 use crate::stats::{Counts, Histogram};
@@ -105,8 +105,8 @@ impl Life {
         Status {
             generation: self.generation,
             mode: self.mode,
-            joined: Duration::from_nanos(self.joined),
-            last_beat: Duration::from_nanos(self.last_beat),
+            joined: Timestamp::from_nanos(self.joined),
+            last_beat: Timestamp::from_nanos(self.last_beat),
             timeout: clock::duration(self.timeout),
             deadline: clock::deadline(self.deadline()),
             misses: self.down.map_or(0, |down| down.misses),
@@ -115,7 +115,7 @@ impl Life {
 
     /// What an event of `key` detected at `now` says of it.
     fn event(&self, key: u64, now: u64) -> KeyEvent<u64, u64> {
-        let detected = Duration::from_nanos(now.max(self.last_beat));
+        let detected = Timestamp::from_nanos(now.max(self.last_beat));
         let status = self.status();
         KeyEvent {
             key,
@@ -444,7 +444,7 @@ impl Model {
     /// Expiry is held back as `stall` says.
     pub(super) fn stall(&mut self, stall: Stall) {
         let nanos = |duration: Duration| duration.as_nanos() as u64;
-        self.now = self.now.max(nanos(stall.resumed));
+        self.now = self.now.max(stall.resumed.as_nanos());
         let granted = stall.resumed - stall.last_alive;
         let left = (self.hold.0.saturating_add(self.hold.1)).saturating_sub(self.now);
         assert!(
@@ -481,8 +481,8 @@ impl Model {
         let Some(Silence { down, .. }) = life.reporting else {
             panic!("{queued:?} is not of {life:?}")
         };
-        let last_beat = Duration::from_nanos(down.last_beat);
-        let detected = Duration::from_nanos(down.detected).max(last_beat);
+        let last_beat = Timestamp::from_nanos(down.last_beat);
+        let detected = Timestamp::from_nanos(down.detected).max(last_beat);
         KeyEvent {
             mode: down.mode,
             misses: down.misses,
@@ -554,9 +554,9 @@ impl Model {
 
 /// The event that `recovery`, a stamp and when it was applied, ended the silence `down` of `life`.
 fn recovered(life: &Life, key: u64, down: Down, (stamp, detected): (u64, u64)) -> Event<u64, u64> {
-    let detected = Duration::from_nanos(detected);
+    let detected = Timestamp::from_nanos(detected);
     Event::Recovered(KeyEvent {
-        last_beat: Duration::from_nanos(stamp),
+        last_beat: Timestamp::from_nanos(stamp),
         deadline: clock::deadline(stamp.saturating_add(life.timeout)),
         detected,
         delivered: detected,
