@@ -44,7 +44,7 @@ fn mixed(criterion: &mut Criterion) {
                                 watcher.beat(stranger).expect("the watcher is open");
                             }
                             20 | 40 | 60 | 80 => {
-                                watcher.remove(stranger).expect("the watcher is open");
+                                watcher.remove(&stranger).expect("the watcher is open");
                             }
                             45 | 95 => assert!(
                                 watcher

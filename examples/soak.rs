@@ -301,7 +301,7 @@ impl Soak {
     fn remove(&self, watcher: &Watcher<u64>, key: u64) {
         self.lives[key as usize].lock().is_dying = true;
         self.beat(watcher, key);
-        if watcher.remove(key).is_err() || watcher.flush().is_err() {
+        if watcher.remove(&key).is_err() || watcher.flush().is_err() {
             return self.breaks("an open watcher removes keys", &key);
         }
         let mut life = self.lives[key as usize].lock();

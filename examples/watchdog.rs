@@ -78,7 +78,7 @@ fn run() -> Result<BTreeSet<&'static str>, Box<dyn Error>> {
         let options = Pacemaker::for_timeout(TIMEOUT)
             .idle()
             // Who ends in peace is watched no more; who panics says no goodbye.
-            .goodbye(move || _ = leaves.remove(name));
+            .goodbye(move || _ = leaves.remove(&name));
         let mut pacemaker = pacer.start(options, move || beats.beat(name))?;
         let end = end.clone();
         let body = move || pacemaker.during_progress(|progress| work(name, fate, progress, &end));

@@ -133,11 +133,11 @@ where
     /// # use std::time::Duration;
     /// # use liveness::LocalWatcher;
     /// let mut watcher = LocalWatcher::<u64>::builder().timeout(Duration::from_secs(3)).build_local()?;
-    /// watcher.beat(7u64, Duration::from_secs(1))?;
+    /// watcher.beat(7, Duration::from_secs(1))?;
     /// assert_eq!(watcher.next_deadline(), Some(Duration::from_secs(4).into()));
     ///
     /// let mut patient = LocalWatcher::<u64>::builder().timeout(Duration::MAX).build_local()?;
-    /// patient.beat(7u64, Duration::from_secs(1))?;
+    /// patient.beat(7, Duration::from_secs(1))?;
     /// assert_eq!(patient.next_deadline(), None);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
@@ -156,7 +156,7 @@ where
     ///     .timeout(Duration::from_secs(1))
     ///     .mode(Mode::Repeat)
     ///     .build_local()?;
-    /// watcher.beat(7u64, Duration::ZERO)?;
+    /// watcher.beat(7, Duration::ZERO)?;
     /// watcher.poll(Duration::from_secs(1), drop);
     /// let status = watcher.status(&7).expect("it missed its timeout, and is still watched");
     /// assert_eq!((status.mode, status.misses), (Mode::Repeat, 1));
@@ -209,8 +209,8 @@ where
     /// let mut watcher = LocalWatcher::<u64>::builder()
     ///     .events([EventKind::Joined, EventKind::Removed])
     ///     .build_local()?;
-    /// watcher.beat(7u64, Duration::ZERO)?;
-    /// watcher.beat(8u64, Duration::ZERO)?;
+    /// watcher.beat(7, Duration::ZERO)?;
+    /// watcher.beat(8, Duration::ZERO)?;
     /// watcher.remove(&7, Duration::from_secs(1));
     /// let mut kinds = Vec::new();
     /// watcher.poll(Duration::from_secs(60), |event| kinds.push(event.kind()));
@@ -278,13 +278,13 @@ where
     ///     .on_event_in_worker(move |_| while busy.send(()).is_ok() {})
     ///     .build()?;
     /// # let hold = hold; // so that a failed assertion lets go of the worker before it drops the watcher
-    /// watcher.beat(1u64)?;
+    /// watcher.beat(1)?;
     /// hold.recv()?; // the worker is in the callback, and takes nothing while we hold it there
-    /// watcher.beat(2u64)?;
-    /// watcher.beat(3u64)?;
-    /// assert_eq!(watcher.try_beat(4u64).unwrap_err().kind(), BeatErrorKind::InboxFull);
+    /// watcher.beat(2)?;
+    /// watcher.beat(3)?;
+    /// assert_eq!(watcher.try_beat(4).unwrap_err().kind(), BeatErrorKind::InboxFull);
     /// drop(hold);
-    /// watcher.beat(4u64)?; // waits until there is room
+    /// watcher.beat(4)?; // waits until there is room
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn inbox_capacity(mut self, beats: usize) -> Self {
@@ -297,7 +297,7 @@ where
     /// ```
     /// # use liveness::Watcher;
     /// let watcher = Watcher::<u64>::builder().workers(1).batch(4_096).build()?;
-    /// watcher.beat(7u64)?;
+    /// watcher.beat(7)?;
     /// assert!(watcher.contains(&7)?); // a beat does not wait for a batch to fill
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
@@ -321,7 +321,7 @@ where
     ///         let _ = sender.send(thread::current().name().map(str::to_owned));
     ///     })
     ///     .build()?;
-    /// watcher.beat(7u64)?;
+    /// watcher.beat(7)?;
     /// assert_eq!(names.recv()?.as_deref(), Some("pulse-0"));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
@@ -340,10 +340,10 @@ where
     /// ```
     /// # use liveness::{BeatErrorKind, Watcher};
     /// let watcher = Watcher::<u64>::builder().max_keys(1).build()?;
-    /// watcher.beat(7u64)?;
-    /// let error = watcher.beat(8u64).unwrap_err();
+    /// watcher.beat(7)?;
+    /// let error = watcher.beat(8).unwrap_err();
     /// assert_eq!((error.kind(), error.into_key()), (BeatErrorKind::Full, 8));
-    /// watcher.beat(7u64)?; // who is in stays in
+    /// watcher.beat(7)?; // who is in stays in
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn max_keys(mut self, keys: usize) -> Self {
@@ -386,7 +386,7 @@ where
     ///         .events([EventKind::Joined])
     ///         .on_event_in_worker(|_| sleep(Duration::from_millis(3)))
     ///         .build()?;
-    ///     watcher.beat(7u64)?;
+    ///     watcher.beat(7)?;
     ///     watcher.flush()?;
     ///     Ok(watcher.stats().stalls)
     /// }
@@ -415,7 +415,7 @@ where
     ///         _ => sleep(Duration::from_millis(3)), // keeps the worker from running
     ///     })
     ///     .build()?;
-    /// watcher.beat(7u64)?;
+    /// watcher.beat(7)?;
     /// let stall = stalls.recv()?;
     /// assert!(stall.resumed - stall.last_alive >= Duration::from_millis(3));
     /// assert_eq!(stall.held_for, Duration::from_millis(1));
@@ -435,7 +435,7 @@ where
     ///
     /// let clock = ManualClock::new();
     /// let watcher = Watcher::<u64>::builder().clock(clock.clone()).build()?;
-    /// watcher.beat(7u64)?;
+    /// watcher.beat(7)?;
     /// clock.advance(Duration::from_secs(3_600));
     /// watcher.flush()?;
     /// assert_eq!(watcher.now(), Duration::from_secs(3_600).into());
@@ -528,9 +528,9 @@ where
     /// let (sender, events) = crossbeam_channel::unbounded();
     /// let devices = Watcher::<u64>::builder().events([EventKind::Joined]).sink(sender.clone()).build()?;
     /// let jobs = Watcher::<u64>::builder().events([EventKind::Joined]).sink(sender).build()?;
-    /// devices.beat(7u64)?;
+    /// devices.beat(7)?;
     /// assert_eq!(events.recv()?.key(), Some(&7));
-    /// jobs.beat(8u64)?;
+    /// jobs.beat(8)?;
     /// assert_eq!(events.recv()?.key(), Some(&8));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
@@ -550,7 +550,7 @@ where
     /// # use liveness::{BuildError, Watcher};
     /// let watcher = Arc::new(Watcher::<u64>::builder().build()?);
     /// let shared = watcher.clone();
-    /// thread::spawn(move || shared.beat(7u64)).join().expect("it does not panic")?;
+    /// thread::spawn(move || shared.beat(7)).join().expect("it does not panic")?;
     /// assert!(watcher.contains(&7)?);
     ///
     /// let error = Watcher::<u64>::builder().batch(0).build().unwrap_err();
@@ -613,7 +613,7 @@ where
     /// use liveness::Watcher;
     ///
     /// let mut local = Watcher::<u64>::builder().timeout(Duration::from_secs(3)).build_local()?;
-    /// local.beat(7u64, Duration::ZERO)?;
+    /// local.beat(7, Duration::ZERO)?;
     /// let mut dead = Vec::new();
     /// local.poll(Duration::from_secs(3), |event| dead.extend(event.key().copied()));
     /// assert_eq!(dead, [7]);

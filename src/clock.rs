@@ -271,8 +271,8 @@ impl Clock {
     /// let clock = Clock::monotonic();
     /// let devices = Watcher::<u64>::builder().clock(clock.clone()).build()?;
     /// let jobs = Watcher::<u64>::builder().clock(clock).build()?;
-    /// devices.beat(7u64)?;
-    /// jobs.beat(8u64)?;
+    /// devices.beat(7)?;
+    /// jobs.beat(8)?;
     /// let beat_of_7 = devices.status(&7)?.expect("it is watched").last_beat;
     /// let beat_of_8 = jobs.status(&8)?.expect("it is watched").last_beat;
     /// assert!(beat_of_7 <= beat_of_8);
@@ -310,7 +310,7 @@ impl Clock {
     ///
     /// let watcher = Watcher::<u64>::builder().build()?;
     /// let before = Instant::now();
-    /// watcher.beat(7u64)?;
+    /// watcher.beat(7)?;
     /// let status = watcher.status(&7)?.expect("it is watched");
     /// let last_beat = watcher.clock().instant(status.last_beat).expect("it is close to now");
     /// assert!(last_beat >= before && last_beat <= Instant::now());
@@ -374,7 +374,7 @@ impl Clock {
     /// use liveness::{Clock, Watcher};
     ///
     /// let watcher = Watcher::<u64>::builder().clock(Clock::tsc()).build()?;
-    /// watcher.beat(7u64)?;
+    /// watcher.beat(7)?;
     /// assert!(watcher.status(&7)?.is_some_and(|status| status.last_beat <= watcher.now()));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
@@ -446,7 +446,7 @@ impl From<ManualClock> for Clock {
 ///     .clock(clock.clone())
 ///     .build_with_channel(16)?;
 ///
-/// watcher.beat(7u64)?;
+/// watcher.beat(7)?;
 /// clock.advance(Duration::from_millis(999));
 /// watcher.flush()?;
 /// assert!(events.is_empty());
@@ -491,7 +491,7 @@ impl ManualClock {
     /// let clock = ManualClock::new();
     /// let watcher = Watcher::<u64>::builder().clock(clock.clone()).build()?;
     /// clock.advance(Duration::from_millis(250));
-    /// watcher.beat(7u64)?;
+    /// watcher.beat(7)?;
     /// assert_eq!(watcher.status(&7)?.map(|status| status.last_beat), Some(clock.now()));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
@@ -529,9 +529,9 @@ impl ManualClock {
     /// let clock = ManualClock::new();
     /// let watcher = Watcher::<u64>::builder().clock(clock.clone()).build()?;
     /// clock.set(Duration::from_secs(60));
-    /// watcher.beat(7u64)?;
+    /// watcher.beat(7)?;
     /// clock.set(Duration::from_secs(30));
-    /// watcher.beat(7u64)?; // older than the last one: changes nothing
+    /// watcher.beat(7)?; // older than the last one: changes nothing
     /// let status = watcher.status(&7)?.expect("it is watched");
     /// assert_eq!(status.last_beat.since_origin(), Duration::from_secs(60));
     /// # Ok::<(), Box<dyn std::error::Error>>(())

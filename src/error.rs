@@ -10,8 +10,8 @@ use std::io;
 /// use liveness::{BeatErrorKind, Watcher};
 ///
 /// let watcher = Watcher::<u64>::builder().max_keys(1).build()?;
-/// watcher.beat(1u64)?;
-/// let error = watcher.beat(2u64).unwrap_err();
+/// watcher.beat(1)?;
+/// let error = watcher.beat(2).unwrap_err();
 /// let advice = match error.kind() {
 ///     BeatErrorKind::Full => "turn the client away",
 ///     BeatErrorKind::InboxFull | BeatErrorKind::TimedOut => "try again",
@@ -75,7 +75,7 @@ impl fmt::Display for BeatErrorKind {
 ///
 /// let watcher = Watcher::<String>::builder().build()?;
 /// watcher.close();
-/// let error = watcher.beat("db-1").unwrap_err();
+/// let error = watcher.beat("db-1".to_owned()).unwrap_err();
 /// assert_eq!(error.kind(), BeatErrorKind::Closed);
 /// assert_eq!(error.to_string(), "the watcher is closed");
 /// assert_eq!(error.into_key(), "db-1");
@@ -101,7 +101,7 @@ impl<K> BeatError<K> {
     /// # use std::time::Duration;
     /// # use liveness::{BeatErrorKind, Options, Watcher};
     /// # let watcher = Watcher::<u64>::builder().build()?;
-    /// let error = watcher.beat_with(7u64, Options::new().timeout(Duration::ZERO)).unwrap_err();
+    /// let error = watcher.beat_with(7, Options::new().timeout(Duration::ZERO)).unwrap_err();
     /// assert_eq!(error.kind(), BeatErrorKind::ZeroTimeout);
     /// # Ok::<(), liveness::BuildError>(())
     /// ```
@@ -115,7 +115,7 @@ impl<K> BeatError<K> {
     /// ```
     /// # let watcher = liveness::Watcher::<String>::builder().build()?;
     /// # watcher.close();
-    /// let error = watcher.beat("db-1").unwrap_err();
+    /// let error = watcher.beat("db-1".to_owned()).unwrap_err();
     /// let line = format!("{}: {error}", error.key());
     /// assert_eq!(line, "db-1: the watcher is closed");
     /// # Ok::<(), liveness::BuildError>(())
@@ -129,12 +129,12 @@ impl<K> BeatError<K> {
     ///
     /// ```
     /// # let watcher = liveness::Watcher::<String>::builder().max_keys(1).build()?;
-    /// watcher.beat("db-1")?;
-    /// let key = watcher.beat("db-2").unwrap_err().into_key();
+    /// watcher.beat("db-1".to_owned())?;
+    /// let key = watcher.beat("db-2".to_owned()).unwrap_err().into_key();
     /// watcher.remove("db-1")?;
     /// watcher.flush()?;
     /// watcher.beat(key)?; // there is room now
-    /// assert!(watcher.contains(&"db-2".to_owned())?);
+    /// assert!(watcher.contains("db-2")?);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     #[must_use]
@@ -254,7 +254,7 @@ impl<K> Error for BeatManyError<K> {}
 ///         .build()
 ///         .expect("the options are in range")
 /// });
-/// watcher.beat(7u64)?;
+/// watcher.beat(7)?;
 /// assert_eq!(answers.recv()?, Some(Err(CallError::OnWorker)));
 /// watcher.close();
 /// assert_eq!(watcher.flush(), Err(CallError::Closed));
@@ -295,14 +295,14 @@ impl Error for CallError {}
 ///
 /// let clock = ManualClock::new();
 /// let watcher = Watcher::<u64>::builder().clock(clock.clone()).build()?;
-/// let (one, two) = (watcher.watch(1u64)?, watcher.watch(2u64)?);
-/// watcher.remove(1u64)?;
+/// let (one, two) = (watcher.watch(1)?, watcher.watch(2)?);
+/// watcher.remove(&1)?;
 /// clock.advance(Duration::from_secs(10));
 /// watcher.flush()?;
 /// assert_eq!(one.beat(), Err(HeartError::Removed));
 /// assert_eq!(two.beat(), Err(HeartError::Expired));
 ///
-/// let (three, its_heir) = (watcher.watch(3u64)?, watcher.watch(3u64)?);
+/// let (three, its_heir) = (watcher.watch(3)?, watcher.watch(3)?);
 /// watcher.close();
 /// assert_eq!(three.beat(), Err(HeartError::Replaced));
 /// assert_eq!(its_heir.beat(), Err(HeartError::Closed));

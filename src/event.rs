@@ -65,10 +65,10 @@ pub enum Mode {
 /// use liveness::LocalWatcher;
 ///
 /// let mut watcher = LocalWatcher::<u64>::builder().build_local()?;
-/// watcher.beat(7u64, Duration::ZERO)?;
+/// watcher.beat(7, Duration::ZERO)?;
 /// let first = watcher.status(&7).map(|status| status.generation);
 /// watcher.remove(&7, Duration::ZERO);
-/// watcher.beat(7u64, Duration::ZERO)?;
+/// watcher.beat(7, Duration::ZERO)?;
 /// let second = watcher.status(&7).map(|status| status.generation);
 /// assert!(first < second);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -84,8 +84,8 @@ impl Generation {
     /// # use std::time::Duration;
     /// # use liveness::LocalWatcher;
     /// let mut watcher = LocalWatcher::<u64>::builder().build_local()?;
-    /// watcher.beat(7u64, Duration::ZERO)?;
-    /// watcher.beat(8u64, Duration::ZERO)?;
+    /// watcher.beat(7, Duration::ZERO)?;
+    /// watcher.beat(8, Duration::ZERO)?;
     /// assert_eq!(watcher.status(&7).map(|status| status.generation.get()), Some(1));
     /// assert_eq!(watcher.status(&8).map(|status| status.generation.get()), Some(2));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -112,8 +112,8 @@ impl fmt::Display for Generation {
 ///     .timeout(Duration::from_secs(1))
 ///     .events([EventKind::Joined, EventKind::Beat, EventKind::Expired])
 ///     .build_local()?;
-/// watcher.beat(7u64, Duration::ZERO)?;
-/// watcher.beat(7u64, Duration::from_millis(500))?;
+/// watcher.beat(7, Duration::ZERO)?;
+/// watcher.beat(7, Duration::from_millis(500))?;
 /// let mut kinds = Vec::new();
 /// watcher.poll(Duration::from_secs(2), |event| kinds.push(event.kind().to_string()));
 /// assert_eq!(kinds, ["joined", "beat", "expired"]);
@@ -324,7 +324,7 @@ impl<K, V> KeyEvent<K, V> {
 ///         _ => sleep(Duration::from_millis(3)), // keeps the worker from running
 ///     })
 ///     .build()?;
-/// watcher.beat(7u64)?;
+/// watcher.beat(7)?;
 /// let stall = stalls.recv()?;
 /// let gap = stall.resumed - stall.last_alive;
 /// assert!(gap >= Duration::from_millis(3));
@@ -526,8 +526,8 @@ impl<K: fmt::Debug, V> fmt::Display for Event<K, V> {
 ///
 /// let s = Duration::from_secs;
 /// let mut watcher = LocalWatcher::<u64>::builder().timeout(s(5)).build_local()?;
-/// watcher.beat(7u64, s(1))?;
-/// watcher.beat(7u64, s(3))?;
+/// watcher.beat(7, s(1))?;
+/// watcher.beat(7, s(3))?;
 /// let status = watcher.status(&7).expect("it is watched");
 /// assert_eq!((status.joined, status.last_beat), (s(1).into(), s(3).into()));
 /// assert_eq!((status.timeout, status.deadline), (s(5), Some(s(8).into())));
@@ -584,8 +584,8 @@ impl<V> Options<V> {
     /// # use liveness::{LocalWatcher, Options};
     /// # let s = Duration::from_secs;
     /// # let mut watcher = LocalWatcher::<u64>::builder().build_local()?;
-    /// watcher.beat_with(7u64, s(0), Options::new().timeout(s(30)))?;
-    /// watcher.beat_with(7u64, s(1), Options::new())?; // leaves the timeout as it is
+    /// watcher.beat_with(7, s(0), Options::new().timeout(s(30)))?;
+    /// watcher.beat_with(7, s(1), Options::new())?; // leaves the timeout as it is
     /// assert_eq!(watcher.status(&7).map(|status| status.timeout), Some(s(30)));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```

@@ -1,7 +1,6 @@
 //! A handle on one watched key: its beat is one clock reading and one atomic store.
 
 use std::fmt;
-use std::hash::Hash;
 use std::sync::Arc;
 
 use crate::error::HeartError;
@@ -24,7 +23,7 @@ use crate::table::Beat;
 /// use liveness::Watcher;
 ///
 /// let watcher = Watcher::<u64>::builder().timeout(Duration::from_secs(5)).build()?;
-/// let heart = watcher.watch(17u64)?;
+/// let heart = watcher.watch(17)?;
 /// heart.beat()?;
 /// assert!(watcher.contains(&17)?);
 /// drop(heart);
@@ -32,10 +31,7 @@ use crate::table::Beat;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[must_use = "dropping the last clone of a heart removes its key"]
-pub struct Heart<K, V = ()>
-where
-    K: Hash,
-{
+pub struct Heart<K, V = ()> {
     /// The word shared with the worker, and what of it was seen.
     beater: Beater,
     /// What all clones share.
@@ -43,7 +39,7 @@ where
 }
 
 /// What all clones of a heart share; dropped with the last of them.
-struct Owner<K: Hash, V> {
+struct Owner<K, V> {
     /// The key; gone only while this is dropped.
     key: Option<K>,
     /// Where the key goes.
@@ -56,7 +52,7 @@ struct Owner<K: Hash, V> {
     detached: AtomicBool,
 }
 
-impl<K: Hash, V> Heart<K, V> {
+impl<K, V> Heart<K, V> {
     /// A heart for `key`, which the worker is being told of.
     pub(crate) fn new(key: K, route: Route, pulse: Arc<Pulse>, router: Arc<Router<K, V>>) -> Self {
         let owner = Owner {
@@ -89,7 +85,7 @@ impl<K: Hash, V> Heart<K, V> {
     /// # let clock = ManualClock::new();
     /// # let s = Duration::from_secs;
     /// # let watcher = Watcher::<u64>::builder().timeout(s(5)).clock(clock.clone()).build()?;
-    /// let heart = watcher.watch(7u64)?; // the timeout is 5 seconds
+    /// let heart = watcher.watch(7)?; // the timeout is 5 seconds
     /// clock.advance(s(4));
     /// heart.beat()?;
     /// clock.advance(s(4));
@@ -115,7 +111,7 @@ impl<K: Hash, V> Heart<K, V> {
     ///
     /// ```
     /// # let watcher = liveness::Watcher::<String>::builder().build()?;
-    /// let heart = watcher.watch("db-1")?;
+    /// let heart = watcher.watch("db-1".to_owned())?;
     /// assert_eq!(heart.key(), "db-1");
     /// assert!(watcher.contains(heart.key())?);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -132,9 +128,9 @@ impl<K: Hash, V> Heart<K, V> {
     ///
     /// ```
     /// # let watcher = liveness::Watcher::<u64>::builder().build()?;
-    /// let heart = watcher.watch(7u64)?;
+    /// let heart = watcher.watch(7)?;
     /// assert!(heart.is_watched());
-    /// watcher.remove(7u64)?;
+    /// watcher.remove(&7)?;
     /// watcher.flush()?;
     /// assert!(!heart.is_watched());
     /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -152,8 +148,8 @@ impl<K: Hash, V> Heart<K, V> {
     ///
     /// ```
     /// # let watcher = liveness::Watcher::<u64>::builder().build()?;
-    /// watcher.watch(7u64)?.detach();
-    /// drop(watcher.watch(8u64)?);
+    /// watcher.watch(7)?.detach();
+    /// drop(watcher.watch(8)?);
     /// assert!(watcher.contains(&7)?);
     /// assert!(!watcher.contains(&8)?);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -186,7 +182,7 @@ impl<K: Hash, V> Heart<K, V> {
     }
 }
 
-impl<K: Hash, V> Clone for Heart<K, V> {
+impl<K, V> Clone for Heart<K, V> {
     fn clone(&self) -> Self {
         Heart {
             beater: self.beater.clone(),
@@ -195,7 +191,7 @@ impl<K: Hash, V> Clone for Heart<K, V> {
     }
 }
 
-impl<K: Hash + fmt::Debug, V> fmt::Debug for Heart<K, V> {
+impl<K: fmt::Debug, V> fmt::Debug for Heart<K, V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Heart")
             .field("key", self.key())
@@ -204,7 +200,7 @@ impl<K: Hash + fmt::Debug, V> fmt::Debug for Heart<K, V> {
     }
 }
 
-impl<K: Hash, V> Drop for Owner<K, V> {
+impl<K, V> Drop for Owner<K, V> {
     /// Tells the worker, waiting for room in its inbox if need be. A heart that nobody watches any more tells nobody.
     fn drop(&mut self) {
         let is_over = matches!(

@@ -1,5 +1,6 @@
 //! The engine without threads, for a caller that has a loop of its own.
 
+use std::borrow::Borrow;
 use std::fmt;
 use std::hash::Hash;
 use std::num::NonZeroU64;
@@ -15,8 +16,9 @@ use crate::table::{Beat, EXPIRE_LIMIT, Offer, Refusal, Table, Tag};
 
 /// Watches keys without a thread, a channel or a clock: for a game server, a mio loop, an embedded main loop.
 ///
-/// The caller says what time it is, as a [`Timestamp`] or as a [`Duration`](std::time::Duration) since an origin of its choice, and polls. Time
-/// that goes backwards is taken as standing still. The same engine as behind [`Watcher`](crate::Watcher), made by the same [`Builder`].
+/// The caller says what time it is, as a [`Timestamp`] or as a [`Duration`](std::time::Duration) since an origin of its
+/// choice, and polls. Time that goes backwards is taken as standing still. The same engine as behind
+/// [`Watcher`](crate::Watcher), made by the same [`Builder`].
 ///
 /// ```
 /// use std::time::{Duration, Instant};
@@ -24,7 +26,7 @@ use crate::table::{Beat, EXPIRE_LIMIT, Offer, Refusal, Table, Tag};
 ///
 /// let mut watcher = LocalWatcher::<u64>::builder().timeout(Duration::from_millis(20)).build_local()?;
 /// let origin = Instant::now();
-/// watcher.beat(1u64, origin.elapsed())?;
+/// watcher.beat(1, origin.elapsed())?;
 ///
 /// let mut expired = Vec::new();
 /// while let Some(deadline) = watcher.next_deadline() {
@@ -54,7 +56,7 @@ where
     /// # use liveness::LocalWatcher;
     /// # let s = Duration::from_secs;
     /// let mut watcher = LocalWatcher::<String>::builder().timeout(s(5)).build_local()?;
-    /// watcher.beat("db-1", s(2))?;
+    /// watcher.beat("db-1".to_owned(), s(2))?;
     /// assert_eq!(watcher.next_deadline(), Some(s(7).into()));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
@@ -79,17 +81,13 @@ where
     /// # use liveness::LocalWatcher;
     /// # let s = Duration::from_secs;
     /// let mut watcher = LocalWatcher::<u64>::builder().timeout(s(5)).build_local()?;
-    /// watcher.beat(7u64, s(0))?;
-    /// watcher.beat(7u64, s(4))?;
-    /// watcher.beat(7u64, s(3))?; // came late: moves nothing back
+    /// watcher.beat(7, s(0))?;
+    /// watcher.beat(7, s(4))?;
+    /// watcher.beat(7, s(3))?; // came late: moves nothing back
     /// assert_eq!(watcher.next_deadline(), Some(s(9).into()));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn beat(
-        &mut self,
-        key: impl Into<K>,
-        now: impl Into<Timestamp>,
-    ) -> Result<(), BeatError<K>> {
+    pub fn beat(&mut self, key: K, now: impl Into<Timestamp>) -> Result<(), BeatError<K>> {
         self.beat_with(key, now, Options::new())
     }
 
@@ -105,21 +103,20 @@ where
     ///
     /// # let s = Duration::from_secs;
     /// let mut watcher = LocalWatcher::<u64>::builder().timeout(s(5)).build_local()?;
-    /// watcher.beat_with(7u64, s(0), Options::new().timeout(s(60)))?;
-    /// watcher.beat(7u64, s(10))?; // keeps the timeout of its own
+    /// watcher.beat_with(7, s(0), Options::new().timeout(s(60)))?;
+    /// watcher.beat(7, s(10))?; // keeps the timeout of its own
     /// assert_eq!(watcher.next_deadline(), Some(s(70).into()));
     ///
-    /// let error = watcher.beat_with(8u64, s(10), Options::new().timeout(Duration::ZERO)).unwrap_err();
+    /// let error = watcher.beat_with(8, s(10), Options::new().timeout(Duration::ZERO)).unwrap_err();
     /// assert_eq!(error.kind(), BeatErrorKind::ZeroTimeout);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn beat_with(
         &mut self,
-        key: impl Into<K>,
+        key: K,
         now: impl Into<Timestamp>,
         options: Options<V>,
     ) -> Result<(), BeatError<K>> {
-        let key = key.into();
         let timeout = match options
             .timeout
             .map(|timeout| NonZeroU64::new(clock::nanos(timeout)))
@@ -148,20 +145,24 @@ where
     }
 
     /// Forgets `key` at `now`: its episode ends without an expiry, also if one waits for the next poll. Returns whether
-    /// there was one to end; an unknown key is fine.
+    /// there was one to end; an unknown key is fine. Takes a borrowed form of the key where it has one, as maps do.
     ///
     /// ```
     /// # use std::time::Duration;
     /// # use liveness::LocalWatcher;
     /// # let s = Duration::from_secs;
     /// # let mut watcher = LocalWatcher::<u64>::builder().timeout(s(5)).build_local()?;
-    /// watcher.beat(7u64, s(0))?;
+    /// watcher.beat(7, s(0))?;
     /// assert!(watcher.remove(&7, s(1)));
     /// assert!(!watcher.remove(&7, s(1)));
     /// watcher.poll(s(60), |_| unreachable!("a removed key does not expire"));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn remove(&mut self, key: &K, now: impl Into<Timestamp>) -> bool {
+    pub fn remove<Q>(&mut self, key: &Q, now: impl Into<Timestamp>) -> bool
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+    {
         self.table.advance(now.into().as_nanos());
         self.table.remove(self.tag(key), key)
     }
@@ -175,10 +176,10 @@ where
     /// # let s = Duration::from_secs;
     /// # let mut watcher = LocalWatcher::<u64>::builder().timeout(s(5)).build_local()?;
     /// assert_eq!(watcher.next_deadline(), None);
-    /// watcher.beat(7u64, s(1))?;
-    /// watcher.beat(8u64, s(2))?;
+    /// watcher.beat(7, s(1))?;
+    /// watcher.beat(8, s(2))?;
     /// assert_eq!(watcher.next_deadline(), Some(s(6).into()));
-    /// watcher.beat(7u64, s(3))?;
+    /// watcher.beat(7, s(3))?;
     /// assert_eq!(watcher.next_deadline(), Some(s(7).into()));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
@@ -204,9 +205,9 @@ where
     /// # use liveness::LocalWatcher;
     /// # let s = Duration::from_secs;
     /// let mut watcher = LocalWatcher::<u64>::builder().timeout(s(5)).build_local()?;
-    /// watcher.beat(8u64, s(1))?;
-    /// watcher.beat(7u64, s(2))?;
-    /// watcher.beat(9u64, s(3))?;
+    /// watcher.beat(8, s(1))?;
+    /// watcher.beat(7, s(2))?;
+    /// watcher.beat(9, s(3))?;
     /// let mut dead = Vec::new();
     /// watcher.poll(s(7), |event| dead.extend(event.key().copied()));
     /// assert_eq!(dead, [8, 7]); // in the order of their deadlines; 9 has a second left
@@ -235,38 +236,50 @@ where
         self.table.shrink();
     }
 
-    /// What is known of `key`, if it is watched.
+    /// Returns what is known of `key`, if it is watched. Takes a borrowed form of the key where it has one, as maps do.
     ///
     /// ```
     /// # use std::time::Duration;
     /// # use liveness::LocalWatcher;
     /// # let s = Duration::from_secs;
     /// # let mut watcher = LocalWatcher::<u64>::builder().timeout(s(5)).build_local()?;
-    /// watcher.beat(7u64, s(1))?;
+    /// watcher.beat(7, s(1))?;
     /// assert_eq!(watcher.status(&7).and_then(|status| status.deadline), Some(s(6).into()));
     /// assert_eq!(watcher.status(&8), None);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     #[must_use]
-    pub fn status(&self, key: &K) -> Option<Status> {
+    pub fn status<Q>(&self, key: &Q) -> Option<Status>
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+    {
         self.table.status(self.tag(key), key)
     }
 
-    /// Whether `key` is watched.
+    /// Returns whether `key` is watched. Takes a borrowed form of the key where it has one, as maps do.
     ///
     /// ```
     /// # use std::time::Duration;
     /// # use liveness::LocalWatcher;
     /// # let s = Duration::from_secs;
     /// # let mut watcher = LocalWatcher::<u64>::builder().timeout(s(5)).build_local()?;
-    /// watcher.beat(7u64, s(0))?;
+    /// watcher.beat(7, s(0))?;
     /// assert!(watcher.contains(&7));
     /// watcher.poll(s(5), drop);
     /// assert!(!watcher.contains(&7)); // expired, and forgotten
+    ///
+    /// let mut names = LocalWatcher::<String>::builder().build_local()?;
+    /// names.beat("db-1".to_owned(), s(0))?;
+    /// assert!(names.contains("db-1"));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     #[must_use]
-    pub fn contains(&self, key: &K) -> bool {
+    pub fn contains<Q>(&self, key: &Q) -> bool
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+    {
         self.status(key).is_some()
     }
 
@@ -277,8 +290,8 @@ where
     /// # use liveness::LocalWatcher;
     /// # let s = Duration::from_secs;
     /// # let mut watcher = LocalWatcher::<u64>::builder().timeout(s(5)).build_local()?;
-    /// watcher.beat(7u64, s(1))?;
-    /// watcher.beat(8u64, s(4))?;
+    /// watcher.beat(7, s(1))?;
+    /// watcher.beat(8, s(4))?;
     /// // Who has been silent for more than 2 seconds?
     /// let silent = watcher.snapshot().filter(|(_, status)| s(5) - status.last_beat.since_origin() > s(2));
     /// assert_eq!(silent.map(|(key, _)| key).collect::<Vec<_>>(), [7]);
@@ -295,9 +308,9 @@ where
     /// # use liveness::LocalWatcher;
     /// # let s = Duration::from_secs;
     /// # let mut watcher = LocalWatcher::<u64>::builder().timeout(s(5)).build_local()?;
-    /// watcher.beat(7u64, s(0))?;
-    /// watcher.beat(8u64, s(0))?;
-    /// watcher.beat(8u64, s(1))?;
+    /// watcher.beat(7, s(0))?;
+    /// watcher.beat(8, s(0))?;
+    /// watcher.beat(8, s(1))?;
     /// assert_eq!(watcher.len(), 2);
     /// watcher.remove(&7, s(1));
     /// assert_eq!(watcher.len(), 1);
@@ -316,7 +329,7 @@ where
     /// # let s = Duration::from_secs;
     /// # let mut watcher = LocalWatcher::<u64>::builder().timeout(s(5)).build_local()?;
     /// assert!(watcher.is_empty());
-    /// watcher.beat(7u64, s(0))?;
+    /// watcher.beat(7, s(0))?;
     /// assert!(!watcher.is_empty());
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
@@ -333,9 +346,9 @@ where
     /// # use liveness::LocalWatcher;
     /// # let s = Duration::from_secs;
     /// # let mut watcher = LocalWatcher::<u64>::builder().timeout(s(5)).build_local()?;
-    /// watcher.beat(7u64, s(0))?;
-    /// watcher.beat(8u64, s(0))?;
-    /// watcher.beat(8u64, s(4))?;
+    /// watcher.beat(7, s(0))?;
+    /// watcher.beat(8, s(0))?;
+    /// watcher.beat(8, s(4))?;
     /// watcher.poll(s(6), drop); // key 7 expires, a second late
     /// let stats = watcher.stats();
     /// assert_eq!((stats.started, stats.live, stats.expiries, stats.beats), (2, 1, 1, 3));
@@ -353,7 +366,7 @@ where
     }
 
     /// The tag of `key`.
-    fn tag(&self, key: &K) -> Tag {
+    fn tag<Q: Hash + ?Sized>(&self, key: &Q) -> Tag {
         Tag(self.hasher.hash_one(key) as u32)
     }
 }

@@ -663,18 +663,18 @@ impl<N, D> Shared<N, D> {
 
     /// Has the watcher carry out an order.
     fn carry_out(&self, order: Order) -> Result<(), RegistryError> {
-        let result = match order {
+        let is_done = match order {
             Order::Watch(watched, timeout) => {
                 let mode = match watched {
                     Watched::Node(..) => Mode::Repeat,
                     Watched::Until(_) => Mode::Once,
                 };
                 let options = Options::new().timeout(timeout).mode(mode);
-                self.watcher.beat_with(watched, options)
+                self.watcher.beat_with(watched, options).is_ok()
             }
-            Order::Unwatch(watched) => self.watcher.remove(watched),
+            Order::Unwatch(watched) => self.watcher.remove(&watched).is_ok(),
         };
-        result.map_err(|_| RegistryError::Closed)
+        is_done.then_some(()).ok_or(RegistryError::Closed)
     }
 }
 

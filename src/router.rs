@@ -88,7 +88,7 @@ pub(crate) fn hasher(seed: Option<u64>) -> RandomState {
     })
 }
 
-impl<K: Hash, V> Router<K, V> {
+impl<K, V> Router<K, V> {
     /// A router to `inboxes`.
     pub(crate) fn new(
         id: WatcherId,
@@ -117,7 +117,7 @@ impl<K: Hash, V> Router<K, V> {
 
     /// Where `key` goes. The only place where a key is hashed.
     #[inline]
-    pub(crate) fn route(&self, key: &K) -> Route {
+    pub(crate) fn route<Q: Hash + ?Sized>(&self, key: &Q) -> Route {
         let hash = self.hasher.hash_one(key);
         let worker = ((hash >> 32) * self.inboxes.len() as u64) >> 32;
         Route {
@@ -256,6 +256,14 @@ impl<K: Hash, V> Router<K, V> {
         })
     }
 
+    /// Why `worker` takes no command, or gives no answer.
+    pub(crate) fn why(&self, worker: usize) -> CallError {
+        match self.inboxes[worker].verdict() {
+            BeatErrorKind::WorkerFailed => CallError::WorkerFailed,
+            _ => CallError::Closed,
+        }
+    }
+
     /// Sends a command to each of `workers` and collects their answers.
     pub(crate) fn ask<T>(
         &self,
@@ -265,20 +273,16 @@ impl<K: Hash, V> Router<K, V> {
         if Self::must_not_wait() {
             return Err(CallError::OnWorker);
         }
-        let why = |worker: usize| match self.inboxes[worker].verdict() {
-            BeatErrorKind::WorkerFailed => CallError::WorkerFailed,
-            _ => CallError::Closed,
-        };
         let mut answers = Vec::new();
         for worker in workers {
             let (reply, answer) = answer::bounded(1);
             self.command(worker, question(reply))
-                .map_err(|_| why(worker))?;
+                .map_err(|_| self.why(worker))?;
             answers.push((worker, answer));
         }
         answers
             .into_iter()
-            .map(|(worker, answer)| answer.recv().map_err(|_| why(worker)))
+            .map(|(worker, answer)| answer.recv().map_err(|_| self.why(worker)))
             .collect()
     }
 

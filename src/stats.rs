@@ -114,8 +114,8 @@ impl Histogram {
     /// # use liveness::LocalWatcher;
     /// # let s = Duration::from_secs;
     /// # let mut watcher = LocalWatcher::<u64>::builder().timeout(s(5)).build_local()?;
-    /// watcher.beat(7u64, s(0))?;
-    /// watcher.beat(8u64, s(1))?;
+    /// watcher.beat(7, s(0))?;
+    /// watcher.beat(8, s(1))?;
     /// watcher.poll(s(5), drop);
     /// assert_eq!(watcher.stats().detection.count(), 1); // one key has expired so far
     /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -133,8 +133,8 @@ impl Histogram {
     /// # let s = Duration::from_secs;
     /// # let mut watcher = LocalWatcher::<u64>::builder().timeout(s(5)).build_local()?;
     /// assert_eq!(watcher.stats().detection.max(), s(0));
-    /// watcher.beat(7u64, s(0))?;
-    /// watcher.beat(8u64, s(2))?;
+    /// watcher.beat(7, s(0))?;
+    /// watcher.beat(8, s(2))?;
     /// watcher.poll(s(8), drop); // the deadlines were at 5 and at 7 seconds
     /// assert_eq!(watcher.stats().detection.max(), s(3));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -229,7 +229,7 @@ fn last_of(bucket: usize) -> u64 {
 /// let clock = ManualClock::new();
 /// let (watcher, events) = Watcher::<u64>::builder().clock(clock.clone()).build_with_channel(2)?;
 /// watcher.beat_many(0..5u64)?;
-/// watcher.remove(0u64)?;
+/// watcher.remove(&0)?;
 /// clock.advance(Duration::from_secs(10));
 /// watcher.flush()?;
 /// let stats = watcher.stats();
@@ -303,7 +303,7 @@ impl Stats {
     /// # let mut watcher = LocalWatcher::<u64>::builder().timeout(s(5)).build_local()?;
     /// (0..10u64).try_for_each(|key| watcher.beat(key, s(0)))?;
     /// watcher.remove(&3, s(1));
-    /// watcher.beat(4u64, s(2))?;
+    /// watcher.beat(4, s(2))?;
     /// watcher.poll(s(5), drop);
     /// let stats = watcher.stats();
     /// assert!(stats.is_balanced());

@@ -13,6 +13,7 @@ mod queue;
 mod shrink;
 mod slab;
 
+use std::borrow::Borrow;
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
 use std::num::NonZeroU64;
@@ -286,7 +287,11 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
 
     /// Removes `key`: its episode ends without an expiry, and so do all that wait for the sink. Returns whether there was
     /// one; an unknown key is fine.
-    pub(crate) fn remove(&mut self, tag: Tag, key: &K) -> bool {
+    pub(crate) fn remove<Q>(&mut self, tag: Tag, key: &Q) -> bool
+    where
+        K: Borrow<Q>,
+        Q: Eq + ?Sized,
+    {
         let Some((position, newest)) = self.find(tag, key) else {
             return false;
         };
@@ -305,7 +310,11 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
     }
 
     /// What is known of `key`, if it is watched.
-    pub(crate) fn status(&self, tag: Tag, key: &K) -> Option<Status> {
+    pub(crate) fn status<Q>(&self, tag: Tag, key: &Q) -> Option<Status>
+    where
+        K: Borrow<Q>,
+        Q: Eq + ?Sized,
+    {
         let (_, at) = self.find(tag, key)?;
         self.is_live(at).then(|| self.status_of(at))
     }
@@ -363,8 +372,13 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
 
     /// The newest episode of `key`.
     #[inline]
-    fn find(&self, tag: Tag, key: &K) -> Option<(Position, u32)> {
-        self.index.find(tag, |at| self.slab.body(at).key == *key)
+    fn find<Q>(&self, tag: Tag, key: &Q) -> Option<(Position, u32)>
+    where
+        K: Borrow<Q>,
+        Q: Eq + ?Sized,
+    {
+        self.index
+            .find(tag, |at| self.slab.body(at).key.borrow() == key)
     }
 
     /// Whether slot `at` holds a watched key, and not one that waits for the sink.

@@ -1,5 +1,6 @@
 //! The public face of the threads: beats in, questions, accounting, close.
 
+use std::borrow::Borrow;
 use std::fmt;
 use std::hash::Hash;
 use std::num::NonZeroU64;
@@ -35,11 +36,11 @@ use crate::table::Beat;
 ///     .clock(clock.clone())
 ///     .build_with_channel(64)?;
 /// thread::scope(|scope| {
-///     scope.spawn(|| watcher.beat(1u64));
-///     scope.spawn(|| watcher.beat(2u64));
+///     scope.spawn(|| watcher.beat(1));
+///     scope.spawn(|| watcher.beat(2));
 /// });
 /// clock.advance(Duration::from_secs(4));
-/// watcher.beat(1u64)?;
+/// watcher.beat(1)?;
 /// clock.advance(Duration::from_secs(1));
 /// watcher.flush()?;
 /// assert_eq!(events.recv()?.key(), Some(&2));
@@ -59,10 +60,7 @@ use crate::table::Beat;
 /// Every method may be called from a callback. On the delivery thread ([`Builder::on_event`]) all of them work as
 /// anywhere. On a worker thread ([`Builder::on_event_in_worker`], [`Sink`](crate::Sink)) beats never wait, and calls
 /// that need an answer from a worker return [`CallError::OnWorker`].
-pub struct Watcher<K, V = ()>
-where
-    K: Hash,
-{
+pub struct Watcher<K, V = ()> {
     /// The callers' side.
     router: Arc<Router<K, V>>,
     /// The events on their way to the callback, where there is one.
@@ -99,7 +97,7 @@ where
     /// let (watcher, events) = Watcher::<String, u16>::builder()
     ///     .events([EventKind::Joined])
     ///     .build_with_channel(64)?;
-    /// watcher.beat_with("db-1", Options::new().extra(5432))?;
+    /// watcher.beat_with("db-1".to_owned(), Options::new().extra(5432))?;
     /// let event = events.recv()?.into_key_event().expect("it is about a key");
     /// assert_eq!((event.key.as_str(), event.extra), ("db-1", Some(5432)));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -109,7 +107,7 @@ where
     }
 }
 
-impl<K: Hash, V> Watcher<K, V> {
+impl<K, V> Watcher<K, V> {
     /// A watcher around running threads.
     pub(crate) fn new(
         router: Arc<Router<K, V>>,
@@ -140,13 +138,16 @@ impl<K: Hash, V> Watcher<K, V> {
     ///
     /// ```
     /// # let watcher = liveness::Watcher::<u64>::builder().build()?;
-    /// watcher.beat(42u64)?;
+    /// watcher.beat(42)?;
     /// assert!(watcher.contains(&42)?);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     #[inline]
-    pub fn beat(&self, key: impl Into<K>) -> Result<(), BeatError<K>> {
-        self.send_beat(key.into(), Patience::Forever)
+    pub fn beat(&self, key: K) -> Result<(), BeatError<K>>
+    where
+        K: Hash,
+    {
+        self.send_beat(key, Patience::Forever)
     }
 
     /// As [`beat`](Watcher::beat), but never waits.
@@ -157,12 +158,15 @@ impl<K: Hash, V> Watcher<K, V> {
     ///
     /// ```
     /// # let watcher = liveness::Watcher::<u64>::builder().build()?;
-    /// assert!(watcher.try_beat(42u64).is_ok());
+    /// assert!(watcher.try_beat(42).is_ok());
     /// # Ok::<(), liveness::BuildError>(())
     /// ```
     #[inline]
-    pub fn try_beat(&self, key: impl Into<K>) -> Result<(), BeatError<K>> {
-        self.send_beat(key.into(), Patience::Never)
+    pub fn try_beat(&self, key: K) -> Result<(), BeatError<K>>
+    where
+        K: Hash,
+    {
+        self.send_beat(key, Patience::Never)
     }
 
     /// As [`beat`](Watcher::beat), but waits for room no longer than `wait`.
@@ -174,14 +178,17 @@ impl<K: Hash, V> Watcher<K, V> {
     /// ```
     /// # use std::time::Duration;
     /// # let watcher = liveness::Watcher::<u64>::builder().build()?;
-    /// assert!(watcher.beat_timeout(42u64, Duration::from_millis(5)).is_ok());
+    /// assert!(watcher.beat_timeout(42, Duration::from_millis(5)).is_ok());
     /// # Ok::<(), liveness::BuildError>(())
     /// ```
-    pub fn beat_timeout(&self, key: impl Into<K>, wait: Duration) -> Result<(), BeatError<K>> {
+    pub fn beat_timeout(&self, key: K, wait: Duration) -> Result<(), BeatError<K>>
+    where
+        K: Hash,
+    {
         let patience = Instant::now()
             .checked_add(wait)
             .map_or(Patience::Forever, Patience::Until);
-        self.send_beat(key.into(), patience)
+        self.send_beat(key, patience)
     }
 
     /// As [`beat`](Watcher::beat), and says how the key is to be watched from now on: its timeout, its mode, a value to
@@ -197,13 +204,16 @@ impl<K: Hash, V> Watcher<K, V> {
     ///
     /// let watcher = Watcher::<u64, &str>::builder().build()?;
     /// let options = Options::new().timeout(Duration::from_secs(30)).mode(Mode::Repeat).extra("rack 4");
-    /// watcher.beat_with(42u64, options)?;
+    /// watcher.beat_with(42, options)?;
     /// let status = watcher.status(&42)?.expect("it is watched");
     /// assert_eq!((status.timeout, status.mode), (Duration::from_secs(30), Mode::Repeat));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn beat_with(&self, key: impl Into<K>, options: Options<V>) -> Result<(), BeatError<K>> {
-        let (worker, beat) = self.beat_of(key.into(), options)?;
+    pub fn beat_with(&self, key: K, options: Options<V>) -> Result<(), BeatError<K>>
+    where
+        K: Hash,
+    {
+        let (worker, beat) = self.beat_of(key, options)?;
         self.router.beat(beat, worker, Patience::Forever)
     }
 
@@ -224,8 +234,8 @@ impl<K: Hash, V> Watcher<K, V> {
     /// ```
     pub fn beat_many<I>(&self, keys: I) -> Result<usize, BeatManyError<K>>
     where
-        I: IntoIterator,
-        I::Item: Into<K>,
+        I: IntoIterator<Item = K>,
+        K: Hash,
     {
         let stamp = self.router.clock().now_ns();
         let mut chunks = self.router.take_chunks();
@@ -235,7 +245,6 @@ impl<K: Hash, V> Watcher<K, V> {
         };
         let mut accepted = 0;
         for key in keys {
-            let key = key.into();
             let route = self.router.route(&key);
             if !self.router.has_room_for(route) {
                 refused.add(BeatErrorKind::Full, [key]);
@@ -269,16 +278,16 @@ impl<K: Hash, V> Watcher<K, V> {
     ///
     /// ```
     /// # let watcher = liveness::Watcher::<u64>::builder().build()?;
-    /// let old = watcher.watch(5u64)?;
-    /// let new = watcher.watch(5u64)?;
+    /// let old = watcher.watch(5)?;
+    /// let new = watcher.watch(5)?;
     /// watcher.flush()?;
     /// assert_eq!(old.beat(), Err(liveness::HeartError::Replaced));
     /// assert_eq!(new.beat(), Ok(()));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn watch(&self, key: impl Into<K>) -> Result<Heart<K, V>, BeatError<K>>
+    pub fn watch(&self, key: K) -> Result<Heart<K, V>, BeatError<K>>
     where
-        K: Clone,
+        K: Hash + Clone,
     {
         self.watch_with(key, Options::new())
     }
@@ -294,19 +303,15 @@ impl<K: Hash, V> Watcher<K, V> {
     /// use liveness::{Options, Watcher};
     ///
     /// let watcher = Watcher::<u64>::builder().build()?;
-    /// let heart = watcher.watch_with(5u64, Options::new().timeout(Duration::from_millis(20)))?;
+    /// let heart = watcher.watch_with(5, Options::new().timeout(Duration::from_millis(20)))?;
     /// assert_eq!(watcher.status(heart.key())?.map(|status| status.timeout), Some(Duration::from_millis(20)));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn watch_with(
-        &self,
-        key: impl Into<K>,
-        options: Options<V>,
-    ) -> Result<Heart<K, V>, BeatError<K>>
+    pub fn watch_with(&self, key: K, options: Options<V>) -> Result<Heart<K, V>, BeatError<K>>
     where
-        K: Clone,
+        K: Hash + Clone,
     {
-        let (worker, beat) = self.beat_of(key.into(), options)?;
+        let (worker, beat) = self.beat_of(key, options)?;
         let route = Route {
             worker,
             tag: beat.tag,
@@ -329,31 +334,31 @@ impl<K: Hash, V> Watcher<K, V> {
     /// Takes effect in the order of calls; after a [`flush`](Watcher::flush) no expiry of the key is delivered any
     /// more, but for a call of the callback that has begun.
     ///
-    /// Costs a message and an allocation. Waits only while the inbox of the key's worker is full.
+    /// Takes the key by reference, or a borrowed form of it, as [`contains`](Watcher::contains) does. Costs an owned copy of
+    /// the key, a message and an allocation. Waits only while the inbox of the key's worker is full.
     ///
     /// # Errors
     ///
-    /// [`Closed`](BeatErrorKind::Closed) and [`WorkerFailed`](BeatErrorKind::WorkerFailed). The key comes back.
+    /// [`Closed`](CallError::Closed) and [`WorkerFailed`](CallError::WorkerFailed).
     ///
     /// ```
     /// # let watcher = liveness::Watcher::<u64>::builder().build()?;
-    /// watcher.beat(5u64)?;
-    /// watcher.remove(5u64)?;
-    /// watcher.remove(6u64)?;
+    /// watcher.beat(5)?;
+    /// watcher.remove(&5)?;
+    /// watcher.remove(&6)?;
     /// assert!(!watcher.contains(&5)?);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn remove(&self, key: impl Into<K>) -> Result<(), BeatError<K>> {
-        let key = key.into();
-        let route = self.router.route(&key);
+    pub fn remove<Q>(&self, key: &Q) -> Result<(), CallError>
+    where
+        K: Borrow<Q>,
+        Q: Hash + ToOwned<Owned: Into<K>> + ?Sized,
+    {
+        let Route { worker, tag } = self.router.route(key);
+        let command = Command::Remove(tag, key.to_owned().into());
         self.router
-            .command(route.worker, Command::Remove(route.tag, key))
-            .map_err(|(kind, command)| {
-                let Command::Remove(_, key) = command else {
-                    unreachable!("the command comes back as it was")
-                };
-                BeatError::new(kind, key)
-            })
+            .command(worker, command)
+            .map_err(|_| self.router.why(worker))
     }
 
     /// Returns when everything that the calling thread sent before is applied, everything due by then is expired, and
@@ -368,7 +373,7 @@ impl<K: Hash, V> Watcher<K, V> {
     /// ```
     /// # let watcher = liveness::Watcher::<u64>::builder().build()?;
     /// watcher.beat_many(0..100u64)?;
-    /// watcher.remove(0u64)?;
+    /// watcher.remove(&0)?;
     /// watcher.flush()?;
     /// let stats = watcher.stats();
     /// assert_eq!((stats.beats, stats.live, stats.removed), (100, 99, 1));
@@ -386,9 +391,9 @@ impl<K: Hash, V> Watcher<K, V> {
     ///
     /// ```
     /// # let watcher = liveness::Watcher::<u64>::builder().build()?;
-    /// watcher.beat(7u64)?;
-    /// watcher.beat(8u64)?;
-    /// watcher.beat(8u64)?;
+    /// watcher.beat(7)?;
+    /// watcher.beat(8)?;
+    /// watcher.beat(8)?;
     /// watcher.flush()?;
     /// assert_eq!(watcher.len(), 2);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -406,7 +411,7 @@ impl<K: Hash, V> Watcher<K, V> {
     ///
     /// ```
     /// # let watcher = liveness::Watcher::<u64>::builder().build()?;
-    /// let heart = watcher.watch(7u64)?;
+    /// let heart = watcher.watch(7)?;
     /// watcher.flush()?;
     /// assert!(!watcher.is_empty());
     /// drop(heart);
@@ -419,7 +424,11 @@ impl<K: Hash, V> Watcher<K, V> {
         self.len() == 0
     }
 
-    /// Whether `key` is watched. Sees every call the same thread made before. Costs a round trip to the key's worker.
+    /// Returns whether `key` is watched. Sees every call the same thread made before.
+    ///
+    /// The key may be any borrowed form of `K` whose owned form converts to `K`: of a `String`, a `CompactString` or an
+    /// `Arc<str>`, a `&str`. It must hash as `K` does, as [`Borrow`] demands. Costs an owned copy of the key and a round
+    /// trip to the key's worker.
     ///
     /// # Errors
     ///
@@ -430,22 +439,27 @@ impl<K: Hash, V> Watcher<K, V> {
     /// # use liveness::{ManualClock, Watcher};
     /// # let clock = ManualClock::new();
     /// # let watcher = Watcher::<u64>::builder().clock(clock.clone()).build()?;
-    /// watcher.beat(7u64)?;
+    /// watcher.beat(7)?;
     /// assert!(watcher.contains(&7)?);
     /// clock.advance(Duration::from_secs(10));
     /// watcher.flush()?;
     /// assert!(!watcher.contains(&7)?); // expired, and forgotten
+    ///
+    /// let names = Watcher::<String>::builder().build()?;
+    /// names.beat("db-1".to_owned())?;
+    /// assert!(names.contains("db-1")?);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn contains(&self, key: &K) -> Result<bool, CallError>
+    pub fn contains<Q>(&self, key: &Q) -> Result<bool, CallError>
     where
-        K: Clone,
+        K: Borrow<Q>,
+        Q: Hash + ToOwned<Owned: Into<K>> + ?Sized,
     {
         self.status(key).map(|status| status.is_some())
     }
 
-    /// What is known of `key`, or `None` if it is not watched. Sees every call the same thread made before. Costs a
-    /// round trip to the key's worker.
+    /// Returns what is known of `key`, or `None` if it is not watched. Sees every call the same thread made before. Takes
+    /// borrowed forms of the key as [`contains`](Watcher::contains) does, and costs the same.
     ///
     /// # Errors
     ///
@@ -453,19 +467,20 @@ impl<K: Hash, V> Watcher<K, V> {
     ///
     /// ```
     /// # let watcher = liveness::Watcher::<u64>::builder().build()?;
-    /// watcher.beat(5u64)?;
+    /// watcher.beat(5)?;
     /// let status = watcher.status(&5)?.expect("it is watched");
     /// assert_eq!(status.deadline, Some(status.last_beat + status.timeout));
     /// assert_eq!(watcher.status(&6)?, None);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn status(&self, key: &K) -> Result<Option<Status>, CallError>
+    pub fn status<Q>(&self, key: &Q) -> Result<Option<Status>, CallError>
     where
-        K: Clone,
+        K: Borrow<Q>,
+        Q: Hash + ToOwned<Owned: Into<K>> + ?Sized,
     {
         let Route { worker, tag } = self.router.route(key);
         let answers = self.router.ask(worker..=worker, |reply| {
-            Command::Status(tag, key.clone(), reply)
+            Command::Status(tag, key.to_owned().into(), reply)
         })?;
         Ok(answers.into_iter().next().flatten())
     }
@@ -498,10 +513,10 @@ impl<K: Hash, V> Watcher<K, V> {
     ///
     /// ```
     /// # let watcher = liveness::Watcher::<u64>::builder().build()?;
-    /// watcher.beat(7u64)?;
-    /// watcher.beat(8u64)?;
-    /// watcher.beat(8u64)?;
-    /// watcher.remove(7u64)?;
+    /// watcher.beat(7)?;
+    /// watcher.beat(8)?;
+    /// watcher.beat(8)?;
+    /// watcher.remove(&7)?;
     /// watcher.flush()?;
     /// let stats = watcher.stats();
     /// assert_eq!((stats.beats, stats.started), (3, 2));
@@ -542,7 +557,7 @@ impl<K: Hash, V> Watcher<K, V> {
     /// # let clock = ManualClock::new();
     /// # let s = Duration::from_secs;
     /// # let watcher = Watcher::<u64>::builder().timeout(s(10)).clock(clock.clone()).build()?;
-    /// watcher.beat(7u64)?;
+    /// watcher.beat(7)?;
     /// # clock.advance(s(4));
     /// // 4 seconds later, of a timeout of 10:
     /// let deadline = watcher.status(&7)?.and_then(|status| status.deadline);
@@ -559,7 +574,7 @@ impl<K: Hash, V> Watcher<K, V> {
     /// ```
     /// # use std::time::Duration;
     /// # let watcher = liveness::Watcher::<u64>::builder().build()?;
-    /// watcher.beat(7u64)?;
+    /// watcher.beat(7)?;
     /// let status = watcher.status(&7)?.expect("it is watched");
     /// let last_beat = watcher.clock().system_time(status.last_beat);
     /// assert!(last_beat.elapsed().unwrap_or_default() < Duration::from_secs(60));
@@ -581,7 +596,7 @@ impl<K: Hash, V> Watcher<K, V> {
     ///
     /// ```
     /// # let watcher = liveness::Watcher::<u64>::builder().build()?;
-    /// watcher.beat(5u64)?;
+    /// watcher.beat(5)?;
     /// let stats = watcher.close();
     /// assert_eq!((stats.started, stats.live), (1, 1));
     /// assert!(stats.is_balanced());
@@ -608,7 +623,10 @@ impl<K: Hash, V> Watcher<K, V> {
 
     /// Routes, stamps and sends a plain beat.
     #[inline]
-    fn send_beat(&self, key: K, patience: Patience) -> Result<(), BeatError<K>> {
+    fn send_beat(&self, key: K, patience: Patience) -> Result<(), BeatError<K>>
+    where
+        K: Hash,
+    {
         let Route { worker, tag } = self.router.route(&key);
         let stamp = self.router.clock().now_ns();
         let beat = Beat::plain(tag, key, stamp);
@@ -616,7 +634,10 @@ impl<K: Hash, V> Watcher<K, V> {
     }
 
     /// Routes and stamps a beat with options.
-    fn beat_of(&self, key: K, options: Options<V>) -> Result<(usize, Beat<K, V>), BeatError<K>> {
+    fn beat_of(&self, key: K, options: Options<V>) -> Result<(usize, Beat<K, V>), BeatError<K>>
+    where
+        K: Hash,
+    {
         let timeout = match options.timeout {
             None => None,
             Some(timeout) => match NonZeroU64::new(clock::nanos(timeout)) {
@@ -707,13 +728,13 @@ impl Threads {
     }
 }
 
-impl<K: Hash, V> Drop for Watcher<K, V> {
+impl<K, V> Drop for Watcher<K, V> {
     fn drop(&mut self) {
         self.close();
     }
 }
 
-impl<K: Hash, V> fmt::Debug for Watcher<K, V> {
+impl<K, V> fmt::Debug for Watcher<K, V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Watcher")
             .field("workers", &self.router.inboxes.len())

@@ -51,7 +51,7 @@ fn play(builder: Builder<u64>, seed: u64, mut between: impl FnMut()) -> Stats {
         match random(12) {
             0..=3 => drop(watcher.beat(key)),
             4 => drop(watcher.beat_many(key..key + 20)),
-            5 => drop(watcher.remove(key)),
+            5 => drop(watcher.remove(&key)),
             6 => hearts.extend(watcher.watch(key)),
             7 if !hearts.is_empty() => {
                 let heart = hearts.swap_remove(random(hearts.len() as u64) as usize);
@@ -231,7 +231,7 @@ fn it_balances_after_many_threads_did_all_at_once() {
                 for _ in 0..5_000 {
                     let key = random(500);
                     match random(6) {
-                        0 => watcher.remove(key).unwrap(),
+                        0 => watcher.remove(&key).unwrap(),
                         1 => drop(watcher.beat_many(key..key + 10).unwrap()),
                         2 => drop(watcher.watch(key).unwrap().beat()),
                         3 => drop(watcher.try_beat(key)),
@@ -258,7 +258,7 @@ fn beats_are_counted_once_each() {
     watcher.beat_many([1u64, 1, 4]).unwrap();
     let heart = watcher.watch(5u64).unwrap();
     (0..10).for_each(|_| heart.beat().unwrap());
-    watcher.remove(9u64).unwrap();
+    watcher.remove(&9).unwrap();
     watcher.flush().unwrap();
     let stats = watcher.stats();
     // The heart's own beats nobody counts: that is what makes them cheap.

@@ -77,7 +77,7 @@ fn every_waiting_call_is_served_when_there_is_room() {
         scope.spawn(move || call(&|watcher| watcher.beat_with(2u64, Options::new()).unwrap()));
         scope.spawn(move || call(&|watcher| assert_eq!(watcher.beat_many(3..1_003u64), Ok(1_000))));
         scope.spawn(move || call(&|watcher| watcher.watch(5_000u64).unwrap().detach()));
-        scope.spawn(move || call(&|watcher| watcher.remove(6_000u64).unwrap()));
+        scope.spawn(move || call(&|watcher| watcher.remove(&6_000).unwrap()));
         scope.spawn(move || call(&|watcher| watcher.beat_timeout(7u64, GENEROUS).unwrap()));
         ready.wait();
         // Whoever is quick enough waits by now; nobody can have been served, for there is no room.
@@ -273,7 +273,7 @@ fn a_refused_event_is_offered_again_before_any_other() {
     watcher
         .beat_with(2u64, Options::new().mode(Mode::Once))
         .unwrap();
-    watcher.remove(3u64).unwrap();
+    watcher.remove(&3).unwrap();
     watcher.flush().unwrap();
     clock.advance(TIMEOUT);
     for _ in 0..20 {

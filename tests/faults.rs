@@ -189,13 +189,13 @@ fn crashing_on_the_removal_of_an_unknown_key() {
         .clock(clock.clone())
         .build()
         .unwrap();
-    (0..100u64).for_each(|key| watcher.remove(key).unwrap());
+    (0..100u64).for_each(|key| watcher.remove(&key).unwrap());
     watcher.beat_many(0..100u64).unwrap();
     watcher.flush().unwrap();
     clock.advance(TIMEOUT);
     watcher.flush().unwrap();
     // Known once, but not any more.
-    (0..100u64).for_each(|key| watcher.remove(key).unwrap());
+    (0..100u64).for_each(|key| watcher.remove(&key).unwrap());
     watcher.flush().unwrap();
     let mut local = LocalWatcher::<u64>::builder().build_local().unwrap();
     assert!(!local.remove(&1, TIMEOUT));
@@ -278,7 +278,7 @@ fn reading_the_map_from_two_threads_without_a_lock() {
                             let second = watcher.status(&key).unwrap().unwrap();
                             assert_eq!(first.generation, second.generation);
                             assert!(second.last_beat >= first.last_beat);
-                            watcher.remove(key).unwrap();
+                            watcher.remove(&key).unwrap();
                             assert_eq!(watcher.contains(&key), Ok(false));
                             heart.beat().unwrap_err();
                             watcher
@@ -365,7 +365,7 @@ fn deadlocking_when_a_listener_calls_back_in() {
                     for key in 1_000..1_100u64 {
                         watcher.beat(key).unwrap();
                     }
-                    watcher.remove(*event.key().unwrap()).unwrap();
+                    watcher.remove(event.key().unwrap()).unwrap();
                     drop(watcher.watch(5_000u64).unwrap());
                     let flushed = if in_worker {
                         Err(CallError::OnWorker)

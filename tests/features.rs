@@ -17,7 +17,7 @@ mod with_serde {
             .unwrap();
         let options = Options::new().extra(7);
         watcher
-            .beat_with("db-1", Duration::from_secs(1), options)
+            .beat_with("db-1".to_owned(), Duration::from_secs(1), options)
             .unwrap();
         let mut written = Vec::new();
         watcher.poll(Duration::from_secs(3), |event| {

@@ -90,7 +90,7 @@ fn a_heart_says_what_became_of_its_key() {
     let expired = watcher
         .watch_with(3u64, Options::new().timeout(TIMEOUT / 2))
         .unwrap();
-    watcher.remove(1u64).unwrap();
+    watcher.remove(&1).unwrap();
     clock.advance(TIMEOUT / 2);
     // They are on two workers perhaps, whose events have no order among them.
     let told = told(&watcher, &events);

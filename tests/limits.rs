@@ -372,7 +372,7 @@ fn a_new_key_beyond_the_maximum_is_refused_by_every_call_and_handed_back() {
 fn a_key_that_went_makes_room_for_another() {
     let (clock, watcher, events) = capped(2, 2);
     watcher.beat_many([1u64, 2]).unwrap();
-    watcher.remove(1u64).unwrap();
+    watcher.remove(&1).unwrap();
     watcher.flush().unwrap();
     watcher.beat(3u64).unwrap();
     assert_eq!(watcher.beat(4u64).unwrap_err().kind(), BeatErrorKind::Full);

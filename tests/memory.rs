@@ -61,7 +61,7 @@ fn memory_comes_back_after_a_mass_expiry_and_after_mass_removal() {
         let full = bytes(&watcher);
         assert!(full > 100_000 * 48);
         if removed {
-            (0..100_000u64).for_each(|key| watcher.remove(key).unwrap());
+            (0..100_000u64).for_each(|key| watcher.remove(&key).unwrap());
         } else {
             clock.advance(TIMEOUT);
         }

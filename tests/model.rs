@@ -401,7 +401,7 @@ impl Pair {
                 }
             },
             Op::Remove(key) => {
-                watcher.remove(key).unwrap();
+                watcher.remove(&key).unwrap();
                 model.remove(key);
                 watcher.flush().unwrap();
                 if let Some(heart) = self.hearts.remove(&key) {

@@ -195,7 +195,7 @@ fn only_wanted_kinds_are_told() {
         told.extend(step(&fixture, TIMEOUT));
         watcher.beat(1u64).unwrap();
         told.extend(step(&fixture, Duration::ZERO));
-        watcher.remove(1u64).unwrap();
+        watcher.remove(&1).unwrap();
         told.extend(step(&fixture, Duration::ZERO));
         told.iter().map(Event::kind).collect::<Vec<_>>()
     };
@@ -222,7 +222,7 @@ fn removing_a_key_that_is_down_ends_its_reports() {
     fixture.1.beat(1u64).unwrap();
     fixture.1.flush().unwrap();
     only(step(&fixture, TIMEOUT), EventKind::Expired);
-    fixture.1.remove(1u64).unwrap();
+    fixture.1.remove(&1).unwrap();
     only(step(&fixture, Duration::ZERO), EventKind::Removed);
     assert!(step(&fixture, TIMEOUT * 3).is_empty());
     // Its next beat has nothing to recover from.

@@ -129,7 +129,7 @@ fn an_episode_is_told_entirely_before_the_next_one_of_its_key() {
     for _ in 0..4_000 {
         let key = random(4);
         match random(16) {
-            0 => watcher.remove(key).unwrap(),
+            0 => watcher.remove(&key).unwrap(),
             1..=4 => watcher
                 .beat_with(key, Options::new().mode(Mode::Repeat))
                 .unwrap(),

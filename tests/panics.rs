@@ -237,7 +237,7 @@ fn a_panic_in_a_key_fails_its_worker_visibly_and_the_others_go_on() {
         let key = Key::new(failing[1], fault);
         let armed = key.armed.clone();
         if fault == Fault::Clone {
-            watcher.remove(Key::new(failing[1], fault)).unwrap();
+            watcher.remove(&Key::new(failing[1], fault)).unwrap();
             watcher.beat(key).unwrap();
             watcher.flush().unwrap();
             armed.store(true, Ordering::SeqCst);
@@ -255,13 +255,13 @@ fn a_panic_in_a_key_fails_its_worker_visibly_and_the_others_go_on() {
             watcher.try_beat(key()).unwrap_err(),
             watcher.beat_timeout(key(), GENEROUS).unwrap_err(),
             watcher.beat_with(key(), Options::new()).unwrap_err(),
-            watcher.remove(key()).unwrap_err(),
             watcher.watch(key()).unwrap_err(),
         ];
         for error in refused {
             assert_eq!(error.kind(), BeatErrorKind::WorkerFailed);
             assert_eq!(error.into_key().id, id);
         }
+        assert_eq!(watcher.remove(&key()), Err(CallError::WorkerFailed));
         let both = [Key::new(id, fault), Key::new(healthy[1], fault)];
         let error = watcher.beat_many(both).unwrap_err();
         assert_eq!(error.kind(), BeatErrorKind::WorkerFailed);
@@ -318,7 +318,10 @@ fn whoever_waits_for_a_worker_that_fails_is_told() {
         let key = || Key::new(9, Fault::Eq);
         let failed = |error: BeatErrorKind| assert_eq!(error, BeatErrorKind::WorkerFailed);
         scope.spawn(move || failed(beat_until_refused(|| watcher.beat(key()))));
-        scope.spawn(move || failed(beat_until_refused(|| watcher.remove(key()))));
+        scope.spawn(move || {
+            let error = std::iter::repeat_with(|| watcher.remove(&key())).find_map(Result::err);
+            assert_eq!(error, Some(CallError::WorkerFailed));
+        });
         scope.spawn(move || {
             failed(beat_until_refused(|| {
                 watcher.beat_timeout(key(), Duration::MAX)

@@ -44,7 +44,7 @@ fn every_call_works_on_the_delivery_thread_with_every_inbox_full() {
                         drop(heart);
                     }
                     watcher.beat_many(20_000..22_000u64).unwrap();
-                    watcher.remove(20_000u64).unwrap();
+                    watcher.remove(&20_000).unwrap();
                     watcher.flush().unwrap();
                     assert!(watcher.contains(&10_000).unwrap());
                     assert!(watcher.status(&20_000).unwrap().is_none());
@@ -100,7 +100,7 @@ fn on_a_worker_beats_never_wait_and_questions_are_refused() {
                         drop(watcher.watch(key + 10_000).unwrap());
                     }
                     watcher.beat_many(200..1_200u64).unwrap();
-                    watcher.remove(150u64).unwrap();
+                    watcher.remove(&150).unwrap();
                     assert_eq!(watcher.flush(), Err(CallError::OnWorker));
                     assert_eq!(watcher.status(&1), Err(CallError::OnWorker));
                     assert_eq!(watcher.contains(&1), Err(CallError::OnWorker));
@@ -254,7 +254,7 @@ fn callbacks_that_sleep_panic_and_call_back_all_at_once_lose_nothing() {
                         2 => watcher.beat_with(key, for_long()).unwrap(),
                         3 => watcher.beat_with(key + KEYS, for_long()).unwrap(),
                         _ => {
-                            watcher.remove(key).unwrap();
+                            watcher.remove(&key).unwrap();
                             assert_eq!(watcher.flush().is_err(), in_worker);
                         }
                     }

@@ -47,7 +47,7 @@ fn drain(watcher: &Watcher<u64>, events: &Receiver<Event<u64>>) -> Vec<(EventKin
 fn a_removed_key_does_not_expire() {
     let (clock, watcher, events) = manual([EventKind::Expired], 16);
     watcher.beat_many(0..4u64).unwrap();
-    watcher.remove(1u64).unwrap();
+    watcher.remove(&1).unwrap();
     assert!(!watcher.contains(&1).unwrap());
     clock.advance(TIMEOUT);
     let keys = drain(&watcher, &events);
@@ -59,10 +59,10 @@ fn a_removed_key_does_not_expire() {
 #[test]
 fn removing_an_unknown_key_changes_nothing() {
     let (_clock, watcher, events) = manual([EventKind::Expired, EventKind::Removed], 16);
-    watcher.remove(1u64).unwrap();
+    watcher.remove(&1).unwrap();
     watcher.beat(2u64).unwrap();
-    watcher.remove(2u64).unwrap();
-    watcher.remove(2u64).unwrap();
+    watcher.remove(&2).unwrap();
+    watcher.remove(&2).unwrap();
     assert_eq!(drain(&watcher, &events), [(EventKind::Removed, 2)]);
     let stats = watcher.stats();
     assert_eq!((stats.started, stats.removed, stats.live), (1, 1, 0));
@@ -73,12 +73,12 @@ fn removal_takes_effect_in_the_order_of_calls() {
     let (clock, watcher, events) = manual([EventKind::Expired], 16);
     watcher.beat(1u64).unwrap();
     let first = watcher.status(&1).unwrap().unwrap();
-    watcher.remove(1u64).unwrap();
+    watcher.remove(&1).unwrap();
     watcher.beat(1u64).unwrap();
     let second = watcher.status(&1).unwrap().unwrap();
     assert!(second.generation > first.generation);
     watcher.beat_many([2u64]).unwrap();
-    watcher.remove(2u64).unwrap();
+    watcher.remove(&2).unwrap();
     clock.advance(TIMEOUT);
     assert_eq!(drain(&watcher, &events), [(EventKind::Expired, 1)]);
 }
@@ -100,7 +100,7 @@ fn an_expiry_that_waits_for_a_full_sink_is_taken_back() {
         watcher.flush().unwrap();
         // Key 1 is in the channel, which is full; the others wait.
         for key in [5u64, 9] {
-            watcher.remove(key).unwrap();
+            watcher.remove(&key).unwrap();
         }
         watcher.flush().unwrap();
         let stats = watcher.stats();
@@ -148,8 +148,8 @@ fn an_expiry_that_waits_for_the_callback_is_taken_back() {
         watcher.flush().unwrap();
         // The call for key 1 has begun; nobody can take it back.
         is_held.recv_timeout(GENEROUS).unwrap();
-        watcher.remove(1u64).unwrap();
-        watcher.remove(3u64).unwrap();
+        watcher.remove(&1).unwrap();
+        watcher.remove(&3).unwrap();
         watcher.flush().unwrap();
         let stats = watcher.stats();
         assert_eq!((stats.removed, stats.delivered, stats.pending), (1, 1, 3));
@@ -179,7 +179,7 @@ fn after_a_flushed_removal_no_expiry_of_the_key_comes_not_even_of_an_earlier_epi
         watcher.flush().unwrap();
     }
     watcher.beat(2u64).unwrap();
-    watcher.remove(2u64).unwrap();
+    watcher.remove(&2).unwrap();
     assert_eq!(drain(&watcher, &events), [(EventKind::Expired, 1)]);
     let stats = watcher.stats();
     assert_eq!((stats.started, stats.delivered, stats.removed), (4, 1, 3));
@@ -199,7 +199,7 @@ fn a_key_is_removed_in_mid_expiry_by_the_callback_itself() {
             .on_event(move |event: Event<u64>| {
                 // All that expired together with the first: theirs are taken back.
                 if let Some(watcher) = watcher.upgrade() {
-                    (0..100u64).for_each(|key| watcher.remove(key).unwrap());
+                    (0..100u64).for_each(|key| watcher.remove(&key).unwrap());
                     watcher.flush().unwrap();
                 }
                 told.send(*event.key().unwrap()).unwrap();

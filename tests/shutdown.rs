@@ -20,27 +20,30 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 #[test]
 fn every_call_after_close_says_so_and_hands_the_key_back() {
     let watcher = Watcher::<String>::builder().build().unwrap();
-    let heart = watcher.watch("heart").unwrap();
+    let heart = watcher.watch("heart".to_owned()).unwrap();
     watcher.close();
+    let key = || "key".to_owned();
     let refused = [
-        watcher.beat("key").unwrap_err(),
-        watcher.try_beat("key").unwrap_err(),
-        watcher.beat_timeout("key", GENEROUS).unwrap_err(),
-        watcher.beat_with("key", Options::new()).unwrap_err(),
-        watcher.remove("key").unwrap_err(),
-        watcher.watch("key").unwrap_err(),
+        watcher.beat(key()).unwrap_err(),
+        watcher.try_beat(key()).unwrap_err(),
+        watcher.beat_timeout(key(), GENEROUS).unwrap_err(),
+        watcher.beat_with(key(), Options::new()).unwrap_err(),
+        watcher.watch(key()).unwrap_err(),
     ];
     for error in refused {
         assert_eq!(error.kind(), BeatErrorKind::Closed);
         assert_eq!(error.into_key(), "key");
     }
-    let error = watcher.beat_many(["a", "b"]).unwrap_err();
+    let error = watcher
+        .beat_many(["a".to_owned(), "b".to_owned()])
+        .unwrap_err();
     assert_eq!(error.kind(), BeatErrorKind::Closed);
     let mut keys = error.into_keys();
     keys.sort();
     assert_eq!(keys, ["a", "b"]);
     assert_eq!(watcher.flush(), Err(CallError::Closed));
-    assert_eq!(watcher.contains(&"key".to_owned()), Err(CallError::Closed));
+    assert_eq!(watcher.remove("key"), Err(CallError::Closed));
+    assert_eq!(watcher.contains("key"), Err(CallError::Closed));
     assert_eq!(watcher.snapshot(), Err(CallError::Closed));
     assert_eq!(heart.beat(), Err(HeartError::Closed));
     assert!(!heart.is_watched());
@@ -91,7 +94,7 @@ fn what_was_accepted_before_close_is_applied_and_what_is_due_is_offered() {
     watcher.flush().unwrap();
     clock.advance(TIMEOUT / 2);
     watcher.beat_many(500..700u64).unwrap();
-    watcher.remove(3u64).unwrap();
+    watcher.remove(&3).unwrap();
     watcher.flush().unwrap();
     clock.advance(TIMEOUT / 2);
     watcher.beat_many(700..800u64).unwrap();
@@ -281,7 +284,7 @@ fn every_kind_of_waiting_call_is_released_by_close() {
             scope.spawn(|| while watcher.beat(3u64).is_ok() {});
             scope.spawn(|| while watcher.beat_timeout(4u64, Duration::MAX).is_ok() {});
             scope.spawn(|| while watcher.beat_many(0..2_000u64).is_ok() {});
-            scope.spawn(|| while watcher.remove(5u64).is_ok() {});
+            scope.spawn(|| while watcher.remove(&5).is_ok() {});
             scope.spawn(|| while watcher.flush().is_ok() {});
             scope.spawn(|| while watcher.status(&6).is_ok() {});
             scope.spawn(|| while watcher.watch(7u64).is_ok() {});

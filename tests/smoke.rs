@@ -1,14 +1,18 @@
 //! The watcher at a glance: beats in, deaths out, and what its threads and hashes look like from outside.
 
+use std::borrow::Borrow;
 use std::collections::BTreeMap;
 use std::error::Error;
+use std::hash::Hash;
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
+use compact_str::CompactString;
 use crossbeam_channel::unbounded;
 use liveness::{
     BeatError, BeatManyError, BuildError, CallError, Event, EventKind, Heart, HeartError,
-    LocalWatcher, Watcher,
+    LocalWatcher, Options, Watcher,
 };
 
 /// Long enough for any machine to do anything that is done at once.
@@ -60,14 +64,91 @@ fn errors_do_not_ask_the_key_to_be_debug() {
 }
 
 #[test]
-fn a_key_is_made_from_whatever_converts_into_it() {
-    let watcher = Watcher::<String>::builder().build().unwrap();
-    watcher.beat("one").unwrap();
-    watcher.try_beat('2').unwrap();
-    watcher.beat_many(["three", "one"]).unwrap();
+fn a_literal_is_a_key_whatever_the_type_of_integer() {
+    let watcher = Watcher::<u64>::builder().build().unwrap();
+    watcher.beat(1).unwrap();
+    watcher.try_beat(2).unwrap();
+    watcher.beat_timeout(3, Duration::ZERO).unwrap();
+    watcher.beat_with(4, Options::new()).unwrap();
+    watcher.beat_many([5, 6]).unwrap();
+    let hearts = [
+        watcher.watch(7).unwrap(),
+        watcher.watch_with(8, Options::new()).unwrap(),
+    ];
+    watcher.remove(&1).unwrap();
+    assert!(!watcher.contains(&1).unwrap() && watcher.contains(&2).unwrap());
+    assert!(watcher.status(&6).unwrap().is_some());
+    assert_eq!(watcher.len(), 7);
+    drop(hearts);
+
+    let mut local = LocalWatcher::<u8>::builder().build_local().unwrap();
+    local.beat(1, Duration::ZERO).unwrap();
+    local.beat_with(2, Duration::ZERO, Options::new()).unwrap();
+    assert!(local.remove(&1, Duration::ZERO));
+    assert!(!local.contains(&1) && local.status(&2).is_some());
+}
+
+/// Asserts that a key made from `name` is found and removed by the `str`, by the threads and without.
+fn assert_found_by_str<K>(name: &str)
+where
+    K: Eq + Hash + Clone + Send + Borrow<str> + From<String> + 'static,
+{
+    let watcher = Watcher::<K>::builder().build().unwrap();
+    watcher.beat(K::from(name.to_owned())).unwrap();
+    assert!(watcher.contains(name).unwrap());
+    assert!(watcher.status(name).unwrap().is_some());
+    assert!(!watcher.contains("another").unwrap());
+    watcher.remove("another").unwrap();
+    watcher.remove(name).unwrap();
+    assert!(!watcher.contains(name).unwrap());
     watcher.flush().unwrap();
-    assert_eq!(watcher.len(), 3);
-    assert!(watcher.contains(&"2".to_owned()).unwrap());
+    assert_eq!(watcher.stats().removed, 1);
+
+    let mut local = LocalWatcher::<K>::builder().build_local().unwrap();
+    let key = K::from(name.to_owned());
+    local.beat(key, Duration::ZERO).unwrap();
+    assert!(local.contains(name) && local.status(name).is_some());
+    assert!(!local.remove("another", Duration::ZERO));
+    assert!(local.remove(name, Duration::ZERO));
+    assert!(!local.contains(name));
+}
+
+#[test]
+fn a_key_is_found_and_removed_by_its_borrowed_form() {
+    assert_found_by_str::<String>("db-1");
+    assert_found_by_str::<Box<str>>("db-1");
+    assert_found_by_str::<Arc<str>>("db-1");
+    assert_found_by_str::<CompactString>("db-1");
+
+    // A key without another form is found by a reference to itself.
+    let watcher = Watcher::<&str>::builder().build().unwrap();
+    watcher.beat("db-1").unwrap();
+    assert!(watcher.contains(&"db-1").unwrap());
+    let mut local = LocalWatcher::<&str>::builder().build_local().unwrap();
+    local.beat("db-1", Duration::ZERO).unwrap();
+    assert!(local.contains(&"db-1") && local.contains("db-1"));
+}
+
+/// What holds a watcher and a heart of any type of key, without a bound.
+struct Connection<K> {
+    watcher: Arc<Watcher<K>>,
+    heart: Heart<K>,
+}
+
+impl<K> Connection<K> {
+    fn count(&self) -> u64 {
+        assert!(self.heart.is_watched());
+        self.watcher.flush().unwrap();
+        self.watcher.stats().live
+    }
+}
+
+#[test]
+fn what_holds_a_watcher_needs_no_bound_on_its_key() {
+    let watcher = Arc::new(Watcher::<u64>::builder().build().unwrap());
+    let heart = watcher.watch(1).unwrap();
+    let connection = Connection { watcher, heart };
+    assert_eq!(connection.count(), 1);
 }
 
 #[test]

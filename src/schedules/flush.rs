@@ -18,7 +18,7 @@ fn what_a_thread_sent_before_its_flush_is_applied() {
             let watcher = watcher.clone();
             thread::spawn(move || {
                 watcher.beat_many(first..first + 4).unwrap();
-                watcher.remove(first).unwrap();
+                watcher.remove(&first).unwrap();
                 watcher.flush().unwrap();
                 for key in first..first + 4 {
                     assert_eq!(watcher.contains(&key).unwrap(), key != first);
@@ -84,7 +84,7 @@ fn the_accounting_is_exact_at_every_quiet_point() {
                 let watcher = watcher.clone();
                 move || {
                     watcher.beat_many(0..3u64).unwrap();
-                    watcher.remove(1u64).unwrap();
+                    watcher.remove(&1).unwrap();
                 }
             });
             let second = thread::spawn({

@@ -41,7 +41,7 @@ fn workers_beat_each_other_s_keys_with_every_inbox_full() {
                             watcher.beat(key + 30).unwrap();
                             watcher.try_beat(key + 40).unwrap();
                             assert_eq!(watcher.flush(), Err(CallError::OnWorker));
-                            watcher.remove(key + 50).unwrap();
+                            watcher.remove(&(key + 50)).unwrap();
                         }
                     }
                 })
@@ -85,7 +85,7 @@ fn the_delivery_thread_calls_everything_with_every_inbox_full() {
                         let watcher = find(&itself).unwrap();
                         let key = *event.key().unwrap();
                         watcher.beat_many([key + 10, key + 20]).unwrap();
-                        watcher.remove(key + 10).unwrap();
+                        watcher.remove(&(key + 10)).unwrap();
                         let heart = watcher.watch(key + 30).unwrap();
                         watcher.flush().unwrap();
                         assert!(heart.beat().is_ok());

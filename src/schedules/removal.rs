@@ -34,7 +34,7 @@ fn remove_the_expired(on_worker: bool) -> (usize, usize) {
     });
     clock.advance(TIMEOUT);
     for key in 0..3u64 {
-        watcher.remove(key).unwrap();
+        watcher.remove(&key).unwrap();
     }
     watcher.flush().unwrap();
     let expiries = |told: &[(EventKind, u64)]| {
@@ -88,7 +88,7 @@ fn a_heart_learns_that_its_key_was_removed_or_taken_over() {
             let old = watcher.watch(1u64).unwrap();
             let removing = thread::spawn({
                 let watcher = watcher.clone();
-                move || watcher.remove(1u64).unwrap()
+                move || watcher.remove(&1).unwrap()
             });
             let taking_over = thread::spawn({
                 let watcher = watcher.clone();
