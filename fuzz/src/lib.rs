@@ -152,14 +152,16 @@ impl Model {
         mode: Option<Mode>,
         extra: Option<u8>,
     ) -> bool {
-        self.beats += 1;
         if let Some(life) = self.lives.get_mut(&key) {
+            life.extra = extra.or(life.extra);
+            life.timeout = timeout.unwrap_or(life.timeout);
+            life.mode = mode.unwrap_or(life.mode);
             if stamp < life.last_beat {
                 self.late_beats += 1;
                 return true;
             }
+            self.beats += 1;
             life.last_beat = stamp;
-            life.extra = extra.or(life.extra);
             if let Some(down) = life.down.take() {
                 let down_for = stamp.saturating_sub(down.since);
                 let deadline = life.deadline();
@@ -173,14 +175,13 @@ impl Model {
                     life.extra,
                 ));
             }
-            life.timeout = timeout.unwrap_or(life.timeout);
-            life.mode = mode.unwrap_or(life.mode);
             return true;
         }
         if self.lives.len() >= self.max_keys {
             self.refused += 1;
             return false;
         }
+        self.beats += 1;
         self.started += 1;
         // A new key is watched from the time that stands still.
         let stamp = stamp.max(self.now);
@@ -235,6 +236,7 @@ impl Model {
         let mut told = Vec::new();
         for (deadline, key) in due {
             let mut life = self.lives[&key];
+            let mut missed = deadline;
             self.expiries += 1;
             let mut misses = 1;
             if life.mode == Mode::Repeat {
@@ -248,6 +250,8 @@ impl Model {
                 misses = down.misses;
                 self.lives.insert(key, life);
             } else {
+                // Of a key that was down when it became one to forget, the report tells the first deadline.
+                missed = life.last_beat.saturating_add(life.timeout);
                 self.delivered += 1;
                 self.lives.remove(&key);
             }
@@ -255,7 +259,7 @@ impl Model {
                 EventKind::Expired,
                 key,
                 life.last_beat,
-                Some(deadline),
+                Some(missed),
                 misses,
                 None,
                 life.extra,
