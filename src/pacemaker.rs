@@ -36,7 +36,9 @@
 //! [`during`](Pacemaker::during) while a piece of it runs, until it returns or panics, and
 //! [`during_progress`](Pacemaker::during_progress) while it says that it gets on.
 
+mod handle;
 mod pacer;
+mod plan;
 mod rhythm;
 
 use std::error::Error;
@@ -45,7 +47,8 @@ use std::io;
 use std::time::Duration;
 
 use crate::clock;
-pub use pacer::{Pacemaker, Pacer, Progress};
+pub use handle::{Pacemaker, Progress};
+pub use pacer::Pacer;
 use rhythm::Pace;
 
 /// What a pacemaker has seen of its peer, which is whether its calls returned `Ok`. Of a datagram that says little: sent from

@@ -1,0 +1,263 @@
+//! The user's hold on one pacemaker, and what its thread has of it.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use fastrand::Rng;
+use parking_lot::Mutex;
+
+use super::pacer::Handle;
+use super::rhythm::Rhythm;
+use super::{BoxError, Builder, Change, Connection, Listener, PaceError, PacemakerStats};
+use crate::clock::Clock;
+use crate::panic::survive;
+
+/// A beat function, its errors boxed.
+pub(super) type BeatFn = Box<dyn FnMut() -> Result<(), BoxError> + Send>;
+
+/// Calls a function at an interval; see the [module](super). Stops when it is dropped.
+pub struct Pacemaker {
+    /// Its number at its thread.
+    id: u64,
+    /// What it shares with the thread.
+    shared: Arc<Shared>,
+    /// Called at the end.
+    goodbye: Option<Box<dyn FnOnce() + Send>>,
+    /// The thread.
+    handle: Arc<Handle>,
+}
+
+impl Pacemaker {
+    /// Options for a beat each `interval`.
+    pub fn every(interval: Duration) -> Builder {
+        Builder::new(interval)
+    }
+
+    /// Options for beats to somebody who waits `timeout` for them: an interval of a third of it. One beat may be lost
+    /// without harm; after two in a row, the third comes at the very end of the timeout, and with the jitter and its way may
+    /// be late.
+    pub fn for_timeout(timeout: Duration) -> Builder {
+        Builder::new(timeout / 3)
+    }
+
+    /// Starts one with `options` that calls `beat` on the thread of `handle`.
+    pub(super) fn start(
+        options: Builder,
+        beat: BeatFn,
+        handle: &Arc<Handle>,
+    ) -> Result<Pacemaker, PaceError> {
+        let pace = options.pace()?;
+        let rng = options.seed.map_or_else(Rng::new, Rng::with_seed);
+        let shared = Arc::new(Shared {
+            has_work: AtomicBool::new(!options.is_idle),
+            wants_progress: AtomicBool::new(false),
+            progressed: AtomicBool::new(false),
+            seen: Mutex::new((Connection::Unknown, PacemakerStats::default())),
+        });
+        let member = Member {
+            rhythm: Rhythm::new(pace, handle.core.now_ns(), rng),
+            beat,
+            on_change: options.on_change,
+            shared: shared.clone(),
+        };
+        Ok(Pacemaker {
+            id: handle.core.add(member),
+            shared,
+            goodbye: options.goodbye,
+            handle: handle.clone(),
+        })
+    }
+
+    /// What it has seen of its peer.
+    #[must_use]
+    pub fn connection(&self) -> Connection {
+        self.shared.seen.lock().0
+    }
+
+    /// What it has counted.
+    #[must_use]
+    pub fn stats(&self) -> PacemakerStats {
+        self.shared.seen.lock().1
+    }
+
+    /// Beats while `work` runs, at once (unless it did so within the last interval) and then at the interval, and no more
+    /// when the work has returned or panicked: the last call has ended by then. From now on this pacemaker beats for work
+    /// only; one that is [`idle`](Builder::idle) has not beaten before either.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use liveness::pacemaker::Pacemaker;
+    ///
+    /// let (sender, beats) = crossbeam_channel::unbounded();
+    /// let mut pacemaker = Pacemaker::every(Duration::from_millis(1))
+    ///     .idle()
+    ///     .start(move || sender.send(()))?;
+    /// let answer = pacemaker.during(|| beats.iter().take(3).count());
+    /// assert_eq!(answer, 3);
+    /// let late = beats.len(); // those that were sent before the work had returned
+    /// std::thread::sleep(Duration::from_millis(5));
+    /// assert_eq!(beats.len(), late);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn during<T>(&mut self, work: impl FnOnce() -> T) -> T {
+        let _guard = Guard::begin(self, false);
+        work()
+    }
+
+    /// As [`during`](Pacemaker::during), but a beat is only made if the work said since the last one that it got on. So a
+    /// thread that hangs falls silent.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use liveness::pacemaker::Pacemaker;
+    ///
+    /// let (sender, beats) = crossbeam_channel::unbounded();
+    /// let mut pacemaker = Pacemaker::every(Duration::from_millis(1))
+    ///     .idle()
+    ///     .start(move || sender.send(()))?;
+    /// pacemaker.during_progress(|progress| {
+    ///     for _ in 0..10 {
+    ///         progress.made();
+    ///         beats.recv().unwrap();
+    ///     }
+    /// });
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn during_progress<T>(&mut self, work: impl FnOnce(&Progress) -> T) -> T {
+        let progress = Progress(self.shared.clone());
+        progress.made();
+        let _guard = Guard::begin(self, true);
+        work(&progress)
+    }
+
+    /// Stops it: no call begins any more, one that runs is waited for (unless it is the caller's own), and
+    /// [`goodbye`](Builder::goodbye) is called. Dropping does the same.
+    pub fn stop(self) {}
+
+    /// Waits until no call of it runs, unless this is its own thread.
+    fn wait_for_call(&self) {
+        self.handle.core.wait_for_call(self.id, self.handle.id);
+    }
+}
+
+impl Drop for Pacemaker {
+    fn drop(&mut self) {
+        drop(self.handle.core.remove(self.id));
+        self.wait_for_call();
+        if let Some(goodbye) = self.goodbye.take().filter(|_| !thread::panicking()) {
+            let _ = survive(goodbye);
+        }
+    }
+}
+
+impl fmt::Debug for Pacemaker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pacemaker")
+            .field("connection", &self.connection())
+            .field("stats", &self.stats())
+            .finish_non_exhaustive()
+    }
+}
+
+/// How work says that it gets on; see [`Pacemaker::during_progress`]. Clones speak for the same work.
+#[derive(Clone, Debug)]
+pub struct Progress(Arc<Shared>);
+
+impl Progress {
+    /// The work got on. Costs one atomic store.
+    pub fn made(&self) {
+        self.0.progressed.store(true, Ordering::Release);
+    }
+}
+
+/// Lets a pacemaker beat until it is dropped.
+struct Guard<'a>(&'a Pacemaker);
+
+impl<'a> Guard<'a> {
+    /// Lets `pacemaker` beat, at once.
+    fn begin(pacemaker: &'a mut Pacemaker, wants_progress: bool) -> Self {
+        let shared = &pacemaker.shared;
+        shared
+            .wants_progress
+            .store(wants_progress, Ordering::Release);
+        shared.has_work.store(true, Ordering::Release);
+        pacemaker.handle.core.restart(pacemaker.id);
+        Guard(pacemaker)
+    }
+}
+
+impl Drop for Guard<'_> {
+    fn drop(&mut self) {
+        let shared = &self.0.shared;
+        shared.has_work.store(false, Ordering::Release);
+        shared.wants_progress.store(false, Ordering::Release);
+        self.0.wait_for_call();
+    }
+}
+
+/// What a pacemaker shares with its thread.
+#[derive(Debug)]
+struct Shared {
+    /// Whether there is anything to beat for.
+    has_work: AtomicBool,
+    /// Whether a beat needs progress.
+    wants_progress: AtomicBool,
+    /// Whether there was progress since the last beat.
+    progressed: AtomicBool,
+    /// What the thread last showed.
+    seen: Mutex<(Connection, PacemakerStats)>,
+}
+
+/// A pacemaker as its thread has it.
+pub(super) struct Member {
+    /// When it is due.
+    rhythm: Rhythm,
+    /// Called when it is.
+    beat: BeatFn,
+    /// Told of changes.
+    on_change: Option<Listener>,
+    /// What it shares with the handle.
+    shared: Arc<Shared>,
+}
+
+impl Member {
+    /// When it is to be called next, ns.
+    pub(super) fn due(&self) -> u64 {
+        self.rhythm.due()
+    }
+
+    /// There is something to beat for from `now` on.
+    pub(super) fn restart(&mut self, now: u64) {
+        self.rhythm.restart(now);
+    }
+
+    /// It is due: beats, if there is anything to beat for.
+    pub(super) fn call(&mut self, clock: &Clock) {
+        let shared = &self.shared;
+        let has_progressed = || {
+            !shared.wants_progress.load(Ordering::Acquire)
+                || shared.progressed.swap(false, Ordering::AcqRel)
+        };
+        if shared.has_work.load(Ordering::Acquire) && has_progressed() {
+            let outcome =
+                survive(&mut self.beat).unwrap_or_else(|| Err("the beat function panicked".into()));
+            let changed = self.rhythm.called(clock.now_ns(), outcome.is_ok());
+            self.show();
+            if let (Some(connection), Some(listener)) = (changed, &mut self.on_change) {
+                let error = outcome.err();
+                let _ = survive(|| listener(Change { connection, error }));
+            }
+        } else {
+            self.rhythm.withheld(clock.now_ns());
+            self.show();
+        }
+    }
+
+    /// Shows the handle what there is to see.
+    fn show(&self) {
+        *self.shared.seen.lock() = (self.rhythm.connection(), self.rhythm.stats());
+    }
+}

@@ -1,0 +1,81 @@
+//! Pacemakers by a virtual clock: the test is the thread that calls.
+
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, unbounded};
+
+use super::*;
+use crate::clock::ManualClock;
+
+const INTERVAL: Duration = Duration::from_millis(1_000);
+
+/// A pacer without a thread.
+struct Stage {
+    clock: ManualClock,
+    pacer: Pacer,
+}
+
+impl Stage {
+    fn new() -> Self {
+        let clock = ManualClock::new();
+        let core = Arc::new(Core::new(Clock::from(clock.clone())));
+        let handle = Arc::new(Handle {
+            core,
+            id: thread::current().id(),
+            thread: None,
+        });
+        Stage {
+            clock,
+            pacer: Pacer { handle },
+        }
+    }
+
+    /// Starts a pacemaker whose calls return what `beat` does of the time; the second part receives when it was called, ms.
+    fn start(
+        &self,
+        options: Builder,
+        mut beat: impl FnMut(u64) -> Result<(), BoxError> + Send + 'static,
+    ) -> (Pacemaker, Receiver<u64>) {
+        let (sender, calls) = unbounded();
+        let clock = self.clock.clone();
+        let call = move || {
+            let now = clock.now().as_millis() as u64;
+            sender.send(now)?;
+            beat(now)
+        };
+        (self.pacer.start(options, call).unwrap(), calls)
+    }
+
+    /// Lets the time pass until `until`, ms, and makes the calls that fall due.
+    fn run_until(&self, until: u64) {
+        let core = &self.pacer.handle.core;
+        let end = Duration::from_millis(until);
+        let mut state = core.state.lock();
+        loop {
+            if core.call_due(&mut state) {
+                continue;
+            }
+            let due = state.plan.next_due().map(Duration::from_nanos);
+            let Some(due) = due.filter(|&due| due <= end) else {
+                break;
+            };
+            self.clock.set(due);
+        }
+        self.clock.set(end);
+    }
+}
+
+/// A beat each second, the first at once, without chance but for retries.
+fn steady() -> Builder {
+    Pacemaker::every(INTERVAL).phase(Duration::ZERO).jitter(0.0)
+}
+
+#[test]
+fn calls_come_at_their_ticks_and_stop_with_the_pacemaker() {
+    let stage = Stage::new();
+    let (pacemaker, calls) = stage.start(steady(), |_| Ok(()));
+    stage.run_until(3_500);
+    pacemaker.stop();
+    stage.run_until(10_000);
+    assert_eq!(calls.iter().collect::<Vec<_>>(), [0, 1_000, 2_000, 3_000]);
+}
