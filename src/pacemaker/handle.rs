@@ -83,9 +83,14 @@ impl Pacemaker {
         self.shared.seen.lock().1
     }
 
-    /// Beats while `work` runs, at once (unless it did so within the last interval) and then at the interval, and no more
-    /// when the work has returned or panicked: the last call has ended by then. From now on this pacemaker beats for work
-    /// only; one that is [`idle`](Builder::idle) has not beaten before either.
+    /// Runs `work`, and beats while it runs.
+    ///
+    /// The first beat comes at once, or an interval after the last beat if that is later. The others come at the ticks, whose
+    /// phase was drawn at the [start](Builder::start): the second beat may follow the first closely, and pacemakers that begin
+    /// work at one moment do not stay in step. When this returns or panics, no call is made any longer, and the last one has
+    /// ended: so it blocks for as long as a call that runs then.
+    ///
+    /// From its first work on a pacemaker beats for work only. One that is [`idle`](Builder::idle) does so from its start.
     ///
     /// ```
     /// use std::time::Duration;
@@ -133,6 +138,12 @@ impl Pacemaker {
         work(&progress)
     }
 
+    /// Begins work, which lasts until the guard is dropped.
+    #[cfg(test)]
+    pub(super) fn begin(&mut self) -> Guard<'_> {
+        Guard::begin(self, false)
+    }
+
     /// Stops it: no call begins any more, one that runs is waited for (unless it is the caller's own), and
     /// [`goodbye`](Builder::goodbye) is called. Dropping does the same.
     pub fn stop(self) {}
@@ -174,7 +185,7 @@ impl Progress {
 }
 
 /// Lets a pacemaker beat until it is dropped.
-struct Guard<'a>(&'a Pacemaker);
+pub(super) struct Guard<'a>(&'a Pacemaker);
 
 impl<'a> Guard<'a> {
     /// Lets `pacemaker` beat, at once.
@@ -242,9 +253,10 @@ impl Member {
                 || shared.progressed.swap(false, Ordering::AcqRel)
         };
         if shared.has_work.load(Ordering::Acquire) && has_progressed() {
+            let began = clock.now_ns();
             let outcome =
                 survive(&mut self.beat).unwrap_or_else(|| Err("the beat function panicked".into()));
-            let changed = self.rhythm.called(clock.now_ns(), outcome.is_ok());
+            let changed = self.rhythm.called(began, clock.now_ns(), outcome.is_ok());
             self.show();
             if let (Some(connection), Some(listener)) = (changed, &mut self.on_change) {
                 let error = outcome.err();

@@ -79,3 +79,26 @@ fn calls_come_at_their_ticks_and_stop_with_the_pacemaker() {
     stage.run_until(10_000);
     assert_eq!(calls.iter().collect::<Vec<_>>(), [0, 1_000, 2_000, 3_000]);
 }
+
+#[test]
+fn pacemakers_that_start_together_for_work_beat_at_once_and_then_spread() {
+    let stage = Stage::new();
+    let started = (0..50).map(|seed| {
+        let options = Pacemaker::every(INTERVAL).idle().jitter(0.0).seed(seed);
+        stage.start(options, |_| Ok(()))
+    });
+    let (mut pacemakers, calls): (Vec<_>, Vec<_>) = started.unzip();
+    stage.run_until(60_000);
+    let guards: Vec<_> = pacemakers.iter_mut().map(Pacemaker::begin).collect();
+    stage.run_until(61_000);
+    drop(guards);
+    let mut seconds = Vec::new();
+    for calls in calls {
+        let calls: Vec<_> = calls.try_iter().collect();
+        assert_eq!(calls[0], 60_000);
+        seconds.push(calls[1]);
+    }
+    seconds.sort_unstable();
+    seconds.dedup();
+    assert!(seconds.len() >= 40, "{seconds:?}");
+}

@@ -1,0 +1,192 @@
+//! Ticks, retries and work that begins, by times given.
+
+use super::*;
+
+impl Rhythm {
+    /// Makes the call that is due, in no time.
+    fn call(&mut self, now: u64, is_ok: bool) -> Option<Connection> {
+        self.called(now, now, is_ok)
+    }
+}
+
+const INTERVAL: u64 = 1_000;
+
+fn pace() -> Pace {
+    Pace {
+        interval: INTERVAL,
+        phase: Some(0),
+        jitter: 0.0,
+        first_retry: 100,
+        longest_retry: 300,
+        offline_after: 3,
+    }
+}
+
+fn rhythm(pace: Pace) -> Rhythm {
+    Rhythm::new(pace, 5_000, Rng::with_seed(7))
+}
+
+#[test]
+fn calls_that_take_their_time_add_up_to_no_drift() {
+    let mut rhythm = rhythm(pace());
+    for nth in 0..1_000 {
+        assert_eq!(rhythm.due(), 5_000 + nth * INTERVAL);
+        rhythm.called(rhythm.due(), rhythm.due() + 999, true);
+    }
+    assert_eq!((rhythm.stats().beats, rhythm.stats().skipped), (1_000, 0));
+}
+
+#[test]
+fn ticks_that_have_passed_are_skipped_and_counted() {
+    for (late, skipped, next) in [(999, 0, 6_000), (1_000, 1, 7_000), (2_500, 2, 8_000)] {
+        let mut rhythm = rhythm(pace());
+        rhythm.called(5_000, 5_000 + late, true);
+        assert_eq!((rhythm.stats().skipped, rhythm.due()), (skipped, next));
+    }
+}
+
+#[test]
+fn the_first_tick_falls_into_the_first_interval_wherever_chance_puts_it() {
+    let random = Pace {
+        phase: None,
+        ..pace()
+    };
+    let dues = (0..1_000).map(|seed| {
+        let rhythm = Rhythm::new(random.clone(), 5_000, Rng::with_seed(seed));
+        rhythm.due()
+    });
+    let (early, late): (Vec<u64>, Vec<u64>) = dues.partition(|&due| due < 5_500);
+    assert!(late.iter().all(|&due| due < 6_000) && early.iter().all(|&due| due >= 5_000));
+    assert!(early.len() > 400 && late.len() > 400);
+}
+
+#[test]
+fn jitter_makes_ticks_earlier_and_never_later() {
+    let mut rhythm = rhythm(Pace {
+        jitter: 0.1,
+        ..pace()
+    });
+    let mut earliest = 0;
+    for nth in 1..1_000 {
+        rhythm.call(rhythm.due(), true);
+        let early = (5_000 + nth * INTERVAL).checked_sub(rhythm.due());
+        earliest = earliest.max(early.expect("it is not late"));
+    }
+    assert!((90..=100).contains(&earliest), "{earliest}");
+}
+
+#[test]
+fn failures_are_tried_again_within_the_interval_ever_more_slowly() {
+    for seed in 0..100 {
+        let mut rhythm = Rhythm::new(pace(), 5_000, Rng::with_seed(seed));
+        for (least, most) in [(50, 100), (100, 200), (150, 300), (150, 300)] {
+            let now = rhythm.due();
+            rhythm.call(now, false);
+            let wait = rhythm.due() - now;
+            assert!(
+                (least..=most).contains(&wait),
+                "{wait} is not from {least} to {most}"
+            );
+        }
+        // The tick is kept: a retry moves no later beat.
+        rhythm.call(rhythm.due(), true);
+        assert_eq!(rhythm.due(), 6_000);
+    }
+}
+
+#[test]
+fn a_retry_beyond_the_next_tick_is_left_to_it() {
+    let mut rhythm = rhythm(pace());
+    rhythm.call(5_990, false);
+    assert_eq!(rhythm.due(), 6_000);
+    rhythm.call(6_000, true);
+    assert_eq!((rhythm.due(), rhythm.stats().skipped), (7_000, 0));
+}
+
+#[test]
+fn offline_and_online_are_told_once_each() {
+    let mut rhythm = rhythm(pace());
+    let outcomes = [
+        true, false, false, true, false, false, false, false, true, true,
+    ];
+    let told = outcomes.map(|is_ok| rhythm.call(rhythm.due(), is_ok));
+    let mut expected = [None; 10];
+    expected[0] = Some(Connection::Online);
+    expected[6] = Some(Connection::Offline);
+    expected[8] = Some(Connection::Online);
+    assert_eq!(told, expected);
+    assert_eq!((rhythm.stats().beats, rhythm.stats().failures), (4, 6));
+}
+
+#[test]
+fn who_never_succeeds_is_offline_too() {
+    let mut rhythm = rhythm(pace());
+    assert_eq!(rhythm.connection(), Connection::Unknown);
+    let told: Vec<_> = (0..5)
+        .filter_map(|_| rhythm.call(rhythm.due(), false))
+        .collect();
+    assert_eq!(told, [Connection::Offline]);
+}
+
+#[test]
+fn work_that_begins_beats_at_once_or_an_interval_after_the_last_beat() {
+    let mut rhythm = rhythm(pace());
+    rhythm.withheld(5_000);
+    assert_eq!((rhythm.due(), rhythm.stats().withheld), (6_000, 1));
+    rhythm.restart(5_400);
+    assert_eq!(rhythm.due(), 5_400);
+    rhythm.call(5_400, true);
+    assert_eq!(rhythm.due(), 6_000, "its tick stays where it was");
+    rhythm.withheld(6_000);
+    rhythm.restart(6_399);
+    assert_eq!(rhythm.due(), 6_400);
+    rhythm.withheld(6_400);
+    rhythm.restart(6_401);
+    assert_eq!(rhythm.due(), 6_401);
+    assert_eq!(rhythm.stats().skipped, 0);
+}
+
+#[test]
+fn work_that_begins_before_the_first_tick_does_not_wait_for_it_between_beats() {
+    let late = Pace {
+        phase: Some(20 * INTERVAL + 300),
+        ..pace()
+    };
+    let mut rhythm = rhythm(late);
+    rhythm.restart(7_200);
+    assert_eq!(rhythm.due(), 7_200);
+    rhythm.call(7_200, true);
+    assert_eq!(rhythm.due(), 7_300);
+}
+
+#[test]
+fn work_that_begins_waits_no_longer_than_an_interval_after_the_last_beat() {
+    for (failed, retried) in [(true, 400), (false, 0)] {
+        let mut rhythm = rhythm(pace());
+        if failed {
+            rhythm.call(5_000, false);
+        }
+        rhythm.call(5_000 + retried, true);
+        rhythm.withheld(6_000);
+        rhythm.restart(6_000 + retried.saturating_sub(1));
+        assert!(rhythm.due() <= 6_000 + retried, "{}", rhythm.due());
+    }
+}
+
+#[test]
+fn the_longest_intervals_and_the_end_of_time_do_no_harm() {
+    let longest = Pace {
+        interval: u64::MAX,
+        phase: Some(u64::MAX),
+        jitter: 0.5,
+        first_retry: u64::MAX,
+        longest_retry: u64::MAX,
+        offline_after: 1,
+    };
+    let mut rhythm = rhythm(longest);
+    for is_ok in [true, false, false, true] {
+        rhythm.call(u64::MAX, is_ok);
+        assert_eq!(rhythm.due(), u64::MAX);
+    }
+    rhythm.restart(u64::MAX);
+}
