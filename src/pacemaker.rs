@@ -27,9 +27,9 @@
 //! burst.
 //!
 //! **When a beat fails** it is tried again within the interval, after a sixteenth of it, then twice that, up to a quarter,
-//! each time by up to half sooner at random; see [`retry`](Builder::retry). After three failures in a row the peer counts
-//! as [offline](Connection::Offline), at the next success as online again; [`on_change`](Builder::on_change) is told once
-//! each time. A beat function that panics has failed.
+//! each time by up to half sooner at random; see [`retry`](Builder::retry). After three failures in a row the peer is
+//! [offline](Connection::Offline): it is called once an interval until a beat succeeds, and is online again then.
+//! [`on_change`](Builder::on_change) reports both. A beat function that panics has failed.
 //!
 //! **Work that is to be seen alive.** A thread that beats from a thread of its own stays "alive" while the work it stands
 //! for has crashed or hangs. A pacemaker that is started [`idle`](Builder::idle) beats for work only:
@@ -185,17 +185,19 @@ impl Builder {
         self
     }
 
-    /// How long after a failure the beat is tried again: `first`, doubled with each further failure up to `longest`, and up
-    /// to half sooner at random. By default a sixteenth and a quarter of the interval. A retry that would come after the
-    /// next beat is left to it. Neither may be zero.
+    /// Sets the wait between a failure and the next try: `first`, doubled with each further failure up to `longest`, and up
+    /// to half shorter at random. The default is a sixteenth and a quarter of the interval. There is no retry where the next
+    /// tick comes sooner, and none while the peer is [offline](Connection::Offline). Neither may be zero.
     pub fn retry(mut self, first: Duration, longest: Duration) -> Self {
         self.retry = Some((first, longest));
         self
     }
 
-    /// How many failures in a row, retries included, make the peer [offline](Connection::Offline); 3 by default, and not
-    /// zero. Take 1 where the failures of a connected `UdpSocket` are all that is known: after each that says nobody listens,
-    /// the next send succeeds.
+    /// Sets the number of failures in a row, retries included, after which the peer is [offline](Connection::Offline) and is
+    /// no longer retried between ticks. The default is 3; with 1 there are no retries. Zero is refused.
+    ///
+    /// Choose 1 where the errors of a connected `UdpSocket` are all that is known: after each error that reports that nobody
+    /// listens, the next send succeeds.
     pub fn offline_after(mut self, failures: u32) -> Self {
         self.offline_after = failures;
         self

@@ -119,12 +119,13 @@ impl Rhythm {
         }
         self.stats.failures += 1;
         self.failures = self.failures.saturating_add(1);
+        if self.failures >= self.pace.offline_after {
+            // Retries are for a beat that was lost. A peer that is down is noticed soon enough by the ticks.
+            return self.turn(Connection::Offline);
+        }
         let retry = ended.saturating_add(self.backoff());
         self.settled_until = retry;
         self.between = (retry < self.next).then_some(retry);
-        if self.failures >= self.pace.offline_after {
-            return self.turn(Connection::Offline);
-        }
         None
     }
 

@@ -78,7 +78,11 @@ fn jitter_makes_ticks_earlier_and_never_later() {
 #[test]
 fn failures_are_tried_again_within_the_interval_ever_more_slowly() {
     for seed in 0..100 {
-        let mut rhythm = Rhythm::new(pace(), 5_000, Rng::with_seed(seed));
+        let patient = Pace {
+            offline_after: 5,
+            ..pace()
+        };
+        let mut rhythm = Rhythm::new(patient, 5_000, Rng::with_seed(seed));
         for (least, most) in [(50, 100), (100, 200), (150, 300), (150, 300)] {
             let now = rhythm.due();
             rhythm.call(now, false);
@@ -189,4 +193,33 @@ fn the_longest_intervals_and_the_end_of_time_do_no_harm() {
         assert_eq!(rhythm.due(), u64::MAX);
     }
     rhythm.restart(u64::MAX);
+}
+#[test]
+fn a_peer_that_is_offline_is_called_once_an_interval() {
+    let mut rhythm = rhythm(pace());
+    for _ in 0..3 {
+        rhythm.call(rhythm.due(), false);
+    }
+    assert_eq!(rhythm.connection(), Connection::Offline);
+    for nth in 1..100 {
+        assert_eq!(rhythm.due(), 5_000 + nth * INTERVAL);
+        rhythm.call(rhythm.due(), false);
+    }
+    // Back online, failures are tried again as before.
+    rhythm.call(rhythm.due(), true);
+    rhythm.call(rhythm.due(), false);
+    assert!(rhythm.due() <= 5_000 + 101 * INTERVAL + 100);
+}
+
+#[test]
+fn work_that_begins_calls_a_peer_that_fails_no_sooner() {
+    let mut rhythm = rhythm(pace());
+    rhythm.call(5_000, false);
+    let retry = rhythm.due();
+    rhythm.restart(5_010);
+    assert_eq!(rhythm.due(), retry);
+    rhythm.call(retry, false);
+    rhythm.call(rhythm.due(), false);
+    rhythm.restart(5_900);
+    assert_eq!(rhythm.due(), 6_000);
 }
