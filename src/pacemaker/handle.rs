@@ -52,9 +52,11 @@ impl Pacemaker {
         let pace = options.pace()?;
         let rng = options.seed.map_or_else(Rng::new, Rng::with_seed);
         let shared = Arc::new(Shared {
-            has_work: AtomicBool::new(!options.is_idle),
-            wants_progress: AtomicBool::new(false),
-            progressed: AtomicBool::new(false),
+            work: Mutex::new(if options.is_idle {
+                Work::None
+            } else {
+                Work::Running
+            }),
             seen: Mutex::new((Connection::Unknown, PacemakerStats::default())),
         });
         let member = Member {
@@ -62,6 +64,7 @@ impl Pacemaker {
             beat,
             on_change: options.on_change,
             shared: shared.clone(),
+            is_unreported: false,
         };
         Ok(Pacemaker {
             id: handle.core.add(member),
@@ -108,12 +111,16 @@ impl Pacemaker {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn during<T>(&mut self, work: impl FnOnce() -> T) -> T {
-        let _guard = Guard::begin(self, false);
+        let _guard = Guard::begin(self, Work::Running);
         work()
     }
 
-    /// As [`during`](Pacemaker::during), but a beat is only made if the work said since the last one that it got on. So a
-    /// thread that hangs falls silent.
+    /// Runs `work`, and beats while it runs and makes progress, so that work that hangs falls silent.
+    ///
+    /// A tick makes a beat only if [`Progress::made`] was called since the last beat; the start of the work counts as
+    /// progress. Work that makes progress at least once an interval is beaten for at each tick. A beat that failed is retried
+    /// without further progress until the next tick, which asks for progress again. Otherwise this is
+    /// [`during`](Pacemaker::during).
     ///
     /// ```
     /// use std::time::Duration;
@@ -132,16 +139,15 @@ impl Pacemaker {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn during_progress<T>(&mut self, work: impl FnOnce(&Progress) -> T) -> T {
-        let progress = Progress(self.shared.clone());
-        progress.made();
-        let _guard = Guard::begin(self, true);
+        let progress = Progress(Arc::new(AtomicBool::new(true)));
+        let _guard = Guard::begin(self, Work::Progressing(progress.0.clone()));
         work(&progress)
     }
 
     /// Begins work, which lasts until the guard is dropped.
     #[cfg(test)]
     pub(super) fn begin(&mut self) -> Guard<'_> {
-        Guard::begin(self, false)
+        Guard::begin(self, Work::Running)
     }
 
     /// Stops it: no call begins any more, one that runs is waited for (unless it is the caller's own), and
@@ -173,28 +179,26 @@ impl fmt::Debug for Pacemaker {
     }
 }
 
-/// How work says that it gets on; see [`Pacemaker::during_progress`]. Clones speak for the same work.
+/// Reports that work makes progress; see [`Pacemaker::during_progress`]. Clones speak for the same piece of work, and have no
+/// effect when it has ended.
 #[derive(Clone, Debug)]
-pub struct Progress(Arc<Shared>);
+pub struct Progress(Arc<AtomicBool>);
 
 impl Progress {
-    /// The work got on. Costs one atomic store.
+    /// Reports progress. Costs one atomic store.
     pub fn made(&self) {
-        self.0.progressed.store(true, Ordering::Release);
+        self.0.store(true, Ordering::Release);
     }
 }
 
 /// Lets a pacemaker beat until it is dropped.
+#[must_use = "the work ends when this is dropped"]
 pub(super) struct Guard<'a>(&'a Pacemaker);
 
 impl<'a> Guard<'a> {
-    /// Lets `pacemaker` beat, at once.
-    fn begin(pacemaker: &'a mut Pacemaker, wants_progress: bool) -> Self {
-        let shared = &pacemaker.shared;
-        shared
-            .wants_progress
-            .store(wants_progress, Ordering::Release);
-        shared.has_work.store(true, Ordering::Release);
+    /// Lets `pacemaker` beat for `work`.
+    fn begin(pacemaker: &'a mut Pacemaker, work: Work) -> Self {
+        *pacemaker.shared.work.lock() = work;
         pacemaker.handle.core.restart(pacemaker.id);
         Guard(pacemaker)
     }
@@ -202,22 +206,27 @@ impl<'a> Guard<'a> {
 
 impl Drop for Guard<'_> {
     fn drop(&mut self) {
-        let shared = &self.0.shared;
-        shared.has_work.store(false, Ordering::Release);
-        shared.wants_progress.store(false, Ordering::Release);
+        *self.0.shared.work.lock() = Work::None;
         self.0.wait_for_call();
     }
+}
+
+/// What there is to beat for.
+#[derive(Debug)]
+enum Work {
+    /// Nothing.
+    None,
+    /// Something that is taken to be alive.
+    Running,
+    /// Something that is alive if it makes progress. Set by the work, cleared by the tick or retry that reports it.
+    Progressing(Arc<AtomicBool>),
 }
 
 /// What a pacemaker shares with its thread.
 #[derive(Debug)]
 struct Shared {
-    /// Whether there is anything to beat for.
-    has_work: AtomicBool,
-    /// Whether a beat needs progress.
-    wants_progress: AtomicBool,
-    /// Whether there was progress since the last beat.
-    progressed: AtomicBool,
+    /// What there is to beat for.
+    work: Mutex<Work>,
     /// What the thread last showed.
     seen: Mutex<(Connection, PacemakerStats)>,
 }
@@ -232,6 +241,8 @@ pub(super) struct Member {
     on_change: Option<Listener>,
     /// What it shares with the handle.
     shared: Arc<Shared>,
+    /// Whether the last call failed, so that what it was to report is still to be reported by a retry.
+    is_unreported: bool,
 }
 
 impl Member {
@@ -247,24 +258,34 @@ impl Member {
 
     /// It is due: beats, if there is anything to beat for.
     pub(super) fn call(&mut self, clock: &Clock) {
-        let shared = &self.shared;
-        let has_progressed = || {
-            !shared.wants_progress.load(Ordering::Acquire)
-                || shared.progressed.swap(false, Ordering::AcqRel)
-        };
-        if shared.has_work.load(Ordering::Acquire) && has_progressed() {
-            let began = clock.now_ns();
-            let outcome =
-                survive(&mut self.beat).unwrap_or_else(|| Err("the beat function panicked".into()));
-            let changed = self.rhythm.called(began, clock.now_ns(), outcome.is_ok());
+        let began = clock.now_ns();
+        if !self.is_alive() {
+            self.is_unreported = false;
+            self.rhythm.withheld(began);
             self.show();
-            if let (Some(connection), Some(listener)) = (changed, &mut self.on_change) {
-                let error = outcome.err();
-                let _ = survive(|| listener(Change { connection, error }));
+            return;
+        }
+        let outcome =
+            survive(&mut self.beat).unwrap_or_else(|| Err("the beat function panicked".into()));
+        self.is_unreported = outcome.is_err();
+        let changed = self.rhythm.called(began, clock.now_ns(), outcome.is_ok());
+        self.show();
+        if let (Some(connection), Some(listener)) = (changed, &mut self.on_change) {
+            let error = outcome.err();
+            let _ = survive(|| listener(Change { connection, error }));
+        }
+    }
+
+    /// Whether there is something to beat for that is alive.
+    fn is_alive(&self) -> bool {
+        match &*self.shared.work.lock() {
+            Work::None => false,
+            Work::Running => true,
+            Work::Progressing(progress) => {
+                // A tick asks for progress of its own: what a peer hears is never older than a tick and its retries.
+                let is_retry = self.is_unreported && !self.rhythm.is_at_tick();
+                progress.swap(false, Ordering::AcqRel) || is_retry
             }
-        } else {
-            self.rhythm.withheld(clock.now_ns());
-            self.show();
         }
     }
 

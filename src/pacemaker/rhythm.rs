@@ -77,6 +77,11 @@ impl Rhythm {
         self.between.unwrap_or(self.next)
     }
 
+    /// Returns whether what is due is a tick, and not a call between two.
+    pub(super) fn is_at_tick(&self) -> bool {
+        self.between.is_none()
+    }
+
     /// Returns the counters.
     pub(super) fn stats(&self) -> PacemakerStats {
         self.stats

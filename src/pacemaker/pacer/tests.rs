@@ -102,3 +102,56 @@ fn pacemakers_that_start_together_for_work_beat_at_once_and_then_spread() {
     seconds.dedup();
     assert!(seconds.len() >= 40, "{seconds:?}");
 }
+#[test]
+fn a_call_that_fails_is_tried_again_although_no_progress_was_made_since() {
+    let stage = Stage::new();
+    let (mut pacemaker, calls) = stage.start(steady().idle(), |now| match now {
+        0 => Err("connection reset".into()),
+        _ => Ok(()),
+    });
+    pacemaker.during_progress(|_| stage.run_until(999));
+    let calls: Vec<_> = calls.try_iter().collect();
+    assert_eq!(calls.len(), 2, "{calls:?}");
+    assert_eq!(pacemaker.stats().beats, 1);
+}
+
+#[test]
+fn progress_is_good_for_one_tick_and_its_retries() {
+    let stage = Stage::new();
+    let (mut pacemaker, calls) = stage.start(steady().idle(), |now| match now {
+        0..1_000 => Err("connection reset".into()),
+        _ => Ok(()),
+    });
+    // It hangs from the start: once the tick has passed its progress is too old to be reported.
+    pacemaker.during_progress(|_| stage.run_until(10_000));
+    assert!(calls.try_iter().all(|call| call < 1_000));
+    assert_eq!(pacemaker.stats().beats, 0);
+}
+
+#[test]
+fn a_beat_that_a_retry_made_uses_up_the_progress_of_its_time() {
+    let stage = Stage::new();
+    let (mut pacemaker, calls) = stage.start(steady().idle(), |now| match now {
+        0 => Err("connection reset".into()),
+        _ => Ok(()),
+    });
+    pacemaker.during_progress(|progress| {
+        stage.run_until(10);
+        progress.made();
+        stage.run_until(10_000);
+    });
+    assert_eq!(calls.try_iter().count(), 2);
+}
+
+#[test]
+fn progress_of_earlier_work_shows_nothing_of_later_work() {
+    let stage = Stage::new();
+    let (mut pacemaker, calls) = stage.start(steady().idle(), |_| Ok(()));
+    let earlier = pacemaker.during_progress(Clone::clone);
+    pacemaker.during_progress(|_| {
+        stage.run_until(500);
+        earlier.made();
+        stage.run_until(10_000);
+    });
+    assert_eq!(calls.try_iter().collect::<Vec<_>>(), [0]);
+}
