@@ -162,7 +162,8 @@ impl Pacemaker {
 
 impl Drop for Pacemaker {
     fn drop(&mut self) {
-        drop(self.handle.core.remove(self.id));
+        let member = self.handle.core.remove(self.id);
+        let _ = survive(|| drop(member));
         self.wait_for_call();
         if let Some(goodbye) = self.goodbye.take().filter(|_| !thread::panicking()) {
             let _ = survive(goodbye);
@@ -270,10 +271,13 @@ impl Member {
         self.is_unreported = outcome.is_err();
         let changed = self.rhythm.called(began, clock.now_ns(), outcome.is_ok());
         self.show();
-        if let (Some(connection), Some(listener)) = (changed, &mut self.on_change) {
-            let error = outcome.err();
-            let _ = survive(|| listener(Change { connection, error }));
-        }
+        let error = outcome.err();
+        let listener = self.on_change.as_mut();
+        // The error is dropped in here too: that is code of the user's.
+        let _ = survive(move || match (changed, listener) {
+            (Some(connection), Some(listener)) => listener(Change { connection, error }),
+            _ => drop(error),
+        });
     }
 
     /// Whether there is something to beat for that is alive.

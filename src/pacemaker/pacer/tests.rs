@@ -155,3 +155,45 @@ fn progress_of_earlier_work_shows_nothing_of_later_work() {
     });
     assert_eq!(calls.try_iter().collect::<Vec<_>>(), [0]);
 }
+
+/// Panics when it is dropped, without the noise of the panic hook.
+#[derive(Debug)]
+struct Bomb;
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        std::panic::resume_unwind(Box::new("for the test"));
+    }
+}
+
+impl fmt::Display for Bomb {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a bomb")
+    }
+}
+
+impl std::error::Error for Bomb {}
+
+#[test]
+fn an_error_that_panics_as_it_is_dropped_leaves_its_pacemaker_running() {
+    let stage = Stage::new();
+    let (pacemaker, calls) = stage.start(steady().offline_after(1), |_| Err(Box::new(Bomb)));
+    stage.run_until(2_500);
+    assert_eq!(calls.try_iter().collect::<Vec<_>>(), [0, 1_000, 2_000]);
+    assert_eq!(pacemaker.stats().failures, 3);
+}
+
+#[test]
+fn a_beat_function_that_panics_as_it_is_dropped_keeps_nobody_from_saying_goodbye() {
+    let stage = Stage::new();
+    let (said, goodbyes) = unbounded();
+    let bomb = Bomb;
+    let beat = move |_| {
+        let _owned = &bomb;
+        Ok(())
+    };
+    let options = steady().goodbye(move || said.send(()));
+    let (pacemaker, _calls) = stage.start(options, beat);
+    pacemaker.stop();
+    assert_eq!(goodbyes.len(), 1);
+}
