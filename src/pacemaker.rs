@@ -1,4 +1,4 @@
-//! The side that sends beats: calls a function of yours at an interval, on one thread for as many as you like.
+//! The sending side: calls a beat function at an interval, on one thread for any number of pacemakers.
 //!
 //! A [`Pacemaker`] calls its *beat function*, which may beat a [`Heart`](crate::Heart) or a [`Watcher`](crate::Watcher),
 //! or write to a socket:
@@ -11,7 +11,7 @@
 //! let watcher = Watcher::<&str>::builder().timeout(Duration::from_secs(3)).build()?;
 //! let heart = watcher.watch("billing")?;
 //! let pacemaker = Pacemaker::for_timeout(Duration::from_secs(3)) // a beat each second
-//!     .phase(Duration::ZERO)
+//!     .phase(Duration::ZERO) // the first at once
 //!     .start(move || heart.beat())?;
 //! while pacemaker.connection() != Connection::Online {
 //!     std::thread::yield_now();
@@ -20,21 +20,25 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! **The rhythm.** The *n*-th beat is due *n* intervals after the first, whatever calls cost: there is no drift. The first
-//! comes at a random moment of the first interval and each up to a tenth of an interval early, so that a fleet that was
-//! started together does not beat together; see [`phase`](Builder::phase) and [`jitter`](Builder::jitter). Beats that were
-//! missed because the process was stopped, or a call took too long, are skipped and counted, and never made up for in a
-//! burst.
+//! Keep the [`Pacemaker`]: dropping it stops the beats.
 //!
-//! **When a beat fails** it is tried again within the interval, after a sixteenth of it, then twice that, up to a quarter,
-//! each time by up to half sooner at random; see [`retry`](Builder::retry). After three failures in a row the peer is
-//! [offline](Connection::Offline): it is called once an interval until a beat succeeds, and is online again then.
-//! [`on_change`](Builder::on_change) reports both. A beat function that panics has failed.
+//! **Ticks.** A *tick* is a moment at which a beat is due. The *n*-th tick after the first is *n* intervals later, however
+//! long calls take: there is no drift. The first comes at a random moment of the first interval, and each of the others up
+//! to a tenth of an interval early, so that a fleet that was started together does not beat together; see
+//! [`phase`](Builder::phase) and [`jitter`](Builder::jitter). Ticks that passed while the process was stopped, or while a call
+//! ran, are skipped and counted. No burst makes up for them.
 //!
-//! **Work that is to be seen alive.** A thread that beats from a thread of its own stays "alive" while the work it stands
-//! for has crashed or hangs. A pacemaker that is started [`idle`](Builder::idle) beats for work only:
-//! [`during`](Pacemaker::during) while a piece of it runs, until it returns or panics, and
-//! [`during_progress`](Pacemaker::during_progress) while it says that it gets on.
+//! **Failures.** A beat that fails is retried between ticks: after a sixteenth of the interval, then twice that, up to a
+//! quarter, each wait shortened by up to half at random; see [`retry`](Builder::retry). After three failures in a row the
+//! peer is [offline](Connection::Offline). It is then called at the ticks only, until a beat succeeds and it is online again.
+//! [`on_change`](Builder::on_change) is called for both changes. A beat function that panics has failed.
+//!
+//! **Work.** A thread that beats beside the work goes on beating when the work has crashed or hangs. A pacemaker that is
+//! started [`idle`](Builder::idle) beats for work only: while it runs ([`during`](Pacemaker::during)), or while it runs and
+//! makes progress ([`during_progress`](Pacemaker::during_progress)).
+//!
+//! **Many pacemakers** share one thread through a [`Pacer`]. Their beat functions run one after the other, so one that takes
+//! long delays the others.
 
 mod handle;
 mod pacer;
@@ -51,64 +55,129 @@ pub use handle::{Pacemaker, Progress};
 pub use pacer::Pacer;
 use rhythm::Pace;
 
-/// What a pacemaker has seen of its peer, which is whether its calls returned `Ok`. Of a datagram that says little: sent from
-/// a socket that is not connected it never fails, and from one that is only every other time that nobody listens. To know
-/// that the peer hears, let the beat function wait for an answer.
+/// The state of a pacemaker's peer, by whether calls returned `Ok`.
+///
+/// A datagram that was sent may not have been received. A send from a socket that is not connected never fails; one from a
+/// connected socket fails at most every other time while nobody listens. Where it matters that the peer hears the beats, let
+/// the beat function wait for an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub enum Connection {
-    /// Nothing yet: no beat has succeeded, and too few have failed.
+    /// No beat has succeeded yet, and too few have failed for [`Offline`](Connection::Offline).
     Unknown,
-    /// The last beat succeeded, or too few have failed since.
+    /// A beat has succeeded, and too few have failed since for [`Offline`](Connection::Offline).
     Online,
-    /// As many beats in a row have failed as [`offline_after`](Builder::offline_after) says.
+    /// As many calls in a row have failed as [`offline_after`](Builder::offline_after) says.
     Offline,
 }
 
-/// A change of what a pacemaker sees of its peer, for [`on_change`](Builder::on_change).
+impl fmt::Display for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Connection::Unknown => "unknown",
+            Connection::Online => "online",
+            Connection::Offline => "offline",
+        })
+    }
+}
+
+/// A change of the state of a pacemaker's peer, for [`on_change`](Builder::on_change).
+///
+/// Its `Display` is for logs: `online`, or `offline: connection refused`.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Change {
-    /// What it is now: never [`Unknown`](Connection::Unknown).
+    /// The new state; never [`Unknown`](Connection::Unknown).
     pub connection: Connection,
     /// The error of the last failure; `None` for [`Online`](Connection::Online).
     pub error: Option<BoxError>,
 }
 
-/// What a beat function may fail with: any error, or a text.
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.error {
+            Some(error) => write!(f, "{}: {error}", self.connection),
+            None => write!(f, "{}", self.connection),
+        }
+    }
+}
+
+/// The error of a beat function: any error, or a text.
 pub type BoxError = Box<dyn Error + Send + Sync>;
 
-/// What a pacemaker has counted.
+/// The counters of a pacemaker. Each call that was due is in exactly one of `beats`, `failures` and `withheld`; ticks that
+/// were not called are in `skipped`.
+///
+/// Its `Display` is for logs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct PacemakerStats {
     /// Calls that succeeded.
     pub beats: u64,
-    /// Calls that failed or panicked, retries among them.
+    /// Calls that failed or panicked, retries included.
     pub failures: u64,
-    /// Beats that were not made because their time had passed.
+    /// Ticks that passed while the process was stopped or a call ran.
     pub skipped: u64,
-    /// Beats that were not made because no work ran, or it made no progress.
+    /// Calls that were due and not made, because no work ran or it made no progress.
     pub withheld: u64,
 }
 
-/// Why a pacemaker could not be started.
+impl fmt::Display for PacemakerStats {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let plural = |count| if count == 1 { "" } else { "s" };
+        write!(
+            f,
+            "{} beat{}, {} failure{}, {} skipped, {} withheld",
+            self.beats,
+            plural(self.beats),
+            self.failures,
+            plural(self.failures),
+            self.skipped,
+            self.withheld
+        )
+    }
+}
+
+/// The reason why a pacemaker was not started.
+///
+/// ```
+/// use std::time::Duration;
+/// use liveness::pacemaker::{BoxError, Pacemaker};
+///
+/// let options = Pacemaker::every(Duration::from_secs(1)).offline_after(0);
+/// let error = options.start(|| Ok::<(), BoxError>(())).unwrap_err();
+/// assert_eq!(error.to_string(), "`offline_after` is 0 failures; it must be at least 1 failure");
+/// ```
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum PaceError {
-    /// The option named must be above zero.
+    /// The option of this name was given zero, or `for_timeout` a timeout whose third is zero.
     Zero(&'static str),
     /// The jitter is not from 0 to 0.5.
     Jitter(f64),
-    /// Its thread could not be spawned.
+    /// The thread could not be spawned.
     Spawn(io::Error),
 }
 
 impl fmt::Display for PaceError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            PaceError::Zero(option) => write!(f, "`{option}` is zero; it must be more"),
+            PaceError::Zero("for_timeout") => f.write_str(
+                "`for_timeout` is given less than 3 ns; its interval, a third, must be above zero",
+            ),
+            PaceError::Zero("retry") => {
+                f.write_str("a wait of `retry` is zero; both must be above zero")
+            }
+            PaceError::Zero("offline_after") => {
+                f.write_str("`offline_after` is 0 failures; it must be at least 1 failure")
+            }
+            PaceError::Zero(option) => {
+                write!(
+                    f,
+                    "the interval of `{option}` is zero; it must be above zero"
+                )
+            }
             PaceError::Jitter(given) => {
                 write!(
                     f,
@@ -129,37 +198,40 @@ impl Error for PaceError {
     }
 }
 
-/// Told of changes, on the thread of the pacemaker.
+/// Called for changes, on the thread of the pacemaker.
 type Listener = Box<dyn FnMut(Change) + Send>;
 
-/// Options of a [`Pacemaker`]; made by [`Pacemaker::every`] and [`Pacemaker::for_timeout`].
-#[must_use = "nothing beats until it is started"]
+/// The options of a [`Pacemaker`], made by [`Pacemaker::every`] or [`Pacemaker::for_timeout`].
+#[must_use = "options do nothing until `start`"]
 pub struct Builder {
-    /// From beat to beat.
+    /// From tick to tick.
     interval: Duration,
-    /// From the start to the first beat.
+    /// The option that the interval comes from.
+    made_by: &'static str,
+    /// From the start to the first tick.
     phase: Option<Duration>,
-    /// By how much of the interval a beat may come early.
+    /// By how much of the interval a tick may come early.
     jitter: f64,
     /// The first and the longest wait for a retry.
     retry: Option<(Duration, Duration)>,
-    /// So many failures in a row make it offline.
+    /// The number of failures in a row that make the peer offline.
     offline_after: u32,
     /// Where phase and jitter come from.
     seed: Option<u64>,
     /// Whether it waits for work to beat for.
     is_idle: bool,
-    /// Told of changes.
+    /// Called for changes.
     on_change: Option<Listener>,
     /// Called at a stop.
     goodbye: Option<Box<dyn FnOnce() + Send>>,
 }
 
 impl Builder {
-    /// Options as they are by default, for a beat each `interval`.
-    fn new(interval: Duration) -> Self {
+    /// The default options, for a tick each `interval`, which the option `made_by` gave.
+    fn new(interval: Duration, made_by: &'static str) -> Self {
         Builder {
             interval,
+            made_by,
             phase: None,
             jitter: 0.1,
             retry: None,
@@ -171,15 +243,18 @@ impl Builder {
         }
     }
 
-    /// How long after the start the first beat comes; zero beats at once. By default a random part of the interval, so
-    /// that a fleet that is started together spreads.
+    /// Sets the time from the start to the first tick; zero beats at once. The default is a random part of the interval, so
+    /// that a fleet that is started together spreads. Pacemakers that are given the same phase and started together stay
+    /// together, but for the jitter.
+    ///
+    /// With [`idle`](Builder::idle) it is the phase of the ticks only: the first beat comes when work begins.
     pub fn phase(mut self, phase: Duration) -> Self {
         self.phase = Some(phase);
         self
     }
 
-    /// By how much of the interval a beat may come early, at random, from 0 to 0.5; 0.1 by default, zero means none.
-    /// Beats are never late by it: two are at most the interval and the jitter apart.
+    /// Sets by how much of the interval a tick may come early, at random, from 0 to 0.5. The default is 0.1; zero means no
+    /// jitter. It makes no tick late: two are at most the interval and the jitter apart.
     pub fn jitter(mut self, of_interval: f64) -> Self {
         self.jitter = of_interval;
         self
@@ -203,15 +278,32 @@ impl Builder {
         self
     }
 
-    /// Is told each time the peer turns online or offline. Runs on the pacemaker's thread and must not take long. For a
-    /// channel, send to it: `move |change| drop(sender.send(change))`. A panic costs that call.
+    /// Calls `listener` each time the peer turns online or offline. It runs on the pacemaker's thread, and delays the calls
+    /// of all pacemakers on it. To receive changes through a channel, send them: `move |change| drop(sender.send(change))`.
+    /// A panic is caught; that call is lost.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use liveness::pacemaker::Pacemaker;
+    ///
+    /// let (sender, changes) = crossbeam_channel::unbounded();
+    /// let pacemaker = Pacemaker::every(Duration::from_secs(1))
+    ///     .phase(Duration::ZERO)
+    ///     .offline_after(1)
+    ///     .on_change(move |change| drop(sender.send(change.to_string())))
+    ///     .start(|| Err("connection refused"))?;
+    /// assert_eq!(changes.recv()?, "offline: connection refused");
+    /// # pacemaker.stop();
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn on_change(mut self, listener: impl FnMut(Change) + Send + 'static) -> Self {
         self.on_change = Some(Box::new(listener));
         self
     }
 
-    /// Is called once when the pacemaker is stopped or dropped, after the last beat, on the thread that does so: a polite
-    /// leave. What it returns is dropped. Not called when the pacemaker is dropped by a panic: a crash is to be noticed.
+    /// Calls `goodbye` once when the pacemaker is stopped or dropped, after the last beat, on the thread that does so: for a
+    /// node that leaves its registry. What it returns is dropped, and a panic is caught. It is not called when a panic drops
+    /// the pacemaker: a crash is to be noticed.
     ///
     /// ```
     /// use std::time::Duration;
@@ -233,24 +325,24 @@ impl Builder {
         self
     }
 
-    /// Begins without beating: only [`during`](Pacemaker::during) and [`during_progress`](Pacemaker::during_progress) beat.
-    /// Without it, it beats from its start to the first of those, and from then on in them only.
+    /// Starts without beating: only [`during`](Pacemaker::during) and [`during_progress`](Pacemaker::during_progress) beat.
+    /// By default a pacemaker beats from its start until the first of those, and from then on during them only.
     pub fn idle(mut self) -> Self {
         self.is_idle = true;
         self
     }
 
-    /// Draws phase and jitter from `seed`, for tests that are to come out the same; by default from chance.
+    /// Draws phase, jitter and the waits for retries from `seed`, for reproducible tests. By default the seed is random.
     pub fn seed(mut self, seed: u64) -> Self {
         self.seed = Some(seed);
         self
     }
 
-    /// Starts it on a thread of its own. For many pacemakers use one [`Pacer`].
+    /// Starts the pacemaker on a thread of its own. For many pacemakers on one thread use a [`Pacer`].
     ///
     /// # Errors
     ///
-    /// [`PaceError`] if an option makes no sense, or the thread cannot be spawned.
+    /// [`PaceError`] if an option is out of its range, or the thread cannot be spawned.
     pub fn start<F, E>(self, beat: F) -> Result<Pacemaker, PaceError>
     where
         F: FnMut() -> Result<(), E> + Send + 'static,
@@ -269,9 +361,9 @@ impl Builder {
             None => ((interval / 16).max(1), (interval / 4).max(1)),
         };
         let positive = [
-            ("interval", interval),
-            ("first", first),
-            ("longest", longest),
+            (self.made_by, interval),
+            ("retry", first),
+            ("retry", longest),
             ("offline_after", u64::from(self.offline_after)),
         ];
         if let Some((option, _)) = positive.into_iter().find(|&(_, value)| value == 0) {

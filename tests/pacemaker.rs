@@ -260,13 +260,15 @@ fn options_that_make_no_sense_are_refused_and_named() {
         Err(PaceError::Zero(option)) => option,
         other => panic!("{other:?}"),
     };
-    assert_eq!(zero(start(Pacemaker::every(Duration::ZERO))), "interval");
+    assert_eq!(zero(start(Pacemaker::every(Duration::ZERO))), "every");
     let every = || Pacemaker::every(second);
-    assert_eq!(zero(start(every().retry(Duration::ZERO, second))), "first");
+    let too_short = Duration::from_nanos(2);
     assert_eq!(
-        zero(start(every().retry(second, Duration::ZERO))),
-        "longest"
+        zero(start(Pacemaker::for_timeout(too_short))),
+        "for_timeout"
     );
+    assert_eq!(zero(start(every().retry(Duration::ZERO, second))), "retry");
+    assert_eq!(zero(start(every().retry(second, Duration::ZERO))), "retry");
     assert_eq!(zero(start(every().offline_after(0))), "offline_after");
     for jitter in [-0.1, 0.51, f64::NAN, f64::INFINITY] {
         assert!(matches!(
@@ -277,4 +279,47 @@ fn options_that_make_no_sense_are_refused_and_named() {
     for jitter in [0.0, 0.5] {
         assert!(start(every().jitter(jitter)).is_ok());
     }
+}
+
+#[test]
+fn errors_name_the_option_that_was_written_and_its_range() {
+    let second = Duration::from_secs(1);
+    let zero = Duration::ZERO;
+    let every = || Pacemaker::every(second);
+    let texts = [
+        Pacemaker::every(zero),
+        Pacemaker::for_timeout(zero),
+        every().retry(zero, second),
+        every().offline_after(0),
+        every().jitter(0.7),
+    ]
+    .map(|options| {
+        let result = options.start(|| Ok::<(), BoxError>(()));
+        result.map(drop).unwrap_err().to_string()
+    });
+    assert_eq!(
+        texts,
+        [
+            "the interval of `every` is zero; it must be above zero",
+            "`for_timeout` is given less than 3 ns; its interval, a third, must be above zero",
+            "a wait of `retry` is zero; both must be above zero",
+            "`offline_after` is 0 failures; it must be at least 1 failure",
+            "`jitter` is 0.7; it must be from 0 to 0.5 of the interval",
+        ]
+    );
+}
+
+#[test]
+fn counters_are_logged_in_singular_and_plural() {
+    let (sender, beats) = unbounded();
+    let options = Pacemaker::every(RARELY).phase(Duration::ZERO);
+    let pacemaker = options.start(move || sender.send(())).unwrap();
+    wait_for(&beats, 1);
+    let began = Instant::now();
+    while pacemaker.connection() != Connection::Online {
+        assert!(began.elapsed() < PATIENCE);
+        thread::yield_now();
+    }
+    let line = pacemaker.stats().to_string();
+    assert_eq!(line, "1 beat, 0 failures, 0 skipped, 0 withheld");
 }

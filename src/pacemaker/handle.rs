@@ -18,7 +18,10 @@ use crate::panic::survive;
 /// A beat function, its errors boxed.
 pub(super) type BeatFn = Box<dyn FnMut() -> Result<(), BoxError> + Send>;
 
-/// Calls a function at an interval; see the [module](super). Stops when it is dropped.
+/// Calls a beat function at an interval; see the [module](super).
+///
+/// Dropping it is as [`stop`](Pacemaker::stop), and blocks for as long as a call that runs.
+#[must_use = "the beats stop when the pacemaker is dropped"]
 pub struct Pacemaker {
     /// Its number at its thread.
     id: u64,
@@ -31,16 +34,17 @@ pub struct Pacemaker {
 }
 
 impl Pacemaker {
-    /// Options for a beat each `interval`.
+    /// Returns the options of a pacemaker with a tick each `interval`.
     pub fn every(interval: Duration) -> Builder {
-        Builder::new(interval)
+        Builder::new(interval, "every")
     }
 
-    /// Options for beats to somebody who waits `timeout` for them: an interval of a third of it. One beat may be lost
-    /// without harm; after two in a row, the third comes at the very end of the timeout, and with the jitter and its way may
-    /// be late.
+    /// Returns the options of a pacemaker whose peer waits `timeout` for a beat: a tick each third of it.
+    ///
+    /// One beat may be lost without harm. After two in a row the third comes at the very end of the timeout, and may arrive
+    /// late. For two, take `every(timeout * 2 / 7)`.
     pub fn for_timeout(timeout: Duration) -> Builder {
-        Builder::new(timeout / 3)
+        Builder::new(timeout / 3, "for_timeout")
     }
 
     /// Starts one with `options` that calls `beat` on the thread of `handle`.
@@ -74,13 +78,13 @@ impl Pacemaker {
         })
     }
 
-    /// What it has seen of its peer.
+    /// Returns the state of the peer, by the calls so far.
     #[must_use]
     pub fn connection(&self) -> Connection {
         self.shared.seen.lock().0
     }
 
-    /// What it has counted.
+    /// Returns the counters.
     #[must_use]
     pub fn stats(&self) -> PacemakerStats {
         self.shared.seen.lock().1
@@ -150,8 +154,8 @@ impl Pacemaker {
         Guard::begin(self, Work::Running)
     }
 
-    /// Stops it: no call begins any more, one that runs is waited for (unless it is the caller's own), and
-    /// [`goodbye`](Builder::goodbye) is called. Dropping does the same.
+    /// Stops the beats, and calls [`goodbye`](Builder::goodbye). No call begins any longer. Blocks until a call that runs has
+    /// ended, unless it is that call which stops its own pacemaker, or another one of the same thread.
     pub fn stop(self) {}
 
     /// Waits until no call of it runs, unless this is its own thread.
@@ -165,7 +169,10 @@ impl Drop for Pacemaker {
         let member = self.handle.core.remove(self.id);
         let _ = survive(|| drop(member));
         self.wait_for_call();
-        if let Some(goodbye) = self.goodbye.take().filter(|_| !thread::panicking()) {
+        let goodbye = self.goodbye.take();
+        if thread::panicking() {
+            let _ = survive(|| drop(goodbye));
+        } else if let Some(goodbye) = goodbye {
             let _ = survive(goodbye);
         }
     }

@@ -14,8 +14,10 @@ use super::{BoxError, Builder, PaceError, Pacemaker};
 use crate::clock::Clock;
 use crate::panic::survive;
 
-/// One thread for many pacemakers, for beat functions that do not take long: they run one after the other. Clones share
-/// the thread; it ends with the last clone and the last of its pacemakers.
+/// One thread for many pacemakers.
+///
+/// Their beat functions run one after the other, so one that takes long delays the others. Clones share the thread. It ends
+/// with the last clone and the last of its pacemakers; whichever is dropped last blocks until the thread has ended.
 ///
 /// ```
 /// use std::time::Duration;
@@ -38,6 +40,7 @@ use crate::panic::survive;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone)]
+#[must_use = "the thread ends when the `Pacer` and all its pacemakers are dropped"]
 pub struct Pacer {
     /// The thread, joined with the last handle.
     handle: Arc<Handle>,
@@ -48,7 +51,7 @@ impl Pacer {
     ///
     /// # Errors
     ///
-    /// What the operating system says where it cannot be spawned.
+    /// The error of the operating system if the thread cannot be spawned.
     pub fn spawn() -> io::Result<Self> {
         let core = Arc::new(Core::new(Clock::monotonic()));
         let body = core.clone();
@@ -64,11 +67,11 @@ impl Pacer {
         })
     }
 
-    /// Starts a pacemaker with `options` that calls `beat`.
+    /// Starts a pacemaker with `options` that calls `beat` on this thread.
     ///
     /// # Errors
     ///
-    /// [`PaceError`] if an option makes no sense.
+    /// [`PaceError`] if an option is out of its range.
     pub fn start<F, E>(&self, options: Builder, mut beat: F) -> Result<Pacemaker, PaceError>
     where
         F: FnMut() -> Result<(), E> + Send + 'static,

@@ -7,7 +7,7 @@ use crossbeam_channel::{Receiver, unbounded};
 use super::*;
 use crate::clock::ManualClock;
 
-const INTERVAL: Duration = Duration::from_millis(1_000);
+const INTERVAL: Duration = Duration::from_secs(1);
 
 /// A pacer without a thread.
 struct Stage {
