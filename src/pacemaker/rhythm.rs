@@ -95,7 +95,8 @@ impl Rhythm {
     /// Work begins at `now`: a call is due at once, or an interval after the last beat, or when a failed call is tried again.
     /// A tick that comes sooner is soon enough.
     pub(super) fn restart(&mut self, now: u64) {
-        if let Some(ahead) = self.origin.checked_sub(now) {
+        let ahead = self.origin.saturating_sub(now);
+        if ahead > 0 {
             // The first tick must not keep the work waiting for longer than any other.
             self.origin = now.saturating_add(ahead % self.pace.interval);
             self.next = self.origin;

@@ -1,5 +1,10 @@
 //! Ticks, retries and work that begins, by times given.
 
+use fastrand::Rng;
+use proptest::prelude::{
+    Just, Strategy, any, prop, prop_assert, prop_assert_eq, prop_oneof, proptest,
+};
+
 use super::*;
 
 impl Rhythm {
@@ -195,6 +200,14 @@ fn the_longest_intervals_and_the_end_of_time_do_no_harm() {
     rhythm.restart(u64::MAX);
 }
 #[test]
+fn work_that_begins_at_the_moment_of_the_first_tick_leaves_the_second_where_it_is() {
+    let mut rhythm = rhythm(pace());
+    rhythm.call(5_000, true);
+    rhythm.restart(5_000);
+    assert_eq!((rhythm.due(), rhythm.next), (6_000, 6_000));
+}
+
+#[test]
 fn a_peer_that_is_offline_is_called_once_an_interval() {
     let mut rhythm = rhythm(pace());
     for _ in 0..3 {
@@ -222,4 +235,98 @@ fn work_that_begins_calls_a_peer_that_fails_no_sooner() {
     rhythm.call(rhythm.due(), false);
     rhythm.restart(5_900);
     assert_eq!(rhythm.due(), 6_000);
+}
+
+/// What happens to a rhythm next.
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    /// It is called so late, for so long, with this outcome.
+    Call(u64, u64, bool),
+    /// Its call is withheld so late.
+    Withhold(u64),
+    /// Work begins after so long, if nothing is due before.
+    Begin(u64),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    // Mostly in time; now and then late or slow by up to a few intervals.
+    let delay = || prop_oneof![4 => Just(0), 2 => 0..INTERVAL, 1 => 0..5 * INTERVAL];
+    prop_oneof![
+        6 => (delay(), delay(), any::<bool>()).prop_map(|(late, long, is_ok)| Step::Call(late, long, is_ok)),
+        3 => delay().prop_map(Step::Withhold),
+        3 => (0..2 * INTERVAL).prop_map(Step::Begin),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn a_rhythm_keeps_its_promises_whatever_happens(
+        seed: u64,
+        phase in prop::option::of(0..3 * INTERVAL),
+        percent in prop_oneof![Just(0), 0..=50_u32],
+        offline_after in 1..5_u32,
+        steps in prop::collection::vec(step(), 1..60),
+    ) {
+        let jitter = f64::from(percent) / 100.0;
+        let early = INTERVAL * u64::from(percent) / 100;
+        let options = Pace { phase, jitter, offline_after, ..pace() };
+        let mut rhythm = Rhythm::new(options, 5_000, Rng::with_seed(seed));
+        let grid = rhythm.due() % INTERVAL;
+        let mut now = 5_000;
+        // The ticks for which it was called or withheld, calls that succeeded, and failures in a row.
+        let (mut ticks, mut beats, mut failures, mut calls) = (0, 0, 0, 0);
+        let mut last_beat: Option<u64> = None;
+        for step in steps {
+            let due = rhythm.due();
+            match step {
+                Step::Begin(after) => {
+                    if now + after > due.max(now) {
+                        continue;
+                    }
+                    now += after;
+                    rhythm.restart(now);
+                    prop_assert!(rhythm.due() <= due, "work makes no call later");
+                    let young = last_beat.filter(|_| failures == 0);
+                    let latest = young.map_or(now + INTERVAL, |beat| now.max(beat + INTERVAL));
+                    prop_assert!(rhythm.due() <= latest);
+                    if failures == 0 && last_beat.is_none() {
+                        prop_assert_eq!(rhythm.due(), now);
+                    }
+                }
+                Step::Withhold(late) => {
+                    now = now.max(due) + late;
+                    ticks += u64::from(rhythm.is_at_tick());
+                    rhythm.withheld(now);
+                    prop_assert!(rhythm.is_at_tick());
+                }
+                Step::Call(late, long, is_ok) => {
+                    let began = now.max(due) + late;
+                    now = began + long;
+                    ticks += u64::from(rhythm.is_at_tick());
+                    calls += 1;
+                    rhythm.called(began, now, is_ok);
+                    if is_ok {
+                        (failures, last_beat) = (0, Some(began));
+                        beats += 1;
+                    } else {
+                        failures += 1;
+                    }
+                    let is_online = is_ok || failures < offline_after;
+                    prop_assert_eq!(rhythm.connection() == Connection::Offline, !is_online);
+                    // Retries are for failures of a peer that is not offline.
+                    prop_assert!(rhythm.is_at_tick() || (!is_ok && is_online));
+                    prop_assert!(rhythm.is_at_tick() || (now + 50..=now + 300).contains(&rhythm.due()));
+                }
+            }
+            // The ticks stay on their grid, and the next one is never further than the interval and the jitter.
+            let next = rhythm.next;
+            let latest = now.max(5_000 + phase.unwrap_or(INTERVAL)) + INTERVAL + early;
+            prop_assert!(next <= latest, "{} is after {}", next, latest);
+            let is_on_grid = (next..=next + early).any(|time| time % INTERVAL == grid);
+            prop_assert!(is_on_grid, "{} is off the grid", next);
+            let stats = rhythm.stats();
+            prop_assert_eq!((stats.beats, stats.beats + stats.failures), (beats, calls));
+            prop_assert_eq!(ticks + stats.skipped, rhythm.tick, "each tick is accounted for");
+        }
+    }
 }
