@@ -1,4 +1,5 @@
-//! A pool of worker threads under a watchdog: one gets stuck, one panics, and both are named within the timeout.
+//! A pool of worker threads under a watchdog: one gets stuck, one panics, and both are reported by name
+//! when their timeout has passed.
 //!
 //! ```text
 //! cargo run --release --example watchdog --all-features
@@ -45,7 +46,7 @@ enum Fate {
     Panics,
 }
 
-/// Does jobs, and after each says that it gets on, until `end` is closed.
+/// Does jobs, and reports progress after each, until `end` is closed.
 fn work(name: &str, fate: Fate, progress: &Progress, end: &Receiver<()>) {
     let began = Instant::now();
     while end.recv_timeout(JOB).is_err_and(|error| error.is_timeout()) {
@@ -55,20 +56,20 @@ fn work(name: &str, fate: Fate, progress: &Progress, end: &Receiver<()>) {
         }
         match fate {
             Fate::Works => {}
-            // As a lock that nobody lets go of would.
+            // As a lock that is never released would.
             Fate::GetsStuck => drop(end.recv()),
             Fate::Panics => panic!("{name} divides by zero"),
         }
     }
 }
 
-/// Runs the pool, and returns who was reported.
+/// Runs the pool, and returns the workers that were reported.
 fn run() -> Result<BTreeSet<&'static str>, Box<dyn Error>> {
     let (watcher, events) = Watcher::<&'static str>::builder()
         .timeout(TIMEOUT)
         .build_with_channel(64)?;
     let watcher = Arc::new(watcher);
-    // One thread beats for all of them, and for each only as long as it gets on.
+    // One thread beats for all workers, and for each only while it makes progress.
     let pacer = Pacer::spawn()?;
     let (ending, end) = bounded::<()>(0);
     let began = Instant::now();
@@ -77,7 +78,7 @@ fn run() -> Result<BTreeSet<&'static str>, Box<dyn Error>> {
         let (beats, leaves) = (watcher.clone(), watcher.clone());
         let options = Pacemaker::for_timeout(TIMEOUT)
             .idle()
-            // Who ends in peace is watched no more; who panics says no goodbye.
+            // A worker that returns is no longer watched. One that panics makes no goodbye, so it expires.
             .goodbye(move || _ = leaves.remove(&name));
         let mut pacemaker = pacer.start(options, move || beats.beat(name))?;
         let end = end.clone();
