@@ -39,7 +39,7 @@ impl Stage {
         let (sender, calls) = unbounded();
         let clock = self.clock.clone();
         let call = move || {
-            let now = clock.now().as_millis() as u64;
+            let now = clock.now().since_origin().as_millis() as u64;
             sender.send(now)?;
             beat(now)
         };
