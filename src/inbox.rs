@@ -29,6 +29,9 @@ use crate::table::{Beat, Tag};
 /// Keys of one worker that beat at the same time, with their tags.
 pub(crate) type Chunk<K> = Vec<(Tag, K)>;
 
+/// Keys and what is known of them.
+pub(crate) type Statuses<K, V> = Vec<(K, Status<V>)>;
+
 /// What a caller tells a worker.
 #[derive(Debug)]
 pub(crate) enum Message<K, V> {
@@ -75,9 +78,11 @@ pub(crate) enum Command<K, V> {
     /// The key is to be forgotten.
     Remove(Tag, K),
     /// What is known of the key?
-    Status(Tag, K, answer::Sender<Option<Status>>),
+    Status(Tag, K, answer::Sender<Option<Status<V>>>),
     /// What is known of all keys?
-    Snapshot(answer::Sender<Vec<(K, Status)>>),
+    Snapshot(answer::Sender<Statuses<K, V>>),
+    /// What is known of the keys that are down?
+    SnapshotDown(answer::Sender<Statuses<K, V>>),
     /// Say when everything before this is applied.
     Flush(answer::Sender<()>),
 }

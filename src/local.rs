@@ -249,7 +249,7 @@ where
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     #[must_use]
-    pub fn status<Q>(&self, key: &Q) -> Option<Status>
+    pub fn status<Q>(&self, key: &Q) -> Option<Status<V>>
     where
         K: Borrow<Q>,
         Q: Hash + Eq + ?Sized,
@@ -297,8 +297,27 @@ where
     /// assert_eq!(silent.map(|(key, _)| key).collect::<Vec<_>>(), [7]);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn snapshot(&self) -> impl Iterator<Item = (K, Status)> + '_ {
+    pub fn snapshot(&self) -> impl Iterator<Item = (K, Status<V>)> + '_ {
         self.table.snapshot()
+    }
+
+    /// Returns every key that is down, with its status, in no order. Costs nothing for the keys that are up.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// use liveness::{LocalWatcher, Mode};
+    ///
+    /// # let s = Duration::from_secs;
+    /// let mut watcher = LocalWatcher::<u64>::builder().timeout(s(5)).mode(Mode::Track).build_local()?;
+    /// watcher.beat(7, s(1))?;
+    /// watcher.beat(8, s(4))?;
+    /// watcher.poll(s(6), drop);
+    /// let down: Vec<u64> = watcher.snapshot_down().map(|(key, _)| key).collect();
+    /// assert_eq!(down, [7]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn snapshot_down(&self) -> impl Iterator<Item = (K, Status<V>)> + '_ {
+        self.table.snapshot_down()
     }
 
     /// How many keys are watched.

@@ -310,19 +310,25 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
     }
 
     /// What is known of `key`, if it is watched.
-    pub(crate) fn status<Q>(&self, tag: Tag, key: &Q) -> Option<Status>
+    pub(crate) fn status<Q>(&self, tag: Tag, key: &Q) -> Option<Status<V>>
     where
         K: Borrow<Q>,
         Q: Eq + ?Sized,
     {
         let (_, at) = self.find(tag, key)?;
-        self.is_live(at).then(|| self.status_of(at))
+        self.is_live(at).then(|| self.full_status_of(at))
     }
 
     /// Every watched key and what is known of it, in no order.
-    pub(crate) fn snapshot(&self) -> impl Iterator<Item = (K, Status)> + '_ {
+    pub(crate) fn snapshot(&self) -> impl Iterator<Item = (K, Status<V>)> + '_ {
         let live = self.slab.iter().filter(|(_, body)| is_live(body.state));
-        live.map(|(at, body)| (body.key.clone(), self.status_of(at)))
+        live.map(|(at, body)| (body.key.clone(), self.full_status_of(at)))
+    }
+
+    /// Every key that is down and what is known of it, in no order. Costs nothing for the others.
+    pub(crate) fn snapshot_down(&self) -> impl Iterator<Item = (K, Status<V>)> + '_ {
+        let down = self.downs.keys().filter(|&&at| self.down(at).is_some());
+        down.map(|&at| (self.slab.body(at).key.clone(), self.full_status_of(at)))
     }
 
     /// How many keys are watched.
@@ -461,12 +467,19 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
         }
     }
 
-    /// What is known of the live slot `at`.
+    /// What is known of the live slot `at`, with a copy of its value.
+    fn full_status_of(&self, at: u32) -> Status<V> {
+        let extra = self.slab.body(at).extra.clone();
+        self.status_of(at).with_extra(extra)
+    }
+
+    /// What is known of the live slot `at`, its value left out.
     fn status_of(&self, at: u32) -> Status {
         let body = self.slab.body(at);
         let last_beat = self.last_beat(at);
         let policy = self.policy(at);
         Status {
+            extra: None,
             generation: body.generation.get(),
             mode: policy.mode,
             joined: Timestamp::from_nanos(body.joined),
@@ -474,6 +487,8 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
             timeout: clock::duration(policy.timeout),
             deadline: clock::deadline(self.deadline_after(at, last_beat)),
             misses: self.down(at).map_or(0, |down| down.misses),
+            // A stamp may be a little younger than the reading that the table goes by.
+            as_of: Timestamp::from_nanos(self.now.max(last_beat)),
         }
     }
 

@@ -473,7 +473,7 @@ impl<K, V> Watcher<K, V> {
     /// assert_eq!(watcher.status(&6)?, None);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn status<Q>(&self, key: &Q) -> Result<Option<Status>, CallError>
+    pub fn status<Q>(&self, key: &Q) -> Result<Option<Status<V>>, CallError>
     where
         K: Borrow<Q>,
         Q: Hash + ToOwned<Owned: Into<K>> + ?Sized,
@@ -500,10 +500,43 @@ impl<K, V> Watcher<K, V> {
     /// assert_eq!(keys, [1, 2, 3]);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn snapshot(&self) -> Result<Vec<(K, Status)>, CallError> {
+    pub fn snapshot(&self) -> Result<Vec<(K, Status<V>)>, CallError> {
         let parts = self
             .router
             .ask(0..self.router.inboxes.len(), Command::Snapshot)?;
+        Ok(parts.into_iter().flatten().collect())
+    }
+
+    /// Returns every key that is down, with its status, in no order; each worker's part is of one moment. Costs a round trip
+    /// to every worker and a clone of each key that is down.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError`].
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use liveness::{ManualClock, Mode, Watcher};
+    /// # let s = Duration::from_secs;
+    /// # let clock = ManualClock::new();
+    /// let watcher = Watcher::<u64>::builder()
+    /// #     .clock(clock.clone())
+    ///     .timeout(s(10))
+    ///     .mode(Mode::Track)
+    ///     .build()?;
+    /// watcher.beat(7)?;
+    /// # clock.advance(s(10));
+    /// // 10 seconds later:
+    /// watcher.beat(8)?;
+    /// # watcher.flush()?;
+    /// let down: Vec<u64> = watcher.snapshot_down()?.into_iter().map(|(key, _)| key).collect();
+    /// assert_eq!(down, [7]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn snapshot_down(&self) -> Result<Vec<(K, Status<V>)>, CallError> {
+        let parts = self
+            .router
+            .ask(0..self.router.inboxes.len(), Command::SnapshotDown)?;
         Ok(parts.into_iter().flatten().collect())
     }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 use crossbeam_channel::Receiver;
 
 use crate::clock::{Clock, NEVER};
-use crate::event::{Event, EventKind, Kinds, Status};
+use crate::event::{Event, EventKind, Kinds};
 use crate::inbox::{COUNTERS_LAG, Command, Inbox, Message, Messages, Phase};
 use crate::panic::survive;
 use crate::roster::Roster;
@@ -329,21 +329,31 @@ impl<K: Eq + Clone + 'static, V: Clone + 'static> Worker<K, V> {
                 self.take_back(&key);
             }
             Command::Status(tag, key, reply) => drop(reply.send(table.status(tag, &key))),
-            Command::Snapshot(reply) => drop(reply.send(self.snapshot())),
+            Command::Snapshot(reply) => {
+                let all = self.copy_in_steps(Table::snapshot);
+                drop(reply.send(all));
+            }
+            Command::SnapshotDown(reply) => {
+                let down = self.copy_in_steps(Table::snapshot_down);
+                drop(reply.send(down));
+            }
             Command::Flush(reply) => self.flushes.push(reply),
         }
     }
 
-    /// Copies every watched key and its status, in steps: a long copy of many keys is work and no stall.
-    fn snapshot(&mut self) -> Vec<(K, Status)> {
+    /// Copies the keys and statuses of `select`, in steps: a long copy of many keys is work and no stall.
+    fn copy_in_steps<'a, I: Iterator>(
+        &'a mut self,
+        select: impl FnOnce(&'a Table<K, V>) -> I,
+    ) -> Vec<I::Item> {
         let Setup { table, clock, .. } = &self.setup;
-        let mut all = Vec::with_capacity(table.len());
-        let mut rest = table.snapshot();
+        let mut rest = select(table);
+        let mut copied = Vec::with_capacity(rest.size_hint().0);
         loop {
-            let before = all.len();
-            all.extend(rest.by_ref().take(SNAPSHOT_STEP));
-            if all.len() == before {
-                return all;
+            let before = copied.len();
+            copied.extend(rest.by_ref().take(SNAPSHOT_STEP));
+            if copied.len() == before {
+                return copied;
             }
             self.stall
                 .record_progress(clock.now_ns(), table.shortest_timeout());

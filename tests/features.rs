@@ -49,6 +49,8 @@ mod with_serde {
             .unwrap();
         watcher.beat(1u64, Duration::from_secs(1)).unwrap();
         let expected = json!({
+            "extra": null,
+            "as_of": { "secs": 1, "nanos": 0 },
             "generation": 1,
             "mode": "Repeat",
             "joined": { "secs": 1, "nanos": 0 },

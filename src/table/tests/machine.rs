@@ -435,6 +435,11 @@ impl Pair {
                 .filter_map(|&key| Some((key, self.model.status(key)?)))
                 .collect::<Vec<_>>())
         );
+        let mut down: Vec<_> = self.table.snapshot_down().map(|(key, _)| key).collect();
+        down.sort_unstable();
+        let lives = self.model.lives.iter();
+        let expected = lives.filter_map(|(&key, life)| life.down.map(|_| key));
+        assert!(down.into_iter().eq(expected));
         for (heart, vital) in self.model.ended.drain(..) {
             assert_eq!(heart.pulse().vital(), vital);
         }

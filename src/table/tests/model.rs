@@ -101,8 +101,10 @@ impl Life {
     }
 
     /// What users are told of it.
-    fn status(&self) -> Status {
+    fn status(&self, now: u64) -> Status<u64> {
         Status {
+            extra: self.extra,
+            as_of: Timestamp::from_nanos(now.max(self.last_beat)),
             generation: self.generation,
             mode: self.mode,
             joined: Timestamp::from_nanos(self.joined),
@@ -116,7 +118,7 @@ impl Life {
     /// What an event of `key` detected at `now` says of it.
     fn event(&self, key: u64, now: u64) -> KeyEvent<u64, u64> {
         let detected = Timestamp::from_nanos(now.max(self.last_beat));
-        let status = self.status();
+        let status = self.status(now);
         KeyEvent {
             key,
             extra: self.extra,
@@ -165,8 +167,8 @@ impl Model {
     }
 
     /// What is known of `key`.
-    pub(super) fn status(&self, key: u64) -> Option<Status> {
-        self.lives.get(&key).map(Life::status)
+    pub(super) fn status(&self, key: u64) -> Option<Status<u64>> {
+        self.lives.get(&key).map(|life| life.status(self.now))
     }
 
     /// The accounting, the bytes left out.
