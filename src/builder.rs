@@ -13,8 +13,8 @@ use crate::clock::{self, Clock, NEVER};
 use crate::error::BuildError;
 use crate::event::{Event, EventKind, Kinds, Mode};
 use crate::inbox::Inbox;
+use crate::key_limit::KeyLimit;
 use crate::local::LocalWatcher;
-use crate::roster::Roster;
 use crate::router::{self, Role, Router, WatcherId};
 use crate::sink::{Callback, OnWorker, Outbox, Outlet, Sink};
 use crate::sync::thread::{self, JoinHandle};
@@ -330,12 +330,20 @@ where
         self
     }
 
-    /// The most keys, live and expired but not delivered together, 1 to 2^32 - 2; zero is an error. Default: no limit
-    /// below what 32 bits can number in each worker. A new key beyond it is refused with
-    /// [`Full`](crate::BeatErrorKind::Full) and handed back; no watched key is ever evicted.
+    /// The most episodes at one time, live ones and expired ones that the sink has not taken, 1 to 2^32 - 2; zero is an
+    /// error. Default: no limit below what 32 bits can number in each worker.
     ///
-    /// Costs a locked look-up with every beat, on the caller's and on the worker's side, about 50 ns in all, and 5 to
-    /// 10 bytes a key.
+    /// A key that is not watched is refused with [`Full`](crate::BeatErrorKind::Full) and handed back while the maximum
+    /// is reached. A watched key is never refused, and none is evicted. The maximum holds over all workers and is never
+    /// exceeded. A key that beats again while its expiry waits for a full sink begins another episode, which takes
+    /// another place or is refused as well. What has left for the callback of [`on_event`](Builder::on_event) does not
+    /// count any more.
+    ///
+    /// Costs a locked look-up with every beat, about 25 ns, and 14 to 25 bytes a key. A call with a key that is not
+    /// watched waits for the answer of the key's worker, about 10 µs; `beat_many` does so once for up to 256 of them.
+    /// [`try_beat`](Watcher::try_beat), [`beat_timeout`](Watcher::beat_timeout) and calls from worker threads do not
+    /// wait. Such a beat is refused if the maximum is reached at that moment. If others take the last place before the
+    /// worker sees it, it is dropped and counted in [`Stats::refused`](crate::Stats::refused).
     ///
     /// ```
     /// # use liveness::{BeatErrorKind, Watcher};
@@ -621,10 +629,8 @@ where
     /// ```
     pub fn build_local(self) -> Result<LocalWatcher<K, V>, BuildError> {
         self.validate()?;
-        Ok(LocalWatcher::new(
-            Table::new(self.config(1)),
-            router::hasher(self.seed),
-        ))
+        let table = Table::new(self.config(1), None).map_err(|_| self.too_many_expected())?;
+        Ok(LocalWatcher::new(table, router::hasher(self.seed)))
     }
 
     /// Checks every option.
@@ -656,7 +662,13 @@ where
             expected_keys: share + slack,
             forget_after: self.forget_after.map_or(NEVER, clock::nanos),
             grace_cap: clock::nanos(self.grace_cap),
-            tell_gone: false,
+        }
+    }
+
+    /// There is no memory for the keys that are expected.
+    fn too_many_expected(&self) -> BuildError {
+        BuildError::OutOfMemory {
+            expected_keys: self.expected_keys,
         }
     }
 
@@ -673,11 +685,19 @@ where
             Some(threshold) if !clock.is_manual() => clock::nanos(threshold),
             _ => NEVER,
         };
-        let roster = self.max_keys.map(|max| Arc::new(Roster::new(max, workers)));
-        let config = Config {
-            tell_gone: roster.is_some(),
-            ..self.config(workers)
-        };
+        let limit = self.max_keys.map(|max| KeyLimit::new(max, workers));
+        let hasher = router::hasher(self.seed);
+        let config = self.config(workers);
+        let tables: Result<Vec<_>, _> = (0..workers)
+            .map(|worker| {
+                let share = limit.as_ref().map(|limit| {
+                    let hasher = hasher.clone();
+                    limit.share(worker, move |key| (hasher.hash_one(key) >> 32) as u32)
+                });
+                Table::new(config.clone(), share).map_err(|_| self.too_many_expected())
+            })
+            .collect();
+        let tables = tables?;
         let (outlet, callback) = match self.destination {
             Destination::Nowhere => (Outlet::Nowhere, None),
             Destination::Sink(sink) => (Outlet::Direct(sink), None),
@@ -693,10 +713,10 @@ where
         let router = Arc::new(Router::new(
             id,
             inboxes.into(),
-            router::hasher(self.seed),
+            hasher,
             clock.clone(),
             config.timeout,
-            roster.clone(),
+            limit,
         ));
         let outbox = match &outlet {
             Outlet::Queued(outbox) => Some(outbox.clone()),
@@ -707,19 +727,18 @@ where
         let mut start = |name: String, body: Box<dyn FnOnce() + Send>| {
             spawn(name.clone(), body).map_err(|source| BuildError::Spawn { name, source })
         };
-        for (index, receiver) in receivers.into_iter().enumerate() {
+        for (index, (receiver, table)) in receivers.into_iter().zip(tables).enumerate() {
             let setup = Setup {
                 id,
                 index,
                 inbox: router.inboxes[index].clone(),
                 receiver,
-                table: Table::new(config.clone()),
+                table,
                 outlet: outlet.clone(),
                 clock: clock.clone(),
                 batch: self.batch,
                 stall_threshold,
                 wanted: self.wanted,
-                roster: roster.clone(),
             };
             let name = format!("{}-{index}", self.thread_name);
             watcher

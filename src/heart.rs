@@ -171,7 +171,7 @@ impl<K, V> Heart<K, V> {
                 let key = self.key().clone();
                 let beat = Beat::plain(route.tag, key, now);
                 router
-                    .beat(beat, route.worker, Patience::Forever)
+                    .beat(beat, *route, Patience::Forever)
                     .map_err(|_| HeartError::Closed)
             }
             Vital::Expired => Err(HeartError::Expired),

@@ -53,8 +53,12 @@ impl<K, V> Message<K, V> {
     #[inline]
     fn weight(&self) -> usize {
         match self {
-            Message::Beat(_) | Message::Command(_) => 1,
+            Message::Beat(_) => 1,
             Message::Batch { keys, .. } => keys.len(),
+            Message::Command(command) => match &**command {
+                Command::JoinMany { keys, .. } => keys.len(),
+                _ => 1,
+            },
         }
     }
 }
@@ -62,8 +66,19 @@ impl<K, V> Message<K, V> {
 /// What is rare enough to be boxed.
 #[derive(Debug)]
 pub(crate) enum Command<K, V> {
-    /// A beat that ties its key to a heart.
-    Watch(Beat<K, V>, Listener),
+    /// A beat of a key that was not watched. The answer is the key if there is no room for it.
+    Join(Beat<K, V>, answer::Sender<Option<K>>),
+    /// Plain beats of keys that were not watched.
+    JoinMany {
+        /// When the caller made them, ns.
+        stamp: u64,
+        /// Whose they are.
+        keys: Chunk<K>,
+        /// The answer: those for which there is no room.
+        reply: answer::Sender<Vec<K>>,
+    },
+    /// A beat that ties its key to a heart. Was there room? Nobody asks about a key that was watched.
+    Watch(Beat<K, V>, Listener, Option<answer::Sender<bool>>),
     /// The last clone of a heart is gone.
     Release {
         /// The key's tag.

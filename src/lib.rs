@@ -8,6 +8,7 @@ mod error;
 mod event;
 mod heart;
 mod inbox;
+mod key_limit;
 mod local;
 mod log;
 #[cfg(all(test, loom))]
@@ -18,7 +19,6 @@ mod panic;
 mod pulse;
 #[cfg(feature = "registry")]
 pub mod registry;
-mod roster;
 mod router;
 #[cfg(all(test, shuttle))]
 mod schedules;

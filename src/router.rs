@@ -1,5 +1,7 @@
 //! From a key to its worker: hash once, stamp, send. Also who is calling: a worker thread must never wait.
 
+mod many;
+
 use std::cell::Cell;
 use std::hash::Hash;
 use std::num::NonZeroU64;
@@ -9,11 +11,12 @@ use ahash::RandomState;
 
 use crate::clock::Clock;
 use crate::error::{BeatError, BeatErrorKind, CallError};
-use crate::inbox::{COUNTERS_LAG, Chunk, Command, Inbox, Message, Patience};
-use crate::pulse::Common;
-use crate::roster::{Admission, Roster};
+use crate::inbox::{COUNTERS_LAG, Command, Inbox, Message, Patience, Phase};
+use crate::key_limit::{KeyLimit, Mark, Standing};
+use crate::pulse::{Common, Listener};
 use crate::sync::{Mutex, answer, thread_local};
 use crate::table::{Beat, Tag};
+use many::Chunks;
 
 /// The number of a watcher in this process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,6 +62,17 @@ pub(crate) struct Route {
     pub(crate) worker: usize,
     /// Its tag: the lower half.
     pub(crate) tag: Tag,
+    /// Its mark: the whole.
+    mark: Mark,
+}
+
+/// What to do with a beat where there is a maximum of keys.
+#[derive(Clone, Copy, Debug)]
+enum Admission {
+    /// Send it like any other.
+    Send,
+    /// Send it, and wait for the worker to say whether there was room.
+    Ask,
 }
 
 /// The callers' side of a watcher; hearts share it.
@@ -74,10 +88,10 @@ pub(crate) struct Router<K, V> {
     pub(crate) common: Arc<Common>,
     /// The timeout of a key that was given none, ns.
     timeout: u64,
-    /// Who is in, where a maximum number of keys is set.
-    roster: Option<Arc<Roster>>,
-    /// Sets of chunks, one for each worker, that `beat_many` is not using just now.
-    chunks: Mutex<Vec<Box<[Chunk<K>]>>>,
+    /// Who is watched and how many places are taken, where a maximum number of keys is set.
+    limit: Option<Arc<KeyLimit>>,
+    /// Sets of chunks that `beat_many` is not using just now.
+    chunks: Mutex<Vec<Chunks<K>>>,
 }
 
 /// The hasher of a watcher: random, or made from `seed`.
@@ -96,7 +110,7 @@ impl<K, V> Router<K, V> {
         hasher: RandomState,
         clock: Clock,
         timeout: u64,
-        roster: Option<Arc<Roster>>,
+        limit: Option<Arc<KeyLimit>>,
     ) -> Self {
         Router {
             id,
@@ -104,7 +118,7 @@ impl<K, V> Router<K, V> {
             hasher,
             common: Common::new(clock),
             timeout,
-            roster,
+            limit,
             chunks: Mutex::new(Vec::new()),
         }
     }
@@ -123,6 +137,7 @@ impl<K, V> Router<K, V> {
         Route {
             worker: worker as usize,
             tag: Tag(hash as u32),
+            mark: Mark(hash),
         }
     }
 
@@ -149,31 +164,28 @@ impl<K, V> Router<K, V> {
         self.inboxes.iter().for_each(|inbox| inbox.close());
     }
 
-    /// Sends one beat.
+    /// Sends one beat. Where there is a maximum of keys and the key is not watched, waits for its worker's answer if
+    /// `patience` and the thread allow that.
     #[inline]
     pub(crate) fn beat(
         &self,
         beat: Beat<K, V>,
-        worker: usize,
+        route: Route,
         patience: Patience,
     ) -> Result<(), BeatError<K>> {
-        let tag = beat.tag;
-        let admission = match &self.roster {
-            None => Admission::Known,
-            Some(roster) => roster.admit(worker, tag),
-        };
-        if admission == Admission::Full {
-            return Err(BeatError::new(BeatErrorKind::Full, beat.key));
+        if let Some(limit) = &self.limit {
+            match self.admission(limit, route, patience) {
+                Ok(Admission::Send) => {}
+                Ok(Admission::Ask) => return self.ask_to_join(beat, route.worker),
+                Err(kind) => return Err(BeatError::new(kind, beat.key)),
+            }
         }
         let due = self.due(
             beat.stamp,
             beat.timeout.map_or(self.timeout, NonZeroU64::get),
         );
-        self.send(worker, Message::Beat(beat), due, patience)
+        self.send(route.worker, Message::Beat(beat), due, patience)
             .map_err(|(kind, message)| {
-                if let (Admission::New, Some(roster)) = (admission, &self.roster) {
-                    roster.leave(worker, tag);
-                }
                 let Message::Beat(beat) = message else {
                     unreachable!("the message comes back as it was")
                 };
@@ -181,48 +193,78 @@ impl<K, V> Router<K, V> {
             })
     }
 
-    /// Lets a key of `beat_many` or `watch` in; they wait for room in the inbox, so there is nothing to take back.
-    pub(crate) fn has_room_for(&self, route: Route) -> bool {
-        self.roster
-            .as_ref()
-            .is_none_or(|roster| roster.admit(route.worker, route.tag) != Admission::Full)
-    }
-
-    /// An empty chunk for each worker, for `beat_many` to fill.
-    pub(crate) fn take_chunks(&self) -> Box<[Chunk<K>]> {
-        let spare = self.chunks.lock().pop();
-        spare.unwrap_or_else(|| self.inboxes.iter().map(|_| Vec::new()).collect())
-    }
-
-    /// Gives the chunks back, emptied; there are never more than callers of `beat_many` at one time.
-    pub(crate) fn give_chunks(&self, chunks: Box<[Chunk<K>]>) {
-        self.chunks.lock().push(chunks);
-    }
-
-    /// Sends the keys of a `beat_many` made at `stamp` ns to `worker`, waiting for room.
+    /// What to do with a beat, where there is a maximum of keys.
     ///
     /// # Errors
     ///
-    /// The keys back.
-    pub(crate) fn beat_batch(
+    /// Why it is refused.
+    fn admission(
         &self,
-        worker: usize,
-        stamp: u64,
-        keys: Chunk<K>,
-    ) -> Result<(), (BeatErrorKind, Chunk<K>)> {
-        let due = self.due(stamp, self.timeout);
-        let sent = self.send(
-            worker,
-            Message::Batch { stamp, keys },
-            due,
-            Patience::Forever,
-        );
-        sent.map_err(|(kind, message)| {
-            let Message::Batch { keys, .. } = message else {
-                unreachable!("the message comes back as it was")
-            };
-            (kind, keys)
-        })
+        limit: &KeyLimit,
+        route: Route,
+        patience: Patience,
+    ) -> Result<Admission, BeatErrorKind> {
+        let Route { worker, mark, .. } = route;
+        let may_wait = matches!(patience, Patience::Forever) && !Self::must_not_wait();
+        match limit.look(worker, mark) {
+            Standing::Watched => Ok(Admission::Send),
+            _ if may_wait => Ok(Admission::Ask),
+            Standing::Room => Ok(Admission::Send),
+            Standing::Full => Err(match self.inboxes[worker].phase() {
+                Phase::Open => BeatErrorKind::Full,
+                Phase::Closing => BeatErrorKind::Closed,
+                Phase::Failed => BeatErrorKind::WorkerFailed,
+            }),
+        }
+    }
+
+    /// Sends a beat of a key that was not watched, and waits until its worker has taken or refused it. A beat that a
+    /// worker accepts and then, since it fails, does not answer is lost like any other that waits for it.
+    #[cold]
+    fn ask_to_join(&self, beat: Beat<K, V>, worker: usize) -> Result<(), BeatError<K>> {
+        let (reply, answer) = answer::bounded(1);
+        match self.command(worker, Command::Join(beat, reply)) {
+            Ok(()) => match answer.recv() {
+                Ok(Some(key)) => Err(BeatError::new(BeatErrorKind::Full, key)),
+                Ok(None) | Err(_) => Ok(()),
+            },
+            Err((kind, command)) => {
+                let Command::Join(beat, _) = command else {
+                    unreachable!("the command comes back as it was")
+                };
+                Err(BeatError::new(kind, beat.key))
+            }
+        }
+    }
+
+    /// Sends a beat that ties its key to `listener`'s heart.
+    ///
+    /// # Errors
+    ///
+    /// Why it is refused.
+    pub(crate) fn watch(
+        &self,
+        beat: Beat<K, V>,
+        listener: Listener,
+        route: Route,
+    ) -> Result<(), BeatErrorKind> {
+        let admission = match &self.limit {
+            Some(limit) => self.admission(limit, route, Patience::Forever)?,
+            None => Admission::Send,
+        };
+        let (reply, answer) = match admission {
+            Admission::Send => (None, None),
+            Admission::Ask => {
+                let (reply, answer) = answer::bounded(1);
+                (Some(reply), Some(answer))
+            }
+        };
+        self.command(route.worker, Command::Watch(beat, listener, reply))
+            .map_err(|(kind, _)| kind)?;
+        match answer.map(|answer| answer.recv()) {
+            Some(Ok(false)) => Err(BeatErrorKind::Full),
+            _ => Ok(()),
+        }
     }
 
     /// When a beat matters to a worker that sleeps: at the deadline that it sets, and for the counters that the worker shows,

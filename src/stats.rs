@@ -93,6 +93,11 @@ impl Histogram {
         self.max = self.max.max(ns);
     }
 
+    /// The bytes allocated.
+    pub(crate) fn bytes(&self) -> usize {
+        self.buckets.capacity() * size_of::<u64>()
+    }
+
     /// Adds all of `other`.
     pub(crate) fn merge(&mut self, other: &Histogram) {
         if self.buckets.is_empty() {
@@ -266,7 +271,8 @@ pub struct Stats {
     pub beats: u64,
     /// Beats that moved no deadline because a newer one of their key was applied first. Their options apply.
     pub late_beats: u64,
-    /// Beats that would have begun an episode beyond the maximum number of keys.
+    /// Beats of new keys that a worker found no room for, whether their callers waited for the answer or not; see
+    /// [`max_keys`](crate::Builder::max_keys).
     pub refused: u64,
     /// Deadlines missed; a [`Repeat`](crate::Mode::Repeat) key's count each time.
     pub expiries: u64,

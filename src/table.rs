@@ -15,12 +15,13 @@ mod slab;
 
 use std::borrow::Borrow;
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap};
+use std::collections::{BinaryHeap, HashMap, TryReserveError};
 use std::num::NonZeroU64;
 use std::sync::Arc;
 
 use crate::clock::{self, Timestamp};
 use crate::event::{Event, EventKind, KeyEvent, Kinds, Mode, Status};
+use crate::key_limit::Share;
 use crate::pulse::{Listener, Pulse, Vital};
 use crate::stats::{Counts, Histogram};
 use grace::Grace;
@@ -39,8 +40,7 @@ pub(crate) struct Config {
     pub(crate) mode: Mode,
     /// The kinds of event to make.
     pub(crate) wanted: Kinds,
-    /// The most keys there may be, live and expired ones that the sink has not taken. A key that begins a new episode
-    /// while the last one waits counts once.
+    /// The most slots that may be taken in this table, by live episodes and by expired ones that the sink has not taken.
     pub(crate) max_keys: usize,
     /// How many keys to have room for from the start.
     pub(crate) expected_keys: usize,
@@ -48,8 +48,6 @@ pub(crate) struct Config {
     pub(crate) forget_after: u64,
     /// The most grace granted in a row after stalls, ns.
     pub(crate) grace_cap: u64,
-    /// Whether to tell which tags went, for [`Table::take_gone`].
-    pub(crate) tell_gone: bool,
 }
 
 /// One sign of life on its way into a table.
@@ -185,21 +183,26 @@ pub(crate) struct Table<K, V> {
     detection: Histogram,
     /// The probable slot of each beat of a batch; see [`warm`](Table::warm).
     guesses: Vec<u32>,
-    /// The tags of keys that left the index, if the configuration wants them told.
-    gone: Vec<Tag>,
+    /// What the table shares with others, where all of them together have a maximum of keys.
+    limit: Option<Share<K>>,
 }
 
 impl<K: Eq + Clone, V: Clone> Table<K, V> {
-    /// An empty table.
-    pub(crate) fn new(config: Config) -> Self {
+    /// An empty table, with a share in `limit` where there is one.
+    ///
+    /// # Errors
+    ///
+    /// There is no memory for as many keys as are expected.
+    pub(crate) fn new(config: Config, limit: Option<Share<K>>) -> Result<Self, TryReserveError> {
         let default = Policy {
             timeout: config.timeout,
             mode: config.mode,
             hearts: false,
         };
-        Table {
-            index: Index::with_capacity(config.expected_keys),
-            slab: Slab::with_capacity(config.expected_keys),
+        Ok(Table {
+            // The slab first: it is the larger one, and costs nothing until it is used.
+            slab: Slab::with_capacity(config.expected_keys)?,
+            index: Index::with_capacity(config.expected_keys)?,
             lists: Lists::new(default),
             strays: BinaryHeap::new(),
             next_ticket: 0,
@@ -214,9 +217,9 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
             counts: Counts::default(),
             detection: Histogram::default(),
             guesses: Vec::new(),
-            gone: Vec::new(),
+            limit,
             config,
-        }
+        })
     }
 
     /// Moves the time to `now`, never back.
@@ -299,7 +302,7 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
         if self.is_live(newest) {
             self.remove_live(newest, position, Vital::Removed);
         } else {
-            self.forget(position, tag);
+            self.index.remove(position);
             self.cancel(newest);
         }
         while let Some(at) = older {
@@ -360,9 +363,12 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
         &self.detection
     }
 
-    /// The tags of the keys that left since the last call, in no order.
-    pub(crate) fn take_gone(&mut self) -> impl Iterator<Item = Tag> + '_ {
-        self.gone.drain(..)
+    /// Gives the table's share in a common maximum of keys back, of which it may hold more than it can use: a panic has
+    /// ended it, and it is only to be dropped.
+    pub(crate) fn give_up_places(&mut self) {
+        if let Some(limit) = &mut self.limit {
+            limit.give_up();
+        }
     }
 
     /// The bytes that the table has allocated, the keys' own allocations not among them.
@@ -373,7 +379,11 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
             + self.queue.bytes()
             + self.strays.capacity() * size_of::<Stray>()
             + self.pulses.capacity() * size_of::<Option<Listener>>()
-            + self.downs.capacity() * (size_of::<(u32, Down)>() + 1)
+            + map_bytes::<(u32, Down)>(self.downs.capacity())
+            + map_bytes::<(u32, u32)>(self.older.capacity())
+            + self.guesses.capacity() * size_of::<u32>()
+            + self.detection.bytes()
+            + self.limit.as_ref().map_or(0, Share::bytes)
     }
 
     /// The newest episode of `key`.
@@ -522,11 +532,11 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
             .push(Item::Notice(Event::of_key(kind, self.event_about(at))));
     }
 
-    /// Takes a key of `tag`, which the index has at `position`, out of the index: it is gone.
-    fn forget(&mut self, position: Position, tag: Tag) {
-        self.index.remove(position);
-        if self.config.tell_gone {
-            self.gone.push(tag);
+    /// The key in the live slot `at` is not watched any more.
+    fn leave(&mut self, at: u32) {
+        self.counts.live -= 1;
+        if let Some(limit) = &mut self.limit {
+            limit.leave(at, self.slab[at].tag);
         }
     }
 
@@ -542,12 +552,12 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
     fn remove_live(&mut self, at: u32, position: Position, end: Vital) {
         let status = self.status_of(at);
         self.unlink(at);
-        self.forget(position, self.slab[at].tag);
+        self.index.remove(position);
         if let Some(listener) = self.pulses.get_mut(at as usize).and_then(Option::take) {
             listener.0.set(end);
         }
         self.clear_down(at);
-        self.counts.live -= 1;
+        self.leave(at);
         self.counts.removed += 1;
         let body = self.slab.lift(at);
         self.vacate(at, State::Cancelled);
@@ -556,6 +566,12 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
             self.queue.push(Item::Notice(Event::Removed(event)));
         }
     }
+}
+
+/// The bytes that a map of entries `T` with room for `capacity` of them has allocated: it has a byte of its own for each
+/// bucket, and 8 buckets for at most 7 entries.
+fn map_bytes<T>(capacity: usize) -> usize {
+    capacity * 8 / 7 * (size_of::<T>() + 1)
 }
 
 /// Whether `state` is that of a watched key.

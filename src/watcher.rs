@@ -13,7 +13,7 @@ use crate::clock::{self, Clock, Timestamp};
 use crate::error::{BeatError, BeatErrorKind, BeatManyError, CallError};
 use crate::event::{Options, Status};
 use crate::heart::Heart;
-use crate::inbox::{Chunk, Command, Patience, Phase};
+use crate::inbox::{Command, Patience, Phase};
 use crate::pulse::{Listener, Pulse};
 use crate::router::{Role, Route, Router};
 use crate::sink::Outbox;
@@ -80,9 +80,6 @@ pub(crate) struct Threads {
     pub(crate) delivery: Option<JoinHandle<()>>,
 }
 
-/// How many keys one message of `beat_many` carries at the most.
-const CHUNK: usize = 256;
-
 impl<K, V> Watcher<K, V>
 where
     K: Eq + Hash + Clone + Send + 'static,
@@ -129,7 +126,8 @@ impl<K, V> Watcher<K, V> {
     /// A sign of life of `key`: an absent key begins an episode, a watched one lives on.
     ///
     /// Costs a hash, a clock reading and a short lock, and allocates nothing for a cheap key. Waits only while the
-    /// inbox of the key's worker is full.
+    /// inbox of the key's worker is full, and where [`max_keys`](Builder::max_keys) is set, for the worker's answer about
+    /// a key that is not watched.
     ///
     /// # Errors
     ///
@@ -213,8 +211,8 @@ impl<K, V> Watcher<K, V> {
     where
         K: Hash,
     {
-        let (worker, beat) = self.beat_of(key, options)?;
-        self.router.beat(beat, worker, Patience::Forever)
+        let (route, beat) = self.beat_of(key, options)?;
+        self.router.beat(beat, route, Patience::Forever)
     }
 
     /// A sign of life of each of `keys`, all made now: one clock reading, and one message for each worker and chunk of
@@ -237,36 +235,7 @@ impl<K, V> Watcher<K, V> {
         I: IntoIterator<Item = K>,
         K: Hash,
     {
-        let stamp = self.router.clock().now_ns();
-        let mut chunks = self.router.take_chunks();
-        let mut refused = Refused {
-            kind: None,
-            keys: Vec::new(),
-        };
-        let mut accepted = 0;
-        for key in keys {
-            let route = self.router.route(&key);
-            if !self.router.has_room_for(route) {
-                refused.add(BeatErrorKind::Full, [key]);
-                continue;
-            }
-            accepted += 1;
-            let chunk = &mut chunks[route.worker];
-            chunk.push((route.tag, key));
-            if chunk.len() == CHUNK {
-                accepted -= self.send_chunk(route.worker, stamp, chunk, &mut refused);
-            }
-        }
-        for (worker, chunk) in chunks.iter_mut().enumerate() {
-            if !chunk.is_empty() {
-                accepted -= self.send_chunk(worker, stamp, chunk, &mut refused);
-            }
-        }
-        self.router.give_chunks(chunks);
-        match refused.kind {
-            None => Ok(accepted),
-            Some(kind) => Err(BeatManyError::new(kind, refused.keys)),
-        }
+        self.router.beat_many(keys.into_iter())
     }
 
     /// Watches `key` through a [`Heart`]: as [`beat`](Watcher::beat), and later beats are one atomic store. If the key
@@ -311,22 +280,12 @@ impl<K, V> Watcher<K, V> {
     where
         K: Hash + Clone,
     {
-        let (worker, beat) = self.beat_of(key, options)?;
-        let route = Route {
-            worker,
-            tag: beat.tag,
-        };
-        if !self.router.has_room_for(route) {
-            return Err(BeatError::new(BeatErrorKind::Full, beat.key));
-        }
+        let (route, beat) = self.beat_of(key, options)?;
         let pulse = Arc::new(Pulse::new(beat.stamp, self.router.common.clone()));
         let key = beat.key.clone();
-        match self
-            .router
-            .command(worker, Command::Watch(beat, Listener(pulse.clone())))
-        {
+        match self.router.watch(beat, Listener(pulse.clone()), route) {
             Ok(()) => Ok(Heart::new(key, route, pulse, self.router.clone())),
-            Err((kind, _)) => Err(BeatError::new(kind, key)),
+            Err(kind) => Err(BeatError::new(kind, key)),
         }
     }
 
@@ -354,7 +313,7 @@ impl<K, V> Watcher<K, V> {
         K: Borrow<Q>,
         Q: Hash + ToOwned<Owned: Into<K>> + ?Sized,
     {
-        let Route { worker, tag } = self.router.route(key);
+        let Route { worker, tag, .. } = self.router.route(key);
         let command = Command::Remove(tag, key.to_owned().into());
         self.router
             .command(worker, command)
@@ -478,7 +437,7 @@ impl<K, V> Watcher<K, V> {
         K: Borrow<Q>,
         Q: Hash + ToOwned<Owned: Into<K>> + ?Sized,
     {
-        let Route { worker, tag } = self.router.route(key);
+        let Route { worker, tag, .. } = self.router.route(key);
         let answers = self.router.ask(worker..=worker, |reply| {
             Command::Status(tag, key.to_owned().into(), reply)
         })?;
@@ -660,14 +619,14 @@ impl<K, V> Watcher<K, V> {
     where
         K: Hash,
     {
-        let Route { worker, tag } = self.router.route(&key);
+        let route = self.router.route(&key);
         let stamp = self.router.clock().now_ns();
-        let beat = Beat::plain(tag, key, stamp);
-        self.router.beat(beat, worker, patience)
+        let beat = Beat::plain(route.tag, key, stamp);
+        self.router.beat(beat, route, patience)
     }
 
     /// Routes and stamps a beat with options.
-    fn beat_of(&self, key: K, options: Options<V>) -> Result<(usize, Beat<K, V>), BeatError<K>>
+    fn beat_of(&self, key: K, options: Options<V>) -> Result<(Route, Beat<K, V>), BeatError<K>>
     where
         K: Hash,
     {
@@ -678,12 +637,12 @@ impl<K, V> Watcher<K, V> {
                 some => some,
             },
         };
-        let Route { worker, tag } = self.router.route(&key);
+        let route = self.router.route(&key);
         let stamp = self.router.clock().now_ns();
         Ok((
-            worker,
+            route,
             Beat {
-                tag,
+                tag: route.tag,
                 stamp,
                 key,
                 timeout,
@@ -691,39 +650,6 @@ impl<K, V> Watcher<K, V> {
                 extra: options.extra,
             },
         ))
-    }
-
-    /// Sends a chunk of `beat_many`, and puts an empty one in its place; returns how many keys were not accepted.
-    fn send_chunk(
-        &self,
-        worker: usize,
-        stamp: u64,
-        chunk: &mut Chunk<K>,
-        refused: &mut Refused<K>,
-    ) -> usize {
-        let keys = std::mem::replace(chunk, self.router.inboxes[worker].take_buffer());
-        let Err((kind, keys)) = self.router.beat_batch(worker, stamp, keys) else {
-            return 0;
-        };
-        let count = keys.len();
-        refused.add(kind, keys.into_iter().map(|(_, key)| key));
-        count
-    }
-}
-
-/// The keys of a `beat_many` that were not accepted so far.
-struct Refused<K> {
-    /// The first reason.
-    kind: Option<BeatErrorKind>,
-    /// The keys.
-    keys: Vec<K>,
-}
-
-impl<K> Refused<K> {
-    /// Adds `keys`.
-    fn add(&mut self, kind: BeatErrorKind, keys: impl IntoIterator<Item = K>) {
-        self.kind.get_or_insert(kind);
-        self.keys.extend(keys);
     }
 }
 

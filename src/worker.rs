@@ -13,7 +13,6 @@ use crate::clock::{Clock, NEVER};
 use crate::event::{Event, EventKind, Kinds};
 use crate::inbox::{COUNTERS_LAG, Command, Inbox, Message, Messages, Phase};
 use crate::panic::survive;
-use crate::roster::Roster;
 use crate::router::{self, Role, WatcherId};
 use crate::sink::{CLOSE_GRACE, Outlet};
 use crate::stats::Histogram;
@@ -56,8 +55,6 @@ pub(crate) struct Setup<K, V> {
     pub(crate) stall_threshold: u64,
     /// The kinds of event wanted.
     pub(crate) wanted: Kinds,
-    /// Who is in, where a maximum number of keys is set.
-    pub(crate) roster: Option<Arc<Roster>>,
 }
 
 /// The worker's state while it runs.
@@ -106,6 +103,7 @@ where
     let mut worker = Worker::new(setup);
     crate::log::debug!("worker {index} runs");
     if survive(|| worker.run()).is_none() {
+        worker.setup.table.give_up_places();
         inbox.fail(&receiver);
         crate::log::error!("worker {index} was ended by a panic in a key's Eq, Clone or Drop");
     }
@@ -251,20 +249,8 @@ impl<K: Eq + Clone + 'static, V: Clone + 'static> Worker<K, V> {
     /// Applies the beats that were collected.
     #[inline(never)]
     fn apply_batch(&mut self) {
-        let Setup {
-            index,
-            table,
-            roster,
-            ..
-        } = &mut self.setup;
-        if let Some(roster) = roster {
-            for beat in &self.batch {
-                roster.confirm(*index, beat.tag);
-            }
-        }
-        table.beat_all(&mut self.batch, |tag| {
-            refuse(*index, roster.as_deref(), tag);
-        });
+        let Setup { index, table, .. } = &mut self.setup;
+        table.beat_all(&mut self.batch, |_| warn_of_refusal(*index));
         self.record_progress();
     }
 
@@ -278,18 +264,10 @@ impl<K: Eq + Clone + 'static, V: Clone + 'static> Worker<K, V> {
             let Setup {
                 index,
                 table,
-                roster,
                 batch,
                 ..
             } = &mut self.setup;
-            if let Some(roster) = roster {
-                for &(tag, _) in &keys {
-                    roster.confirm(*index, tag);
-                }
-            }
-            table.beat_keys(stamp, &mut keys, *batch, |tag| {
-                refuse(*index, roster.as_deref(), tag);
-            });
+            table.beat_keys(stamp, &mut keys, *batch, |_| warn_of_refusal(*index));
             self.setup.inbox.give_buffer(keys);
             self.record_progress();
         }
@@ -300,18 +278,33 @@ impl<K: Eq + Clone + 'static, V: Clone + 'static> Worker<K, V> {
     fn obey(&mut self, command: Command<K, V>) {
         let Setup {
             index,
+            inbox,
             table,
-            roster,
+            batch,
             ..
         } = &mut self.setup;
         match command {
-            Command::Watch(beat, listener) => {
-                let tag = beat.tag;
-                if let Some(roster) = roster {
-                    roster.confirm(*index, tag);
-                }
-                if let Err(Refusal(_)) = table.watch(beat, listener) {
-                    refuse(*index, roster.as_deref(), tag);
+            // Whoever asked may be gone.
+            Command::Join(beat, reply) => {
+                let refused = table.beat(beat).err();
+                drop(reply.send(refused.map(|Refusal(key)| key)));
+            }
+            Command::JoinMany {
+                stamp,
+                mut keys,
+                reply,
+            } => {
+                let mut refused = Vec::new();
+                table.beat_keys(stamp, &mut keys, *batch, |key| refused.push(key));
+                drop(reply.send(refused));
+                inbox.give_buffer(keys);
+            }
+            Command::Watch(beat, listener, reply) => {
+                let has_room = table.watch(beat, listener).is_ok();
+                match reply {
+                    Some(reply) => drop(reply.send(has_room)),
+                    None if !has_room => warn_of_refusal(*index),
+                    None => {}
                 }
             }
             Command::Release {
@@ -442,12 +435,9 @@ impl<K: Eq + Clone + 'static, V: Clone + 'static> Worker<K, V> {
     }
 }
 
-/// Says that there was no room for a key that the roster had let in.
-fn refuse(worker: usize, roster: Option<&Roster>, tag: Tag) {
+/// Logs that there was no room for a key that was not asked about.
+fn warn_of_refusal(worker: usize) {
     crate::log::warn!(
         "worker {worker}: the maximum number of keys is reached; a beat of a new key was refused"
     );
-    if let Some(roster) = roster {
-        roster.leave(worker, tag);
-    }
 }

@@ -3,13 +3,15 @@
 #[path = "support/held.rs"]
 mod held;
 
+use std::hash::{Hash, Hasher};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use crossbeam_channel::Receiver;
 use held::held;
 use liveness::{
-    BeatErrorKind, BuildError, Builder, Event, LocalWatcher, ManualClock, Options, Timestamp,
-    Watcher,
+    BeatErrorKind, BuildError, Builder, CallError, Event, LocalWatcher, ManualClock, Options,
+    Timestamp, Watcher,
 };
 
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -416,8 +418,11 @@ fn a_second_episode_keeps_its_place_when_the_first_is_delivered() {
         .filter(|&key| watcher.beat(key).is_ok())
         .count();
     watcher.flush().unwrap();
-    assert_eq!(watcher.stats().refused, 0, "what is accepted is watched");
-    assert_eq!(watcher.len(), live + admitted);
+    assert_eq!(
+        watcher.len(),
+        live + admitted,
+        "what is accepted is watched"
+    );
     assert_eq!(watcher.len(), 10);
     drop(hearts);
 }
@@ -452,4 +457,141 @@ fn a_maximum_holds_without_threads_too() {
     watcher.poll(TIMEOUT, drop);
     watcher.beat(3u64, TIMEOUT).unwrap();
     assert_eq!((watcher.len(), watcher.stats().refused), (2, 1));
+}
+
+#[test]
+fn the_maximum_holds_over_all_workers_while_keys_leave_and_come_back() {
+    const MAX: usize = 64;
+    let (clock, watcher, events) = capped(MAX, 4);
+    let mut strangers = 1_000u64..;
+    for _ in 0..50 {
+        let _ = watcher.beat_many(0..MAX as u64);
+        for key in 0..MAX as u64 {
+            watcher.remove(&key).unwrap();
+            let _ = watcher.try_beat(key);
+        }
+        let _ = watcher.beat_many(strangers.by_ref().take(2 * MAX));
+        watcher.flush().unwrap();
+        let stats = watcher.stats();
+        assert!(stats.live + stats.pending <= MAX as u64, "{stats:?}");
+        clock.advance(TIMEOUT / 3);
+        events.try_iter().for_each(drop);
+    }
+}
+
+#[test]
+fn a_panic_among_the_keys_of_beat_many_takes_no_room() {
+    /// A key that may panic as it is hashed.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    struct Key(u64, bool);
+    impl Hash for Key {
+        fn hash<H: Hasher>(&self, state: &mut H) {
+            assert!(!self.1, "for the test");
+            self.0.hash(state);
+        }
+    }
+    let watcher = Watcher::<Key>::builder()
+        .max_keys(10)
+        .workers(2)
+        .build()
+        .unwrap();
+    for round in 0..10u64 {
+        let keys = |last: bool| {
+            (0..10u64).map(move |key| {
+                assert!(key < 9 || last, "for the test");
+                Key(round * 10 + key, key == 9)
+            })
+        };
+        // Once the iterator panics, once the hash of the last key.
+        for last in [false, true] {
+            let beaten = catch_unwind(AssertUnwindSafe(|| watcher.beat_many(keys(last))));
+            assert!(beaten.is_err());
+        }
+    }
+    watcher.flush().unwrap();
+    let live = watcher.len() as u64;
+    let more = (500..).map(|key| Key(key, false)).take(10 - watcher.len());
+    assert_eq!(watcher.beat_many(more), Ok(10 - live as usize));
+    watcher.flush().unwrap();
+    assert_eq!(watcher.len(), 10);
+}
+
+/// A key that may panic as it is compared, on a worker.
+#[derive(Clone, Debug)]
+struct Brittle(u64, bool);
+
+impl PartialEq for Brittle {
+    fn eq(&self, other: &Self) -> bool {
+        if self.1 || other.1 {
+            std::panic::resume_unwind(Box::new("for the test"));
+        }
+        self.0 == other.0
+    }
+}
+
+impl Eq for Brittle {}
+
+impl Hash for Brittle {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.hash(state);
+    }
+}
+
+#[test]
+fn the_room_of_a_worker_that_fails_comes_back() {
+    const MAX: u64 = 40;
+    let watcher = Watcher::<Brittle>::builder()
+        .max_keys(MAX as usize)
+        .workers(2)
+        .build()
+        .unwrap();
+    let key = |key| Brittle(key, false);
+    watcher.beat_many((0..MAX).map(key)).unwrap();
+    watcher.flush().unwrap();
+    watcher.beat(Brittle(0, true)).unwrap();
+    assert_eq!(watcher.flush(), Err(CallError::WorkerFailed));
+    let failed = |&it: &u64| watcher.contains(&key(it)) == Err(CallError::WorkerFailed);
+    let residents = (0..MAX).filter(|key| !failed(key)).count() as u64;
+    assert!(residents < MAX);
+    // What the failed worker refuses takes no room, and what it had is there for others.
+    for _ in 0..5 {
+        let error = watcher
+            .beat_many((1_000..1_100).filter(failed).map(key))
+            .unwrap_err();
+        assert_eq!(error.kind(), BeatErrorKind::WorkerFailed);
+        let _ = watcher.beat(key(0)).unwrap_err();
+        let _ = watcher.watch(key(0)).unwrap_err();
+    }
+    let healthy: Vec<u64> = (2_000..3_000).filter(|key| !failed(key)).collect();
+    let admitted = healthy
+        .iter()
+        .filter(|&&it| watcher.beat(key(it)).is_ok())
+        .count() as u64;
+    assert_eq!(admitted, MAX - residents);
+}
+
+#[test]
+fn a_key_that_flaps_behind_a_full_channel_is_refused_beyond_the_maximum() {
+    let (clock, watcher, events) = capped(2, 1);
+    let mut accepted = 0;
+    for _ in 0..2_000 {
+        match watcher.beat(1u64) {
+            Ok(()) => accepted += 1,
+            Err(error) => assert_eq!(error.kind(), BeatErrorKind::Full),
+        }
+        clock.advance(TIMEOUT);
+        watcher.flush().unwrap();
+        let stats = watcher.stats();
+        assert!(stats.live + stats.pending <= 2, "{stats:?}");
+    }
+    // One expiry is in the channel, two wait; none is lost.
+    assert_eq!(accepted, 3);
+    assert!(watcher.stats().bytes < 100_000, "{:?}", watcher.stats());
+    for taken in 1..=3 {
+        let event = events.try_recv().unwrap().into_key_event().unwrap();
+        assert_eq!((event.key, event.generation.get()), (1, taken));
+        watcher.flush().unwrap();
+    }
+    watcher.beat(1u64).unwrap();
+    assert!(watcher.contains(&1).unwrap());
 }

@@ -24,9 +24,9 @@ pub(crate) use shuttle::thread_local;
 /// The channel that carries a worker's answer to whoever waits for it. No loom model asks.
 pub(crate) mod answer {
     #[cfg(loom)]
-    pub(crate) use crossbeam_channel::{Sender, bounded};
+    pub(crate) use crossbeam_channel::{Receiver, Sender, bounded};
     #[cfg(shuttle)]
-    pub(crate) use shuttle::sync::mpsc::{SyncSender as Sender, sync_channel as bounded};
+    pub(crate) use shuttle::sync::mpsc::{Receiver, SyncSender as Sender, sync_channel as bounded};
 }
 
 /// Atomics. Loom's have no `get_mut`; those that need it are in no loom model.

@@ -6,7 +6,7 @@ pub(crate) use std::time::Instant;
 
 /// The channel that carries a worker's answer to whoever waits for it.
 pub(crate) mod answer {
-    pub(crate) use crossbeam_channel::{Sender, bounded};
+    pub(crate) use crossbeam_channel::{Receiver, Sender, bounded};
 }
 
 /// Atomics.

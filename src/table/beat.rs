@@ -36,8 +36,8 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
         Ok(())
     }
 
-    /// Applies `beats` in order, and empties them; `refused` is told the tags of new keys for which there is no room.
-    pub(crate) fn beat_all(&mut self, beats: &mut Vec<Beat<K, V>>, refused: impl FnMut(Tag)) {
+    /// Applies `beats` in order, and empties them; `refused` is given the new keys for which there is no room.
+    pub(crate) fn beat_all(&mut self, beats: &mut Vec<Beat<K, V>>, refused: impl FnMut(K)) {
         self.warm(beats.iter().map(|beat| beat.tag));
         self.beat_warm(beats.drain(..), refused);
     }
@@ -49,7 +49,7 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
         stamp: u64,
         keys: &mut Vec<(Tag, K)>,
         batch: usize,
-        mut refused: impl FnMut(Tag),
+        mut refused: impl FnMut(K),
     ) {
         let mut rest = keys.drain(..);
         while !rest.as_slice().is_empty() {
@@ -84,28 +84,31 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
     }
 
     /// Applies beats whose slots are guessed.
-    fn beat_warm(&mut self, beats: impl Iterator<Item = Beat<K, V>>, mut refused: impl FnMut(Tag)) {
+    fn beat_warm(&mut self, beats: impl Iterator<Item = Beat<K, V>>, mut refused: impl FnMut(K)) {
         for (nth, beat) in beats.enumerate() {
             let at = self.guesses[nth];
             if self.slab.is_live_key(at, &beat.key) {
                 self.touch(at, beat);
                 continue;
             }
-            let tag = beat.tag;
-            if self.beat(beat).is_err() {
-                refused(tag);
+            if let Err(Refusal(key)) = self.beat(beat) {
+                refused(key);
             }
         }
     }
 
-    /// Begins an episode in place of `newest`, the pending one of the same key, if there is one.
+    /// Begins an episode; in the index it takes the place of `newest`, the pending one of the same key, if there is one.
     pub(super) fn join(
         &mut self,
         newest: Option<(Position, u32)>,
         beat: Beat<K, V>,
     ) -> Result<u32, Refusal<K>> {
-        let is_full = newest.is_none() && self.index.len() >= self.config.max_keys;
-        if is_full || self.slab.len() >= MAX_SLOTS {
+        let is_full = self.slab.len() >= self.config.max_keys.min(MAX_SLOTS);
+        let place = match &mut self.limit {
+            Some(limit) if !is_full => limit.take(beat.tag, &beat.key),
+            _ => None,
+        };
+        if is_full || self.limit.is_some() && place.is_none() {
             self.counts.refused += 1;
             return Err(Refusal(beat.key));
         }
@@ -126,6 +129,9 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
             extra: beat.extra,
         };
         let at = self.slab.insert(beat.stamp, list, beat.tag, body);
+        if let (Some(limit), Some(place)) = (&mut self.limit, place) {
+            limit.settle(at, place);
+        }
         match newest {
             Some((position, old)) => {
                 self.slab.body_mut(old).state = State::Superseded;

@@ -163,12 +163,15 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
         if state == State::Pending
             && let Some((position, _)) = self.index.find(tag, |slot| slot == at)
         {
-            self.forget(position, tag);
+            self.index.remove(position);
         }
         if state == State::Superseded {
             self.older.remove(&self.slab[at].prev);
         }
         self.slab.vacate(at);
         self.lists.release(list);
+        if let Some(limit) = &mut self.limit {
+            limit.give_back();
+        }
     }
 }

@@ -227,7 +227,7 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
             *listener = None;
         }
         self.clear_down(at);
-        self.counts.live -= 1;
+        self.leave(at);
         self.slab.body_mut(at).state = State::Pending;
         if self.config.wanted.has(EventKind::Expired) {
             self.counts.pending += 1;

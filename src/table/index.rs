@@ -6,6 +6,8 @@
 //! look at a key. Deletion shifts the rest of the run back (Knuth, TAOCP vol. 3, 6.4, algorithm R), so there are no
 //! tombstones and a long life does not slow it down.
 
+use std::collections::TryReserveError;
+
 use super::slab::NIL;
 
 /// The half of a key's hash that the index uses. The router uses the other half.
@@ -44,14 +46,19 @@ pub(super) struct Position(usize);
 
 impl Index {
     /// An index with room for `capacity` entries.
-    pub(super) fn with_capacity(capacity: usize) -> Self {
-        Index {
-            buckets: vec![EMPTY; buckets_for(capacity)],
-            len: 0,
-        }
+    ///
+    /// # Errors
+    ///
+    /// There is no memory for so many.
+    pub(super) fn with_capacity(capacity: usize) -> Result<Self, TryReserveError> {
+        let mut buckets = Vec::new();
+        buckets.try_reserve_exact(buckets_for(capacity))?;
+        buckets.resize(buckets_for(capacity), EMPTY);
+        Ok(Index { buckets, len: 0 })
     }
 
     /// How many entries there are.
+    #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.len
     }
@@ -205,7 +212,7 @@ mod tests {
 
     /// Inserts and removes at random against a map, with tags drawn by `tag` from a slot number.
     fn check(tag: impl Fn(u32) -> Tag) {
-        let mut index = Index::with_capacity(0);
+        let mut index = Index::with_capacity(0).unwrap();
         let mut model: HashMap<u32, Tag> = HashMap::new();
         let mut next = numbers(7);
         for _ in 0..20_000 {
@@ -251,7 +258,7 @@ mod tests {
 
     #[test]
     fn an_expected_number_of_entries_fits_without_growing() {
-        let mut index = Index::with_capacity(1_000);
+        let mut index = Index::with_capacity(1_000).unwrap();
         let bytes = index.bytes();
         for slot in 0..1_000 {
             index.insert(Tag(slot << 20), slot);
@@ -261,7 +268,7 @@ mod tests {
     }
     #[test]
     fn an_entry_costs_11_to_16_bytes_however_the_index_grew() {
-        let mut index = Index::with_capacity(0);
+        let mut index = Index::with_capacity(0).unwrap();
         for slot in 0..100_000u32 {
             index.insert(Tag(slot.wrapping_mul(0x9E37_79B9)), slot);
             let each = index.bytes() / (slot as usize + 1);

@@ -5,6 +5,7 @@ use std::cmp::Reverse;
 use super::index::Index;
 use super::slab::{NIL, Slab, State};
 use super::{Stray, Table};
+use crate::key_limit::Share;
 
 /// Below this many slots a slab is not worth shrinking.
 const SHRINK_FLOOR: usize = 4_096;
@@ -26,6 +27,13 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
     #[cold]
     pub(super) fn rebuild(&mut self) {
         let capacity = self.slab.len() * 2;
+        let (Ok(slab), Ok(index)) = (
+            Slab::with_capacity(capacity),
+            Index::with_capacity(capacity),
+        ) else {
+            // What is to be given back comes back another time.
+            return;
+        };
         self.queue.shrink();
         let mut strays = std::mem::take(&mut self.strays).into_vec();
         strays.retain(|&Reverse(stray)| self.is_current(stray));
@@ -40,9 +48,10 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
             .filter(|(_, body)| body.state == State::Aside);
         let aside: Vec<u32> = aside.map(|(at, _)| at).collect();
 
-        let mut old = std::mem::replace(&mut self.slab, Slab::with_capacity(capacity));
+        let mut old = std::mem::replace(&mut self.slab, slab);
         let mut moved_to = vec![NIL; old.extent()];
-        self.index = Index::with_capacity(capacity);
+        self.index = index;
+        let places = self.limit.as_mut().map(Share::unsettle);
         self.lists.unlink_all();
         for at in listed.into_iter().chain(aside) {
             let body = old.lift(at);
@@ -50,6 +59,9 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
             let is_listed = body.state == State::Listed;
             let to = self.slab.insert(stamp, list, tag, body);
             moved_to[at as usize] = to;
+            if let (Some(limit), Some(places)) = (&mut self.limit, &places) {
+                limit.settle(to, places[at as usize]);
+            }
             self.index.insert(tag, to);
             if is_listed {
                 let linked = self.lists.link(&mut self.slab, to);

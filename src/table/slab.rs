@@ -1,5 +1,7 @@
 //! The slab: every key's state in one array of slots, which lists are threaded through.
 
+use std::collections::TryReserveError;
+
 use super::index::Tag;
 use crate::event::Generation;
 
@@ -117,13 +119,19 @@ pub(super) struct Slab<K, V> {
 
 impl<K, V> Slab<K, V> {
     /// A slab with room for `capacity` slots.
-    pub(super) fn with_capacity(capacity: usize) -> Self {
-        Slab {
-            blocks: Vec::with_capacity(capacity.div_ceil(BLOCK)),
+    ///
+    /// # Errors
+    ///
+    /// There is no memory for so many.
+    pub(super) fn with_capacity(capacity: usize) -> Result<Self, TryReserveError> {
+        let mut blocks = Vec::new();
+        blocks.try_reserve_exact(capacity.div_ceil(BLOCK))?;
+        Ok(Slab {
+            blocks,
             extent: 0,
             vacant: NIL,
             len: 0,
-        }
+        })
     }
 
     /// How many slots are taken.
@@ -307,7 +315,7 @@ mod tests {
 
     #[test]
     fn vacant_slots_are_taken_again_and_stale_generations_do_not_match() {
-        let mut slab = Slab::with_capacity(0);
+        let mut slab = Slab::with_capacity(0).unwrap();
         let a = slab.insert(1, 0, Tag(1), body(1));
         let b = slab.insert(2, 0, Tag(2), body(2));
         assert_eq!(slab.lift(a).key, 1);

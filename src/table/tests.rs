@@ -80,16 +80,19 @@ fn config() -> Config {
         expected_keys: 0,
         forget_after: NEVER,
         grace_cap: 1_000,
-        tell_gone: false,
     }
 }
 
 /// A table that tells expiries only.
 fn quiet(config: &Config) -> Table<u64, u64> {
-    Table::new(Config {
-        wanted: [EventKind::Expired].into_iter().collect(),
-        ..config.clone()
-    })
+    Table::new(
+        Config {
+            wanted: [EventKind::Expired].into_iter().collect(),
+            ..config.clone()
+        },
+        None,
+    )
+    .unwrap()
 }
 
 /// A plain beat of `key` at `stamp`.
@@ -285,11 +288,15 @@ fn keys_held_back_to_the_same_time_keep_the_order_of_their_deadlines() {
 
 #[test]
 fn a_recovery_is_not_detected_before_the_beat_that_it_tells_of() {
-    let mut table: Table<u64, u64> = Table::new(Config {
-        wanted: [EventKind::Recovered].into_iter().collect(),
-        mode: Mode::Repeat,
-        ..config()
-    });
+    let mut table: Table<u64, u64> = Table::new(
+        Config {
+            wanted: [EventKind::Recovered].into_iter().collect(),
+            mode: Mode::Repeat,
+            ..config()
+        },
+        None,
+    )
+    .unwrap();
     apply(&mut table, beat(1, 0));
     assert!(expired_at(&mut table, 100).is_empty());
     // The caller read the clock after the worker did.
@@ -304,11 +311,15 @@ fn a_recovery_is_not_detected_before_the_beat_that_it_tells_of() {
 
 #[test]
 fn a_heart_that_was_down_and_stored_a_beat_has_recovered_before_its_message_comes() {
-    let mut table: Table<u64, u64> = Table::new(Config {
-        wanted: [EventKind::Recovered].into_iter().collect(),
-        mode: Mode::Repeat,
-        ..config()
-    });
+    let mut table: Table<u64, u64> = Table::new(
+        Config {
+            wanted: [EventKind::Recovered].into_iter().collect(),
+            mode: Mode::Repeat,
+            ..config()
+        },
+        None,
+    )
+    .unwrap();
     let pulse = Arc::new(Pulse::new(0, Arc::default()));
     assert!(table.watch(beat(1, 0), Listener(pulse.clone())).is_ok());
     assert!(expired_at(&mut table, 100).is_empty());
@@ -587,7 +598,7 @@ fn lists_that_nobody_uses_are_used_again() {
 #[test]
 fn beat_events_are_dropped_under_pressure_and_counted() {
     let wanted = [EventKind::Beat, EventKind::Removed].into_iter().collect();
-    let mut table: Table<u64, u64> = Table::new(Config { wanted, ..config() });
+    let mut table: Table<u64, u64> = Table::new(Config { wanted, ..config() }, None).unwrap();
     for stamp in 0..3_000 {
         apply(&mut table, beat(1, stamp));
     }
@@ -631,7 +642,7 @@ fn a_table_of_which_an_eighth_is_taken_keeps_its_slots_and_one_below_gives_them_
 
 #[test]
 fn a_queue_that_was_long_once_gives_its_memory_back_with_the_slots() {
-    let mut table = Table::<u64, u64>::new(config());
+    let mut table = Table::<u64, u64>::new(config(), None).unwrap();
     // Everything that joins is told, and nothing is taken.
     (0..8_192).for_each(|key| apply(&mut table, beat(key, 50)));
     let long = table.queue.bytes();

@@ -5,7 +5,7 @@ use crate::clock::{self, Timestamp};
 use crate::event::Event;
 use crate::panic::survive;
 use crate::sink::{Outlet, Refused, Sink};
-use crate::table::{Offer, Tag};
+use crate::table::Offer;
 
 /// How long a round offers events to a sink before the inbox is drained again, ns.
 pub(super) const LIMIT: u64 = 1_000_000;
@@ -49,12 +49,6 @@ impl<K: Eq + Clone + 'static, V: Clone + 'static> Worker<K, V> {
             }
         };
         self.setup.table.shrink();
-        if let Some(roster) = &self.setup.roster {
-            self.setup
-                .table
-                .take_gone()
-                .for_each(|tag: Tag| roster.leave(self.setup.index, tag));
-        }
         delivery
     }
 

@@ -13,6 +13,7 @@ use super::super::*;
 use super::model::Model;
 use super::{config, spread};
 use crate::clock::NEVER;
+use crate::key_limit::{KeyLimit, Standing};
 use crate::pulse::{Beater, Common};
 
 /// The uptimes, in ns, at which earlier systems broke, the beginning, and the end.
@@ -203,7 +204,6 @@ fn configs() -> impl Strategy<Value = Config> {
             forget_after,
             wanted,
             max_keys,
-            tell_gone: true,
             ..config()
         }
     })
@@ -222,20 +222,19 @@ struct Pair {
     tag: fn(u64) -> Tag,
     /// What all hearts share.
     common: Arc<Common>,
-    /// The tags of the keys that are in, by what the table says of those that left.
-    roster: Vec<Tag>,
 }
 
 impl Pair {
     fn new(config: &Config, start: u64, tag: fn(u64) -> Tag) -> Self {
-        let mut table = Table::new(config.clone());
+        let limit = KeyLimit::new(config.max_keys, 1);
+        let share = limit.share(0, |&key| upper(key));
+        let mut table = Table::new(config.clone(), Some(share)).unwrap();
         table.advance(start);
         Pair {
             table,
             model: Model::new(config.clone(), start),
             tag,
             common: Arc::default(),
-            roster: Vec::new(),
         }
     }
 
@@ -254,23 +253,19 @@ impl Pair {
     }
 
     /// A beat for the model; returns what the table should refuse.
-    fn beat_model(&mut self, beat: &Beat<u64, u64>) -> Option<Tag> {
-        let was_present = self.model.present().contains(&beat.key);
-        let has_room = self.model.beat(beat);
-        if has_room && !was_present {
-            self.roster.push(beat.tag);
-        }
-        (!has_room).then_some(beat.tag)
+    fn beat_model(&mut self, beat: &Beat<u64, u64>) -> Option<u64> {
+        (!self.model.beat(beat)).then_some(beat.key)
     }
 
     /// Does `op` to both and compares what comes out.
     fn step(&mut self, op: &Op) {
+        self.model.taken = self.table.slab.len();
         match *op {
             Op::Beats(ref signs) => {
                 let mut beats: Vec<_> = signs.iter().map(|&sign| self.beat_of(sign)).collect();
                 let full: Vec<_> = beats.iter().filter_map(|it| self.beat_model(it)).collect();
                 let mut refused = Vec::new();
-                self.table.beat_all(&mut beats, |tag| refused.push(tag));
+                self.table.beat_all(&mut beats, |key| refused.push(key));
                 assert_eq!((refused, beats.len()), (full, 0));
             }
             Op::Keys {
@@ -284,7 +279,7 @@ impl Pair {
                 let full: Vec<_> = beats.filter_map(|it| self.beat_model(&it)).collect();
                 let mut refused = Vec::new();
                 self.table
-                    .beat_keys(stamp, &mut plain, batch, |tag| refused.push(tag));
+                    .beat_keys(stamp, &mut plain, batch, |key| refused.push(key));
                 assert_eq!((refused, plain.len()), (full, 0));
             }
             Op::Watch(sign) => self.watch(sign),
@@ -443,23 +438,34 @@ impl Pair {
         for (heart, vital) in self.model.ended.drain(..) {
             assert_eq!(heart.pulse().vital(), vital);
         }
-        for tag in self.table.take_gone() {
-            let Some(at) = self.roster.iter().position(|&it| it == tag) else {
-                panic!("{tag:?} left and never came")
-            };
-            self.roster.swap_remove(at);
-        }
-        let sorted = |tags: &mut dyn Iterator<Item = Tag>| {
-            let mut tags: Vec<u32> = tags.map(|Tag(tag)| tag).collect();
-            tags.sort_unstable();
-            tags
-        };
-        assert_eq!(
-            sorted(&mut self.roster.iter().copied()),
-            sorted(&mut self.model.present().into_iter().map(self.tag)),
-            "who is in"
-        );
+        self.compare_places();
     }
+
+    /// Panics unless the table has taken a place for each slot, and callers find the keys that live and no others.
+    fn compare_places(&self) {
+        let waiting = self.model.counts().pending as usize;
+        let slots = self.table.slab.len();
+        assert!(slots <= self.model.max_keys());
+        assert!(slots >= self.model.lives.len() + waiting);
+        if !self.table.has_queued() {
+            assert_eq!(slots, self.model.lives.len());
+        }
+        let Some(limit) = &self.table.limit else {
+            unreachable!("it was given one")
+        };
+        assert_eq!(limit.taken(), (slots, slots));
+        let mark = |key: u64| ((self.tag)(key), upper(key));
+        for key in 0..KEYS {
+            let is_in = self.model.lives.keys().any(|&it| mark(it) == mark(key));
+            let standing = limit.look((self.tag)(key), &key);
+            assert_eq!(standing == Standing::Watched, is_in, "key {key}");
+        }
+    }
+}
+
+/// The half of a key's mark that is not its tag. Two keys have the same.
+fn upper(key: u64) -> u32 {
+    (key / 2) as u32
 }
 
 /// Drives a table and its model through `ops` from `start` on.

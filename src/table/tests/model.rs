@@ -1,6 +1,6 @@
 //! What a table does, said as plainly as possible: every question is a scan over a map.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::Duration;
@@ -148,6 +148,9 @@ pub(super) struct Model {
     pub(super) detection: Histogram,
     /// When the last stall ended, and for how long expiry is held back from then on.
     hold: (u64, u64),
+    /// How many slots are taken: told before each step, since a removed key keeps its slot until its turn in a queue
+    /// that may not even show it.
+    pub(super) taken: usize,
     /// The hearts whose episodes ended in this step, and how.
     pub(super) ended: Vec<(Arc<Beater>, Vital)>,
 }
@@ -162,6 +165,7 @@ impl Model {
             counts: Counts::default(),
             detection: Histogram::default(),
             hold: (0, 0),
+            taken: 0,
             ended: Vec::new(),
         }
     }
@@ -191,12 +195,9 @@ impl Model {
         self.queue.iter().all(Vec::is_empty)
     }
 
-    /// The keys that count against the maximum: those that live, and those whose expiry waits.
-    pub(super) fn present(&self) -> BTreeSet<u64> {
-        let pending = self.queue.iter().flatten();
-        let pending = pending.filter(|expected| expected.is_terminal());
-        let pending = pending.filter_map(|expected| Some(expected.episode()?.0));
-        self.lives.keys().copied().chain(pending).collect()
+    /// The most slots.
+    pub(super) fn max_keys(&self) -> usize {
+        self.config.max_keys
     }
 
     /// When `life` expires unless it beats, grace counted.
@@ -267,11 +268,11 @@ impl Model {
 
     /// The first beat of an absent key.
     fn join(&mut self, beat: &Beat<u64, u64>) -> bool {
-        let present = self.present();
-        if !present.contains(&beat.key) && present.len() >= self.config.max_keys {
+        if self.taken >= self.config.max_keys {
             self.counts.refused += 1;
             return false;
         }
+        self.taken += 1;
         self.counts.beats += 1;
         self.counts.started += 1;
         let life = Life {

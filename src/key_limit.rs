@@ -1,0 +1,266 @@
+//! The limit that the tables of a watcher with a maximum of keys share: how many places are taken, and who is watched.
+//!
+//! Only a table knows whether a key is watched and how many slots are taken, so the table decides who joins. It takes a
+//! place for each slot that it fills and gives it back with the slot. For callers it keeps the *marks* of the keys that
+//! are watched: a caller whose key is there sends its beat like any other, and one whose key is not asks. `docs/design.md`
+//! has the steps and the races.
+
+use std::collections::{HashMap, HashSet};
+use std::fmt;
+use std::sync::Arc;
+
+use ahash::RandomState;
+
+use crate::sync::atomic::{AtomicUsize, Ordering};
+use crate::sync::{Mutex, MutexGuard};
+use crate::table::Tag;
+
+/// How many locks the marks of one worker are spread over.
+const SHARDS: usize = 16;
+
+/// A shard with room for fewer marks than this is not worth shrinking.
+const SHRINK_FLOOR: usize = 64;
+
+/// The whole hash of a key. Its lower half is the key's tag.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Mark(pub(crate) u64);
+
+impl Mark {
+    /// The mark of a key whose hash has these halves.
+    fn new(upper: u32, Tag(tag): Tag) -> Self {
+        Mark(u64::from(upper) << 32 | u64::from(tag))
+    }
+}
+
+/// What a caller learns of a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// It is watched.
+    Watched,
+    /// It is not, and there was room.
+    Room,
+    /// It is not, and every place was taken.
+    Full,
+}
+
+/// The limit.
+#[derive(Debug)]
+pub(crate) struct KeyLimit {
+    /// The most places.
+    max: usize,
+    /// How many are taken, by the slots of all tables. Raised under the lock of the key's shard.
+    taken: AtomicUsize,
+    /// Who is watched: [`SHARDS`] for each worker. Only the worker changes its own.
+    shards: Box<[Mutex<Shard>]>,
+}
+
+/// Some of the keys that a worker watches.
+#[derive(Debug, Default)]
+struct Shard {
+    /// Their marks.
+    marks: HashSet<Mark, RandomState>,
+    /// How many more keys there are of a mark that several have.
+    more: HashMap<Mark, usize, RandomState>,
+}
+
+impl KeyLimit {
+    /// A limit of `max` keys for `workers` workers.
+    pub(crate) fn new(max: usize, workers: usize) -> Arc<Self> {
+        let shards = (0..workers * SHARDS).map(|_| Mutex::default()).collect();
+        let taken = AtomicUsize::new(0);
+        Arc::new(KeyLimit { max, taken, shards })
+    }
+
+    /// The share of worker `worker` in it; `upper_of` tells the upper half of a key's mark.
+    pub(crate) fn share<K>(
+        self: &Arc<Self>,
+        worker: usize,
+        upper_of: impl Fn(&K) -> u32 + Send + Sync + 'static,
+    ) -> Share<K> {
+        Share {
+            limit: self.clone(),
+            worker,
+            upper_of: Box::new(upper_of),
+            uppers: Vec::new(),
+            taken: 0,
+            shard_bytes: 0,
+        }
+    }
+
+    /// How a key of `worker` stands.
+    pub(crate) fn look(&self, worker: usize, mark: Mark) -> Standing {
+        self.standing(&self.shard(worker, mark).lock(), mark)
+    }
+
+    /// Whether every place is taken is read under the lock under which a key that joins takes its place.
+    fn standing(&self, shard: &MutexGuard<'_, Shard>, mark: Mark) -> Standing {
+        if shard.marks.contains(&mark) {
+            Standing::Watched
+        } else if self.taken.load(Ordering::Relaxed) < self.max {
+            Standing::Room
+        } else {
+            Standing::Full
+        }
+    }
+
+    /// The shard that `mark` belongs into.
+    fn shard(&self, worker: usize, mark: Mark) -> &Mutex<Shard> {
+        &self.shards[worker * SHARDS + mark.0 as usize % SHARDS]
+    }
+}
+
+impl Shard {
+    /// Adds a key of `mark`.
+    fn add(&mut self, mark: Mark) {
+        if !self.marks.insert(mark) {
+            *self.more.entry(mark).or_default() += 1;
+        }
+    }
+
+    /// Takes a key of `mark` out.
+    fn remove(&mut self, mark: Mark) {
+        match self.more.get_mut(&mark) {
+            Some(1) => drop(self.more.remove(&mark)),
+            Some(more) => *more -= 1,
+            None => {
+                let was_there = self.marks.remove(&mark);
+                debug_assert!(was_there, "a key leaves once");
+            }
+        }
+        let (len, capacity) = (self.marks.len(), self.marks.capacity());
+        if capacity > SHRINK_FLOOR && len < capacity / 8 {
+            self.marks.shrink_to(len * 2);
+        }
+    }
+
+    /// The bytes allocated: a hash table has a byte of its own for each bucket, and 8 buckets for at most 7 entries.
+    fn bytes(&self) -> usize {
+        let buckets = |capacity: usize| capacity * 8 / 7;
+        buckets(self.marks.capacity()) * (size_of::<Mark>() + 1)
+            + buckets(self.more.capacity()) * (size_of::<(Mark, usize)>() + 1)
+    }
+}
+
+/// A table's share in the limit. Dropped, it gives back all that it took, also where the table is dropped by a panic.
+pub(crate) struct Share<K> {
+    /// The limit.
+    limit: Arc<KeyLimit>,
+    /// Whose share it is.
+    worker: usize,
+    /// The upper half of the mark of a key. A table does not know it, and beats are as small without.
+    upper_of: Box<dyn Fn(&K) -> u32 + Send + Sync>,
+    /// The upper half of the mark of the key in each slot; only as long as the last slot that was taken.
+    uppers: Vec<u32>,
+    /// How many places the table has.
+    taken: usize,
+    /// The bytes allocated for the marks of this worker.
+    shard_bytes: usize,
+}
+
+/// A place that was taken for a key, until it has a slot.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Place {
+    /// The upper half of the key's mark.
+    upper: u32,
+}
+
+impl<K> Share<K> {
+    /// Takes a place for `key` of `tag`, which is watched from now on; `None` if there is none left.
+    pub(crate) fn take(&mut self, tag: Tag, key: &K) -> Option<Place> {
+        let upper = (self.upper_of)(key);
+        let mark = Mark::new(upper, tag);
+        let limit = self.limit.clone();
+        let mut shard = limit.shard(self.worker, mark).lock();
+        let one_more = |taken: usize| (taken < limit.max).then_some(taken + 1);
+        limit
+            .taken
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more)
+            .ok()?;
+        self.taken += 1;
+        self.change(&mut shard, |shard| shard.add(mark));
+        Some(Place { upper })
+    }
+
+    /// Says that `place` is that of slot `at`.
+    pub(crate) fn settle(&mut self, at: u32, Place { upper }: Place) {
+        let at = at as usize;
+        if self.uppers.len() <= at {
+            self.uppers.resize(at + 1, 0);
+        }
+        self.uppers[at] = upper;
+    }
+
+    /// The key of `tag` in slot `at` is not watched any more. Its slot, and so its place, may wait for the sink.
+    pub(crate) fn leave(&mut self, at: u32, tag: Tag) {
+        let mark = Mark::new(self.uppers[at as usize], tag);
+        let limit = self.limit.clone();
+        let mut shard = limit.shard(self.worker, mark).lock();
+        self.change(&mut shard, |shard| shard.remove(mark));
+    }
+
+    /// Gives the place of a slot back.
+    pub(crate) fn give_back(&mut self) {
+        self.taken -= 1;
+        self.limit.taken.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Gives everything back. The table takes no more.
+    pub(crate) fn give_up(&mut self) {
+        let taken = std::mem::take(&mut self.taken);
+        self.limit.taken.fetch_sub(taken, Ordering::Relaxed);
+        let mine = self.worker * SHARDS..(self.worker + 1) * SHARDS;
+        for shard in &self.limit.shards[mine] {
+            *shard.lock() = Shard::default();
+        }
+        self.shard_bytes = 0;
+    }
+
+    /// The places of all slots by their old numbers, since the slots move; each is to be [settled](Share::settle) anew.
+    pub(crate) fn unsettle(&mut self) -> Vec<Place> {
+        let uppers = std::mem::take(&mut self.uppers).into_iter();
+        uppers.map(|upper| Place { upper }).collect()
+    }
+
+    /// The bytes allocated, the directory of shards left out.
+    pub(crate) fn bytes(&self) -> usize {
+        self.uppers.capacity() * size_of::<u32>() + self.shard_bytes
+    }
+
+    /// Does `change` to `shard` and to the count of bytes.
+    fn change(&mut self, shard: &mut Shard, change: impl FnOnce(&mut Shard)) {
+        let before = shard.bytes();
+        change(shard);
+        self.shard_bytes = self.shard_bytes + shard.bytes() - before;
+    }
+
+    /// How many places are taken by all tables, and how many by this one.
+    #[cfg(test)]
+    pub(crate) fn taken(&self) -> (usize, usize) {
+        (self.limit.taken.load(Ordering::Relaxed), self.taken)
+    }
+
+    /// How `key` of `tag` stands.
+    #[cfg(test)]
+    pub(crate) fn look(&self, tag: Tag, key: &K) -> Standing {
+        let mark = Mark::new((self.upper_of)(key), tag);
+        self.limit.look(self.worker, mark)
+    }
+}
+
+impl<K> Drop for Share<K> {
+    fn drop(&mut self) {
+        self.give_up();
+    }
+}
+
+impl<K> fmt::Debug for Share<K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Share")
+            .field("worker", &self.worker)
+            .field("taken", &self.taken)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests;

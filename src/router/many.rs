@@ -1,0 +1,167 @@
+//! Beats of many keys at one time, in chunks for each worker.
+
+use std::hash::Hash;
+
+use super::{Admission, Route, Router};
+use crate::error::{BeatErrorKind, BeatManyError};
+use crate::inbox::{Chunk, Command, Message, Patience};
+use crate::sync::answer;
+
+/// How many keys one message carries at the most.
+const CHUNK: usize = 256;
+
+/// How many questions may wait for their answers at one time.
+const MOST_QUESTIONS: usize = 16;
+
+/// A chunk for each worker, to be filled.
+#[derive(Debug)]
+pub(super) struct Chunks<K> {
+    /// The keys that are sent like any others.
+    sent: Box<[Chunk<K>]>,
+    /// The keys that are not watched, where there is a maximum of keys: they are sent as questions.
+    asked: Box<[Chunk<K>]>,
+}
+
+/// One call.
+struct Call<'a, K, V> {
+    /// The way to the workers.
+    router: &'a Router<K, V>,
+    /// When it was made, ns.
+    stamp: u64,
+    /// Questions that are sent; the answers are the keys for which there is no room.
+    questions: Vec<answer::Receiver<Vec<K>>>,
+    /// The first reason for which keys were not accepted.
+    kind: Option<BeatErrorKind>,
+    /// The keys that were not accepted so far.
+    refused: Vec<K>,
+}
+
+impl<K: Hash, V> Router<K, V> {
+    /// Sends a beat of each of `keys`, all made now, and returns how many there were.
+    ///
+    /// # Errors
+    ///
+    /// The keys that were not accepted.
+    pub(crate) fn beat_many(
+        &self,
+        keys: impl Iterator<Item = K>,
+    ) -> Result<usize, BeatManyError<K>> {
+        let mut call = Call {
+            router: self,
+            stamp: self.clock().now_ns(),
+            questions: Vec::new(),
+            kind: None,
+            refused: Vec::new(),
+        };
+        let mut chunks = self.take_chunks();
+        let mut count = 0;
+        // Nothing is taken for a key before its worker has it, so a panic of `keys` or of a hash leaves nothing behind.
+        for key in keys {
+            count += 1;
+            let route = self.route(&key);
+            let admission = match &self.limit {
+                Some(limit) => self.admission(limit, route, Patience::Forever),
+                None => Ok(Admission::Send),
+            };
+            let Route { worker, tag, .. } = route;
+            match admission {
+                Ok(Admission::Send) => {
+                    let chunk = &mut chunks.sent[worker];
+                    chunk.push((tag, key));
+                    if chunk.len() == CHUNK {
+                        call.send(worker, chunk);
+                    }
+                }
+                Ok(Admission::Ask) => {
+                    let chunk = &mut chunks.asked[worker];
+                    chunk.push((tag, key));
+                    if chunk.len() == CHUNK {
+                        call.ask(worker, chunk);
+                    }
+                }
+                Err(kind) => call.refuse(kind, [key]),
+            }
+        }
+        for (worker, chunk) in chunks.sent.iter_mut().enumerate() {
+            call.send(worker, chunk);
+        }
+        for (worker, chunk) in chunks.asked.iter_mut().enumerate() {
+            call.ask(worker, chunk);
+        }
+        self.chunks.lock().push(chunks);
+        call.hear();
+        match call.kind {
+            None => Ok(count),
+            Some(kind) => Err(BeatManyError::new(kind, call.refused)),
+        }
+    }
+
+    /// Empty chunks; there are never more than callers of `beat_many` at one time.
+    fn take_chunks(&self) -> Chunks<K> {
+        let spare = self.chunks.lock().pop();
+        let empty = || self.inboxes.iter().map(|_| Vec::new()).collect();
+        spare.unwrap_or_else(|| Chunks {
+            sent: empty(),
+            asked: empty(),
+        })
+    }
+}
+
+impl<K: Hash, V> Call<'_, K, V> {
+    /// Sends a chunk, waiting for room, and puts an empty one in its place.
+    fn send(&mut self, worker: usize, chunk: &mut Chunk<K>) {
+        if chunk.is_empty() {
+            return;
+        }
+        let (router, stamp) = (self.router, self.stamp);
+        let keys = std::mem::replace(chunk, router.inboxes[worker].take_buffer());
+        let due = router.due(stamp, router.timeout);
+        let message = Message::Batch { stamp, keys };
+        if let Err((kind, message)) = router.send(worker, message, due, Patience::Forever) {
+            let Message::Batch { keys, .. } = message else {
+                unreachable!("the message comes back as it was")
+            };
+            self.refuse(kind, keys.into_iter().map(|(_, key)| key));
+        }
+    }
+
+    /// As [`send`](Call::send), and asks the worker for which keys there is no room.
+    fn ask(&mut self, worker: usize, chunk: &mut Chunk<K>) {
+        if chunk.is_empty() {
+            return;
+        }
+        if self.questions.len() == MOST_QUESTIONS {
+            self.hear();
+        }
+        let (router, stamp) = (self.router, self.stamp);
+        let keys = std::mem::replace(chunk, router.inboxes[worker].take_buffer());
+        let (reply, answer) = answer::bounded(1);
+        let command = Command::JoinMany { stamp, keys, reply };
+        match router.command(worker, command) {
+            Ok(()) => self.questions.push(answer),
+            Err((kind, command)) => {
+                let Command::JoinMany { keys, .. } = command else {
+                    unreachable!("the command comes back as it was")
+                };
+                self.refuse(kind, keys.into_iter().map(|(_, key)| key));
+            }
+        }
+    }
+
+    /// Waits for the answers to the questions that were sent. A worker that fails answers none, and what it had accepted
+    /// is lost as other beats are.
+    fn hear(&mut self) {
+        for question in std::mem::take(&mut self.questions) {
+            let refused = question.recv().unwrap_or_default();
+            if !refused.is_empty() {
+                self.refuse(BeatErrorKind::Full, refused);
+            }
+        }
+    }
+
+    /// Keeps `keys`, which were not accepted.
+    fn refuse(&mut self, kind: BeatErrorKind, keys: impl IntoIterator<Item = K>) {
+        self.kind.get_or_insert(kind);
+        self.refused.extend(keys);
+    }
+}
