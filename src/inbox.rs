@@ -140,6 +140,19 @@ pub(crate) enum Patience {
     Forever,
 }
 
+impl Patience {
+    /// Why a message is not accepted when it is over.
+    pub(crate) fn end(self) -> BeatErrorKind {
+        match self {
+            Patience::Never => BeatErrorKind::InboxFull,
+            Patience::Until(_) | Patience::Forever => BeatErrorKind::TimedOut,
+        }
+    }
+}
+
+/// How long a sender that must not wait tries to get a lock: a thousand times as long as one that runs holds it.
+pub(crate) const LOCK_WAIT: Duration = Duration::from_millis(1);
+
 /// [`Front::asleep_until`] while the worker is awake: earlier than any deadline, so that nobody wakes it.
 const AWAKE: u64 = 0;
 
@@ -234,7 +247,10 @@ impl<K, V> Inbox<K, V> {
         due: u64,
         patience: Patience,
     ) -> Result<(), (BeatErrorKind, Message<K, V>)> {
-        let mut front = self.front.lock();
+        let mut front = match self.lock(patience) {
+            Ok(front) => front,
+            Err(kind) => return Err((kind, message)),
+        };
         if front.weight >= front.limit
             && let Err(kind) = self.wait_for_room(&mut front, patience)
         {
@@ -248,6 +264,21 @@ impl<K, V> Inbox<K, V> {
             self.wake_with(front);
         }
         Ok(())
+    }
+
+    /// Locks the front, for no longer than `patience` and a moment: who holds it may have been preempted, and if it is of
+    /// a low priority, for long.
+    #[inline]
+    fn lock(&self, patience: Patience) -> Result<MutexGuard<'_, Front<K, V>>, BeatErrorKind> {
+        let locked = match patience {
+            Patience::Forever => return Ok(self.front.lock()),
+            Patience::Never => self.front.try_lock_for(LOCK_WAIT),
+            Patience::Until(deadline) => {
+                let in_time = self.front.try_lock_until(deadline);
+                in_time.or_else(|| self.front.try_lock_for(LOCK_WAIT))
+            }
+        };
+        locked.ok_or(patience.end())
     }
 
     /// Sends `message` from a worker thread: never waits, whatever is full.
@@ -308,11 +339,11 @@ impl<K, V> Inbox<K, V> {
                 self.unpark();
             }
             if !is_in_time {
-                return Err(BeatErrorKind::TimedOut);
+                return Err(patience.end());
             }
             front.has_waiting = true;
             match patience {
-                Patience::Never => return Err(BeatErrorKind::InboxFull),
+                Patience::Never => return Err(patience.end()),
                 Patience::Until(deadline) => {
                     is_in_time = !self.drained.wait_until(front, deadline).timed_out();
                 }
@@ -510,5 +541,34 @@ mod tests {
                 assert_eq!(next, accepted as u64 + 1);
             }
         }
+    }
+
+    #[test]
+    fn who_must_not_wait_does_not_wait_for_a_preempted_sender_either() {
+        let (inbox, _receiver) = Inbox::<u64, ()>::new(8);
+        let inbox = Arc::new(inbox);
+        let held = inbox.front.lock();
+        let (tell, told) = crossbeam_channel::unbounded();
+        let soon = Instant::now() + Duration::from_millis(20);
+        for patience in [Patience::Never, Patience::Until(soon)] {
+            let (inbox, tell) = (inbox.clone(), tell.clone());
+            thread::Builder::new()
+                .spawn(move || {
+                    let beat = Message::Beat(Beat::plain(Tag(0), 7, 0));
+                    let (kind, message) = inbox.send(beat, 0, patience).unwrap_err();
+                    assert!(matches!(message, Message::Beat(beat) if beat.key == 7));
+                    tell.send((kind, Instant::now())).unwrap();
+                })
+                .unwrap();
+        }
+        let patient = Duration::from_secs(20);
+        let mut kinds: Vec<_> = (0..2)
+            .map(|_| told.recv_timeout(patient).expect("it waits for the lock"))
+            .collect();
+        drop(held);
+        kinds.sort_by_key(|&(kind, _)| kind == BeatErrorKind::TimedOut);
+        assert_eq!(kinds[0].0, BeatErrorKind::InboxFull);
+        assert_eq!(kinds[1].0, BeatErrorKind::TimedOut);
+        assert!(kinds[1].1 >= soon);
     }
 }

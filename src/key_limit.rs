@@ -8,6 +8,7 @@
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ahash::RandomState;
 
@@ -90,6 +91,12 @@ impl KeyLimit {
     /// How a key of `worker` stands.
     pub(crate) fn look(&self, worker: usize, mark: Mark) -> Standing {
         self.standing(&self.shard(worker, mark).lock(), mark)
+    }
+
+    /// As [`look`](KeyLimit::look); `None` if the lock is not to be had within `wait`.
+    pub(crate) fn look_for(&self, worker: usize, mark: Mark, wait: Duration) -> Option<Standing> {
+        let shard = self.shard(worker, mark).try_lock_for(wait)?;
+        Some(self.standing(&shard, mark))
     }
 
     /// Whether every place is taken is read under the lock under which a key that joins takes its place.

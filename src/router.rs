@@ -11,7 +11,7 @@ use ahash::RandomState;
 
 use crate::clock::Clock;
 use crate::error::{BeatError, BeatErrorKind, CallError};
-use crate::inbox::{COUNTERS_LAG, Command, Inbox, Message, Patience, Phase};
+use crate::inbox::{COUNTERS_LAG, Command, Inbox, LOCK_WAIT, Message, Patience, Phase};
 use crate::key_limit::{KeyLimit, Mark, Standing};
 use crate::pulse::{Common, Listener};
 use crate::sync::{Mutex, answer, thread_local};
@@ -206,7 +206,13 @@ impl<K, V> Router<K, V> {
     ) -> Result<Admission, BeatErrorKind> {
         let Route { worker, mark, .. } = route;
         let may_wait = matches!(patience, Patience::Forever) && !Self::must_not_wait();
-        match limit.look(worker, mark) {
+        let standing = match patience {
+            Patience::Forever => limit.look(worker, mark),
+            Patience::Never | Patience::Until(_) => limit
+                .look_for(worker, mark, LOCK_WAIT)
+                .ok_or(patience.end())?,
+        };
+        match standing {
             Standing::Watched => Ok(Admission::Send),
             _ if may_wait => Ok(Admission::Ask),
             Standing::Room => Ok(Admission::Send),

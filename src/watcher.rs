@@ -148,11 +148,12 @@ impl<K, V> Watcher<K, V> {
         self.send_beat(key, Patience::Forever)
     }
 
-    /// As [`beat`](Watcher::beat), but never waits.
+    /// As [`beat`](Watcher::beat), but never waits: a call takes a millisecond at the most on a thread that runs, even if
+    /// another thread was preempted while it held the inbox's lock.
     ///
     /// # Errors
     ///
-    /// Those of `beat`, and [`InboxFull`](BeatErrorKind::InboxFull).
+    /// Those of `beat`, and [`InboxFull`](BeatErrorKind::InboxFull), also where the inbox's lock was not to be had.
     ///
     /// ```
     /// # let watcher = liveness::Watcher::<u64>::builder().build()?;

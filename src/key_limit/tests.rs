@@ -74,6 +74,16 @@ fn a_full_limit_knows_who_is_watched() {
 }
 
 #[test]
+fn a_look_that_must_not_wait_does_not_wait_for_a_preempted_caller() {
+    let limit = KeyLimit::new(2, 1);
+    let held = limit.shard(0, Mark(7)).lock();
+    assert_eq!(limit.look_for(0, Mark(7), Duration::from_millis(1)), None);
+    drop(held);
+    let standing = limit.look_for(0, Mark(7), Duration::from_millis(1));
+    assert_eq!(standing, Some(Standing::Room));
+}
+
+#[test]
 fn a_mark_that_two_keys_have_is_there_until_both_have_left() {
     let limit = KeyLimit::new(10, 1);
     let mut share = share(&limit, 0);

@@ -98,6 +98,18 @@ impl<T> Mutex<T> {
         MutexGuard { mutex, inner }
     }
 
+    /// Locks it: whoever holds it lets go in time.
+    #[expect(clippy::unnecessary_wraps, reason = "the face of `parking_lot`'s")]
+    pub(crate) fn try_lock_for(&self, _: std::time::Duration) -> Option<MutexGuard<'_, T>> {
+        Some(self.lock())
+    }
+
+    /// Locks it: whoever holds it lets go in time.
+    #[expect(clippy::unnecessary_wraps, reason = "the face of `parking_lot`'s")]
+    pub(crate) fn try_lock_until(&self, _: Instant) -> Option<MutexGuard<'_, T>> {
+        Some(self.lock())
+    }
+
     /// Locks it unless it is locked.
     pub(crate) fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
         let mutex = &self.0;
