@@ -14,7 +14,7 @@ use ahash::RandomState;
 
 use crate::sync::atomic::{AtomicUsize, Ordering};
 use crate::sync::{Mutex, MutexGuard};
-use crate::table::Tag;
+use crate::table::{Tag, map_bytes};
 
 /// How many locks the marks of one worker are spread over.
 const SHARDS: usize = 16;
@@ -140,11 +140,9 @@ impl Shard {
         }
     }
 
-    /// The bytes allocated: a hash table has a byte of its own for each bucket, and 8 buckets for at most 7 entries.
+    /// The bytes allocated.
     fn bytes(&self) -> usize {
-        let buckets = |capacity: usize| capacity * 8 / 7;
-        buckets(self.marks.capacity()) * (size_of::<Mark>() + 1)
-            + buckets(self.more.capacity()) * (size_of::<(Mark, usize)>() + 1)
+        map_bytes::<Mark>(self.marks.capacity()) + map_bytes::<(Mark, usize)>(self.more.capacity())
     }
 }
 

@@ -377,7 +377,7 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
             + self.index.bytes()
             + self.lists.bytes()
             + self.queue.bytes()
-            + self.strays.capacity() * size_of::<Stray>()
+            + self.strays.capacity() * size_of::<Reverse<Stray>>()
             + self.pulses.capacity() * size_of::<Option<Listener>>()
             + map_bytes::<(u32, Down)>(self.downs.capacity())
             + map_bytes::<(u32, u32)>(self.older.capacity())
@@ -570,7 +570,7 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
 
 /// The bytes that a map of entries `T` with room for `capacity` of them has allocated: it has a byte of its own for each
 /// bucket, and 8 buckets for at most 7 entries.
-fn map_bytes<T>(capacity: usize) -> usize {
+pub(crate) fn map_bytes<T>(capacity: usize) -> usize {
     capacity * 8 / 7 * (size_of::<T>() + 1)
 }
 

@@ -211,3 +211,79 @@ fn hearts_that_come_and_go_do_not_grow_it() {
     assert_eq!(watcher.len(), 0);
     assert!(after <= after_some * 2, "{after_some} bytes became {after}");
 }
+
+/// Watches `keys` with a timeout each, and returns the bytes that this takes and those that are left when all expired.
+fn live_and_die_with_a_timeout_each(watcher: &Watcher<u64>, clock: &ManualClock) -> (u64, u64) {
+    for key in 0..20_000u64 {
+        let own = Options::new().timeout(TIMEOUT - Duration::from_nanos(key));
+        watcher.beat_with(key, own).unwrap();
+    }
+    let full = bytes(watcher);
+    clock.advance(TIMEOUT);
+    watcher.flush().unwrap();
+    (full, bytes(watcher))
+}
+
+#[test]
+fn the_memory_of_timeouts_comes_back_with_the_keys() {
+    let (clock, watcher) = manual(HOUR);
+    for _ in 0..2 {
+        let (full, left) = live_and_die_with_a_timeout_each(&watcher, &clock);
+        assert!(left < full / 8, "{left} of {full} bytes left");
+    }
+}
+
+#[test]
+fn the_memory_of_timeouts_comes_back_though_the_keys_stay() {
+    let (clock, watcher) = manual(HOUR);
+    watcher.beat_many(0..20_000u64).unwrap();
+    let plain = bytes(&watcher);
+    for nth in 0..3 {
+        for key in 0..20_000u64 {
+            let own = Options::new().timeout(HOUR * 2 + Duration::from_nanos(key));
+            watcher.beat_with(key, own).unwrap();
+        }
+        let full = bytes(&watcher);
+        assert!(full > plain + 20_000 * 50, "{plain} bytes became {full}");
+        for key in 0..20_000u64 {
+            let same = Options::new().timeout(HOUR * (3 + nth));
+            watcher.beat_with(key, same).unwrap();
+        }
+        let left = bytes(&watcher);
+        assert!(left < plain + plain / 10, "{plain} bytes became {left}");
+    }
+    // And each is where its deadline is.
+    clock.advance(HOUR * 5 - Duration::from_nanos(1));
+    watcher.flush().unwrap();
+    assert_eq!(watcher.len(), 20_000);
+    clock.advance(Duration::from_nanos(1));
+    watcher.flush().unwrap();
+    watcher.flush().unwrap();
+    assert_eq!(watcher.len(), 0);
+}
+
+#[test]
+fn the_memory_of_those_that_are_down_comes_back_when_they_recover() {
+    let (clock, watcher) = manual(TIMEOUT);
+    let (few, many) = (40_000u64, 80_000u64);
+    watcher.beat_many(0..many).unwrap();
+    for key in 0..few {
+        let repeat = Options::new().mode(Mode::Repeat);
+        watcher.beat_with(key, repeat).unwrap();
+    }
+    let before = bytes(&watcher);
+    clock.advance(TIMEOUT / 2);
+    watcher.beat_many(few..many).unwrap();
+    clock.advance(TIMEOUT / 2);
+    watcher.flush().unwrap();
+    let down = bytes(&watcher);
+    assert!(down > before + few * 40, "{before} bytes became {down}");
+    watcher.beat_many(0..many).unwrap();
+    let left = bytes(&watcher);
+    // A little may stay for as long as the keys are watched: stale entries of a heap, room for a queue.
+    let (grew, kept) = (down - before, left - before);
+    assert!(
+        kept < grew / 4,
+        "of {grew} bytes beside {before}, {kept} are kept"
+    );
+}

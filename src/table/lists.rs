@@ -10,6 +10,7 @@ use std::collections::binary_heap::{BinaryHeap, PeekMut};
 use std::collections::{BTreeMap, HashMap};
 
 use super::grace::Grace;
+use super::map_bytes;
 use super::slab::{NIL, Slab};
 use crate::clock::NEVER;
 use crate::event::Mode;
@@ -77,6 +78,12 @@ const WALK: u32 = if cfg!(test) { 2 } else { 64 };
 
 /// How many it may walk over at once, after shorter walks.
 const MOST_CREDIT: u32 = if cfg!(test) { 16 } else { 4_096 };
+
+/// Fewer lists than this are not worth shrinking; few in tests, as above.
+const SHRINK_FLOOR: usize = if cfg!(test) { 4 } else { 1_024 };
+
+/// The lists are shrunk when less than one in this many is in use; more often in tests.
+const SHRINK_DIVISOR: usize = if cfg!(test) { 2 } else { 8 };
 
 /// How many stale entries the heap may hold beyond the number of lists; few in tests, as above.
 const STALE_FRONTS: usize = if cfg!(test) { 2 } else { 64 };
@@ -384,12 +391,54 @@ impl Lists {
         }
     }
 
+    /// Gives memory back if few of many lists are in use: those get new numbers. Costs a few comparisons if not, else a
+    /// walk over all slots, so it waits until the lists are many beside them.
+    pub(super) fn shrink<K, V>(&mut self, slab: &mut Slab<K, V>) {
+        let all = self.all.len();
+        let is_sparse = self.by_policy.len() * SHRINK_DIVISOR < all;
+        if is_sparse && all >= SHRINK_FLOOR && all * SHRINK_DIVISOR >= slab.extent() {
+            self.renumber(slab);
+        }
+    }
+
+    /// Gives the lists in use the first numbers, and forgets the others.
+    #[cold]
+    fn renumber<K, V>(&mut self, slab: &mut Slab<K, V>) {
+        let mut fronts = std::mem::take(&mut self.fronts).into_vec();
+        fronts.retain(|&Reverse((bound, list))| self.all[list as usize].bound == bound);
+        let mut moved_to = vec![NIL; self.all.len()];
+        let mut all = Vec::with_capacity(self.by_policy.len() * 2);
+        let in_use = (0..)
+            .zip(self.all.drain(..))
+            .filter(|(_, list)| list.users > 0);
+        for (number, list) in in_use {
+            let number: usize = number;
+            moved_to[number] = all.len() as u32;
+            all.push(list);
+        }
+        let moved = |list: u32| moved_to[list as usize];
+        let fronts = fronts.into_iter();
+        let fronts = fronts.map(|Reverse((bound, list))| Reverse((bound, moved(list))));
+        // A vector that is collected from another one keeps the room of that.
+        self.fronts = BinaryHeap::with_capacity(all.len() * 2);
+        self.fronts.extend(fronts);
+        self.by_policy = all
+            .iter()
+            .zip(0..)
+            .map(|(list, number)| (list.policy, number))
+            .collect();
+        self.vacant = Vec::new();
+        self.all = all;
+        slab.renumber_lists(moved);
+    }
+
     /// The bytes allocated, the directories estimated.
     pub(super) fn bytes(&self) -> usize {
         self.timeouts.len() * 2 * size_of::<(u64, u32)>()
             + self.all.capacity() * size_of::<List>()
-            + self.by_policy.capacity() * (size_of::<(Policy, u32)>() + 1)
-            + self.fronts.capacity() * size_of::<(Due, u32)>()
+            + map_bytes::<(Policy, u32)>(self.by_policy.capacity())
+            + self.vacant.capacity() * size_of::<u32>()
+            + self.fronts.capacity() * size_of::<Reverse<(Due, u32)>>()
     }
 
     /// Panics unless every list is a sound chain, sorted, under its bound, and `users` slots name it.

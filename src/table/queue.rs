@@ -6,6 +6,7 @@
 
 use std::collections::VecDeque;
 
+use super::shrink::SHRINK_DIVISOR;
 use super::slab::{NIL, Slab};
 use crate::event::{Event, Generation};
 
@@ -160,9 +161,12 @@ impl<K, V> Queue<K, V> {
         }
     }
 
-    /// Gives back the memory of a queue that was long once.
+    /// Gives back the memory of a queue that was long once. Costs two comparisons if it is not to.
     pub(super) fn shrink(&mut self) {
-        self.runs.shrink_to(PRESSURE);
+        let (len, capacity) = (self.runs.len(), self.runs.capacity());
+        if capacity > PRESSURE && len < capacity / SHRINK_DIVISOR {
+            self.runs.shrink_to(PRESSURE.max(len * 2));
+        }
     }
 
     /// Panics unless the chain is as long as the runs say and holds no live key.

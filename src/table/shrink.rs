@@ -1,26 +1,45 @@
 //! Giving memory back after many keys have gone.
 
 use std::cmp::Reverse;
+use std::collections::HashMap;
 
 use super::index::Index;
 use super::slab::{NIL, Slab, State};
 use super::{Stray, Table};
 use crate::key_limit::Share;
 
-/// Below this many slots a slab is not worth shrinking.
+/// What has room for fewer entries than this is not worth shrinking.
 const SHRINK_FLOOR: usize = 4_096;
 
-/// A slab is shrunk when less than one part in this many is taken.
-const SHRINK_DIVISOR: usize = 8;
+/// What grew is shrunk when less than one part in this many is taken.
+pub(super) const SHRINK_DIVISOR: usize = 8;
+
+/// Whether `len` entries leave so much of the room for `capacity` empty that it is worth giving back.
+fn is_sparse(len: usize, capacity: usize) -> bool {
+    len * SHRINK_DIVISOR < capacity && capacity >= SHRINK_FLOOR
+}
+
+/// Gives back the memory of a map by slot that was large once.
+fn shrink_map<T>(map: &mut HashMap<u32, T, ahash::RandomState>) {
+    if is_sparse(map.len(), map.capacity()) {
+        map.shrink_to(map.len() * 2);
+    }
+}
 
 impl<K: Eq + Clone, V: Clone> Table<K, V> {
     /// Gives memory back if few of many slots are left and nothing is queued: the slots move together, in the order of
-    /// their lists. Costs two comparisons if not.
+    /// their lists. What else grew with the keys shrinks by itself. Costs a dozen comparisons if there is nothing to do.
     pub(crate) fn shrink(&mut self) {
-        let is_sparse = self.slab.len() * SHRINK_DIVISOR < self.slab.extent();
-        if is_sparse && self.slab.extent() >= SHRINK_FLOOR && self.queue.is_empty() {
+        if is_sparse(self.slab.len(), self.slab.extent()) && self.queue.is_empty() {
             self.rebuild();
         }
+        self.lists.shrink(&mut self.slab);
+        self.queue.shrink();
+        if is_sparse(self.strays.len(), self.strays.capacity()) {
+            self.strays.shrink_to(self.strays.len() * 2);
+        }
+        shrink_map(&mut self.downs);
+        shrink_map(&mut self.older);
     }
 
     /// Moves every slot to a new slab with room for twice as many as there are. Nothing may be pending.
@@ -34,7 +53,6 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
             // What is to be given back comes back another time.
             return;
         };
-        self.queue.shrink();
         let mut strays = std::mem::take(&mut self.strays).into_vec();
         strays.retain(|&Reverse(stray)| self.is_current(stray));
         let lists: Vec<u32> = self.lists.numbers().collect();

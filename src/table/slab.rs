@@ -268,6 +268,14 @@ impl<K, V> Slab<K, V> {
         body.is_some_and(|body| body.state == State::Aside)
     }
 
+    /// Makes each taken slot, whose body must be there, name the list that its list `moved` to.
+    pub(super) fn renumber_lists(&mut self, moved: impl Fn(u32) -> u32) {
+        let slots = self.blocks.iter_mut().flat_map(|block| &mut block.0);
+        for slot in slots.filter(|slot| slot.body.is_some()) {
+            slot.list = moved(slot.list);
+        }
+    }
+
     /// The taken slots.
     pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &Body<K, V>)> {
         (0u32..)
