@@ -360,7 +360,7 @@ where
     }
 
     /// How many keys to allocate room for at once, at most 2^32 - 2; they are assumed to spread evenly over the workers.
-    /// Default, and zero: none; the tables grow as needed.
+    /// Default, and zero: none; the tables grow as needed. More than there is memory for is an error.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -574,7 +574,7 @@ where
     ///
     /// # Errors
     ///
-    /// Those of [`build`](Builder::build), and a capacity out of range.
+    /// Those of [`build`](Builder::build), and a capacity out of range or beyond what there is memory for.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -605,6 +605,12 @@ where
         capacity: usize,
     ) -> Result<(Watcher<K, V>, Receiver<Event<K, V>>), BuildError> {
         in_range("capacity", capacity, MAX_CAPACITY)?;
+        // The channel allocates it all at once, and ends the process where it cannot.
+        let room = Vec::<Event<K, V>>::new().try_reserve_exact(capacity);
+        room.map_err(|_| BuildError::OutOfMemory {
+            option: "capacity",
+            given: capacity,
+        })?;
         let (sender, receiver) = crossbeam_channel::bounded(capacity);
         Ok((self.sink(sender).build()?, receiver))
     }
@@ -668,7 +674,8 @@ where
     /// There is no memory for the keys that are expected.
     fn too_many_expected(&self) -> BuildError {
         BuildError::OutOfMemory {
-            expected_keys: self.expected_keys,
+            option: "expected_keys",
+            given: self.expected_keys,
         }
     }
 
@@ -688,6 +695,7 @@ where
         let limit = self.max_keys.map(|max| KeyLimit::new(max, workers));
         let hasher = router::hasher(self.seed);
         let config = self.config(workers);
+        Table::<K, V>::probe(self.expected_keys).map_err(|_| self.too_many_expected())?;
         let tables: Result<Vec<_>, _> = (0..workers)
             .map(|worker| {
                 let share = limit.as_ref().map(|limit| {

@@ -364,10 +364,12 @@ pub enum BuildError {
         /// The largest value that makes sense.
         max: usize,
     },
-    /// There is no memory to make room for the expected keys ahead of time.
+    /// There is no memory for what an option has allocated ahead of time.
     OutOfMemory {
-        /// What [`Builder::expected_keys`](crate::Builder::expected_keys) was given.
-        expected_keys: usize,
+        /// The builder's method, or its argument.
+        option: &'static str,
+        /// What was given.
+        given: usize,
     },
     /// The thread name has a zero byte in it.
     ThreadName(String),
@@ -389,11 +391,8 @@ impl fmt::Display for BuildError {
             BuildError::OutOfRange { option, given, max } => {
                 write!(f, "`{option}` is {given}; it must be from 1 to {max}")
             }
-            BuildError::OutOfMemory { expected_keys } => {
-                write!(
-                    f,
-                    "there is no memory for `expected_keys` of {expected_keys}; give fewer, or none: the tables grow as needed"
-                )
+            BuildError::OutOfMemory { option, given } => {
+                write!(f, "there is no memory for `{option}` of {given}; give less")
             }
             BuildError::ThreadName(name) => {
                 write!(f, "`thread_name` has a zero byte in it: {name:?}")

@@ -188,6 +188,13 @@ pub(crate) struct Table<K, V> {
 }
 
 impl<K: Eq + Clone, V: Clone> Table<K, V> {
+    /// Asks whether there is memory for `keys` keys in all tables together. Of several parts the system may grant each,
+    /// although it has not what they come to.
+    pub(crate) fn probe(keys: usize) -> Result<(), TryReserveError> {
+        let each = slab::bytes_of_slot::<K, V>() + index::BYTES_OF_ENTRY;
+        Vec::<u8>::new().try_reserve_exact(keys.saturating_mul(each))
+    }
+
     /// An empty table, with a share in `limit` where there is one.
     ///
     /// # Errors

@@ -595,3 +595,43 @@ fn a_key_that_flaps_behind_a_full_channel_is_refused_beyond_the_maximum() {
     watcher.beat(1u64).unwrap();
     assert!(watcher.contains(&1).unwrap());
 }
+
+#[test]
+fn room_for_more_keys_than_there_is_memory_is_refused_and_not_tried() {
+    // So large that the expected keys need more than any address space has.
+    type Large = [u64; 1 << 14];
+    const MOST: usize = (1 << 32) - 2;
+    let refused = [
+        Watcher::<Large>::builder()
+            .expected_keys(MOST)
+            .build()
+            .map(drop),
+        Watcher::<Large>::builder()
+            .workers(64)
+            .expected_keys(MOST)
+            .build()
+            .map(drop),
+        LocalWatcher::<Large>::builder()
+            .expected_keys(MOST)
+            .build_local()
+            .map(drop),
+    ];
+    for refused in refused {
+        let error = refused.unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "there is no memory for `expected_keys` of 4294967294; give less"
+        );
+    }
+    let error = Watcher::<u64, [[u64; 1 << 20]; 1 << 7]>::builder()
+        .build_with_channel(1 << 20)
+        .map(drop)
+        .unwrap_err();
+    assert!(matches!(
+        error,
+        BuildError::OutOfMemory {
+            option: "capacity",
+            ..
+        }
+    ));
+}

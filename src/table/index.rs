@@ -28,6 +28,9 @@ const EMPTY: Bucket = Bucket {
     slot: NIL,
 };
 
+/// The least bytes that an entry takes: three quarters of the buckets are taken at the most.
+pub(super) const BYTES_OF_ENTRY: usize = size_of::<Bucket>() * 4 / 3;
+
 /// The least number of buckets.
 const MIN_BUCKETS: usize = 16;
 

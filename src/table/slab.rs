@@ -104,6 +104,11 @@ const BLOCK: usize = 4;
 #[repr(align(64))]
 struct Block<K, V>([Slot<K, V>; BLOCK]);
 
+/// The bytes of a slot.
+pub(super) fn bytes_of_slot<K, V>() -> usize {
+    size_of::<Slot<K, V>>()
+}
+
 /// The slots. Vacant ones are chained through `next`.
 #[derive(Debug)]
 pub(super) struct Slab<K, V> {
