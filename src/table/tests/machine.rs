@@ -201,9 +201,9 @@ fn configs() -> impl Strategy<Value = Config> {
     (wanted(), mode, max_keys, forget_after).prop_map(|(wanted, mode, max_keys, forget_after)| {
         Config {
             mode,
-            forget_after,
             wanted,
             max_keys,
+            forget_after,
             ..config()
         }
     })
