@@ -319,6 +319,8 @@ pub enum HeartError {
     Replaced,
     /// The watcher is closed, its worker failed, or there was no room for the key.
     Closed,
+    /// The options set a timeout of zero.
+    ZeroTimeout,
 }
 
 impl fmt::Display for HeartError {
@@ -327,6 +329,7 @@ impl fmt::Display for HeartError {
             HeartError::Expired => "the key has expired; watch it again to begin a new episode",
             HeartError::Removed => "the key was removed",
             HeartError::Replaced => "a younger heart watches the key",
+            HeartError::ZeroTimeout => "`timeout` must be greater than zero",
             HeartError::Closed => {
                 "nobody watches: the watcher is closed, the key's worker has failed, or there was no room"
             }

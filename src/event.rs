@@ -650,6 +650,8 @@ pub struct Options<V = ()> {
     pub(crate) mode: Option<Mode>,
     /// The value to carry, if there is one.
     pub(crate) extra: Option<V>,
+    /// Whether an absent key begins no episode.
+    pub(crate) known_only: bool,
 }
 
 impl<V> Options<V> {
@@ -670,6 +672,7 @@ impl<V> Options<V> {
             timeout: None,
             mode: None,
             extra: None,
+            known_only: false,
         }
     }
 
@@ -725,6 +728,28 @@ impl<V> Options<V> {
     /// ```
     pub fn extra(mut self, extra: V) -> Self {
         self.extra = Some(extra);
+        self
+    }
+
+    /// Makes the beat one for a key that is watched already: it begins no episode of an absent key, and is counted in
+    /// [`Stats::unknown`](crate::Stats::unknown) instead. For senders that are not to bring a key back which was removed or
+    /// has expired.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use liveness::{LocalWatcher, Options};
+    /// # let s = Duration::from_secs;
+    /// let mut watcher = LocalWatcher::<u64>::builder().build_local()?;
+    /// watcher.beat(7, s(0))?;
+    /// for key in [7, 8] {
+    ///     watcher.beat_with(key, s(1), Options::new().known_only())?;
+    /// }
+    /// assert!(watcher.contains(&7) && !watcher.contains(&8));
+    /// assert_eq!(watcher.stats().unknown, 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn known_only(mut self) -> Self {
+        self.known_only = true;
         self
     }
 }

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::error::HeartError;
+use crate::event::Options;
 use crate::inbox::{Command, Patience};
 use crate::pulse::{Beater, Pulse, Vital};
 use crate::router::{Route, Router};
@@ -105,6 +106,44 @@ impl<K, V> Heart<K, V> {
             Vital::Alive => Ok(()),
             other => self.beat_anyway(other, now),
         }
+    }
+
+    /// Applies `options` to the key without a beat: what is set holds from now on, and the deadline goes by the last beat.
+    /// [`known_only`](Options::known_only) changes nothing, since a heart never brings its key back.
+    ///
+    /// Costs a message, an allocation and a copy of the key. Waits only while the inbox of the key's worker is full.
+    ///
+    /// # Errors
+    ///
+    /// [`HeartError`] says what became of the key, or that the timeout is zero.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use liveness::{Options, Watcher};
+    ///
+    /// let watcher = Watcher::<u64, &str>::builder().build()?;
+    /// let heart = watcher.watch(7)?;
+    /// heart.set(Options::new().extra("draining").timeout(Duration::from_secs(60)))?;
+    /// let status = watcher.status(&7)?.expect("key 7 is watched");
+    /// assert_eq!((status.extra, status.timeout), (Some("draining"), Duration::from_secs(60)));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn set(&self, options: Options<V>) -> Result<(), HeartError>
+    where
+        K: Clone,
+    {
+        match self.beater.pulse().vital() {
+            Vital::Alive | Vital::Deciding | Vital::Down => {}
+            over => return self.beat_anyway(over, 0),
+        }
+        let Owner { route, router, .. } = &*self.owner;
+        let stamp = router.clock().now_ns();
+        let beat = Beat::with_options(route.tag, self.key().clone(), stamp, options)
+            .map_err(|_| HeartError::ZeroTimeout)?;
+        let pulse = self.beater.pulse().clone();
+        router
+            .set(beat, *route, Some(pulse))
+            .map_err(|_| HeartError::Closed)
     }
 
     /// The key.

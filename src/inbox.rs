@@ -90,6 +90,8 @@ pub(crate) enum Command<K, V> {
         /// Whether the key is left to its beats instead of removed.
         leave: bool,
     },
+    /// The options of this beat are to apply to its key, if that is still tied to this heart where one is given.
+    Set(Beat<K, V>, Option<Arc<Pulse>>),
     /// The key is to be forgotten.
     Remove(Tag, K),
     /// What is known of the key?

@@ -3,12 +3,11 @@
 use std::borrow::Borrow;
 use std::fmt;
 use std::hash::Hash;
-use std::num::NonZeroU64;
 
 use ahash::RandomState;
 
 use crate::builder::Builder;
-use crate::clock::{self, Timestamp};
+use crate::clock::Timestamp;
 use crate::error::{BeatError, BeatErrorKind};
 use crate::event::{Event, Options, Status};
 use crate::stats::Stats;
@@ -117,13 +116,6 @@ where
         now: impl Into<Timestamp>,
         options: Options<V>,
     ) -> Result<(), BeatError<K>> {
-        let timeout = match options
-            .timeout
-            .map(|timeout| NonZeroU64::new(clock::nanos(timeout)))
-        {
-            Some(None) => return Err(BeatError::new(BeatErrorKind::ZeroTimeout, key)),
-            given => given.flatten(),
-        };
         let tag = self.tag(&key);
         let mut stamp = now.into().as_nanos();
         self.table.advance(stamp);
@@ -131,17 +123,37 @@ where
             // An older beat moves nothing back, but a new key is watched from the time that stands still.
             stamp = self.table.now();
         }
-        let beat = Beat {
-            tag,
-            stamp,
-            key,
-            timeout,
-            mode: options.mode,
-            extra: options.extra,
-        };
+        let beat = Beat::with_options(tag, key, stamp, options)
+            .map_err(|key| BeatError::new(BeatErrorKind::ZeroTimeout, key))?;
         self.table
             .beat(beat)
             .map_err(|Refusal(key)| BeatError::new(BeatErrorKind::Full, key))
+    }
+
+    /// Applies `options` to `key` without a beat: what is set holds from now on, and the deadline goes by the last beat. An
+    /// absent key is counted in [`Stats::unknown`]. Returns whether the key is watched.
+    ///
+    /// # Errors
+    ///
+    /// [`ZeroTimeout`](BeatErrorKind::ZeroTimeout). The key comes back.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// use liveness::{LocalWatcher, Options};
+    ///
+    /// # let s = Duration::from_secs;
+    /// let mut watcher = LocalWatcher::<u64>::builder().timeout(s(5)).build_local()?;
+    /// watcher.beat(7, s(0))?;
+    /// assert!(watcher.set(7, Options::new().timeout(s(60)))?);
+    /// assert!(!watcher.set(8, Options::new().timeout(s(60)))?);
+    /// assert_eq!(watcher.next_deadline(), Some(s(60).into()));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn set(&mut self, key: K, options: Options<V>) -> Result<bool, BeatError<K>> {
+        let tag = self.tag(&key);
+        let beat = Beat::with_options(tag, key, self.table.now(), options)
+            .map_err(|key| BeatError::new(BeatErrorKind::ZeroTimeout, key))?;
+        Ok(self.table.set(beat, None))
     }
 
     /// Forgets `key` at `now`: its episode ends without an expiry, also if one waits for the next poll. Returns whether

@@ -13,7 +13,7 @@ use crate::clock::Clock;
 use crate::error::{BeatError, BeatErrorKind, CallError};
 use crate::inbox::{COUNTERS_LAG, Command, Inbox, LOCK_WAIT, Message, Patience, Phase};
 use crate::key_limit::{KeyLimit, Mark, Standing};
-use crate::pulse::{Common, Listener};
+use crate::pulse::{Common, Listener, Pulse};
 use crate::sync::{Mutex, answer, thread_local};
 use crate::table::{Beat, Tag};
 use many::Chunks;
@@ -271,6 +271,26 @@ impl<K, V> Router<K, V> {
             Some(Ok(false)) => Err(BeatErrorKind::Full),
             _ => Ok(()),
         }
+    }
+
+    /// Sends the options of `beat` for its key, if that is still tied to `pulse` where one is given.
+    ///
+    /// # Errors
+    ///
+    /// The key back.
+    pub(crate) fn set(
+        &self,
+        beat: Beat<K, V>,
+        route: Route,
+        pulse: Option<Arc<Pulse>>,
+    ) -> Result<(), (BeatErrorKind, K)> {
+        self.command(route.worker, Command::Set(beat, pulse))
+            .map_err(|(kind, command)| {
+                let Command::Set(beat, _) = command else {
+                    unreachable!("the command comes back as it was")
+                };
+                (kind, beat.key)
+            })
     }
 
     /// When a beat matters to a worker that sleeps: at the deadline that it sets, and for the counters that the worker shows,

@@ -28,6 +28,8 @@ pub(crate) struct Counts {
     pub(crate) late_beats: u64,
     /// Beats of absent keys for which there was no room.
     pub(crate) refused: u64,
+    /// Beats and options for known keys only whose key was absent.
+    pub(crate) unknown: u64,
     /// Deadlines missed, those of `Repeat` keys each time.
     pub(crate) expiries: u64,
     /// `Beat` events dropped under pressure.
@@ -274,6 +276,9 @@ pub struct Stats {
     /// Beats of new keys that a worker found no room for, whether their callers waited for the answer or not; see
     /// [`max_keys`](crate::Builder::max_keys).
     pub refused: u64,
+    /// Calls for keys that are watched already which found their key absent: beats with
+    /// [`known_only`](crate::Options::known_only), and calls of [`set`](crate::Watcher::set).
+    pub unknown: u64,
     /// Deadlines missed; a [`Repeat`](crate::Mode::Repeat) key's count each time.
     pub expiries: u64,
     /// Recoveries that were not reported because the report of the silence before them still waited for the sink when the key
@@ -373,6 +378,7 @@ impl Stats {
         self.beats += counts.beats;
         self.late_beats += counts.late_beats;
         self.refused += counts.refused;
+        self.unknown += counts.unknown;
         self.expiries += counts.expiries;
         self.beat_events_dropped += counts.beat_events_dropped;
         self.stalls += counts.stalls;
@@ -438,6 +444,7 @@ mod tests {
             bytes: factor * 13,
             down: factor * 14,
             folded: factor * 15,
+            unknown: factor * 16,
         };
         let mut stats = Stats::default();
         stats.add(&counts(1));
@@ -458,6 +465,7 @@ mod tests {
             bytes: 1_313,
             down: 1_414,
             folded: 1_515,
+            unknown: 1_616,
             live_by_worker: vec![2, 200],
             ..Stats::default()
         };

@@ -20,7 +20,7 @@ use std::num::NonZeroU64;
 use std::sync::Arc;
 
 use crate::clock::{self, Timestamp};
-use crate::event::{Event, EventKind, KeyEvent, Kinds, Mode, Status};
+use crate::event::{Event, EventKind, KeyEvent, Kinds, Mode, Options, Status};
 use crate::key_limit::Share;
 use crate::pulse::{Listener, Pulse, Vital};
 use crate::stats::{Counts, Histogram};
@@ -65,6 +65,8 @@ pub(crate) struct Beat<K, V> {
     pub(crate) mode: Option<Mode>,
     /// The key's value from now on, where it is given.
     pub(crate) extra: Option<V>,
+    /// Whether it is for a watched key only, and begins no episode.
+    pub(crate) known_only: bool,
 }
 
 impl<K, V> Beat<K, V> {
@@ -78,7 +80,30 @@ impl<K, V> Beat<K, V> {
             timeout: None,
             mode: None,
             extra: None,
+            known_only: false,
         }
+    }
+
+    /// A beat that carries `options`; `Err` with the key if their timeout is zero.
+    pub(crate) fn with_options(
+        tag: Tag,
+        key: K,
+        stamp: u64,
+        options: Options<V>,
+    ) -> Result<Self, K> {
+        let timeout = match options.timeout.map(clock::nanos).map(NonZeroU64::new) {
+            Some(None) => return Err(key),
+            given => given.flatten(),
+        };
+        Ok(Beat {
+            tag,
+            stamp,
+            key,
+            timeout,
+            mode: options.mode,
+            extra: options.extra,
+            known_only: options.known_only,
+        })
     }
 }
 
@@ -246,6 +271,11 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
                 self.touch(at, beat);
                 at
             }
+            _ if beat.known_only => {
+                self.counts.unknown += 1;
+                listener.0.set(Vital::Removed);
+                return Ok(());
+            }
             newest => self.join(newest, beat)?,
         };
         listener.0.raise(self.last_beat(at));
@@ -264,6 +294,27 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
         };
         self.reschedule(at, policy);
         Ok(())
+    }
+
+    /// Applies the options of `beat` to its key if that is watched, and, where `pulse` is given, still tied to it. It is no
+    /// sign of life: the key's stamp stays. Returns whether they applied.
+    pub(crate) fn set(&mut self, beat: Beat<K, V>, pulse: Option<&Arc<Pulse>>) -> bool {
+        let is_tied = |at: u32| match pulse {
+            None => true,
+            Some(pulse) => self
+                .pulse(at)
+                .is_some_and(|listener| Arc::ptr_eq(&listener.0, pulse)),
+        };
+        match self.find(beat.tag, &beat.key) {
+            Some((_, at)) if self.is_live(at) && is_tied(at) => {
+                self.configure(at, beat);
+                true
+            }
+            _ => {
+                self.counts.unknown += 1;
+                false
+            }
+        }
     }
 
     /// Unties the key from `pulse` if it is still tied to it: the key is left to its beats, or removed. Returns whether

@@ -3,13 +3,12 @@
 use std::borrow::Borrow;
 use std::fmt;
 use std::hash::Hash;
-use std::num::NonZeroU64;
 use std::process;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::builder::Builder;
-use crate::clock::{self, Clock, Timestamp};
+use crate::clock::{Clock, Timestamp};
 use crate::error::{BeatError, BeatErrorKind, BeatManyError, CallError};
 use crate::event::{Options, Status};
 use crate::heart::Heart;
@@ -216,6 +215,60 @@ impl<K, V> Watcher<K, V> {
         self.router.beat(beat, route, Patience::Forever)
     }
 
+    /// As [`beat_with`](Watcher::beat_with), but never waits, as [`try_beat`](Watcher::try_beat).
+    ///
+    /// # Errors
+    ///
+    /// Those of `try_beat` and `beat_with`.
+    ///
+    /// ```
+    /// use liveness::{Mode, Options, Watcher};
+    ///
+    /// let watcher = Watcher::<u64>::builder().build()?;
+    /// watcher.try_beat_with(42, Options::new().mode(Mode::Track))?;
+    /// assert_eq!(watcher.status(&42)?.map(|status| status.mode), Some(Mode::Track));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn try_beat_with(&self, key: K, options: Options<V>) -> Result<(), BeatError<K>>
+    where
+        K: Hash,
+    {
+        let (route, beat) = self.beat_of(key, options)?;
+        self.router.beat(beat, route, Patience::Never)
+    }
+
+    /// Applies `options` to `key` without a beat: what is set holds from now on, and the deadline goes by the last beat. A key
+    /// that is absent when its worker applies them stays absent and is counted in [`Stats::unknown`].
+    ///
+    /// Costs a message and an allocation. Waits only while the inbox of the key's worker is full.
+    ///
+    /// # Errors
+    ///
+    /// [`ZeroTimeout`](BeatErrorKind::ZeroTimeout), [`Closed`](BeatErrorKind::Closed) and
+    /// [`WorkerFailed`](BeatErrorKind::WorkerFailed). The key comes back.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use liveness::{Options, Watcher};
+    ///
+    /// let watcher = Watcher::<u64>::builder().build()?;
+    /// watcher.beat(42)?;
+    /// let last_beat = watcher.status(&42)?.map(|status| status.last_beat);
+    /// watcher.set(42, Options::new().timeout(Duration::from_secs(60)))?; // maintenance: allow a minute
+    /// let status = watcher.status(&42)?.expect("key 42 is watched");
+    /// assert_eq!((status.timeout, Some(status.last_beat)), (Duration::from_secs(60), last_beat));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn set(&self, key: K, options: Options<V>) -> Result<(), BeatError<K>>
+    where
+        K: Hash,
+    {
+        let (route, beat) = self.beat_of(key, options)?;
+        self.router
+            .set(beat, route, None)
+            .map_err(|(kind, key)| BeatError::new(kind, key))
+    }
+
     /// A sign of life of each of `keys`, all made now: one clock reading, and one message for each worker and chunk of
     /// 256 keys. Waits while an inbox is full. Returns how many keys there were.
     ///
@@ -237,6 +290,35 @@ impl<K, V> Watcher<K, V> {
         K: Hash,
     {
         self.router.beat_many(keys.into_iter())
+    }
+
+    /// As [`beat_many`](Watcher::beat_many), and says how each of the keys is to be watched from now on, as
+    /// [`beat_with`](Watcher::beat_with) does. Costs a message and a copy of `options` for each key.
+    ///
+    /// # Errors
+    ///
+    /// [`BeatManyError`] holds the keys that were not accepted, for the reasons of `beat_with`; the others were.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use liveness::{Options, Watcher};
+    ///
+    /// let watcher = Watcher::<u64>::builder().build()?;
+    /// watcher.beat_many_with(0..100, &Options::new().timeout(Duration::from_secs(60)))?;
+    /// assert_eq!(watcher.status(&7)?.map(|status| status.timeout), Some(Duration::from_secs(60)));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn beat_many_with<I>(
+        &self,
+        keys: I,
+        options: &Options<V>,
+    ) -> Result<usize, BeatManyError<K>>
+    where
+        I: IntoIterator<Item = K>,
+        K: Hash,
+        V: Clone,
+    {
+        self.router.beat_many_with(keys.into_iter(), options)
     }
 
     /// Watches `key` through a [`Heart`]: as [`beat`](Watcher::beat), and later beats are one atomic store. If the key
@@ -631,26 +713,12 @@ impl<K, V> Watcher<K, V> {
     where
         K: Hash,
     {
-        let timeout = match options.timeout {
-            None => None,
-            Some(timeout) => match NonZeroU64::new(clock::nanos(timeout)) {
-                None => return Err(BeatError::new(BeatErrorKind::ZeroTimeout, key)),
-                some => some,
-            },
-        };
         let route = self.router.route(&key);
         let stamp = self.router.clock().now_ns();
-        Ok((
-            route,
-            Beat {
-                tag: route.tag,
-                stamp,
-                key,
-                timeout,
-                mode: options.mode,
-                extra: options.extra,
-            },
-        ))
+        match Beat::with_options(route.tag, key, stamp, options) {
+            Ok(beat) => Ok((route, beat)),
+            Err(key) => Err(BeatError::new(BeatErrorKind::ZeroTimeout, key)),
+        }
     }
 }
 

@@ -317,6 +317,7 @@ impl<K: Eq + Clone + 'static, V: Clone + 'static> Worker<K, V> {
                     self.take_back(&key);
                 }
             }
+            Command::Set(beat, pulse) => drop(table.set(beat, pulse.as_ref())),
             Command::Remove(tag, key) => {
                 table.remove(tag, &key);
                 self.take_back(&key);

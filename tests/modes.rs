@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use crossbeam_channel::Receiver;
 use liveness::{
-    Event, EventKind, HeartError, KeyEvent, LocalWatcher, ManualClock, Mode, Options, Watcher,
+    BeatErrorKind, Event, EventKind, HeartError, KeyEvent, LocalWatcher, ManualClock, Mode,
+    Options, Watcher,
 };
 
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -398,4 +399,83 @@ fn a_key_that_flaps_behind_a_full_sink_has_one_report_that_says_what_holds() {
         assert_eq!((told[0].misses, told[0].down_for), (2_000, None));
         assert!(told[1].down_for.is_some(), "at last it recovered");
     }
+}
+
+#[test]
+fn options_without_a_beat_apply_and_are_no_sign_of_life() {
+    let clock = ManualClock::new();
+    let (watcher, events) = Watcher::<u64, char>::builder()
+        .timeout(TIMEOUT)
+        .clock(clock.clone())
+        .build_with_channel(16)
+        .unwrap();
+    let heart = watcher.watch(1).unwrap();
+    watcher.beat(2).unwrap();
+    clock.advance(TIMEOUT - TICK);
+    let longer = || Options::new().timeout(TIMEOUT * 2).extra('x');
+    heart.set(longer()).unwrap();
+    watcher.set(2, longer()).unwrap();
+    watcher.set(3, longer()).unwrap();
+    for (key, status) in watcher.snapshot().unwrap() {
+        assert_eq!(status.last_beat, Duration::ZERO.into(), "key {key}");
+        assert_eq!((status.timeout, status.extra), (TIMEOUT * 2, Some('x')));
+        assert_eq!(status.remaining(), Some(TIMEOUT + TICK));
+    }
+    assert_eq!(watcher.stats().unknown, 1);
+    clock.advance(TIMEOUT);
+    watcher.flush().unwrap();
+    assert!(events.is_empty());
+    // A timeout that has passed by now is due at once.
+    watcher.set(2, Options::new().timeout(TIMEOUT)).unwrap();
+    watcher.flush().unwrap();
+    assert_eq!(events.try_recv().unwrap().key(), Some(&2));
+    clock.advance(TICK);
+    watcher.flush().unwrap();
+    assert_eq!(events.try_recv().unwrap().key(), Some(&1));
+    assert_eq!(heart.set(longer()), Err(HeartError::Expired));
+    let zero = Options::new().timeout(Duration::ZERO);
+    let error = watcher.set(2, zero.clone()).unwrap_err();
+    assert_eq!(
+        (error.kind(), error.into_key()),
+        (BeatErrorKind::ZeroTimeout, 2)
+    );
+    assert_eq!(
+        watcher.watch(1).unwrap().set(zero),
+        Err(HeartError::ZeroTimeout)
+    );
+}
+
+#[test]
+fn options_of_a_stale_heart_never_reach_a_later_episode() {
+    let clock = ManualClock::new();
+    let watcher = Watcher::<u64>::builder()
+        .timeout(TIMEOUT)
+        .clock(clock.clone())
+        .build()
+        .unwrap();
+    let replaced = watcher.watch(1).unwrap();
+    let current = watcher.watch(1).unwrap();
+    // It may not know yet, so the worker decides.
+    let _ = replaced.set(Options::new().timeout(TIMEOUT * 9));
+    watcher.flush().unwrap();
+    assert_eq!(replaced.set(Options::new()), Err(HeartError::Replaced));
+    let status = watcher.status(&1).unwrap().unwrap();
+    assert_eq!(status.timeout, TIMEOUT);
+    assert!(current.is_watched());
+}
+
+#[test]
+fn beats_for_known_keys_only_bring_nothing_back() {
+    let watcher = Watcher::<u64>::builder().workers(2).build().unwrap();
+    let known = || Options::new().known_only();
+    watcher.beat_many(0..10).unwrap();
+    watcher.remove(&3).unwrap();
+    assert_eq!(watcher.beat_many_with(0..12, &known()).unwrap(), 12);
+    watcher.try_beat_with(3, known()).unwrap();
+    let gone = watcher.watch_with(3, known()).unwrap();
+    watcher.flush().unwrap();
+    assert_eq!(gone.beat(), Err(HeartError::Removed));
+    let stats = watcher.stats();
+    assert_eq!((stats.live, stats.unknown, stats.beats), (9, 5, 19));
+    assert!(stats.is_balanced());
 }

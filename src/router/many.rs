@@ -3,9 +3,11 @@
 use std::hash::Hash;
 
 use super::{Admission, Route, Router};
-use crate::error::{BeatErrorKind, BeatManyError};
+use crate::error::{BeatError, BeatErrorKind, BeatManyError};
+use crate::event::Options;
 use crate::inbox::{Chunk, Command, Message, Patience};
 use crate::sync::answer;
+use crate::table::Beat;
 
 /// How many keys one message carries at the most.
 const CHUNK: usize = 256;
@@ -46,13 +48,7 @@ impl<K: Hash, V> Router<K, V> {
         &self,
         keys: impl Iterator<Item = K>,
     ) -> Result<usize, BeatManyError<K>> {
-        let mut call = Call {
-            router: self,
-            stamp: self.clock().now_ns(),
-            questions: Vec::new(),
-            kind: None,
-            refused: Vec::new(),
-        };
+        let mut call = Call::new(self);
         let mut chunks = self.take_chunks();
         let mut count = 0;
         // Nothing is taken for a key before its worker has it, so a panic of `keys` or of a hash leaves nothing behind.
@@ -90,10 +86,36 @@ impl<K: Hash, V> Router<K, V> {
         }
         self.chunks.lock().push(chunks);
         call.hear();
-        match call.kind {
-            None => Ok(count),
-            Some(kind) => Err(BeatManyError::new(kind, call.refused)),
+        call.end(count)
+    }
+
+    /// As [`beat_many`](Router::beat_many), with `options` for each of the keys, a message each.
+    ///
+    /// # Errors
+    ///
+    /// The keys that were not accepted.
+    pub(crate) fn beat_many_with(
+        &self,
+        keys: impl Iterator<Item = K>,
+        options: &Options<V>,
+    ) -> Result<usize, BeatManyError<K>>
+    where
+        V: Clone,
+    {
+        let mut call = Call::new(self);
+        let mut count = 0;
+        for key in keys {
+            count += 1;
+            let route = self.route(&key);
+            let sent = match Beat::with_options(route.tag, key, call.stamp, options.clone()) {
+                Ok(beat) => self.beat(beat, route, Patience::Forever),
+                Err(key) => Err(BeatError::new(BeatErrorKind::ZeroTimeout, key)),
+            };
+            if let Err(error) = sent {
+                call.refuse(error.kind(), [error.into_key()]);
+            }
         }
+        call.end(count)
     }
 
     /// Empty chunks; there are never more than callers of `beat_many` at one time.
@@ -107,7 +129,26 @@ impl<K: Hash, V> Router<K, V> {
     }
 }
 
-impl<K: Hash, V> Call<'_, K, V> {
+impl<'a, K: Hash, V> Call<'a, K, V> {
+    /// A call that is made now.
+    fn new(router: &'a Router<K, V>) -> Self {
+        Call {
+            router,
+            stamp: router.clock().now_ns(),
+            questions: Vec::new(),
+            kind: None,
+            refused: Vec::new(),
+        }
+    }
+
+    /// What a call with `count` keys returns.
+    fn end(self, count: usize) -> Result<usize, BeatManyError<K>> {
+        match self.kind {
+            None => Ok(count),
+            Some(kind) => Err(BeatManyError::new(kind, self.refused)),
+        }
+    }
+
     /// Sends a chunk, waiting for room, and puts an empty one in its place.
     fn send(&mut self, worker: usize, chunk: &mut Chunk<K>) {
         if chunk.is_empty() {

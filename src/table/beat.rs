@@ -29,6 +29,7 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
     pub(crate) fn beat(&mut self, beat: Beat<K, V>) -> Result<(), Refusal<K>> {
         match self.find(beat.tag, &beat.key) {
             Some((_, at)) if self.is_live(at) => self.touch(at, beat),
+            _ if beat.known_only => self.counts.unknown += 1,
             newest => {
                 self.join(newest, beat)?;
             }
@@ -207,7 +208,7 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
     }
 
     /// Applies the options of `beat` to the live slot `at`, and nothing else of it.
-    fn configure(&mut self, at: u32, beat: Beat<K, V>) {
+    pub(super) fn configure(&mut self, at: u32, beat: Beat<K, V>) {
         if beat.extra.is_some() {
             self.slab.body_mut(at).extra = beat.extra;
         }

@@ -45,6 +45,7 @@ struct Sign {
     timeout: Option<NonZeroU64>,
     mode: Option<Mode>,
     extra: Option<u64>,
+    known_only: bool,
 }
 
 /// A time to go to.
@@ -75,6 +76,8 @@ enum Op {
         keys: Vec<u64>,
         batch: usize,
     },
+    /// Options without a beat.
+    Set(Sign),
     /// A new heart.
     Watch(Sign),
     /// A beat of the key's heart; if that finds the key down, as a message too.
@@ -140,13 +143,15 @@ fn sign() -> impl Strategy<Value = Sign> {
         option::weighted(0.3, timeout()),
         option::weighted(0.25, mode),
         option::weighted(0.25, 0..100u64),
+        prop::bool::weighted(0.1),
     );
-    (key(), offset(), options).prop_map(|(key, offset, (timeout, mode, extra))| Sign {
+    (key(), offset(), options).prop_map(|(key, offset, (timeout, mode, extra, known_only))| Sign {
         key,
         offset,
         timeout,
         mode,
         extra,
+        known_only,
     })
 }
 
@@ -166,6 +171,7 @@ fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
         24 => vec(sign(), 1..5).prop_map(Op::Beats),
         10 => keys.prop_map(|(offset, keys, batch)| Op::Keys { offset, keys, batch }),
+        4 => sign().prop_map(Op::Set),
         8 => sign().prop_map(Op::Watch),
         12 => key().prop_map(Op::HeartBeat),
         3 => (key(), any::<bool>()).prop_map(|(key, leave)| Op::Release { key, leave }),
@@ -248,6 +254,7 @@ impl Pair {
             timeout: sign.timeout,
             mode: sign.mode,
             extra: sign.extra,
+            known_only: sign.known_only,
             ..Beat::plain((self.tag)(sign.key), sign.key, self.stamp(sign.offset))
         }
     }
@@ -281,6 +288,11 @@ impl Pair {
                 self.table
                     .beat_keys(stamp, &mut plain, batch, |key| refused.push(key));
                 assert_eq!((refused, plain.len()), (full, 0));
+            }
+            Op::Set(sign) => {
+                let beat = self.beat_of(sign);
+                let is_known = self.model.set(&beat);
+                assert_eq!(self.table.set(beat, None), is_known);
             }
             Op::Watch(sign) => self.watch(sign),
             Op::HeartBeat(key) => self.heart_beat(key),
@@ -328,7 +340,12 @@ impl Pair {
         let watched = self.table.watch(beat, Listener(pulse.clone()));
         assert_eq!(watched.is_err(), full.is_some());
         let Some(life) = self.model.lives.get_mut(&sign.key) else {
-            return assert_eq!(pulse.vital(), Vital::Closed);
+            let end = if full.is_some() {
+                Vital::Closed
+            } else {
+                Vital::Removed
+            };
+            return assert_eq!(pulse.vital(), end);
         };
         let old = life.heart.replace(Arc::new(Beater::new(pulse)));
         self.model

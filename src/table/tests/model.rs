@@ -75,6 +75,13 @@ struct Silence {
 }
 
 impl Life {
+    /// The options of `beat` apply.
+    fn set(&mut self, beat: &Beat<u64, u64>) {
+        self.extra = beat.extra.or(self.extra);
+        self.timeout = beat.timeout.map_or(self.timeout, NonZeroU64::get);
+        self.mode = beat.mode.unwrap_or(self.mode);
+    }
+
     /// When it expires, is reported again or is forgotten unless it beats, grace not counted.
     fn deadline(&self) -> u64 {
         let Some(down) = self.down else {
@@ -240,11 +247,13 @@ impl Model {
     pub(super) fn beat(&mut self, beat: &Beat<u64, u64>) -> bool {
         let key = beat.key;
         let Some(mut life) = self.lives.remove(&key) else {
+            if beat.known_only {
+                self.counts.unknown += 1;
+                return true;
+            }
             return self.join(beat);
         };
-        life.extra = beat.extra.or(life.extra);
-        life.timeout = beat.timeout.map_or(life.timeout, NonZeroU64::get);
-        life.mode = beat.mode.unwrap_or(life.mode);
+        life.set(beat);
         if beat.stamp < life.last_beat {
             self.counts.late_beats += 1;
             self.lives.insert(key, life);
@@ -264,6 +273,13 @@ impl Model {
         self.expect(Event::Beat(life.event(key, self.now)));
         self.lives.insert(key, life);
         true
+    }
+
+    /// The options of `beat`, without its sign of life; returns whether its key lives.
+    pub(super) fn set(&mut self, beat: &Beat<u64, u64>) -> bool {
+        let life = self.lives.get_mut(&beat.key);
+        self.counts.unknown += u64::from(life.is_none());
+        life.map(|life| life.set(beat)).is_some()
     }
 
     /// The first beat of an absent key.
