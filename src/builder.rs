@@ -336,8 +336,9 @@ where
     /// A key that is not watched is refused with [`Full`](crate::BeatErrorKind::Full) and handed back while the maximum
     /// is reached. A watched key is never refused, and none is evicted. The maximum holds over all workers and is never
     /// exceeded. A key that beats again while its expiry waits for a full sink begins another episode, which takes
-    /// another place or is refused as well. What has left for the callback of [`on_event`](Builder::on_event) does not
-    /// count any more.
+    /// another place or is refused as well. Other events that wait behind a full sink are bounded too: while `max_keys` plus
+    /// 1024 of them wait, a key that is not watched is refused. What has left for the callback of
+    /// [`on_event`](Builder::on_event) no longer counts.
     ///
     /// Costs a locked look-up with every beat, about 25 ns, and 14 to 25 bytes a key. A call with a key that is not
     /// watched waits for the answer of the key's worker, about 10 µs; `beat_many` does so once for up to 256 of them.

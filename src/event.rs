@@ -134,7 +134,8 @@ pub enum EventKind {
     /// A key was removed by the user or by dropping its heart, or was down for so long that it was
     /// [forgotten](crate::Builder::forget_after).
     Removed,
-    /// A worker found that it had not run for a while, and held expiry back.
+    /// A worker found that it had not run for a while, and held expiry back. Under pressure these events are dropped;
+    /// [`Stats::stalls`](crate::Stats::stalls) counts them all.
     Stalled,
 }
 

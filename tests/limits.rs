@@ -10,8 +10,8 @@ use std::time::Duration;
 use crossbeam_channel::Receiver;
 use held::held;
 use liveness::{
-    BeatErrorKind, BuildError, Builder, CallError, Event, LocalWatcher, ManualClock, Options,
-    Timestamp, Watcher,
+    BeatErrorKind, BuildError, Builder, CallError, Event, EventKind, LocalWatcher, ManualClock,
+    Options, Timestamp, Watcher,
 };
 
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -634,4 +634,40 @@ fn room_for_more_keys_than_there_is_memory_is_refused_and_not_tried() {
             ..
         }
     ));
+}
+
+#[test]
+fn notices_behind_a_full_channel_are_bounded_by_the_maximum() {
+    let clock = ManualClock::new();
+    let (watcher, events) = Watcher::<u64>::builder()
+        .max_keys(1)
+        .add_events([EventKind::Joined, EventKind::Removed])
+        .workers(1)
+        .clock(clock.clone())
+        .build_with_channel(1)
+        .unwrap();
+    let mut settled = 0;
+    for round in 0..20_000 {
+        if let Err(error) = watcher.beat(7) {
+            assert_eq!(error.kind(), BeatErrorKind::Full);
+        }
+        watcher.remove(&7).unwrap();
+        if round == 5_000 {
+            watcher.flush().unwrap();
+            settled = watcher.stats().bytes;
+        }
+    }
+    watcher.flush().unwrap();
+    let stats = watcher.stats();
+    assert_eq!(stats.bytes, settled, "it grows no further");
+    assert!((500..5_000).contains(&stats.started), "{stats:?}");
+    assert_eq!(stats.beats + stats.refused, 20_000);
+    // Nothing that began is lost, and there is room again.
+    let mut told = 0;
+    while events.try_recv().is_ok() {
+        told += 1;
+        watcher.flush().unwrap();
+    }
+    assert_eq!(told, 2 * stats.started);
+    watcher.beat(7).unwrap();
 }

@@ -104,7 +104,8 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
         newest: Option<(Position, u32)>,
         beat: Beat<K, V>,
     ) -> Result<u32, Refusal<K>> {
-        let is_full = self.slab.len() >= self.config.max_keys.min(MAX_SLOTS);
+        let max_keys = self.config.max_keys;
+        let is_full = self.slab.len() >= max_keys.min(MAX_SLOTS) || self.queue.is_full(max_keys);
         let place = match &mut self.limit {
             Some(limit) if !is_full => limit.take(beat.tag, &beat.key),
             _ => None,

@@ -62,7 +62,7 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
             resumed: Timestamp::from_nanos(now),
             held_for: Duration::from_nanos(held),
         };
-        if self.config.wanted.has(EventKind::Stalled) {
+        if self.config.wanted.has(EventKind::Stalled) && !self.queue.is_pressed() {
             self.queue.push(Item::Notice(Event::Stalled(stall)));
         }
         stall

@@ -75,6 +75,12 @@ impl<K, V> Queue<K, V> {
         self.runs.len() >= PRESSURE
     }
 
+    /// Whether so much waits that a table of up to `max_keys` keys should take no more of them. What its keys can still cause
+    /// is bounded: a report and a recovery each, and a removal.
+    pub(super) fn is_full(&self, max_keys: usize) -> bool {
+        self.runs.len() >= max_keys.saturating_add(PRESSURE)
+    }
+
     /// The bytes allocated, slots not among them.
     pub(super) fn bytes(&self) -> usize {
         self.runs.capacity() * size_of::<Run<K, V>>()
