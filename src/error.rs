@@ -164,7 +164,7 @@ impl<K> Error for BeatError<K> {}
 /// ```
 /// use liveness::{BeatErrorKind, Watcher};
 ///
-/// let watcher = Watcher::<u64>::builder().max_keys(2).build()?;
+/// let watcher = Watcher::<u64>::builder().workers(1).max_keys(2).build()?;
 /// let error = watcher.beat_many([1u64, 2, 3, 4]).unwrap_err();
 /// assert_eq!(error.kind(), BeatErrorKind::Full);
 /// assert!(error.to_string().starts_with("2 of the keys were not accepted"));
@@ -204,7 +204,7 @@ impl<K> BeatManyError<K> {
     ///
     /// ```
     /// # use liveness::Watcher;
-    /// let watcher = Watcher::<u64>::builder().max_keys(2).build()?;
+    /// let watcher = Watcher::<u64>::builder().workers(1).max_keys(2).build()?;
     /// let error = watcher.beat_many([1u64, 2, 3, 4]).unwrap_err();
     /// let mut keys = error.into_keys();
     /// keys.sort();

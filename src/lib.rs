@@ -1,4 +1,49 @@
-#![doc = include_str!("../README.md")]
+//! Watches keys (services, connections, devices, threads, jobs) for signs of life on plain OS threads, and reports each one
+//! that has been silent for longer than its timeout, within about a millisecond.
+//!
+//! ```
+//! use std::time::Duration;
+//! use liveness::{ManualClock, Watcher};
+//!
+//! let clock = ManualClock::new(); // for a test; leave it out to watch in real time
+//! let (watcher, events) = Watcher::<&str>::builder()
+//!     .timeout(Duration::from_secs(5))
+//!     .clock(clock.clone())
+//!     .build_with_channel(1_024)?;
+//! watcher.beat("db-1")?;
+//! let connection = watcher.watch("client-7")?;
+//! clock.advance(Duration::from_secs(4));
+//! connection.beat()?;
+//! clock.advance(Duration::from_secs(1));
+//! watcher.flush()?;
+//! assert_eq!(events.try_recv()?.key(), Some(&"db-1"));
+//! assert!(watcher.contains(&"client-7")?);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # Where to begin
+//!
+//! * [`Watcher`] watches keys on worker threads of its own; [`Builder`] has its options. Any thread calls
+//!   [`beat`](Watcher::beat). Events go to a callback, a channel or a [`Sink`].
+//! * A [`Heart`] is a handle on one key whose beats cost one atomic store.
+//! * [`Options`] and [`Mode`] say how one key is watched: its timeout, a value to carry, and what becomes of it when it
+//!   expires.
+//! * [`Event`] is what is reported, [`Status`] what is known of a key, [`Stats`] the account of all episodes.
+//! * [`LocalWatcher`] is the same engine without threads, for a loop that passes the time in.
+//! * [`ManualClock`] and [`flush`](Watcher::flush) make a test deterministic.
+//!
+//! # Features
+//!
+//! None is on by default. `pacemaker` is the side that sends beats; `registry` keeps the list of nodes that may receive
+//! traffic; `tsc` adds a faster clock; `serde` adds `Serialize`; `log` reports stalls and failures through the `log` crate.
+//! The README lists what each costs.
+//!
+//! # How it works
+//!
+//! A router hashes each key to one of a fixed number of worker threads. Each worker owns a slab of slots, which LRU lists are
+//! threaded through, and an index from keys to slots. With the documentation of this crate, the module `design` describes the
+//! protocols between the threads, `fleet` how to choose the numbers of a fleet, and `promises` what is guaranteed and by which
+//! tests.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![forbid(unsafe_code)]
 
@@ -41,12 +86,27 @@ pub use sink::{Refused, Sink};
 pub use stats::{Histogram, Stats};
 pub use watcher::Watcher;
 
-/// How it works: words, protocols, races.
+/// How it works: terms, protocols and races.
 #[cfg(doc)]
+#[doc = "[fleet]: crate::fleet"]
+#[doc = "[promises]: crate::promises"]
+#[doc = ""]
 #[doc = include_str!("../docs/design.md")]
 pub mod design {}
+
+/// What is promised, by which tests it is checked, and what is not promised.
+#[cfg(doc)]
+#[doc = "[fleet]: crate::fleet"]
+#[doc = ""]
+#[doc = include_str!("../docs/promises.md")]
+pub mod promises {}
 
 /// Keeping a fleet: which numbers to choose, and what happens when.
 #[cfg(all(doc, feature = "registry", feature = "pacemaker"))]
 #[doc = include_str!("../docs/fleet.md")]
 pub mod fleet {}
+
+/// The examples of the README, which use these features.
+#[cfg(all(doctest, feature = "registry", feature = "pacemaker"))]
+#[doc = include_str!("../README.md")]
+struct Readme;

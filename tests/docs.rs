@@ -37,14 +37,3 @@ fn every_test_that_the_page_names_exists() {
         );
     }
 }
-
-/// The README's block has no features to be compiled with; that of the page about fleets has, and is run.
-#[test]
-fn the_example_of_a_fleet_in_the_readme_is_the_one_that_is_tested() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let readme = fs::read_to_string(root.join("README.md")).unwrap();
-    let page = fs::read_to_string(root.join("docs/fleet.md")).unwrap();
-    let example = readme.split("```Rust\n").nth(1).unwrap();
-    let example = example.split("```").next().unwrap();
-    assert!(page.contains(&format!("```rust\n{example}")));
-}
