@@ -183,6 +183,25 @@ fn heart(criterion: &mut Criterion) {
         group.bench_function(format!("{size}/1-producer"), |bencher| {
             bencher.iter(|| next.next().map(liveness::Heart::beat));
         });
+        // Between two beats of each heart, a worker changes the state of another one: each beat has to load its own state.
+        group.bench_function(format!("{size}/1-producer/churn"), |bencher| {
+            bencher.iter_custom(|beats| {
+                let mut left = beats as usize;
+                let mut spent = Duration::ZERO;
+                while left > 0 {
+                    drop(watcher.watch([0xFF; 16]).expect("the watcher is open"));
+                    watcher.flush().expect("the watcher is open");
+                    let round = left.min(hearts.len());
+                    let began = Instant::now();
+                    for heart in &hearts[..round] {
+                        heart.beat().expect("its key is watched");
+                    }
+                    spent += began.elapsed();
+                    left -= round;
+                }
+                spent
+            });
+        });
     }
     // The floor that a heart is measured against: the clock reading and the store, and nothing else.
     let origin = Instant::now();
