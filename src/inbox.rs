@@ -551,7 +551,9 @@ mod tests {
         let inbox = Arc::new(inbox);
         let held = inbox.front.lock();
         let (tell, told) = crossbeam_channel::unbounded();
-        let soon = Instant::now() + Duration::from_millis(20);
+        let soon = Instant::now()
+            .checked_add(Duration::from_millis(20))
+            .unwrap();
         for patience in [Patience::Never, Patience::Until(soon)] {
             let (inbox, tell) = (inbox.clone(), tell.clone());
             thread::Builder::new()
