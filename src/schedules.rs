@@ -7,6 +7,7 @@
 
 mod early;
 mod flush;
+mod maximum;
 mod reentrancy;
 mod removal;
 mod shutdown;
