@@ -340,8 +340,8 @@ where
     /// 1024 of them wait, a key that is not watched is refused. What has left for the callback of
     /// [`on_event`](Builder::on_event) no longer counts.
     ///
-    /// Costs a locked look-up with every beat, about 25 ns, and 14 to 25 bytes a key. A call with a key that is not
-    /// watched waits for the answer of the key's worker, about 10 µs; `beat_many` does so once for up to 256 of them.
+    /// Costs a locked look-up with every beat, about 30 ns, and 14 to 25 bytes a key. A call with a key that is not
+    /// watched waits for the answer of the key's worker, 10 to 30 µs; `beat_many` does so once for up to 256 of them.
     /// [`try_beat`](Watcher::try_beat), [`beat_timeout`](Watcher::beat_timeout) and calls from worker threads do not
     /// wait. Such a beat is refused if the maximum is reached at that moment. If others take the last place before the
     /// worker sees it, it is dropped and counted in [`Stats::refused`](crate::Stats::refused).
