@@ -173,7 +173,9 @@ impl<K, V> Router<K, V> {
         route: Route,
         patience: Patience,
     ) -> Result<(), BeatError<K>> {
-        if let Some(limit) = &self.limit {
+        if let Some(limit) = &self.limit
+            && !beat.known_only
+        {
             match self.admission(limit, route, patience) {
                 Ok(Admission::Send) => {}
                 Ok(Admission::Ask) => return self.ask_to_join(beat, route.worker),
@@ -255,8 +257,8 @@ impl<K, V> Router<K, V> {
         route: Route,
     ) -> Result<(), BeatErrorKind> {
         let admission = match &self.limit {
-            Some(limit) => self.admission(limit, route, Patience::Forever)?,
-            None => Admission::Send,
+            Some(limit) if !beat.known_only => self.admission(limit, route, Patience::Forever)?,
+            _ => Admission::Send,
         };
         let (reply, answer) = match admission {
             Admission::Send => (None, None),

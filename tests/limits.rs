@@ -671,3 +671,20 @@ fn notices_behind_a_full_channel_are_bounded_by_the_maximum() {
     assert_eq!(told, 2 * stats.started);
     watcher.beat(7).unwrap();
 }
+
+#[test]
+fn a_beat_for_known_keys_only_needs_no_room() {
+    let (_clock, watcher, _events) = capped(1, 2);
+    watcher.beat(1).unwrap();
+    let known_only = || Options::new().known_only();
+    for key in 1..20u64 {
+        watcher.beat_with(key, known_only()).unwrap();
+        watcher.try_beat_with(key, known_only()).unwrap();
+        assert_eq!(watcher.beat_many_with([key], &known_only()), Ok(1));
+        watcher.watch_with(key, known_only()).unwrap().detach();
+    }
+    watcher.flush().unwrap();
+    let stats = watcher.stats();
+    assert_eq!((stats.live, stats.refused), (1, 0));
+    assert_eq!(stats.unknown, 18 * 4);
+}
