@@ -410,10 +410,9 @@ impl Lists {
         let mut all = Vec::with_capacity(self.by_policy.len() * 2);
         let in_use = (0..)
             .zip(self.all.drain(..))
-            .filter(|(_, list)| list.users > 0);
+            .filter(|&(number, ref list)| number == DEFAULT || list.users > 0);
         for (number, list) in in_use {
-            let number: usize = number;
-            moved_to[number] = all.len() as u32;
+            moved_to[number as usize] = all.len() as u32;
             all.push(list);
         }
         let moved = |list: u32| moved_to[list as usize];

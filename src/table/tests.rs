@@ -649,3 +649,26 @@ fn a_queue_that_was_long_once_gives_its_memory_back_with_the_slots() {
     assert_eq!(expired_at(&mut table, 150).len(), 8_192);
     assert!(table.queue.bytes() < long / 4, "{long}");
 }
+
+#[test]
+fn lists_that_get_new_numbers_keep_the_default_one_though_no_key_is_in_it() {
+    let mut table = quiet(&config());
+    let own = |key: u64| Beat {
+        timeout: NonZeroU64::new(1_000 + key),
+        ..beat(key, 0)
+    };
+    apply(&mut table, beat(30, 0));
+    assert!(table.remove(spread(30), &30));
+    (0..20).for_each(|key| apply(&mut table, own(key)));
+    let many = table.lists.bytes();
+    for key in 0..19 {
+        assert!(table.remove(spread(key), &key));
+    }
+    table.shrink();
+    table.validate();
+    assert!(table.lists.bytes() < many / 2);
+    apply(&mut table, beat(30, 500));
+    table.validate();
+    assert_eq!(expired_at(&mut table, 600), [30]);
+    assert_eq!(expired_at(&mut table, 1_019), [19]);
+}
