@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::clock::Timestamp;
+use crate::panic::drop_both;
 
 /// What becomes of a key when it expires.
 ///
@@ -461,15 +462,26 @@ impl<K, V> Event<K, V> {
         }
     }
 
-    /// Tells an expiry as a removal.
-    pub(crate) fn expired_to_removed(&mut self)
-    where
-        K: Clone,
-        V: Clone,
-    {
-        if let Event::Expired(event) = self {
-            *self = Event::Removed(event.clone());
-        }
+    /// Turns an expiry into a removal. Moves the key, so no code of the user's runs.
+    pub(crate) fn expired_to_removed(&mut self) {
+        let nothing = Event::Stalled(Stall {
+            worker: 0,
+            last_alive: Timestamp::ORIGIN,
+            resumed: Timestamp::ORIGIN,
+            held_for: Duration::ZERO,
+        });
+        *self = match std::mem::replace(self, nothing) {
+            Event::Expired(event) => Event::Removed(event),
+            other => other,
+        };
+    }
+
+    /// Drops the key and then the value, each of which may panic. Returns whether neither did.
+    pub(crate) fn dismantle(self) -> bool {
+        let Some(KeyEvent { key, extra, .. }) = self.into_key_event() else {
+            return true;
+        };
+        drop_both(key, extra)
     }
 
     /// Whether this event ends an episode that was counted as pending until now.

@@ -100,8 +100,13 @@ pub(crate) enum Command<K, V> {
     Snapshot(answer::Sender<Statuses<K, V>>),
     /// What is known of the keys that are down?
     SnapshotDown(answer::Sender<Statuses<K, V>>),
-    /// Say when everything before this is applied.
-    Flush(answer::Sender<()>),
+    /// Say when everything before this is applied, and its events have been delivered.
+    Flush {
+        /// Whom to answer.
+        reply: answer::Sender<()>,
+        /// Whether to wait for the delivery thread to make room in the outbox. Not if the caller is a delivery thread.
+        waits: bool,
+    },
 }
 
 /// What a worker shows of itself, replaced as a whole after each round.

@@ -14,3 +14,8 @@ pub(crate) fn survive<T>(code: impl FnOnce() -> T) -> Option<T> {
         })
         .ok()
 }
+
+/// Drops a key and then its value, each of which may panic. Returns whether neither did.
+pub(crate) fn drop_both<K, V>(key: K, extra: V) -> bool {
+    survive(|| drop(key)).is_some() & survive(|| drop(extra)).is_some()
+}

@@ -403,28 +403,48 @@ impl<K, V> Watcher<K, V> {
             .map_err(|_| self.router.why(worker))
     }
 
-    /// Returns when everything that the calling thread sent before is applied, everything due by then is expired, and
-    /// the sink has been offered the events. Does not wait for a full sink, nor for callbacks on the delivery thread.
+    /// Blocks until everything that the calling thread sent before is applied, everything due by then is expired, and
+    /// every event of it is delivered: the call of an [`on_event`](Builder::on_event) callback has returned, a callback on
+    /// a worker too, and a channel or [`Sink`](crate::Sink) has been offered the event. A sink without room is not waited
+    /// for. Events that come meanwhile are not waited for either, so it returns however many there are.
     ///
-    /// Costs a round trip to every worker.
+    /// Called from an `on_event` callback, of this watcher or another, it does not wait for `on_event` callbacks. A thread
+    /// that holds a lock which the callback needs must not call it.
+    ///
+    /// Costs a round trip to every worker, and the time of the callbacks.
     ///
     /// # Errors
     ///
-    /// [`CallError`].
+    /// [`CallError`]. If the watcher closes meanwhile and gives up events, [`Closed`](CallError::Closed).
     ///
     /// ```
-    /// # let watcher = liveness::Watcher::<u64>::builder().build()?;
-    /// watcher.beat_many(0..100u64)?;
-    /// watcher.remove(&0)?;
+    /// # use std::sync::{Arc, Mutex};
+    /// # use std::time::Duration;
+    /// # use liveness::{ManualClock, Watcher};
+    /// let clock = ManualClock::new();
+    /// let dead = Arc::new(Mutex::new(Vec::new()));
+    /// let reports = dead.clone();
+    /// let watcher = Watcher::<u64>::builder()
+    ///     .timeout(Duration::from_secs(5))
+    ///     .clock(clock.clone())
+    ///     .on_event(move |event| reports.lock().unwrap().extend(event.key().copied()))
+    ///     .build()?;
+    /// watcher.beat(7u64)?;
+    /// clock.advance(Duration::from_secs(5));
     /// watcher.flush()?;
-    /// let stats = watcher.stats();
-    /// assert_eq!((stats.beats, stats.live, stats.removed), (100, 99, 1));
+    /// assert_eq!(*dead.lock().unwrap(), [7]);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn flush(&self) -> Result<(), CallError> {
+        // The callback of a delivery thread may be what another delivery thread, or this one, waits for.
+        let waits = self.router.role() == Role::Caller;
+        let all = 0..self.router.inboxes.len();
         self.router
-            .ask(0..self.router.inboxes.len(), Command::Flush)
-            .map(drop)
+            .ask(all, |reply| Command::Flush { reply, waits })?;
+        match &self.outbox {
+            Some(outbox) if waits && !outbox.flush() => Err(CallError::Closed),
+            _ => Ok(()),
+        }
     }
 
     /// How many keys are watched, as of the workers' last rounds; beats that wake nobody may wait in an inbox until the

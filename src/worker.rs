@@ -1,6 +1,7 @@
 //! One worker thread: take what is there, expire what is due, deliver, sleep until the next deadline.
 
 mod delivery;
+mod flush;
 mod stall;
 
 use std::collections::VecDeque;
@@ -16,9 +17,10 @@ use crate::panic::survive;
 use crate::router::{self, Role, WatcherId};
 use crate::sink::{CLOSE_GRACE, Outlet};
 use crate::stats::Histogram;
-use crate::sync::{Instant, answer};
+use crate::sync::Instant;
 use crate::table::{Beat, EXPIRE_LIMIT, Refusal, Table, Tag};
 use delivery::Delivery;
+use flush::Flushes;
 use stall::StallDetector;
 
 /// How soon a sink that was full is tried again, ns; nobody tells when it has room.
@@ -71,8 +73,8 @@ struct Worker<K, V> {
     batches: Vec<(u64, Vec<(Tag, K)>)>,
     /// Events on their way to the outbox.
     events: VecDeque<Event<K, V>>,
-    /// Flushes seen in this round; answered at the end of the next, which reads the clock after they were sent.
-    flushes: Vec<answer::Sender<()>>,
+    /// The flushes that are not answered.
+    flushes: Flushes,
     /// Whether it runs when it should.
     stall: StallDetector,
     /// Whether it took messages since it slept.
@@ -127,7 +129,7 @@ impl<K: Eq + Clone + 'static, V: Clone + 'static> Worker<K, V> {
             stall: StallDetector::new(setup.stall_threshold, now),
             setup,
             events: VecDeque::new(),
-            flushes: Vec::new(),
+            flushes: Flushes::default(),
             took_messages: false,
             is_sink_gone: false,
             delivery: Histogram::default(),
@@ -140,32 +142,35 @@ impl<K: Eq + Clone + 'static, V: Clone + 'static> Worker<K, V> {
     /// reading: whatever was accepted before its deadline is applied before that deadline is judged.
     fn run(&mut self) {
         loop {
-            let answers = std::mem::take(&mut self.flushes);
             let now = self.setup.clock.now_ns();
+            self.flushes.begin(now);
             self.setup.table.advance(now);
             self.notice_stall(now);
             let took_some = self.drain();
             let more_due = self.setup.table.expire(now, EXPIRE_LIMIT);
+            let next_due = more_due.then(|| self.setup.table.next_due());
+            let unexpired = next_due.flatten().map(|(due, _)| due);
+            self.flushes.mark(unexpired, self.setup.table.queued());
             self.record_progress();
             let delivery = self.deliver();
             self.publish();
-            let is_closing = self.setup.inbox.phase() != Phase::Open;
-            if (more_due || delivery == Delivery::More) && !is_closing {
-                self.flushes.extend(answers);
-            } else {
-                for answer in answers {
-                    // Whoever asked may be gone.
-                    let _ = answer.send(());
-                }
-            }
-            if is_closing && self.flushes.is_empty() {
+            self.flushes.answer(self.unqueued(delivery));
+            if self.setup.inbox.phase() != Phase::Open {
                 return self.finish();
             }
-            let is_idle =
-                !took_some && !more_due && delivery != Delivery::More && self.flushes.is_empty();
+            let is_idle = !took_some && !more_due && delivery != Delivery::More;
             if self.record_progress() && is_idle {
                 self.sleep(delivery);
             }
+        }
+    }
+
+    /// How many items of the queue flushes need not wait for, after `delivery`: those that have left it, and all if a
+    /// sink of the user's has no room.
+    fn unqueued(&self, delivery: Delivery) -> u64 {
+        match (&self.setup.outlet, delivery) {
+            (Outlet::Direct(_), Delivery::Blocked) => self.setup.table.queued(),
+            _ => self.setup.table.unqueued(),
         }
     }
 
@@ -331,7 +336,11 @@ impl<K: Eq + Clone + 'static, V: Clone + 'static> Worker<K, V> {
                 let down = self.copy_in_steps(Table::snapshot_down);
                 drop(reply.send(down));
             }
-            Command::Flush(reply) => self.flushes.push(reply),
+            Command::Flush { reply, waits } => {
+                // A sink that runs here makes room by itself.
+                let waits = waits || !matches!(self.setup.outlet, Outlet::Queued(_));
+                self.flushes.add(reply, waits);
+            }
         }
     }
 
@@ -429,10 +438,17 @@ impl<K: Eq + Clone + 'static, V: Clone + 'static> Worker<K, V> {
         self.setup.table.advance(now);
         self.drain();
         while self.setup.table.expire(now, EXPIRE_LIMIT) {}
+        self.flushes.begin(now);
+        self.flushes.mark(None, self.setup.table.queued());
         let began = Instant::now();
-        while self.deliver() == Delivery::More && began.elapsed() < CLOSE_GRACE {}
+        let mut delivery = self.deliver();
+        while delivery == Delivery::More && began.elapsed() < CLOSE_GRACE {
+            delivery = self.deliver();
+        }
+        let unqueued = self.unqueued(delivery);
         self.setup.table.discard_pending();
         self.publish();
+        self.flushes.answer(unqueued);
     }
 }
 

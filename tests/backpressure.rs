@@ -2,9 +2,11 @@
 
 #[path = "support/held.rs"]
 mod held;
+#[path = "support/round.rs"]
+mod round;
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Barrier};
+use std::sync::{Arc, Barrier, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -14,6 +16,7 @@ use liveness::{
     BeatErrorKind, Event, EventKind, KeyEvent, ManualClock, Mode, Options, Refused, Sink, Watcher,
 };
 use parking_lot::Mutex;
+use round::go_round;
 
 /// Long enough for any machine to do anything that is done at once.
 const GENEROUS: Duration = Duration::from_secs(20);
@@ -336,12 +339,12 @@ fn a_slow_callback_delays_no_beat_and_loses_no_event() {
     watcher.beat_many(0..5_000u64).unwrap();
     watcher.flush().unwrap();
     clock.advance(TIMEOUT);
-    watcher.flush().unwrap();
+    go_round(&watcher);
     let stats = watcher.stats();
     assert!(stats.is_balanced() && stats.delivered <= 1, "{stats:?}");
     assert_eq!(stats.pending + stats.delivered, 5_000);
     watcher.beat_many(5_000..10_000u64).unwrap();
-    watcher.flush().unwrap();
+    go_round(&watcher);
     assert_eq!(watcher.len(), 5_000);
     drop(gate);
     let mut all: Vec<u64> = (0..5_000)
@@ -351,4 +354,60 @@ fn a_slow_callback_delays_no_beat_and_loses_no_event() {
     assert!(all.into_iter().eq(0..5_000));
     watcher.flush().unwrap(); // workers count a round at its end
     assert_eq!(watcher.stats().pending, 0);
+}
+
+#[test]
+fn a_flush_returns_while_a_slow_callback_on_the_worker_is_given_ever_more_to_do() {
+    let clock = ManualClock::new();
+    let watcher = Arc::new_cyclic(|itself: &Weak<Watcher<u64>>| {
+        let (itself, clock) = (itself.clone(), clock.clone());
+        Watcher::builder()
+            .timeout(TIMEOUT)
+            .workers(1)
+            .clock(clock.clone())
+            .events([EventKind::Beat])
+            .on_event_in_worker(move |_| {
+                // By the watcher's clock a call takes longer than a round of delivery may.
+                clock.advance(Duration::from_millis(2));
+                // One event leaves the queue, and one comes.
+                let _ = itself.upgrade().map(|watcher| watcher.beat(7u64));
+            })
+            .build()
+            .unwrap()
+    });
+    watcher.beat_many([7u64; 20]).unwrap();
+    let (done, is_done) = bounded(1);
+    let flushing = thread::spawn({
+        let watcher = watcher.clone();
+        move || done.send(watcher.flush())
+    });
+    let flushed = is_done.recv_timeout(GENEROUS);
+    watcher.close();
+    flushing.join().unwrap().unwrap();
+    assert_eq!(flushed, Ok(Ok(())));
+}
+
+#[test]
+fn a_flush_waits_for_more_events_than_the_outbox_has_room_for() {
+    let clock = ManualClock::new();
+    let called = Arc::new(AtomicU64::new(0));
+    let watcher = Watcher::<u64>::builder()
+        .timeout(TIMEOUT)
+        .workers(2)
+        .clock(clock.clone())
+        .on_event({
+            let called = called.clone();
+            move |_| {
+                thread::yield_now();
+                called.fetch_add(1, Ordering::SeqCst);
+            }
+        })
+        .build()
+        .unwrap();
+    watcher.beat_many(0..10_000u64).unwrap();
+    clock.advance(TIMEOUT);
+    watcher.flush().unwrap();
+    assert_eq!(called.load(Ordering::SeqCst), 10_000);
+    let stats = watcher.stats();
+    assert_eq!((stats.pending, stats.delivered), (0, 10_000));
 }

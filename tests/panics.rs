@@ -1,22 +1,23 @@
 //! Panics: in a callback they cost that call, in a key they end its worker, and nobody is left without an answer.
 
+#[path = "support/in_time.rs"]
+mod in_time;
+
 use std::hash::{Hash, Hasher};
 use std::panic::{AssertUnwindSafe, catch_unwind, panic_any};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+use in_time::{GENEROUS, in_time};
 use liveness::{
     BeatErrorKind, CallError, Event, EventKind, HeartError, ManualClock, Options, Refused, Sink,
     Watcher,
 };
 
 const TIMEOUT: Duration = Duration::from_secs(10);
-
-/// Long enough for any machine to do anything that is done at once.
-const GENEROUS: Duration = Duration::from_secs(20);
 
 /// Panics when it is dropped.
 struct Bomb;
@@ -344,4 +345,125 @@ fn beat_until_refused(call: impl Fn() -> Result<(), liveness::BeatError<Key>>) -
         .find_map(Result::err)
         .map(|error| error.kind())
         .unwrap()
+}
+
+/// A value that asks its watcher as it is dropped.
+#[derive(Clone, Default)]
+struct Curious(Arc<OnceLock<Weak<Watcher<u64, Curious>>>>);
+
+impl Drop for Curious {
+    fn drop(&mut self) {
+        if let Some(watcher) = self.0.get().and_then(Weak::upgrade) {
+            let _ = (watcher.stats(), watcher.len());
+            let _ = (watcher.beat(1_000u64), watcher.flush());
+        }
+    }
+}
+
+#[test]
+fn values_that_ask_their_watcher_as_they_go_are_answered() {
+    in_time(|| {
+        let clock = ManualClock::new();
+        let (entered, is_held) = bounded(1);
+        let (gate, opened) = bounded::<()>(0);
+        let watcher = Watcher::<u64, Curious>::builder()
+            .timeout(TIMEOUT)
+            .workers(1)
+            .clock(clock.clone())
+            .on_event(move |_| {
+                let _ = entered.try_send(());
+                let _ = opened.recv();
+                thread::sleep(Duration::from_millis(200));
+            })
+            .build()
+            .unwrap();
+        let watcher = Arc::new(watcher);
+        let value = Curious::default();
+        value.0.set(Arc::downgrade(&watcher)).unwrap();
+        for key in 0..10u64 {
+            let options = Options::new().extra(value.clone());
+            watcher.beat_with(key, options).unwrap();
+        }
+        watcher.flush().unwrap();
+        clock.advance(TIMEOUT);
+        // One event is at the callback, nine wait in the outbox, of which one is taken back.
+        while watcher.stats().pending != 9 {
+            assert!(watcher.contains(&1_000).is_ok());
+        }
+        is_held.recv_timeout(GENEROUS).unwrap();
+        watcher.remove(&7).unwrap();
+        assert!(watcher.contains(&1_000).is_ok());
+        assert_eq!(watcher.stats().removed, 1);
+        let closing = thread::spawn({
+            let watcher = watcher.clone();
+            move || watcher.close()
+        });
+        while watcher.try_beat(1_000u64).is_ok() {
+            thread::yield_now();
+        }
+        drop(gate);
+        // The first call outlasts the grace for the others, which are discarded.
+        let stats = closing.join().unwrap();
+        assert!(stats.is_balanced() && stats.discarded > 0, "{stats:?}");
+    });
+}
+
+#[test]
+fn an_eq_that_panics_on_a_look_through_the_outbox_leaves_its_events_and_the_accounting() {
+    for fault in [Fault::Eq, Fault::Clone, Fault::Drop] {
+        in_time(move || {
+            let clock = ManualClock::new();
+            let (entered, is_held) = bounded(1);
+            let (gate, opened) = bounded::<()>(0);
+            let called = Arc::new(AtomicU64::new(0));
+            let count = called.clone();
+            let watcher = Watcher::<Key>::builder()
+                .timeout(TIMEOUT)
+                .workers(1)
+                .events([EventKind::Expired, EventKind::Removed])
+                .clock(clock.clone())
+                .on_event(move |event| {
+                    let _ = entered.try_send(());
+                    let _ = opened.recv();
+                    count.fetch_add(1, Ordering::SeqCst);
+                    std::mem::forget(event);
+                })
+                .build()
+                .unwrap();
+            let keys: Vec<Key> = (0..10).map(|id| Key::new(id, fault)).collect();
+            let armed: Vec<_> = keys.iter().map(|key| key.armed.clone()).collect();
+            watcher.beat_many(keys).unwrap();
+            watcher.flush().unwrap();
+            clock.advance(TIMEOUT);
+            while watcher.stats().pending != 9 {
+                assert!(watcher.contains(&Key::new(99, fault)).is_ok());
+            }
+            is_held.recv_timeout(GENEROUS).unwrap();
+            for armed in &armed {
+                armed.store(true, Ordering::SeqCst);
+            }
+            watcher.remove(&Key::new(20, fault)).unwrap();
+            watcher.remove(&Key::new(7, fault)).unwrap();
+            let is_failing = fault == Fault::Eq;
+            assert_eq!(
+                watcher.contains(&Key::new(99, fault)).is_err(),
+                is_failing,
+                "only a look at a key compares it"
+            );
+            let stats = watcher.stats();
+            assert!(stats.is_balanced(), "{stats:?}");
+            assert_eq!(stats.pending + stats.removed, 9, "{stats:?}");
+            drop(gate);
+            // Delivery goes on.
+            let began = Instant::now();
+            while called.load(Ordering::SeqCst) < 10 {
+                assert!(began.elapsed() < GENEROUS);
+                thread::yield_now();
+            }
+            let stats = watcher.close();
+            assert!(stats.is_balanced(), "{stats:?}");
+            assert_eq!(stats.delivered + stats.removed, 10, "{stats:?}");
+            assert_eq!(stats.failed_workers, u64::from(is_failing));
+        });
+    }
 }

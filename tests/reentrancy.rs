@@ -4,7 +4,7 @@
 mod in_time;
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Barrier, OnceLock, Weak};
+use std::sync::{Arc, Barrier, Mutex, OnceLock, Weak};
 use std::thread;
 use std::time::Duration;
 
@@ -230,6 +230,70 @@ fn the_callbacks_of_two_watchers_that_close_each_other_do_not_wait_for_each_othe
             is_done.recv_timeout(GENEROUS).expect("both calls return");
         }
         for watcher in watchers.iter() {
+            assert!(watcher.wait().close().is_balanced());
+        }
+    });
+}
+
+#[test]
+fn when_a_flush_returns_so_has_the_callback_for_all_that_came_before() {
+    for _ in 0..300 {
+        let clock = ManualClock::new();
+        let dead = Arc::new(Mutex::new(Vec::new()));
+        let watcher = Watcher::<u64>::builder()
+            .timeout(TIMEOUT)
+            .workers(2)
+            .clock(clock.clone())
+            .on_event({
+                let dead = dead.clone();
+                move |event| dead.lock().unwrap().extend(event.key().copied())
+            })
+            .build()
+            .unwrap();
+        watcher.beat_many([1u64, 2]).unwrap();
+        clock.advance(TIMEOUT);
+        watcher.beat(3u64).unwrap();
+        watcher.flush().unwrap();
+        let mut keys = dead.lock().unwrap().clone();
+        keys.sort_unstable();
+        assert_eq!(keys, [1, 2]);
+    }
+}
+
+#[test]
+fn the_callbacks_of_two_watchers_that_flush_each_other_do_not_wait_for_each_other() {
+    in_time(|| {
+        let both_in = Arc::new(Barrier::new(2));
+        let watchers: Arc<[OnceLock<Watcher<u64>>; 2]> = Arc::default();
+        let (done, is_done) = unbounded();
+        for index in 0..2 {
+            let (all, both_in, done) = (Arc::downgrade(&watchers), both_in.clone(), done.clone());
+            let mut is_first = true;
+            let watcher = Watcher::builder()
+                .timeout(Duration::from_nanos(1))
+                .workers(1)
+                .on_event(move |_| {
+                    if std::mem::take(&mut is_first) {
+                        both_in.wait();
+                        let all = all.upgrade().unwrap();
+                        // Each outbox is full by now, and neither callback goes on before these return.
+                        for watcher in [index, 1 - index] {
+                            all[watcher].wait().beat_many(10..5_000u64).unwrap();
+                            all[watcher].wait().flush().unwrap();
+                        }
+                        done.send(()).unwrap();
+                    }
+                })
+                .build()
+                .unwrap();
+            watcher.beat(0u64).unwrap();
+            assert!(watchers[index].set(watcher).is_ok());
+        }
+        for _ in 0..2 {
+            is_done.recv_timeout(GENEROUS).expect("both calls return");
+        }
+        for watcher in watchers.iter() {
+            watcher.wait().flush().unwrap();
             assert!(watcher.wait().close().is_balanced());
         }
     });

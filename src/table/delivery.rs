@@ -30,6 +30,16 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
         !self.queue.is_empty()
     }
 
+    /// How many items were ever queued for the sink.
+    pub(crate) fn queued(&self) -> u64 {
+        self.queue.pushed()
+    }
+
+    /// How many of them have left the queue for good.
+    pub(crate) fn unqueued(&self) -> u64 {
+        self.queue.popped()
+    }
+
     /// Offers the event at the head of the queue. `None` if there is none, else whether the sink had no room.
     pub(crate) fn deliver(
         &mut self,

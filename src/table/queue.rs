@@ -53,6 +53,10 @@ pub(super) struct Queue<K, V> {
     head: u32,
     /// The newest chained slot, or [`NIL`].
     tail: u32,
+    /// How many items were ever appended.
+    pushed: u64,
+    /// How many of them were taken and not put back.
+    popped: u64,
 }
 
 impl<K, V> Queue<K, V> {
@@ -62,7 +66,19 @@ impl<K, V> Queue<K, V> {
             runs: VecDeque::new(),
             head: NIL,
             tail: NIL,
+            pushed: 0,
+            popped: 0,
         }
+    }
+
+    /// How many items were ever appended: those that are here now have left when so many were [taken](Queue::popped).
+    pub(super) fn pushed(&self) -> u64 {
+        self.pushed
+    }
+
+    /// How many items were taken for good.
+    pub(super) fn popped(&self) -> u64 {
+        self.popped
     }
 
     /// Whether nothing waits.
@@ -88,6 +104,7 @@ impl<K, V> Queue<K, V> {
 
     /// Appends the expiry of slot `at`, found out at `detected`.
     pub(super) fn push_expired(&mut self, slab: &mut Slab<K, V>, at: u32, detected: u64) {
+        self.pushed += 1;
         slab[at].next = NIL;
         match self.tail {
             NIL => self.head = at,
@@ -106,6 +123,7 @@ impl<K, V> Queue<K, V> {
     /// Appends anything but an expiry.
     pub(super) fn push(&mut self, item: Item<K, V>) {
         debug_assert!(!matches!(item, Item::Expired { .. }));
+        self.pushed += 1;
         self.runs.push_back(Run::Other(item));
     }
 
@@ -122,15 +140,17 @@ impl<K, V> Queue<K, V> {
         })
     }
 
-    /// Puts `item`, which is no expiry, before all others.
+    /// Puts `item`, which is no expiry, to the head in place of the item that was popped last.
     pub(super) fn push_front(&mut self, item: Item<K, V>) {
         debug_assert!(!matches!(item, Item::Expired { .. }));
+        self.popped -= 1;
         self.runs.push_front(Run::Other(item));
     }
 
     /// Takes the oldest item.
     pub(super) fn pop(&mut self, slab: &mut Slab<K, V>) -> Option<Item<K, V>> {
         if let Some(Run::Expired { detected, count }) = self.runs.front_mut() {
+            self.popped += 1;
             let (slot, detected) = (self.head, *detected);
             *count -= 1;
             if *count == 0 {
@@ -143,13 +163,17 @@ impl<K, V> Queue<K, V> {
             return Some(Item::Expired { slot, detected });
         }
         match self.runs.pop_front()? {
-            Run::Other(item) => Some(item),
+            Run::Other(item) => {
+                self.popped += 1;
+                Some(item)
+            }
             Run::Expired { .. } => unreachable!("the front is not a run of expiries"),
         }
     }
 
     /// Puts the item that was popped last back to the head.
     pub(super) fn put_back(&mut self, slab: &mut Slab<K, V>, item: Item<K, V>) {
+        self.popped -= 1;
         let Item::Expired { slot, detected } = item else {
             return self.runs.push_front(Run::Other(item));
         };
@@ -184,8 +208,12 @@ impl<K, V> Queue<K, V> {
             Run::Expired { count, .. } => *count,
             Run::Other(_) => 0,
         });
+        let chained = counts.sum();
+        let others = |run: &&Run<K, V>| matches!(run, Run::Other(_));
+        let waiting = chained + self.runs.iter().filter(others).count();
+        assert_eq!(self.pushed - self.popped, waiting as u64, "items counted");
         let mut at = self.head;
-        for _ in 0..counts.sum() {
+        for _ in 0..chained {
             assert!(
                 !matches!(slab.body(at).state, State::Listed | State::Aside),
                 "slot {at} is live and queued"
