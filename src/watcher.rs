@@ -753,7 +753,8 @@ impl Threads {
     }
 
     /// Joins every thread but the current one, whose role is `role`: first the workers, then, when no more events come,
-    /// the delivery thread. A delivery thread joins no other: its callback may be closing this one's watcher just now.
+    /// the delivery thread. A delivery thread joins no other: its callback may be closing this one's watcher just now. Nor does
+    /// a worker join it, for it waits until the worker has ended.
     fn join<K, V>(&mut self, role: Role, outbox: Option<&Outbox<K, V>>) {
         if process::id() != self.process {
             // The child of a fork has none of them, and to join or detach what is not there is a panic.
@@ -767,7 +768,7 @@ impl Threads {
         if let Some(outbox) = outbox {
             outbox.close();
         }
-        if matches!(role, Role::Delivery | Role::DeliveryOfAnother) {
+        if role != Role::Caller {
             return;
         }
         if let Some(delivery) = self.delivery.take() {
