@@ -18,7 +18,7 @@ use crossbeam_channel::{Receiver, Sender};
 use crate::clock::{Clock, NEVER};
 use crate::error::BeatErrorKind;
 use crate::event::Status;
-use crate::panic::survive;
+use crate::panic::discard;
 use crate::pulse::{Listener, Pulse};
 use crate::stats::{Counts, Histogram};
 use crate::sync::atomic::{AtomicU8, Ordering};
@@ -59,6 +59,15 @@ impl<K, V> Message<K, V> {
                 Command::JoinMany { keys, .. } => keys.len(),
                 _ => 1,
             },
+        }
+    }
+
+    /// Drops every key and value, one by one, each of which may panic.
+    pub(crate) fn dismantle(self) {
+        match self {
+            Message::Beat(beat) => beat.dismantle(),
+            Message::Batch { keys, .. } => keys.into_iter().for_each(|(_, key)| discard(key)),
+            Message::Command(command) => command.dismantle(),
         }
     }
 }
@@ -107,6 +116,19 @@ pub(crate) enum Command<K, V> {
         /// Whether to wait for the delivery thread to make room in the outbox. Not if the caller is a delivery thread.
         waits: bool,
     },
+}
+
+impl<K, V> Command<K, V> {
+    /// Drops the key and the value, each of which may panic.
+    pub(crate) fn dismantle(self) {
+        match self {
+            Command::Join(beat, _) | Command::Watch(beat, _, _) | Command::Set(beat, _) => {
+                beat.dismantle();
+            }
+            Command::JoinMany { keys, .. } => keys.into_iter().for_each(|(_, key)| discard(key)),
+            other => discard(other),
+        }
+    }
 }
 
 /// What a worker shows of itself, replaced as a whole after each round.
@@ -409,10 +431,7 @@ impl<K, V> Inbox<K, V> {
         self.leave(Phase::Failed);
         let mut taken = Vec::new();
         self.take(receiver, &mut taken, &mut Vec::new());
-        for message in taken.into_iter().flatten() {
-            // Keys may panic as they go.
-            let _ = survive(|| drop(message));
-        }
+        taken.into_iter().flatten().for_each(Message::dismantle);
     }
 
     /// Takes no more messages, because of `phase`.

@@ -22,6 +22,7 @@ use std::sync::Arc;
 use crate::clock::{self, Timestamp};
 use crate::event::{Event, EventKind, KeyEvent, Kinds, Mode, Options, Status};
 use crate::key_limit::Share;
+use crate::panic::drop_both;
 use crate::pulse::{Listener, Pulse, Vital};
 use crate::stats::{Counts, Histogram};
 use grace::Grace;
@@ -104,6 +105,13 @@ impl<K, V> Beat<K, V> {
             extra: options.extra,
             known_only: options.known_only,
         })
+    }
+}
+
+impl<K, V> Beat<K, V> {
+    /// Drops the key and then the value, each of which may panic.
+    pub(crate) fn dismantle(self) {
+        drop_both(self.key, self.extra);
     }
 }
 

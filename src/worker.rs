@@ -11,13 +11,13 @@ use std::time::Duration;
 use crossbeam_channel::Receiver;
 
 use crate::clock::{Clock, NEVER};
-use crate::event::{Event, EventKind, Kinds};
-use crate::inbox::{COUNTERS_LAG, Command, Inbox, Message, Messages, Phase};
-use crate::panic::survive;
+use crate::event::{Event, EventKind, Kinds, Status};
+use crate::inbox::{COUNTERS_LAG, Command, Inbox, Message, Messages, Phase, Statuses};
+use crate::panic::{OneByOne, discard, drop_both, survive};
 use crate::router::{self, Role, WatcherId};
 use crate::sink::{CLOSE_GRACE, Outlet};
 use crate::stats::Histogram;
-use crate::sync::Instant;
+use crate::sync::{Instant, answer};
 use crate::table::{Beat, EXPIRE_LIMIT, Refusal, Table, Tag};
 use delivery::Delivery;
 use flush::Flushes;
@@ -71,6 +71,12 @@ struct Worker<K, V> {
     batch: Vec<Beat<K, V>>,
     /// Batches taken from a chunk and not applied, each with its stamp.
     batches: Vec<(u64, Vec<(Tag, K)>)>,
+    /// A command that waits for the beats before it.
+    command: Option<Box<Command<K, V>>>,
+    /// A snapshot in the making.
+    copies: Statuses<K, V>,
+    /// The keys of a batch for which there was no room.
+    refused: Vec<K>,
     /// Events on their way to the outbox.
     events: VecDeque<Event<K, V>>,
     /// The flushes that are not answered.
@@ -97,7 +103,7 @@ where
 {
     router::enter(setup.id, Role::Worker);
     setup.inbox.enter();
-    let (inbox, receiver, index) = (setup.inbox.clone(), setup.receiver.clone(), setup.index);
+    let index = setup.index;
     let outbox = match &setup.outlet {
         Outlet::Queued(outbox) => Some(outbox.clone()),
         _ => None,
@@ -105,12 +111,10 @@ where
     let mut worker = Worker::new(setup);
     crate::log::debug!("worker {index} runs");
     if survive(|| worker.run()).is_none() {
-        worker.setup.table.give_up_places();
-        inbox.fail(&receiver);
+        worker.fail();
         crate::log::error!("worker {index} was ended by a panic in a key's Eq, Clone or Drop");
     }
-    // Keys may panic again as they go.
-    let _ = survive(|| drop(worker));
+    worker.dismantle();
     if let Some(outbox) = outbox {
         outbox.leave();
     }
@@ -126,6 +130,9 @@ impl<K: Eq + Clone + 'static, V: Clone + 'static> Worker<K, V> {
             emptied: Vec::new(),
             batch: Vec::with_capacity(setup.batch),
             batches: Vec::new(),
+            command: None,
+            copies: Vec::new(),
+            refused: Vec::new(),
             stall: StallDetector::new(setup.stall_threshold, now),
             setup,
             events: VecDeque::new(),
@@ -206,8 +213,9 @@ impl<K: Eq + Clone + 'static, V: Clone + 'static> Worker<K, V> {
         inbox.take(receiver, &mut taken, &mut self.emptied);
         let took_some = !taken.is_empty();
         self.took_messages |= took_some;
-        for mut chunk in taken.drain(..) {
-            for message in chunk.drain(..) {
+        let dismantle = |chunk: Messages<K, V>| chunk.into_iter().for_each(Message::dismantle);
+        for mut chunk in OneByOne::new(taken.drain(..), dismantle) {
+            for message in OneByOne::new(chunk.drain(..), Message::dismantle) {
                 match message {
                     Message::Beat(beat) if self.batches.is_empty() => self.collect(beat),
                     message => self.take(message),
@@ -221,22 +229,28 @@ impl<K: Eq + Clone + 'static, V: Clone + 'static> Worker<K, V> {
         took_some
     }
 
-    /// Takes one message.
+    /// Takes one message. It is put where it stays in a panic of those before it: keys are dropped one by one.
     #[inline(never)]
     fn take(&mut self, message: Message<K, V>) {
         match message {
             Message::Beat(beat) => {
+                self.batch.push(beat);
                 self.apply_batches();
-                self.collect(beat);
+                if self.batch.len() == self.setup.batch {
+                    self.apply_batch();
+                }
             }
             Message::Batch { stamp, keys } => {
-                self.apply_batch();
                 self.batches.push((stamp, keys));
+                self.apply_batch();
             }
             Message::Command(command) => {
+                self.command = Some(command);
                 self.apply_batch();
                 self.apply_batches();
-                self.obey(*command);
+                if let Some(command) = self.command.take() {
+                    self.obey(*command);
+                }
                 self.record_progress();
             }
         }
@@ -263,9 +277,9 @@ impl<K: Eq + Clone + 'static, V: Clone + 'static> Worker<K, V> {
     /// and sending, and what is in order needs no search for its place in the list.
     #[inline(never)]
     fn apply_batches(&mut self) {
-        let mut batches = std::mem::take(&mut self.batches);
-        batches.sort_by_key(|&(stamp, _)| stamp);
-        for (stamp, mut keys) in batches.drain(..) {
+        self.batches.sort_by_key(|&(stamp, _)| stamp);
+        self.batches.reverse();
+        while let Some((stamp, mut keys)) = self.batches.pop() {
             let Setup {
                 index,
                 table,
@@ -276,7 +290,6 @@ impl<K: Eq + Clone + 'static, V: Clone + 'static> Worker<K, V> {
             self.setup.inbox.give_buffer(keys);
             self.record_progress();
         }
-        self.batches = batches;
     }
 
     /// Does what a command says.
@@ -299,9 +312,11 @@ impl<K: Eq + Clone + 'static, V: Clone + 'static> Worker<K, V> {
                 mut keys,
                 reply,
             } => {
-                let mut refused = Vec::new();
+                let refused = &mut self.refused;
                 table.beat_keys(stamp, &mut keys, *batch, |key| refused.push(key));
-                drop(reply.send(refused));
+                if let Err(unheard) = reply.send(std::mem::take(refused)) {
+                    unheard.0.into_iter().for_each(discard);
+                }
                 inbox.give_buffer(keys);
             }
             Command::Watch(beat, listener, reply) => {
@@ -330,11 +345,11 @@ impl<K: Eq + Clone + 'static, V: Clone + 'static> Worker<K, V> {
             Command::Status(tag, key, reply) => drop(reply.send(table.status(tag, &key))),
             Command::Snapshot(reply) => {
                 let all = self.copy_in_steps(Table::snapshot);
-                drop(reply.send(all));
+                send_copies(&reply, all);
             }
             Command::SnapshotDown(reply) => {
                 let down = self.copy_in_steps(Table::snapshot_down);
-                drop(reply.send(down));
+                send_copies(&reply, down);
             }
             Command::Flush { reply, waits } => {
                 // A sink that runs here makes room by itself.
@@ -345,21 +360,26 @@ impl<K: Eq + Clone + 'static, V: Clone + 'static> Worker<K, V> {
     }
 
     /// Copies the keys and statuses of `select`, in steps: a long copy of many keys is work and no stall.
-    fn copy_in_steps<'a, I: Iterator>(
+    fn copy_in_steps<'a, I: Iterator<Item = (K, Status<V>)>>(
         &'a mut self,
         select: impl FnOnce(&'a Table<K, V>) -> I,
-    ) -> Vec<I::Item> {
-        let Setup { table, clock, .. } = &self.setup;
+    ) -> Statuses<K, V> {
+        let Worker {
+            setup,
+            copies,
+            stall,
+            ..
+        } = self;
+        let Setup { table, clock, .. } = setup;
         let mut rest = select(table);
-        let mut copied = Vec::with_capacity(rest.size_hint().0);
+        copies.reserve(rest.size_hint().0);
         loop {
-            let before = copied.len();
-            copied.extend(rest.by_ref().take(SNAPSHOT_STEP));
-            if copied.len() == before {
-                return copied;
+            let before = copies.len();
+            copies.extend(rest.by_ref().take(SNAPSHOT_STEP));
+            if copies.len() == before {
+                return std::mem::take(copies);
             }
-            self.stall
-                .record_progress(clock.now_ns(), table.shortest_timeout());
+            stall.record_progress(clock.now_ns(), table.shortest_timeout());
         }
     }
 
@@ -450,6 +470,53 @@ impl<K: Eq + Clone + 'static, V: Clone + 'static> Worker<K, V> {
         self.publish();
         self.flushes.answer(unqueued);
     }
+
+    /// Accounts for what waits after a panic, which may have left the table in any state, and refuses all calls from now on.
+    fn fail(&mut self) {
+        self.dismantle_messages();
+        // The table counts these as taken by the sink.
+        if let (Outlet::Queued(outbox), false) = (&self.setup.outlet, self.events.is_empty()) {
+            outbox.add(self.setup.index, &mut self.events);
+        }
+        self.setup.table.give_up();
+        self.setup.table.give_up_places();
+        self.publish();
+        self.setup.inbox.fail(&self.setup.receiver);
+    }
+
+    /// Drops the messages that were taken and not applied, key by key: each may panic.
+    fn dismantle_messages(&mut self) {
+        if let Some(command) = self.command.take() {
+            command.dismantle();
+        }
+        self.batch.drain(..).for_each(Beat::dismantle);
+        let batches = self.batches.drain(..).flat_map(|(_, keys)| keys);
+        batches.for_each(|(_, key)| discard(key));
+        let copies = self.copies.drain(..);
+        copies.for_each(dismantle_copy);
+        self.refused.drain(..).for_each(discard);
+        self.flushes = Flushes::default();
+    }
+
+    /// Drops all that the worker holds, key by key: each may panic.
+    fn dismantle(mut self) {
+        self.dismantle_messages();
+        self.setup.table.dismantle();
+        // The sink is the user's too.
+        discard(self);
+    }
+}
+
+/// Answers with `copies`, which are dropped one by one if nobody waits for them.
+fn send_copies<K, V>(reply: &answer::Sender<Statuses<K, V>>, copies: Statuses<K, V>) {
+    if let Err(unheard) = reply.send(copies) {
+        unheard.0.into_iter().for_each(dismantle_copy);
+    }
+}
+
+/// Drops the key and the value of a copy, each of which may panic.
+fn dismantle_copy<K, V>((key, status): (K, Status<V>)) {
+    drop_both(key, status);
 }
 
 /// Logs that there was no room for a key that was not asked about.

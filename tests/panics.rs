@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use in_time::{GENEROUS, in_time};
 use liveness::{
-    BeatErrorKind, CallError, Event, EventKind, HeartError, ManualClock, Options, Refused, Sink,
-    Watcher,
+    BeatErrorKind, CallError, Event, EventKind, Heart, HeartError, ManualClock, Options, Refused,
+    Sink, Watcher,
 };
 
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -466,4 +466,201 @@ fn an_eq_that_panics_on_a_look_through_the_outbox_leaves_its_events_and_the_acco
             assert_eq!(stats.failed_workers, u64::from(is_failing));
         });
     }
+}
+
+/// What all [`Mine`]s of a test share.
+#[derive(Debug, Default)]
+struct Pins {
+    /// Whether every one that is dropped panics.
+    drop: AtomicBool,
+    /// Whether the 20th clone from now on panics.
+    clone: AtomicBool,
+    /// How many clones were made while that was on.
+    clones: AtomicU64,
+}
+
+/// A key that panics each time.
+#[derive(Debug)]
+struct Mine {
+    /// What it is told apart by.
+    id: u64,
+    /// When it panics.
+    pins: Arc<Pins>,
+}
+
+impl Mine {
+    /// Keys with these numbers.
+    fn many(pins: &Arc<Pins>, ids: std::ops::Range<u64>) -> Vec<Mine> {
+        let pins = || pins.clone();
+        ids.map(|id| Mine { id, pins: pins() }).collect()
+    }
+}
+
+impl Hash for Mine {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.id.hash(state);
+    }
+}
+
+impl PartialEq for Mine {
+    fn eq(&self, other: &Self) -> bool {
+        self.id == other.id
+    }
+}
+
+impl Eq for Mine {}
+
+impl Clone for Mine {
+    fn clone(&self) -> Self {
+        let Mine { id, ref pins } = *self;
+        let is_on = pins.clone.load(Ordering::SeqCst);
+        let panics = is_on && pins.clones.fetch_add(1, Ordering::SeqCst) == 20;
+        assert!(!panics, "Clone panics");
+        let pins = pins.clone();
+        Mine { id, pins }
+    }
+}
+
+impl Drop for Mine {
+    fn drop(&mut self) {
+        assert!(!self.pins.drop.load(Ordering::SeqCst), "Drop panics");
+    }
+}
+
+/// Beats one after the other.
+fn send_one_by_one(watcher: &Watcher<Mine>, pins: &Arc<Pins>) {
+    for key in Mine::many(pins, 0..30) {
+        watcher.beat(key).unwrap();
+    }
+}
+
+/// Beats in batches.
+fn send_together(watcher: &Watcher<Mine>, pins: &Arc<Pins>) {
+    for _ in 0..3 {
+        watcher.beat_many(Mine::many(pins, 0..30)).unwrap();
+    }
+}
+
+/// Sends something rarer.
+fn send_command(watcher: &Watcher<Mine>, pins: &Arc<Pins>) {
+    let key = Mine::many(pins, 3..4).remove(0);
+    watcher.watch(key).map(Heart::detach).unwrap();
+}
+
+/// Makes a snapshot panic on its way.
+fn let_clones_panic(_: &Watcher<Mine>, pins: &Arc<Pins>) {
+    pins.clone.store(true, Ordering::SeqCst);
+}
+
+#[test]
+fn many_keys_that_panic_in_drop_fail_their_worker_and_the_process_lives() {
+    let rounds: [&'static [fn(&Watcher<Mine>, &Arc<Pins>)]; 6] = [
+        &[send_one_by_one],
+        &[send_together],
+        &[send_one_by_one, send_together, send_command],
+        &[send_together, send_one_by_one, send_together],
+        &[send_one_by_one, send_command, send_one_by_one],
+        &[let_clones_panic],
+    ];
+    for steps in rounds {
+        in_time(move || {
+            let pins = Arc::<Pins>::default();
+            let (entered, is_held) = bounded(1);
+            let (gate, opened) = bounded::<()>(0);
+            let watcher = Watcher::<Mine>::builder()
+                .timeout(Duration::from_secs(3_600))
+                .workers(1)
+                .batch(8)
+                .on_event_in_worker(move |event| {
+                    drop(event);
+                    entered.send(()).unwrap();
+                    let _ = opened.recv();
+                })
+                .build()
+                .unwrap();
+            let gate = gate; // goes before the watcher, also when an assertion fails
+            watcher.beat_many(Mine::many(&pins, 0..50)).unwrap();
+            watcher.flush().unwrap();
+            let mortal = Options::new().timeout(Duration::from_nanos(1));
+            let key = Mine::many(&pins, 99..100).remove(0);
+            watcher.beat_with(key, mortal).unwrap();
+            is_held.recv_timeout(GENEROUS).unwrap();
+            for step in steps {
+                step(&watcher, &pins);
+            }
+            pins.drop.store(true, Ordering::SeqCst);
+            drop(gate);
+            assert_eq!(watcher.snapshot(), Err(CallError::WorkerFailed));
+            let stats = watcher.close();
+            assert!(stats.is_balanced(), "{stats:?}");
+            assert_eq!(stats.failed_workers, 1);
+            pins.drop.store(false, Ordering::SeqCst);
+            drop(watcher);
+            assert_eq!(Arc::strong_count(&pins), 1, "each key was dropped");
+        });
+    }
+}
+
+/// Closes a watcher of keys that panic as they are dropped: live ones, and behind a sink that takes none of them.
+fn close_over_mines(destination: u64) {
+    let pins = Arc::<Pins>::default();
+    let clock = ManualClock::new();
+    let builder = Watcher::<Mine>::builder()
+        .timeout(TIMEOUT)
+        .workers(1)
+        .clock(clock.clone());
+    let (entered, is_held) = bounded(1);
+    let (gate, opened) = bounded::<()>(0);
+    let (watcher, events) = match destination {
+        0 => builder.build_with_channel(1).unwrap(),
+        _ => {
+            let watcher = builder.on_event(move |event| {
+                std::mem::forget(event);
+                let _ = entered.try_send(());
+                let _ = opened.recv();
+                // Longer than delivery goes on at the close.
+                thread::sleep(Duration::from_millis(200));
+            });
+            (watcher.build().unwrap(), bounded(1).1)
+        }
+    };
+    let watcher = Arc::new(watcher);
+    let gate = gate; // goes before the watcher, also when an assertion fails
+    watcher.beat_many(Mine::many(&pins, 0..50)).unwrap();
+    watcher.flush().unwrap();
+    clock.advance(TIMEOUT);
+    watcher.beat_many(Mine::many(&pins, 100..150)).unwrap();
+    if destination == 0 {
+        watcher.flush().unwrap();
+    } else {
+        watcher.snapshot().unwrap();
+        is_held.recv_timeout(GENEROUS).unwrap();
+    }
+    if destination == 0 {
+        pins.drop.store(true, Ordering::SeqCst);
+    }
+    let closing = thread::spawn({
+        let watcher = watcher.clone();
+        move || watcher.close()
+    });
+    if destination == 1 {
+        let refused = std::iter::repeat_with(|| watcher.beat_many(Mine::many(&pins, 100..101)));
+        refused.take_while(Result::is_ok).for_each(drop);
+        pins.drop.store(true, Ordering::SeqCst);
+    }
+    drop(gate);
+    let stats = closing.join().unwrap();
+    assert!(stats.is_balanced(), "{stats:?}");
+    assert_eq!((stats.live, stats.delivered, stats.discarded), (50, 1, 49));
+    assert_eq!(stats.failed_workers, 0);
+    pins.drop.store(false, Ordering::SeqCst);
+    drop((watcher, events));
+    let left = 1 + usize::from(destination == 1);
+    assert_eq!(Arc::strong_count(&pins), left, "each key was dropped");
+}
+
+#[test]
+fn keys_that_panic_in_drop_at_the_close_cost_nothing_but_themselves() {
+    in_time(|| close_over_mines(0));
+    in_time(|| close_over_mines(1));
 }

@@ -12,6 +12,7 @@ use super::slab::{Body, MAX_SLOTS, PackedGeneration, State};
 use super::{Beat, Down, Recovery, Refusal, Table, Tag};
 use crate::clock::{self, Timestamp};
 use crate::event::{Event, EventKind, Generation};
+use crate::panic::{OneByOne, discard};
 use crate::pulse::Vital;
 
 /// Up to so many slots a table is taken to be in the second-level cache, 0.5 MB: reading it ahead only costs. So few in
@@ -40,7 +41,7 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
     /// Applies `beats` in order, and empties them; `refused` is given the new keys for which there is no room.
     pub(crate) fn beat_all(&mut self, beats: &mut Vec<Beat<K, V>>, refused: impl FnMut(K)) {
         self.warm(beats.iter().map(|beat| beat.tag));
-        self.beat_warm(beats.drain(..), refused);
+        self.beat_warm(OneByOne::new(beats.drain(..), Beat::dismantle), refused);
     }
 
     /// Applies plain beats of `keys` at `stamp`, in order and `batch` at a time, and empties them; as
@@ -52,9 +53,10 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
         batch: usize,
         mut refused: impl FnMut(K),
     ) {
-        let mut rest = keys.drain(..);
-        while !rest.as_slice().is_empty() {
-            self.warm(rest.as_slice().iter().take(batch).map(|&(tag, _)| tag));
+        let mut rest = OneByOne::new(keys.drain(..), |(_, key)| discard(key));
+        while !rest.rest().as_slice().is_empty() {
+            let next = rest.rest().as_slice().iter().take(batch);
+            self.warm(next.map(|&(tag, _)| tag));
             let plain = |(tag, key)| Beat::plain(tag, key, stamp);
             self.beat_warm(rest.by_ref().take(batch).map(plain), &mut refused);
         }

@@ -62,7 +62,25 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
 
     /// Gives up what the sink has not taken.
     pub(crate) fn discard_pending(&mut self) {
-        while self.deliver(&mut |_| Offer::Gone).is_some() {}
+        let mut discard = |event: Event<K, V>| {
+            event.dismantle();
+            Offer::Gone
+        };
+        while self.deliver(&mut discard).is_some() {}
+    }
+
+    /// Counts what the sink has not taken as given up, and touches nothing else: a panic may have left the table in any
+    /// state.
+    pub(crate) fn give_up(&mut self) {
+        self.counts.discarded += std::mem::take(&mut self.counts.pending);
+    }
+
+    /// Drops every key and value, one by one, each of which may panic, and closes the hearts. The table is of no use
+    /// afterwards.
+    pub(crate) fn dismantle(&mut self) {
+        self.pulses.clear();
+        self.queue.dismantle();
+        self.slab.dismantle();
     }
 
     /// Offers the expiry of the pending slot `at`, or its removal if it was cancelled; returns whether the sink had no room.

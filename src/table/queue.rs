@@ -191,6 +191,15 @@ impl<K, V> Queue<K, V> {
         }
     }
 
+    /// Drops every key and value that waits here and not in a slot, one by one. The queue is of no use afterwards.
+    pub(super) fn dismantle(&mut self) {
+        for run in self.runs.drain(..) {
+            if let Run::Other(Item::Notice(event)) = run {
+                event.dismantle();
+            }
+        }
+    }
+
     /// Gives back the memory of a queue that was long once. Costs two comparisons if it is not to.
     pub(super) fn shrink(&mut self) {
         let (len, capacity) = (self.runs.len(), self.runs.capacity());

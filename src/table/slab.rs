@@ -1,9 +1,11 @@
 //! The slab: every key's state in one array of slots, which lists are threaded through.
 
 use std::collections::TryReserveError;
+use std::mem::needs_drop;
 
 use super::index::Tag;
 use crate::event::Generation;
+use crate::panic::drop_both;
 
 /// The slot number that stands for none.
 pub(super) const NIL: u32 = u32::MAX;
@@ -147,6 +149,16 @@ impl<K, V> Slab<K, V> {
     /// How many slots there are, taken or vacant.
     pub(super) fn extent(&self) -> usize {
         self.extent
+    }
+
+    /// Drops every key and value, one by one. The slab is of no use afterwards.
+    pub(super) fn dismantle(&mut self) {
+        if needs_drop::<Body<K, V>>() {
+            let slots = self.blocks.iter_mut().flat_map(|block| &mut block.0);
+            for body in slots.filter_map(|slot| slot.body.take()) {
+                drop_both(body.key, body.extra);
+            }
+        }
     }
 
     /// The bytes allocated.

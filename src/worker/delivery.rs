@@ -79,7 +79,8 @@ impl<K: Eq + Clone + 'static, V: Clone + 'static> Worker<K, V> {
                 let offer = match survive(|| sink.offer(event)) {
                     Some(Ok(())) => Offer::Taken,
                     Some(Err(Refused::Full(event))) => Offer::Full(event),
-                    Some(Err(Refused::Gone(_))) => {
+                    Some(Err(Refused::Gone(event))) => {
+                        event.dismantle();
                         crate::log::warn!(
                             "worker {index}: the sink is gone; events are discarded from now on"
                         );
