@@ -19,7 +19,8 @@ use crate::router::{self, Role, Router, WatcherId};
 use crate::sink::{Callback, OnWorker, Outbox, Outlet, Sink};
 use crate::sync::thread::{self, JoinHandle};
 use crate::table::{Config, Table};
-use crate::watcher::{Threads, Watcher};
+use crate::threads::Threads;
+use crate::watcher::Watcher;
 use crate::worker::{self, Setup};
 
 /// The most workers; more threads than any machine has cores only cost memory.
@@ -733,8 +734,16 @@ where
         };
         // From here on dropping the watcher ends and joins the threads that run so far.
         let watcher = Watcher::new(router.clone(), outbox.clone(), Threads::new());
-        let mut start = |name: String, body: Box<dyn FnOnce() + Send>| {
-            spawn(name.clone(), body).map_err(|source| BuildError::Spawn { name, source })
+        let mut start = |name: String, is_worker, body: Box<dyn FnOnce() + Send>| {
+            let ring = watcher.threads().ring(name.clone(), is_worker);
+            let body = Box::new(move || {
+                let _ring = ring;
+                body();
+            });
+            let thread = spawn(name.clone(), body);
+            let thread = thread.map_err(|source| BuildError::Spawn { name, source })?;
+            watcher.threads().add(thread, is_worker);
+            Ok(())
         };
         for (index, (receiver, table)) in receivers.into_iter().zip(tables).enumerate() {
             let setup = Setup {
@@ -750,10 +759,7 @@ where
                 wanted: self.wanted,
             };
             let name = format!("{}-{index}", self.thread_name);
-            watcher
-                .threads()
-                .workers
-                .push(start(name, Box::new(move || worker::main(setup)))?);
+            start(name, true, Box::new(move || worker::main(setup)))?;
         }
         if let (Some(callback), Some(outbox)) = (callback, outbox) {
             let body = move || {
@@ -761,7 +767,7 @@ where
                 outbox.run(callback, &clock, &router.inboxes);
             };
             let name = format!("{}-delivery", self.thread_name);
-            watcher.threads().delivery = Some(start(name, Box::new(body))?);
+            start(name, false, Box::new(body))?;
         }
         Ok(watcher)
     }

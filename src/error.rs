@@ -4,6 +4,8 @@ use std::error::Error;
 use std::fmt;
 use std::io;
 
+use crate::stats::Stats;
+
 /// Why a key was not accepted.
 ///
 /// ```
@@ -338,6 +340,105 @@ impl fmt::Display for HeartError {
 }
 
 impl Error for HeartError {}
+
+/// A watcher that did not end in the time that [`close_timeout`](crate::Watcher::close_timeout) was given.
+///
+/// ```
+/// use std::{sync::mpsc, time::Duration};
+/// use liveness::{EventKind, Watcher};
+///
+/// let (busy, hold) = mpsc::sync_channel(0);
+/// let watcher = Watcher::<u64>::builder()
+///     .workers(1)
+///     .events([EventKind::Joined])
+///     .on_event_in_worker(move |_| while busy.send(()).is_ok() {})
+///     .build()?;
+/// # let hold = hold; // so that a failed assertion lets go of the worker before it drops the watcher
+/// watcher.beat(7)?;
+/// hold.recv()?; // the worker is in the callback, and stays there while we hold it
+/// let error = watcher.close_timeout(Duration::ZERO).unwrap_err();
+/// assert_eq!(error.to_string(), "the watcher is closed, but a thread still runs: liveness-0");
+/// assert!(error.stats().is_balanced());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CloseTimeout {
+    /// The names of the threads that still run.
+    threads: Vec<String>,
+    /// The accounting so far.
+    stats: Stats,
+}
+
+impl CloseTimeout {
+    /// Reports that `threads` still run.
+    pub(crate) fn new(threads: Vec<String>, stats: Stats) -> Self {
+        CloseTimeout { threads, stats }
+    }
+
+    /// Returns the names of the threads that still run, as [`thread_name`](crate::Builder::thread_name) has it.
+    ///
+    /// ```
+    /// # use std::{sync::mpsc, time::Duration};
+    /// # use liveness::{EventKind, Watcher};
+    /// # let (busy, hold) = mpsc::sync_channel(0);
+    /// # let watcher = Watcher::<u64>::builder()
+    /// #     .workers(1)
+    /// #     .thread_name("pulse")
+    /// #     .events([EventKind::Joined])
+    /// #     .on_event_in_worker(move |_| while busy.send(()).is_ok() {})
+    /// #     .build()?;
+    /// # let hold = hold;
+    /// # watcher.beat(7)?;
+    /// # hold.recv()?;
+    /// // A callback keeps the only worker of a watcher whose threads are called "pulse".
+    /// let error = watcher.close_timeout(Duration::ZERO).unwrap_err();
+    /// assert_eq!(error.threads(), ["pulse-0"]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn threads(&self) -> &[String] {
+        &self.threads
+    }
+
+    /// Returns the accounting as of the workers' last rounds.
+    ///
+    /// ```
+    /// # use std::{sync::mpsc, time::Duration};
+    /// # use liveness::{EventKind, Watcher};
+    /// # let (busy, hold) = mpsc::sync_channel(0);
+    /// # let watcher = Watcher::<u64>::builder()
+    /// #     .workers(1)
+    /// #     .events([EventKind::Joined])
+    /// #     .on_event(move |_| while busy.send(()).is_ok() {})
+    /// #     .build()?;
+    /// # let hold = hold;
+    /// # watcher.beat(7)?;
+    /// # hold.recv()?;
+    /// // A callback keeps the delivery thread, and one key was watched.
+    /// let error = watcher.close_timeout(Duration::from_millis(500)).unwrap_err();
+    /// assert_eq!(error.stats().live, 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn stats(&self) -> &Stats {
+        &self.stats
+    }
+}
+
+impl fmt::Display for CloseTimeout {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names = self.threads.join(", ");
+        match self.threads.len() {
+            1 => write!(f, "the watcher is closed, but a thread still runs: {names}"),
+            count => write!(
+                f,
+                "the watcher is closed, but {count} threads still run: {names}"
+            ),
+        }
+    }
+}
+
+impl Error for CloseTimeout {}
 
 /// Why a watcher could not be built.
 ///

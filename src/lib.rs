@@ -71,6 +71,7 @@ mod sink;
 mod stats;
 mod sync;
 mod table;
+mod threads;
 mod watcher;
 mod worker;
 
@@ -78,7 +79,9 @@ pub use builder::Builder;
 pub use crossbeam_channel::Receiver;
 
 pub use clock::{Clock, ManualClock, Timestamp};
-pub use error::{BeatError, BeatErrorKind, BeatManyError, BuildError, CallError, HeartError};
+pub use error::{
+    BeatError, BeatErrorKind, BeatManyError, BuildError, CallError, CloseTimeout, HeartError,
+};
 pub use event::{Event, EventKind, Generation, KeyEvent, Mode, Options, Stall, Status};
 pub use heart::Heart;
 pub use local::LocalWatcher;

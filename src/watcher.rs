@@ -3,13 +3,12 @@
 use std::borrow::Borrow;
 use std::fmt;
 use std::hash::Hash;
-use std::process;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::builder::Builder;
 use crate::clock::{Clock, Timestamp};
-use crate::error::{BeatError, BeatErrorKind, BeatManyError, CallError};
+use crate::error::{BeatError, BeatErrorKind, BeatManyError, CallError, CloseTimeout};
 use crate::event::{Options, Status};
 use crate::heart::Heart;
 use crate::inbox::{Command, Patience, Phase};
@@ -17,9 +16,9 @@ use crate::pulse::{Listener, Pulse};
 use crate::router::{Role, Route, Router};
 use crate::sink::Outbox;
 use crate::stats::Stats;
-use crate::sync::thread::{self, JoinHandle};
-use crate::sync::{Instant, Mutex, MutexGuard};
+use crate::sync::Instant;
 use crate::table::Beat;
+use crate::threads::Threads;
 
 /// Watches keys on worker threads of its own and reports each that was silent for longer than its timeout.
 ///
@@ -64,19 +63,8 @@ pub struct Watcher<K, V = ()> {
     router: Arc<Router<K, V>>,
     /// The events on their way to the callback, where there is one.
     outbox: Option<Arc<Outbox<K, V>>>,
-    /// The threads to join. Held while they are joined, so that whoever closes too waits as well.
-    threads: Mutex<Threads>,
-}
-
-/// The threads of a watcher that are not joined.
-#[derive(Debug)]
-pub(crate) struct Threads {
-    /// The number of the process that they run in.
-    process: u32,
-    /// The workers.
-    pub(crate) workers: Vec<JoinHandle<()>>,
-    /// The delivery thread.
-    pub(crate) delivery: Option<JoinHandle<()>>,
+    /// The threads to wait for.
+    threads: Threads,
 }
 
 impl<K, V> Watcher<K, V>
@@ -113,13 +101,13 @@ impl<K, V> Watcher<K, V> {
         Watcher {
             router,
             outbox,
-            threads: Mutex::new(threads),
+            threads,
         }
     }
 
     /// The threads, for the builder to add to.
-    pub(crate) fn threads(&self) -> MutexGuard<'_, Threads> {
-        self.threads.lock()
+    pub(crate) fn threads(&self) -> &Threads {
+        &self.threads
     }
 
     /// A sign of life of `key`: an absent key begins an episode, a watched one lives on.
@@ -698,22 +686,54 @@ impl<K, V> Watcher<K, V> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn close(&self) -> Stats {
+        self.end(None);
+        self.stats()
+    }
+
+    /// As [`close`](Watcher::close), but blocks for no longer than `wait`, zero for not at all. What was begun goes on: the
+    /// watcher takes no more beats, and the threads end as soon as they can. A later `close` waits for the rest.
+    ///
+    /// A thread that does not end runs code of yours: a callback, a [`Sink`](crate::Sink), or a key's `Eq`, `Clone` or
+    /// `Drop`. To drop the watcher waits for it without a limit.
+    ///
+    /// # Errors
+    ///
+    /// [`CloseTimeout`] has the names of the threads that still run, and the accounting so far.
+    ///
+    /// ```
+    /// # use std::{sync::mpsc, time::Duration};
+    /// # use liveness::{EventKind, Watcher};
+    /// let (busy, hold) = mpsc::sync_channel(0);
+    /// let watcher = Watcher::<u64>::builder()
+    ///     .workers(1)
+    ///     .events([EventKind::Joined])
+    ///     .on_event(move |_| while busy.send(()).is_ok() {})
+    ///     .build()?;
+    /// # let hold = hold; // so that a failed assertion lets go of the callback before it drops the watcher
+    /// watcher.beat(7)?;
+    /// hold.recv()?; // the callback does not return while we hold it there
+    /// let error = watcher.close_timeout(Duration::from_millis(500)).unwrap_err();
+    /// assert_eq!(error.threads(), ["liveness-delivery"]);
+    /// drop(hold);
+    /// assert!(watcher.close_timeout(Duration::from_secs(60)).is_ok());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn close_timeout(&self, wait: Duration) -> Result<Stats, CloseTimeout> {
+        let late = self.end(Instant::now().checked_add(wait));
+        if late.is_empty() {
+            Ok(self.stats())
+        } else {
+            Err(CloseTimeout::new(late, self.stats()))
+        }
+    }
+
+    /// Closes, waits for the threads until `deadline`, and returns the names of those that still run.
+    fn end(&self, deadline: Option<Instant>) -> Vec<String> {
         self.router.close();
-        let role = self.router.role();
-        let threads = match role {
-            Role::Caller => Some(self.threads.lock()),
-            // Whoever holds the lock may be waiting for this very thread.
-            Role::Worker | Role::Delivery | Role::DeliveryOfAnother => self.threads.try_lock(),
-            // Its worker may be waiting for this thread in just the same way.
-            Role::WorkerOfAnother => None,
-        };
-        if let Some(mut threads) = threads {
-            threads.join(role, self.outbox.as_deref());
-        } else if let (Role::WorkerOfAnother, Some(outbox)) = (role, &self.outbox) {
-            // Perhaps nobody else ever closes.
+        if let Some(outbox) = &self.outbox {
             outbox.close();
         }
-        self.stats()
+        self.threads.end(self.router.role(), deadline)
     }
 
     /// Routes, stamps and sends a plain beat.
@@ -738,41 +758,6 @@ impl<K, V> Watcher<K, V> {
         match Beat::with_options(route.tag, key, stamp, options) {
             Ok(beat) => Ok((route, beat)),
             Err(key) => Err(BeatError::new(BeatErrorKind::ZeroTimeout, key)),
-        }
-    }
-}
-
-impl Threads {
-    /// None so far, in this process.
-    pub(crate) fn new() -> Self {
-        Threads {
-            process: process::id(),
-            workers: Vec::new(),
-            delivery: None,
-        }
-    }
-
-    /// Joins every thread but the current one, whose role is `role`: first the workers, then, when no more events come,
-    /// the delivery thread. A delivery thread joins no other: its callback may be closing this one's watcher just now. Nor does
-    /// a worker join it, for it waits until the worker has ended.
-    fn join<K, V>(&mut self, role: Role, outbox: Option<&Outbox<K, V>>) {
-        if process::id() != self.process {
-            // The child of a fork has none of them, and to join or detach what is not there is a panic.
-            return std::mem::forget(std::mem::replace(self, Threads::new()));
-        }
-        let me = thread::current().id();
-        // A thread's panic was caught and counted where it happened.
-        self.workers
-            .extract_if(.., |worker| worker.thread().id() != me)
-            .for_each(|worker| drop(worker.join()));
-        if let Some(outbox) = outbox {
-            outbox.close();
-        }
-        if role != Role::Caller {
-            return;
-        }
-        if let Some(delivery) = self.delivery.take() {
-            drop(delivery.join());
         }
     }
 }

@@ -426,10 +426,11 @@ fn an_eq_that_panics_on_a_look_through_the_outbox_leaves_its_events_and_the_acco
                     let _ = entered.try_send(());
                     let _ = opened.recv();
                     count.fetch_add(1, Ordering::SeqCst);
-                    std::mem::forget(event);
+                    drop(event);
                 })
                 .build()
                 .unwrap();
+            let gate = gate; // goes before the watcher, also when an assertion fails
             let keys: Vec<Key> = (0..10).map(|id| Key::new(id, fault)).collect();
             let armed: Vec<_> = keys.iter().map(|key| key.armed.clone()).collect();
             watcher.beat_many(keys).unwrap();
@@ -443,7 +444,8 @@ fn an_eq_that_panics_on_a_look_through_the_outbox_leaves_its_events_and_the_acco
                 armed.store(true, Ordering::SeqCst);
             }
             watcher.remove(&Key::new(20, fault)).unwrap();
-            watcher.remove(&Key::new(7, fault)).unwrap();
+            // The first has failed the worker where it compares keys.
+            let _ = watcher.remove(&Key::new(7, fault));
             let is_failing = fault == Fault::Eq;
             assert_eq!(
                 watcher.contains(&Key::new(99, fault)).is_err(),
@@ -527,6 +529,9 @@ impl Drop for Mine {
     }
 }
 
+/// What is done to a worker before its keys panic.
+type Step = fn(&Watcher<Mine>, &Arc<Pins>);
+
 /// Beats one after the other.
 fn send_one_by_one(watcher: &Watcher<Mine>, pins: &Arc<Pins>) {
     for key in Mine::many(pins, 0..30) {
@@ -554,7 +559,7 @@ fn let_clones_panic(_: &Watcher<Mine>, pins: &Arc<Pins>) {
 
 #[test]
 fn many_keys_that_panic_in_drop_fail_their_worker_and_the_process_lives() {
-    let rounds: [&'static [fn(&Watcher<Mine>, &Arc<Pins>)]; 6] = [
+    let rounds: [&'static [Step]; 6] = [
         &[send_one_by_one],
         &[send_together],
         &[send_one_by_one, send_together, send_command],
@@ -602,7 +607,7 @@ fn many_keys_that_panic_in_drop_fail_their_worker_and_the_process_lives() {
 }
 
 /// Closes a watcher of keys that panic as they are dropped: live ones, and behind a sink that takes none of them.
-fn close_over_mines(destination: u64) {
+fn close_over_mines(with_channel: bool) {
     let pins = Arc::<Pins>::default();
     let clock = ManualClock::new();
     let builder = Watcher::<Mine>::builder()
@@ -611,56 +616,50 @@ fn close_over_mines(destination: u64) {
         .clock(clock.clone());
     let (entered, is_held) = bounded(1);
     let (gate, opened) = bounded::<()>(0);
-    let (watcher, events) = match destination {
-        0 => builder.build_with_channel(1).unwrap(),
-        _ => {
-            let watcher = builder.on_event(move |event| {
-                std::mem::forget(event);
-                let _ = entered.try_send(());
-                let _ = opened.recv();
-                // Longer than delivery goes on at the close.
-                thread::sleep(Duration::from_millis(200));
-            });
-            (watcher.build().unwrap(), bounded(1).1)
-        }
+    let (watcher, events) = if with_channel {
+        builder.build_with_channel(1).unwrap()
+    } else {
+        let builder = builder.on_event(move |event| {
+            std::mem::forget(event);
+            let _ = entered.try_send(());
+            let _ = opened.recv();
+            // Longer than delivery goes on at the close.
+            thread::sleep(Duration::from_millis(200));
+        });
+        (builder.build().unwrap(), bounded(1).1)
     };
-    let watcher = Arc::new(watcher);
     let gate = gate; // goes before the watcher, also when an assertion fails
     watcher.beat_many(Mine::many(&pins, 0..50)).unwrap();
     watcher.flush().unwrap();
     clock.advance(TIMEOUT);
     watcher.beat_many(Mine::many(&pins, 100..150)).unwrap();
-    if destination == 0 {
+    if with_channel {
         watcher.flush().unwrap();
     } else {
         watcher.snapshot().unwrap();
         is_held.recv_timeout(GENEROUS).unwrap();
     }
-    if destination == 0 {
-        pins.drop.store(true, Ordering::SeqCst);
+    if !with_channel {
+        // Until only the delivery thread is left.
+        while watcher.close_timeout(Duration::ZERO).unwrap_err().threads() != ["liveness-delivery"]
+        {
+            thread::yield_now();
+        }
     }
-    let closing = thread::spawn({
-        let watcher = watcher.clone();
-        move || watcher.close()
-    });
-    if destination == 1 {
-        let refused = std::iter::repeat_with(|| watcher.beat_many(Mine::many(&pins, 100..101)));
-        refused.take_while(Result::is_ok).for_each(drop);
-        pins.drop.store(true, Ordering::SeqCst);
-    }
+    pins.drop.store(true, Ordering::SeqCst);
     drop(gate);
-    let stats = closing.join().unwrap();
+    let stats = watcher.close();
     assert!(stats.is_balanced(), "{stats:?}");
     assert_eq!((stats.live, stats.delivered, stats.discarded), (50, 1, 49));
     assert_eq!(stats.failed_workers, 0);
     pins.drop.store(false, Ordering::SeqCst);
     drop((watcher, events));
-    let left = 1 + usize::from(destination == 1);
+    let left = 1 + usize::from(!with_channel);
     assert_eq!(Arc::strong_count(&pins), left, "each key was dropped");
 }
 
 #[test]
 fn keys_that_panic_in_drop_at_the_close_cost_nothing_but_themselves() {
-    in_time(|| close_over_mines(0));
-    in_time(|| close_over_mines(1));
+    in_time(|| close_over_mines(true));
+    in_time(|| close_over_mines(false));
 }

@@ -659,3 +659,68 @@ fn close_lets_go_of_a_flush_that_waits_for_a_callback() {
         });
     });
 }
+
+#[test]
+fn close_timeout_names_the_threads_that_still_run_and_a_later_close_waits_for_them() {
+    for in_worker in [false, true] {
+        in_time(move || {
+            let (entered, is_held) = bounded(1);
+            let (gate, opened) = bounded::<()>(0);
+            let (dropped, is_dropped) = unbounded();
+            let callback_state = Dropped(dropped);
+            let callback = move |_: Event<u64>| {
+                let _ = (&callback_state, entered.try_send(()), opened.recv());
+            };
+            let builder = Watcher::<u64>::builder()
+                .workers(1)
+                .timeout(Duration::from_nanos(1))
+                .thread_name("held");
+            let watcher = if in_worker {
+                builder.on_event_in_worker(callback).build().unwrap()
+            } else {
+                builder.on_event(callback).build().unwrap()
+            };
+            let gate = gate; // goes before the watcher, also when an assertion fails
+            watcher.beat(1).unwrap();
+            is_held.recv_timeout(GENEROUS).unwrap();
+            let name = if in_worker { "held-0" } else { "held-delivery" };
+            // The other threads may take a moment to end.
+            let began = Instant::now();
+            loop {
+                let wait = Duration::from_millis(5);
+                let error = watcher.close_timeout(wait).unwrap_err();
+                assert!(error.stats().is_balanced());
+                if error.threads() == [name] {
+                    break;
+                }
+                assert!(began.elapsed() < GENEROUS, "{error}");
+            }
+            assert_eq!(watcher.beat(2).unwrap_err().kind(), BeatErrorKind::Closed);
+            assert!(is_dropped.is_empty());
+            drop(gate);
+            let stats = watcher.close_timeout(GENEROUS).unwrap();
+            assert_eq!((stats.delivered, stats.pending), (1, 0));
+            assert_eq!(watcher.close(), stats);
+            drop(watcher);
+            assert_eq!(is_dropped.len(), 1, "its threads are joined");
+        });
+    }
+}
+
+#[test]
+fn close_timeout_in_a_callback_waits_for_no_thread_that_waits_for_it() {
+    for in_worker in [false, true] {
+        in_time(move || {
+            let (closed, is_closed) = unbounded();
+            let (watcher, cell) = with_callback(in_worker, move |cell| {
+                let watcher = cell.wait().lock().unwrap().clone().unwrap();
+                closed.send(watcher.close_timeout(GENEROUS)).unwrap();
+            });
+            cell.set(Mutex::new(Some(watcher.clone()))).unwrap();
+            watcher.beat(1).unwrap();
+            is_closed.recv_timeout(GENEROUS).unwrap().unwrap();
+            assert!(watcher.close().is_balanced());
+            cell.get().unwrap().lock().unwrap().take();
+        });
+    }
+}

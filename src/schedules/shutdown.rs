@@ -6,7 +6,7 @@ use shuttle::sync::mpsc;
 use shuttle::thread;
 
 use super::{TIMEOUT, builder, explore, quiet};
-use crate::{BeatErrorKind, CallError, ManualClock, Watcher};
+use crate::{BeatErrorKind, CallError, ManualClock, Options, Watcher};
 
 /// Beats `keys` until one is refused, and returns how many were accepted.
 fn beat_all(watcher: &Watcher<u64>, keys: impl IntoIterator<Item = u64>) -> u64 {
@@ -156,4 +156,76 @@ fn dropping_the_last_share_closes_and_hearts_learn_of_it() {
             assert!(heart.beat().is_err() && !heart.is_watched());
         },
     );
+}
+
+#[test]
+fn a_close_with_a_limit_and_one_without_end_when_the_threads_have() {
+    explore(
+        "a_close_with_a_limit_and_one_without_end_when_the_threads_have",
+        || {
+            let clock = ManualClock::new();
+            let (called, is_called) = mpsc::channel();
+            let watcher = builder(&clock, 2, 2)
+                .on_event(move |_| called.send(()).unwrap())
+                .build()
+                .unwrap();
+            watcher.beat_many(0..3u64).unwrap();
+            clock.advance(TIMEOUT);
+            let watcher = Arc::new(watcher);
+            let limited = thread::spawn({
+                let watcher = watcher.clone();
+                move || watcher.close_timeout(TIMEOUT)
+            });
+            let mine = quiet(watcher.close());
+            match limited.join().unwrap() {
+                Ok(stats) => assert_eq!(quiet(stats), mine),
+                Err(error) => assert!((1..=3).contains(&error.threads().len())),
+            }
+            assert_eq!(watcher.close_timeout(TIMEOUT).as_ref(), Ok(&mine));
+            drop(watcher);
+            assert_eq!(is_called.iter().count() as u64, mine.delivered);
+        },
+    );
+}
+
+/// A value whose `Drop` holds the last share of its own watcher.
+#[derive(Clone, Default)]
+struct Holder(Arc<shuttle::sync::Mutex<Option<Arc<Watcher<u64, Holder>>>>>);
+
+impl Drop for Holder {
+    fn drop(&mut self) {
+        let last = self.0.lock().unwrap().take();
+        drop(last);
+    }
+}
+
+#[test]
+fn the_last_share_may_go_with_a_value_on_a_worker() {
+    explore("the_last_share_may_go_with_a_value_on_a_worker", || {
+        let clock = ManualClock::new();
+        let (called, is_called) = mpsc::channel();
+        let watcher = Watcher::<u64, Holder>::builder()
+            .timeout(TIMEOUT)
+            .clock(clock.clone())
+            .workers(2)
+            .inbox_capacity(2)
+            .on_event(move |event| {
+                called.send(()).unwrap();
+                drop(event);
+            })
+            .build()
+            .unwrap();
+        let watcher = Arc::new(watcher);
+        let value = Holder::default();
+        *value.0.lock().unwrap() = Some(watcher.clone());
+        let options = Options::new().extra(value);
+        watcher.beat_with(1, options).unwrap();
+        watcher.beat(2).unwrap();
+        clock.advance(TIMEOUT);
+        // Key 1 dies or is removed, in its table or in the outbox, and its value goes with it or with the call.
+        let removing = thread::spawn(move || drop(watcher.remove(&1)));
+        removing.join().unwrap();
+        // The callback goes when the delivery thread ends.
+        assert!(is_called.iter().count() <= 2);
+    });
 }
