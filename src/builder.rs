@@ -500,6 +500,41 @@ where
     /// assert_eq!([reports.recv()?, reports.recv()?, reports.recv()?], [1, 2, 3]);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
+    ///
+    /// # Calling the watcher
+    ///
+    /// A callback reaches its own watcher through a weak reference, which is set as soon as the watcher is built. (A strong
+    /// one would keep the watcher from ever being dropped.) The same goes for
+    /// [`on_event_in_worker`](Builder::on_event_in_worker) and [`sink`](Builder::sink).
+    ///
+    /// ```
+    /// use std::sync::{Arc, OnceLock, Weak};
+    /// # use std::time::Duration;
+    /// # use liveness::{Event, ManualClock, Watcher};
+    /// # let clock = ManualClock::new();
+    ///
+    /// let itself = Arc::new(OnceLock::<Weak<Watcher<u64>>>::new());
+    /// let handle = itself.clone();
+    /// let watcher = Watcher::<u64>::builder()
+    /// #     .clock(clock.clone())
+    ///     .timeout(Duration::from_secs(1))
+    ///     .on_event(move |event| {
+    ///         // `wait` blocks until it is set below; `upgrade` returns `None` when the watcher is being dropped.
+    ///         if let (Event::Expired(dead), Some(watcher)) = (event, handle.wait().upgrade()) {
+    ///             let _ = watcher.beat(dead.key + 1); // its successor takes over
+    ///         }
+    ///     })
+    ///     .build()?;
+    /// let watcher = Arc::new(watcher);
+    /// itself.set(Arc::downgrade(&watcher)).expect("it is set once");
+    ///
+    /// watcher.beat(7)?;
+    /// # clock.advance(Duration::from_secs(1));
+    /// // A second of silence later:
+    /// # watcher.flush()?;
+    /// assert!(watcher.contains(&8)?);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn on_event(mut self, callback: impl FnMut(Event<K, V>) + Send + 'static) -> Self {
         self.destination = Destination::Callback(Box::new(callback));
         self
