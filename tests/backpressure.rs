@@ -90,7 +90,12 @@ fn every_waiting_call_is_served_when_there_is_room() {
     watcher.flush().unwrap();
     assert_eq!(served.load(Ordering::SeqCst), 6);
     assert_eq!(watcher.len(), 1 + 1 + 1 + 1_000 + 1);
-    assert_eq!(watcher.stats().beats, 1 + 1 + 1 + 1 + 1_000 + 1 + 1);
+    // Key 7 beats twice, and its older beat may come last.
+    let stats = watcher.stats();
+    assert_eq!(
+        stats.beats + stats.late_beats,
+        1 + 1 + 1 + 1 + 1_000 + 1 + 1
+    );
 }
 
 #[test]
