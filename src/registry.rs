@@ -218,13 +218,13 @@ where
     /// use liveness::registry::Registry;
     ///
     /// let registry = Registry::<u64, &str>::builder().build()?;
-    /// registry.register(7u64, "rack 4")?;
+    /// registry.register(7, "rack 4")?;
     /// assert_eq!(registry.stats().joining, 1);
-    /// registry.register(7u64, "rack 5")?; // it has moved
+    /// registry.register(7, "rack 5")?; // it has moved
     /// assert_eq!(registry.status(&7).map(|it| *it.node.data()), Some("rack 5"));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn register(&self, id: impl Into<N>, data: D) -> Result<(), RegisterError<N, D>> {
+    pub fn register(&self, id: N, data: D) -> Result<(), RegisterError<N, D>> {
         self.register_with(id, data, NodeOptions::new())
     }
 
@@ -239,18 +239,18 @@ where
     /// use liveness::registry::{NodeOptions, Registry};
     ///
     /// let registry = Registry::<u64, &str>::builder().build()?;
-    /// registry.register(7u64, "rack 4")?;
-    /// registry.register_with(8u64, "rack 4", NodeOptions::new().weight(50))?;
+    /// registry.register(7, "rack 4")?;
+    /// registry.register_with(8, "rack 4", NodeOptions::new().weight(50))?;
     /// assert_eq!(registry.status(&8).map(|it| it.node.weight()), Some(50));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn register_with(
         &self,
-        id: impl Into<N>,
+        id: N,
         data: D,
         options: NodeOptions,
     ) -> Result<(), RegisterError<N, D>> {
-        let mut node = Some((id.into(), data));
+        let mut node = Some((id, data));
         let result = self.shared.act(|keeper, now| match node.take() {
             Some((id, data)) => keeper.register(id, data, &options, now),
             None => Ok(()),
@@ -275,7 +275,7 @@ where
     /// use liveness::registry::Registry;
     ///
     /// let registry = Registry::<u64, &str>::builder().build()?;
-    /// registry.register(7u64, "rack 4")?;
+    /// registry.register(7, "rack 4")?;
     /// registry.beat(&7)?;
     /// assert_eq!(registry.available().len(), 1);
     /// assert!(registry.beat(&8).is_err()); // never registered
@@ -302,7 +302,7 @@ where
     /// use liveness::registry::{Registry, RegistryError};
     ///
     /// let registry = Registry::<u64, &str>::builder().build()?;
-    /// registry.register(7u64, "rack 4")?;
+    /// registry.register(7, "rack 4")?;
     /// registry.beat(&7)?;
     /// registry.leave(&7)?;
     /// assert!(registry.available().is_empty());
@@ -328,7 +328,7 @@ where
     /// use liveness::registry::{Registry, State};
     ///
     /// let registry = Registry::<u64, &str>::builder().build()?;
-    /// registry.register(7u64, "rack 4")?;
+    /// registry.register(7, "rack 4")?;
     /// registry.beat(&7)?;
     /// registry.drain(&7)?;
     /// assert!(registry.available().is_empty());
@@ -353,7 +353,7 @@ where
     /// use liveness::registry::Registry;
     ///
     /// let registry = Registry::<u64, &str>::builder().build()?;
-    /// registry.register(7u64, "rack 4")?;
+    /// registry.register(7, "rack 4")?;
     /// registry.drain(&7)?;
     /// registry.beat(&7)?;
     /// registry.undrain(&7)?;
@@ -379,7 +379,7 @@ where
     /// use liveness::registry::Registry;
     ///
     /// let registry = Registry::<u64, &str>::builder().build()?;
-    /// registry.register(7u64, "rack 4")?;
+    /// registry.register(7, "rack 4")?;
     /// registry.forget(&7)?;
     /// assert!(registry.status(&7).is_none());
     /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -398,7 +398,7 @@ where
     /// use liveness::registry::Registry;
     ///
     /// let registry = Registry::<u64, &str>::builder().build()?;
-    /// registry.register(7u64, "rack 4")?;
+    /// registry.register(7, "rack 4")?;
     /// registry.beat(&7)?;
     /// let list = registry.available();
     /// registry.leave(&7)?;
@@ -417,7 +417,7 @@ where
     /// use liveness::registry::{Registry, State};
     ///
     /// let registry = Registry::<u64, &str>::builder().build()?;
-    /// registry.register(7u64, "rack 4")?;
+    /// registry.register(7, "rack 4")?;
     /// let status = registry.status(&7).expect("it is known");
     /// assert_eq!((status.state, status.is_listed()), (State::Joining, false));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -440,7 +440,7 @@ where
     ///
     /// let clock = ManualClock::new();
     /// let registry = Registry::<u64, &str>::builder().clock(clock.clone()).build()?;
-    /// registry.register(7u64, "rack 4")?;
+    /// registry.register(7, "rack 4")?;
     /// clock.advance(Duration::from_secs(3));
     /// registry.beat(&7)?;
     /// let vitals = registry.vitals(&7).expect("it is known");
@@ -465,7 +465,7 @@ where
     /// use liveness::registry::Registry;
     ///
     /// let registry = Registry::<u64, &str>::builder().build()?;
-    /// registry.register(7u64, "rack 4")?;
+    /// registry.register(7, "rack 4")?;
     /// let fleet = registry.fleet();
     /// assert_eq!((fleet.len(), fleet.listed().count()), (1, 0));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -482,7 +482,7 @@ where
     /// use liveness::registry::{Registry, Update};
     ///
     /// let registry = Registry::<u64, &str>::builder().build()?;
-    /// registry.register(7u64, "rack 4")?;
+    /// registry.register(7, "rack 4")?;
     /// let (mut fleet, updates) = registry.subscribe(1_024);
     /// assert_eq!(fleet.listed().count(), 0);
     /// registry.beat(&7)?;
@@ -518,7 +518,7 @@ where
     /// use liveness::registry::Registry;
     ///
     /// let registry = Registry::<u64, &str>::builder().build()?;
-    /// registry.register(7u64, "rack 4")?;
+    /// registry.register(7, "rack 4")?;
     /// let (sender, updates) = std::sync::mpsc::channel();
     /// let (fleet, subscription) = registry.subscribe_with(1_024, move |update| {
     ///     let _ = sender.send(update.to_string());
@@ -547,7 +547,7 @@ where
     /// use liveness::registry::Registry;
     ///
     /// let registry = Registry::<u64, &str>::builder().build()?;
-    /// registry.register(7u64, "rack 4")?;
+    /// registry.register(7, "rack 4")?;
     /// let saved = registry.save();
     /// let next = Registry::builder().restore(saved, Duration::from_secs(60)).build()?;
     /// assert_eq!(next.status(&7).map(|it| *it.node.data()), Some("rack 4"));
@@ -569,7 +569,7 @@ where
     /// use liveness::registry::Registry;
     ///
     /// let registry = Registry::<u64, &str>::builder().build()?;
-    /// registry.register(7u64, "rack 4")?;
+    /// registry.register(7, "rack 4")?;
     /// registry.beat(&7)?;
     /// let stats = registry.stats();
     /// assert_eq!((stats.up, stats.listed, stats.deaths), (1, 1, 0));
@@ -594,7 +594,7 @@ where
     ///
     /// let clock = ManualClock::new();
     /// let registry = Registry::<u64, &str>::builder().clock(clock.clone()).build()?;
-    /// registry.register(7u64, "rack 4")?;
+    /// registry.register(7, "rack 4")?;
     /// clock.advance(Duration::from_secs(3));
     /// assert_eq!(registry.now(), Duration::from_secs(3));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -619,7 +619,7 @@ where
     ///
     /// let clock = ManualClock::new();
     /// let registry = Registry::<u64, &str>::builder().clock(clock.clone()).build()?;
-    /// registry.register(7u64, "rack 4")?;
+    /// registry.register(7, "rack 4")?;
     /// clock.advance(Duration::from_secs(10));
     /// registry.flush()?;
     /// assert_eq!(registry.stats().down, 1);
@@ -639,7 +639,7 @@ where
     /// use liveness::registry::Registry;
     ///
     /// let registry = Registry::<u64, &str>::builder().build()?;
-    /// registry.register(7u64, "rack 4")?;
+    /// registry.register(7, "rack 4")?;
     /// registry.beat(&7)?;
     /// registry.close();
     /// assert!(registry.beat(&7).is_err());
@@ -665,11 +665,7 @@ impl<N, D> Shared<N, D> {
     fn carry_out(&self, order: Order) -> Result<(), RegistryError> {
         let is_done = match order {
             Order::Watch(watched, timeout) => {
-                let mode = match watched {
-                    Watched::Node(..) => Mode::Repeat,
-                    Watched::Until(_) => Mode::Once,
-                };
-                let options = Options::new().timeout(timeout).mode(mode);
+                let options = Options::new().timeout(timeout).mode(Mode::Once);
                 self.watcher.beat_with(watched, options).is_ok()
             }
             Order::Unwatch(watched) => self.watcher.remove(&watched).is_ok(),
@@ -755,7 +751,7 @@ impl<N, D> Current<N, D> {
     /// use liveness::registry::Registry;
     ///
     /// let registry = Registry::<u64, &str>::builder().build()?;
-    /// registry.register(7u64, "rack 4")?;
+    /// registry.register(7, "rack 4")?;
     /// registry.beat(&7)?;
     /// let list = registry.available().to_arc();
     /// registry.leave(&7)?;

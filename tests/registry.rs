@@ -110,7 +110,7 @@ impl Stage {
 #[test]
 fn a_node_joins_is_up_goes_down_and_recovers() -> Result<(), Error> {
     let mut stage = Stage::new(|it| it)?;
-    stage.registry.register(7u32, "rack 4")?;
+    stage.registry.register(7, "rack 4")?;
     assert_eq!(
         (stage.state(7), stage.listed()),
         (Some(State::Joining), vec![])
@@ -156,7 +156,7 @@ fn a_node_joins_is_up_goes_down_and_recovers() -> Result<(), Error> {
 #[test]
 fn a_node_that_never_beats_goes_down_too() -> Result<(), Error> {
     let mut stage = Stage::new(|it| it.fall(2))?;
-    stage.registry.register(7u32, "")?;
+    stage.registry.register(7, "")?;
     stage.pass(TIMEOUT)?;
     assert_eq!(stage.state(7), Some(State::Joining));
     stage.pass(TIMEOUT)?;
@@ -168,7 +168,7 @@ fn a_node_that_never_beats_goes_down_too() -> Result<(), Error> {
 #[test]
 fn rise_counts_beats_in_a_row_at_first_and_after_a_death() -> Result<(), Error> {
     let mut stage = Stage::new(|it| it.rise(3).fall(2))?;
-    stage.registry.register(7u32, "")?;
+    stage.registry.register(7, "")?;
     stage.beat([7, 7])?;
     stage.pass(TIMEOUT)?; // a miss: they are not in a row
     stage.beat([7, 7])?;
@@ -252,7 +252,7 @@ fn who_leaves_is_not_brought_back_by_a_late_beat_but_by_registering() -> Result<
     );
     assert!(matches!(stage.registry.beat(&7), Err(RegistryError::Left)));
     assert_eq!(stage.state(7), Some(State::Left));
-    stage.registry.register(7u32, "again")?;
+    stage.registry.register(7, "again")?;
     assert_eq!(stage.state(7), Some(State::Joining));
     stage.beat([7])?;
     assert_eq!(
@@ -329,7 +329,7 @@ fn registering_a_known_node_renews_its_data_and_keeps_its_state() -> Result<(), 
     stage.join([7])?;
     let before = stage.registry.available().to_arc();
     let options = NodeOptions::new().policy(Policy::Fixed(s(60))).weight(3);
-    stage.registry.register_with(7u32, "new", options)?;
+    stage.registry.register_with(7, "new", options)?;
     let list = stage.registry.available();
     let (old, new) = (before.iter().next(), list.iter().next());
     assert_eq!(old.map(|it| (*it.data(), it.weight())), Some(("data", 100)));
@@ -340,9 +340,63 @@ fn registering_a_known_node_renews_its_data_and_keeps_its_state() -> Result<(), 
     assert_eq!(stage.state(7), Some(State::Up));
     stage.pass(s(1))?;
     assert_eq!(stage.state(7), Some(State::Down));
-    stage.registry.register(7u32, "newer")?;
+    stage.registry.register(7, "newer")?;
     assert_eq!(stage.state(7), Some(State::Down));
     assert_eq!(stage.told().len(), 5);
+    Ok(())
+}
+
+/// What a node needs to be `seconds` without a beat.
+fn silent_for(seconds: u64) -> NodeOptions {
+    NodeOptions::new().policy(Policy::Fixed(s(seconds)))
+}
+
+#[test]
+fn registering_again_with_another_policy_does_not_restart_the_silence() -> Result<(), Error> {
+    let stage = Stage::new(|it| it)?;
+    stage.join([7])?;
+    stage.pass(s(6))?;
+    // Longer: twenty seconds after the beat, not after the call.
+    stage.registry.register_with(7, "", silent_for(20))?;
+    stage.pass(s(14) - Duration::from_nanos(1))?;
+    assert_eq!(stage.state(7), Some(State::Up));
+    stage.pass(Duration::from_nanos(1))?;
+    assert_eq!(stage.state(7), Some(State::Down));
+    // Shorter than the silence so far: at once.
+    stage.beat([7])?;
+    stage.pass(s(6))?;
+    stage.registry.register_with(7, "", silent_for(6))?;
+    stage.registry.flush()?;
+    assert_eq!(stage.state(7), Some(State::Down));
+    Ok(())
+}
+
+#[test]
+fn registrars_that_alternate_do_not_keep_a_dead_node_up() -> Result<(), Error> {
+    for fall in 1..4 {
+        let stage = Stage::new(|it| it.fall(fall))?;
+        stage.join([7])?;
+        for nth in 0..u64::from(fall) * 4 {
+            stage.pass(s(5))?;
+            let seconds = [10, 12][nth as usize % 2];
+            stage.registry.register_with(7, "", silent_for(seconds))?;
+        }
+        stage.registry.flush()?;
+        assert_eq!(stage.state(7), Some(State::Down), "{fall}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_late_look_does_not_put_off_the_next_step() -> Result<(), Error> {
+    let stage = Stage::new(|it| it.fall(2))?;
+    stage.join([7])?;
+    stage.pass(s(15))?;
+    assert_eq!(stage.state(7), Some(State::Suspect));
+    stage.pass(s(5) - Duration::from_nanos(1))?;
+    assert_eq!(stage.state(7), Some(State::Suspect));
+    stage.pass(Duration::from_nanos(1))?;
+    assert_eq!(stage.state(7), Some(State::Down));
     Ok(())
 }
 
@@ -351,20 +405,20 @@ fn no_room_refuses_and_hands_back_and_nobody_is_evicted() -> Result<(), Error> {
     let stage = Stage::new(|it| it.max_nodes(2).forget_after(s(50)))?;
     stage.join([1, 2])?;
     stage.registry.leave(&2)?;
-    let error = stage.registry.register(3u32, "mine").expect_err("no room");
+    let error = stage.registry.register(3, "mine").expect_err("no room");
     assert!(matches!(error.error, RegistryError::Full { max: 2 }));
     assert_eq!((error.id, error.data), (3, "mine"));
     assert!(error.to_string().contains("`max_nodes`"), "{error}");
     // Who is known may register again.
-    stage.registry.register(1u32, "new")?;
-    stage.registry.register(2u32, "back")?;
+    stage.registry.register(1, "new")?;
+    stage.registry.register(2, "back")?;
     stage.registry.leave(&2)?;
     assert_eq!(
         (stage.listed(), stage.registry.stats().refused),
         (vec![1], 1)
     );
     stage.pass(s(50))?;
-    stage.registry.register(3u32, "mine")?;
+    stage.registry.register(3, "mine")?;
     assert_eq!(stage.state(3), Some(State::Joining));
     Ok(())
 }
@@ -402,7 +456,7 @@ fn what_makes_no_sense_is_refused_and_says_what_would() {
     let registry = new().build().expect("it makes sense");
     let options = NodeOptions::new().policy(Policy::Fixed(Duration::ZERO));
     let error = registry
-        .register_with(7u32, (), options)
+        .register_with(7, (), options)
         .expect_err("no sense");
     assert!(matches!(error.error, RegistryError::Policy(_)));
     assert!(matches!(registry.beat(&8), Err(RegistryError::Unknown)));
@@ -464,7 +518,7 @@ fn a_slow_start_grows_the_weight_in_steps_to_the_full_one() -> Result<(), Error>
     let mut stage = Stage::new(|it| it.slow_start(s(150)).policy(Policy::Fixed(s(200))))?;
     stage
         .registry
-        .register_with(7u32, "", NodeOptions::new().weight(1_600))?;
+        .register_with(7, "", NodeOptions::new().weight(1_600))?;
     stage.beat([7])?;
     let weight = |stage: &Stage| stage.registry.available().iter().next().map(Node::weight);
     for step in 1..=16 {
@@ -483,7 +537,7 @@ fn a_slow_start_grows_the_weight_in_steps_to_the_full_one() -> Result<(), Error>
     // A small weight grows in fewer steps, and is never zero.
     stage
         .registry
-        .register_with(8u32, "", NodeOptions::new().weight(2))?;
+        .register_with(8, "", NodeOptions::new().weight(2))?;
     stage.beat([8])?;
     let of_8 = stage.registry.status(&8).map(|status| status.node.weight());
     assert_eq!(of_8, Some(1));
@@ -767,8 +821,8 @@ fn a_callback_is_told_and_may_call_the_registry_and_panic() -> Result<(), Error>
         sender.send((id, transition.change)).unwrap();
         assert_ne!(id, 1, "the test wants it so");
     })?;
-    registry.register(1u32, ())?;
-    registry.register(2u32, ())?;
+    registry.register(1, ())?;
+    registry.register(2, ())?;
     let mut told: Vec<_> = seen.iter().take(4).collect();
     told.sort_by_key(|it| it.0);
     let expected = [
@@ -797,7 +851,7 @@ fn a_closed_registry_keeps_its_list_and_disconnects_its_subscribers() -> Result<
         Err(RegistryError::Closed)
     ));
     assert!(stage.registry.flush().is_err());
-    let error = stage.registry.register(8u32, "mine").expect_err("closed");
+    let error = stage.registry.register(8, "mine").expect_err("closed");
     assert_eq!((error.id, error.data), (8, "mine"));
     assert_eq!(stage.updates.iter().count(), 2);
     assert!(stage.updates.recv().is_err());
@@ -825,7 +879,7 @@ fn a_list_that_was_taken_never_changes() -> Result<(), Error> {
 #[test]
 fn vitals_tell_of_beats() -> Result<(), Error> {
     let stage = Stage::new(|it| it.fall(3))?;
-    stage.registry.register(7u32, "")?;
+    stage.registry.register(7, "")?;
     let vitals = stage.registry.vitals(&7).expect("it is known");
     assert_eq!(
         (vitals.last_beat, vitals.timeout, vitals.misses),
@@ -921,7 +975,7 @@ fn a_worker_that_was_kept_from_running_is_noticed() -> Result<(), Error> {
         .forget_after(Duration::from_millis(1))
         .build()?;
     // It is forgotten in the worker, and its data goes there.
-    registry.register(7u32, Slow)?;
+    registry.register(7, Slow)?;
     let begin = std::time::Instant::now();
     while registry.stats().stalls == 0 {
         assert!(begin.elapsed() < s(30), "{:?}", registry.stats());
@@ -966,14 +1020,14 @@ fn data_that_panics_as_it_goes_takes_nothing_with_it() -> Result<(), Error> {
     };
     let bomb = || Last::new(|| panic!("the test wants it so"));
     // In a caller: the node is watched all the same.
-    registry.register(1u32, bomb())?;
+    registry.register(1, bomb())?;
     registry.leave(&1)?;
-    assert!(survive(|| registry.register(1u32, Last(None))).is_none());
+    assert!(survive(|| registry.register(1, Last(None))).is_none());
     // In the worker: the nodes after it are forgotten all the same.
-    registry.register(2u32, bomb())?;
+    registry.register(2, bomb())?;
     registry.leave(&2)?;
     pass(s(5))?;
-    registry.register(3u32, Last(None))?;
+    registry.register(3, Last(None))?;
     registry.leave(&3)?;
     pass(s(5))?;
     assert_eq!(registry.status(&1).map(|it| it.state), Some(State::Down));
@@ -1174,7 +1228,7 @@ fn fastrand_like(seed: u32) -> impl FnMut() -> u32 {
 fn updates_are_written_with_all_their_fields() -> Result<(), Error> {
     let stage = Stage::new(|it| it)?;
     stage.clock.advance(s(5));
-    stage.registry.register(7u32, "data")?;
+    stage.registry.register(7, "data")?;
     let update = stage.updates.try_recv()?;
     let expected = serde_json::json!({ "Node": {
         "version": 1,
@@ -1266,7 +1320,7 @@ mod saved {
     fn after_the_grace_the_own_policy_of_a_node_holds_again() -> Result<(), Error> {
         let stage = Stage::new(|it| it)?;
         let options = NodeOptions::new().policy(Policy::Fixed(s(100))).weight(7);
-        stage.registry.register_with(1u32, "slow", options)?;
+        stage.registry.register_with(1, "slow", options)?;
         stage.beat([1])?;
         stage.pass(s(98))?;
         let (clock, registry) = restart(&stage, s(20), |it| it)?;

@@ -3,13 +3,16 @@
 //! It knows no thread, no clock and no watcher: time is an argument, and what is to be done outside is collected and
 //! [taken](Keeper::take): orders for the watcher, updates for subscribers, a new list for readers.
 //!
-//! The watcher watches nodes under numbers ([`Watched`]) that are never used twice, a new one for each time that a node
-//! begins to be watched. So it does not matter in which order the orders of several threads reach it:
+//! The watcher watches nodes under numbers ([`Watched`]) that are never used twice: a node gets a new one each time that it
+//! begins to be watched, and each time that its timeout changes. So it does not matter in which order the orders of several
+//! threads reach the watcher:
 //!
 //! - One about an older number harms nobody, and a report about one is answered by the order to forget it.
-//! - Of two about the same number the watcher heeds the one with the later stamp, whichever that is. So each says for how
-//!   long the node may be silent; if that was not the last word, and the report comes too soon, it is answered by the order
-//!   to wait for the rest.
+//! - All beats of one number allow the same silence, so any order among them leaves the deadline of the last. What is
+//!   shorter than that, the rest of a timeout, can only make the watcher report too soon; then it is ordered to wait for
+//!   the rest.
+//!
+//! The watcher reports each number once; what follows from a report, the next step of the silence included, is a new order.
 //!
 //! Everything that needs time but silence is in one agenda. The watcher is asked to report its first entry when no earlier
 //! report is to come; a report too many does no harm.
@@ -187,7 +190,7 @@ impl<N: Eq + Hash + Clone, D> Keeper<N, D> {
     /// A known node is registered as `node`.
     fn register_again(&mut self, slot: u32, node: Node<N, D>, options: &NodeOptions) {
         let now = self.now;
-        let Some(entry) = self.entry_mut(slot) else {
+        let Some(entry) = self.slots[slot as usize].as_deref_mut() else {
             return;
         };
         if entry.state == State::Left {
@@ -205,14 +208,18 @@ impl<N: Eq + Hash + Clone, D> Keeper<N, D> {
             self.watch(slot);
             return;
         }
-        let is_new_policy = entry.policy != options.policy;
+        let default = self.config.policy;
+        let (old, new) = (entry.policy, options.policy);
+        entry.policy = new;
+        let is_new_policy = old.unwrap_or(default) != new.unwrap_or(default);
         if is_new_policy {
-            entry.policy = options.policy;
             entry.history = super::policy::History::new();
-            if entry.watch.is_some() {
-                self.watch(slot);
-            }
         }
+        // Registering is no sign of life: the silence goes on, under the new timeout.
+        let silent_since = entry
+            .watch
+            .filter(|_| is_new_policy)
+            .map(|_| entry.silent_since);
         let full_weight = node.weight();
         let mut old = None;
         self.change(slot, Change::Updated, |entry| {
@@ -220,6 +227,11 @@ impl<N: Eq + Hash + Clone, D> Keeper<N, D> {
             old = Some(std::mem::replace(&mut entry.node, node));
         });
         self.garbage.nodes.extend(old);
+        if let Some(since) = silent_since {
+            let timeout = new.unwrap_or(default).initial_timeout();
+            // Nor is it held against the node that the registry did not hear it for a while.
+            self.watch_since(slot, since.max(self.resumed), timeout);
+        }
     }
 
     /// A sign of life; returns what the watcher is to do about it first.
@@ -238,7 +250,13 @@ impl<N: Eq + Hash + Clone, D> Keeper<N, D> {
             return Err(RegistryError::Left);
         }
         let timeout = entry.beat(config, now);
-        entry.deadline = now.saturating_add(timeout);
+        if entry.timeout != timeout
+            && let Some(old) = entry.watch.take()
+        {
+            let old = Order::Unwatch(Watched::Node(slot, old));
+            self.orders.push(old);
+        }
+        entry.silent_since = now;
         entry.timeout = timeout;
         let watch = *entry.watch.get_or_insert_with(|| {
             *last_watch += 1;
@@ -298,42 +316,31 @@ impl<N: Eq + Hash + Clone, D> Keeper<N, D> {
             // Of a watch that is over: its last beat was overtaken by the order to forget it.
             return self.orders.push(Order::Unwatch(Watched::Node(slot, watch)));
         };
-        if now < entry.deadline {
-            // Overtaken by a beat, or by the order of one with a shorter timeout.
-            let wait = entry.deadline.saturating_sub(now);
-            let order = Order::Watch(Watched::Node(slot, watch), wait);
-            return self.orders.push(order);
-        }
-        let policy = entry.policy.unwrap_or(self.config.policy);
-        let timeout = entry.history.timeout(&policy);
-        // Counted from the deadline, not from now on: the watcher reports late but never early. But a deadline that passed
-        // while the watcher did not run counts from the end of the grace, and that is now.
-        let was_deaf = entry.deadline < resumed;
-        let mut missed_at = if was_deaf { now } else { entry.deadline };
-        let mut is_steady = entry.timeout == timeout && !was_deaf;
-        entry.timeout = timeout;
-        entry.streak = 0;
-        loop {
-            entry.misses = entry.misses.saturating_add(1);
-            if entry.misses >= fall {
-                self.unwatch(slot);
-                return self.fail(slot);
+        if now >= entry.deadline() {
+            let policy = entry.policy.unwrap_or(self.config.policy);
+            // A deadline that passed while the watcher did not run counts from the end of the grace, and that is now. Any
+            // other counts from when it was, however late the report.
+            if entry.deadline() < resumed {
+                entry.silent_since = now.saturating_sub(entry.timeout);
             }
-            entry.deadline = missed_at.saturating_add(timeout);
-            if now < entry.deadline {
-                break;
+            entry.streak = 0;
+            while now >= entry.deadline() {
+                entry.misses = entry.misses.saturating_add(1);
+                if entry.misses >= fall {
+                    self.unwatch(slot);
+                    return self.fail(slot);
+                }
+                entry.silent_since = entry.deadline();
+                // Not that of the last beat if it was what was left of a timeout elsewhere.
+                entry.timeout = entry.history.timeout(&policy);
             }
-            missed_at = entry.deadline;
-            is_steady = false;
         }
-        let state = entry.state;
-        if !is_steady {
-            // The watcher counts by something else: what was left of a timeout elsewhere, grace, or from a late look.
-            let wait = entry.deadline.saturating_sub(now);
-            let order = Order::Watch(Watched::Node(slot, watch), wait);
-            self.orders.push(order);
-        }
-        if state == State::Up {
+        // To the next step, or to the deadline that a beat has moved.
+        let wait = entry.deadline().saturating_sub(now);
+        let order = Order::Watch(Watched::Node(slot, watch), wait);
+        let (state, misses) = (entry.state, entry.misses);
+        self.orders.push(order);
+        if state == State::Up && misses > 0 {
             self.change(slot, Change::Suspected, |entry| {
                 entry.state = State::Suspect;
             });

@@ -82,7 +82,7 @@ impl<N: Clone, D: Clone> SavedNode<N, D> {
             policy: entry.policy,
             state: entry.state,
             in_state_for: now.saturating_sub(entry.since),
-            remaining: entry.watch.map(|_| left(entry.deadline)),
+            remaining: entry.watch.map(|_| left(entry.deadline())),
             streak: entry.streak,
             misses: entry.misses,
             down_for: entry

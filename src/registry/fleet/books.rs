@@ -218,15 +218,27 @@ impl<N: Eq + Hash + Clone, D> Keeper<N, D> {
 
     /// Lets the watcher wait for the node in `slot` from now on, for so long.
     pub(super) fn watch_for(&mut self, slot: u32, timeout: Duration) {
+        self.watch_since(slot, self.now, timeout);
+    }
+
+    /// Lets the watcher wait until the node in `slot` was silent for `timeout` since `since`, under a new number; if it was
+    /// already, it has missed that timeout.
+    pub(super) fn watch_since(&mut self, slot: u32, since: Duration, timeout: Duration) {
         self.unwatch(slot);
         self.last_watch += 1;
         let (watch, now) = (self.last_watch, self.now);
-        if let Some(entry) = self.entry_mut(slot) {
-            entry.watch = Some(watch);
-            entry.timeout = timeout;
-            entry.deadline = now.saturating_add(timeout);
-            let watched = Watched::Node(slot, watch);
-            self.orders.push(Order::Watch(watched, timeout));
+        let Some(entry) = self.entry_mut(slot) else {
+            return;
+        };
+        entry.watch = Some(watch);
+        entry.timeout = timeout;
+        entry.silent_since = since;
+        match entry.deadline().saturating_sub(now) {
+            Duration::ZERO => self.silent(slot, watch, now),
+            wait => {
+                let watched = Watched::Node(slot, watch);
+                self.orders.push(Order::Watch(watched, wait));
+            }
         }
     }
 

@@ -20,10 +20,11 @@ pub(in crate::registry) struct Entry<N, D> {
     pub(in crate::registry) policy: Option<Policy>,
     /// What the policy knows of its beats.
     pub(in crate::registry) history: History,
-    /// The timeout that holds now, and that the watcher was told.
+    /// The silence that is allowed from `silent_since` on. The same for all beats under one number of the watcher's.
     pub(in crate::registry) timeout: Duration,
-    /// Before that a report of silence counts for nothing: it was overtaken by a beat.
-    pub(in crate::registry) deadline: Duration,
+    /// The begin of the step of the silence that runs: the last beat, or the last timeout that was missed, or the begin of
+    /// the watch.
+    pub(in crate::registry) silent_since: Duration,
     /// Its last beat.
     pub(in crate::registry) last_beat: Option<Duration>,
     /// Beats in a row, as long as it is joining or down.
@@ -80,7 +81,7 @@ impl<N, D> Entry<N, D> {
             policy: options.policy,
             history: History::new(),
             timeout: Duration::MAX,
-            deadline: Duration::MAX,
+            silent_since: now,
             last_beat: None,
             streak: 0,
             misses: 0,
@@ -113,6 +114,11 @@ impl<N, D> Entry<N, D> {
         }
     }
 
+    /// When it misses a timeout unless it beats. A report of silence that comes before that counts for nothing.
+    pub(in crate::registry) fn deadline(&self) -> Duration {
+        self.silent_since.saturating_add(self.timeout)
+    }
+
     /// Whether it is to be in the list.
     pub(in crate::registry) fn is_listed(&self) -> bool {
         matches!(self.state, State::Up | State::Suspect) && !self.is_drained && !self.is_suppressed
@@ -121,7 +127,7 @@ impl<N, D> Entry<N, D> {
     /// It beats at `now`: returns the timeout that holds from now on.
     pub(in crate::registry) fn beat(&mut self, config: &Config, now: Duration) -> Duration {
         // If a timeout has passed and was not reported, it was the registry that did not run: no interval of the node's.
-        let is_interval = now < self.deadline || self.misses > 0;
+        let is_interval = now < self.deadline() || self.misses > 0;
         let before = self.last_beat.replace(now).filter(|_| is_interval);
         self.misses = 0;
         self.streak = self.streak.saturating_add(1);

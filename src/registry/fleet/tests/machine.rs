@@ -75,8 +75,8 @@ fn config() -> impl Strategy<Value = Config> {
 /// A fleet under a watcher that is a plain map, and a subscriber.
 struct Real {
     keeper: Keeper<Id, u32>,
-    /// What is watched: until when, for how long, and whether it is watched on after that.
-    watched: HashMap<Watched, (u64, u64)>,
+    /// What is watched, and until when.
+    watched: HashMap<Watched, u64>,
     picture: Fleet<Id, u32>,
     list: Available<Id, u32>,
     now: u64,
@@ -118,8 +118,7 @@ impl Real {
                 let wait = wait
                     .as_secs()
                     .saturating_add(u64::from(wait.subsec_nanos() > 0));
-                self.watched
-                    .insert(watched, (self.now.saturating_add(wait), wait));
+                self.watched.insert(watched, self.now.saturating_add(wait));
             }
             Order::Unwatch(watched) => drop(self.watched.remove(&watched)),
         }
@@ -129,13 +128,11 @@ impl Real {
     fn tick(&mut self) {
         self.now += 1;
         let now = s(self.now);
-        let is_due = |it: &(&Watched, &(u64, u64))| it.1.0 <= self.now;
+        let is_due = |it: &(&Watched, &u64)| *it.1 <= self.now;
         let due: Vec<Watched> = self.watched.iter().filter(is_due).map(|it| *it.0).collect();
         for watched in &due {
             if let Watched::Node(slot, watch) = *watched {
-                if let Some((end, wait)) = self.watched.get_mut(watched) {
-                    *end += *wait;
-                }
+                self.watched.remove(watched);
                 self.keeper.silent(slot, watch, now);
                 self.settle();
             }

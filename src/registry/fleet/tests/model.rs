@@ -17,8 +17,8 @@ struct Naive {
     state: State,
     streak: u32,
     misses: u32,
-    /// When it misses a timeout next.
-    deadline: Option<u64>,
+    /// Since when the step of the silence that runs, unless it is not watched.
+    silent_since: Option<u64>,
     is_drained: bool,
     is_held: bool,
     penalty: Penalty,
@@ -65,7 +65,7 @@ impl Model {
             && self.nodes[at].state != State::Left
         {
             let node = &mut self.nodes[at];
-            (node.state, node.is_held, node.deadline) = (State::Left, false, None);
+            (node.state, node.is_held, node.silent_since) = (State::Left, false, None);
             (node.death, node.gone) = (None, Some(now));
         }
     }
@@ -120,7 +120,6 @@ impl Model {
     }
 
     pub(super) fn register(&mut self, id: Id, data: u32, own_timeout: Option<u64>, weight: u32) {
-        let deadline = Some(self.now + own_timeout.unwrap_or(10));
         let fresh = Naive {
             id,
             data,
@@ -129,7 +128,7 @@ impl Model {
             state: State::Joining,
             streak: 0,
             misses: 0,
-            deadline,
+            silent_since: Some(self.now),
             is_drained: false,
             is_held: false,
             penalty: (0.0, self.now, false),
@@ -150,11 +149,9 @@ impl Model {
                     };
                     return;
                 }
-                (node.data, node.weight) = (data, weight);
-                if node.own_timeout != own_timeout {
-                    node.own_timeout = own_timeout;
-                    node.deadline = node.deadline.and(deadline);
-                }
+                (node.data, node.weight, node.own_timeout) = (data, weight, own_timeout);
+                self.settle();
+                self.miss(at);
             }
         }
     }
@@ -170,7 +167,7 @@ impl Model {
         let node = &mut self.nodes[at];
         node.misses = 0;
         node.streak += 1;
-        node.deadline = Some(now + node.own_timeout.unwrap_or(10));
+        node.silent_since = Some(now);
         match node.state {
             State::Suspect => {
                 node.state = State::Up;
@@ -198,7 +195,7 @@ impl Model {
         node.is_held = false;
         node.streak = 0;
         node.gone = Some(now);
-        node.deadline = None;
+        node.silent_since = None;
     }
 
     fn hold(&mut self, at: usize) {
@@ -207,7 +204,7 @@ impl Model {
         node.is_held = true;
         node.streak = 0;
         node.gone = None;
-        node.deadline = None;
+        node.silent_since = None;
         if let Some((_, penalty, listed_since)) = node.death.take() {
             (node.penalty, node.listed_since) = (penalty, listed_since);
         }
@@ -243,22 +240,28 @@ impl Model {
         }
     }
 
+    /// All timeouts that the node has missed by now.
+    fn miss(&mut self, at: usize) {
+        let deadline = |node: &Naive| Some(node.silent_since? + node.own_timeout.unwrap_or(10));
+        while let Some(deadline) = deadline(&self.nodes[at]).filter(|&it| it <= self.now) {
+            let node = &mut self.nodes[at];
+            node.silent_since = Some(deadline);
+            node.streak = 0;
+            node.misses += 1;
+            if node.misses >= self.config.fall {
+                self.fail(at);
+            } else if self.nodes[at].state == State::Up {
+                self.nodes[at].state = State::Suspect;
+            }
+            self.settle();
+        }
+    }
+
     pub(super) fn tick(&mut self) {
         self.now += 1;
         let now = self.now;
         for at in 0..self.nodes.len() {
-            if self.nodes[at].deadline == Some(now) {
-                let node = &mut self.nodes[at];
-                node.deadline = Some(now + node.own_timeout.unwrap_or(10));
-                node.streak = 0;
-                node.misses += 1;
-                if node.misses >= self.config.fall {
-                    self.fail(at);
-                } else if self.nodes[at].state == State::Up {
-                    self.nodes[at].state = State::Suspect;
-                }
-                self.settle();
-            }
+            self.miss(at);
         }
         let config = &self.config;
         self.nodes.retain(|node| {
