@@ -67,10 +67,10 @@ use parking_lot::Mutex;
 
 use crate::event::{Event, EventKind, Mode, Options};
 use crate::watcher::Watcher;
-pub use available::{Available, Node};
+pub use available::{Available, Node, Nodes};
 pub use error::{RegisterError, RegistryError};
 use feed::Feed;
-pub use feed::{Subscription, Updates};
+pub use feed::{IntoIter, Iter, Subscription, TryIter, Updates};
 use fleet::{Keeper, Order, Watched};
 pub use options::{Builder, FlapDamping, Guard, NodeOptions};
 pub use policy::{PhiAccrual, Policy, PolicyError};
@@ -476,7 +476,8 @@ where
         Fleet::new(picture)
     }
 
-    /// All nodes as of now, and every update since, of which up to `capacity` may wait; zero is as 1.
+    /// Returns all nodes as of now, and a subscription to every update since. Up to `capacity` updates wait in its queue; zero
+    /// is taken as 1. The registry never blocks on a subscriber: what does not fit is dropped, and the loop below notices.
     ///
     /// ```
     /// use liveness::registry::{Registry, Update};
@@ -489,7 +490,7 @@ where
     /// for update in updates.try_iter() {
     ///     println!("{update}"); // up 7 version=2 state=up weight=100
     ///     if fleet.apply(&update).is_err() {
-    ///         fleet = registry.fleet(); // some were missed
+    ///         fleet = registry.fleet(); // some were missed; the next updates apply to this one
     ///     }
     /// }
     /// assert_eq!(fleet.listed().count(), 1);
@@ -769,6 +770,16 @@ impl<N, D> Deref for Current<N, D> {
 
     fn deref(&self) -> &Available<N, D> {
         &self.0
+    }
+}
+
+/// The nodes of the list, as of the moment that it was taken.
+impl<'a, N, D> IntoIterator for &'a Current<N, D> {
+    type Item = &'a Node<N, D>;
+    type IntoIter = Nodes<'a, N, D>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
     }
 }
 

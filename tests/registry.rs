@@ -776,13 +776,19 @@ fn a_slow_subscriber_is_told_what_it_missed_and_a_fresh_picture_helps() -> Resul
     stage.join(0..10)?; // 20 updates
     let told: Vec<_> = updates.try_iter().collect();
     assert_eq!(told.len(), 3);
-    assert!(matches!(told[2], Update::Missed(18)), "{told:?}");
-    assert_eq!(stage.registry.stats().missed_updates, 18);
-    told.iter().try_for_each(|update| fleet.apply(update))?;
+    let (count, version) = (18, 20);
+    assert!(
+        matches!(told[2], Update::Missed { count: c, version: v } if (c, v) == (count, version))
+    );
+    assert_eq!(told[2].to_string(), "missed version=20 count=18");
+    assert_eq!(stage.registry.stats().missed_updates, count);
+    let applied = told.iter().map(|update| fleet.apply(update).is_ok());
+    assert_eq!(applied.collect::<Vec<_>>(), [true, true, false]);
     stage.registry.drain(&3)?;
     let update = updates.recv()?;
     assert!(fleet.apply(&update).is_err(), "it takes note of the gap");
     fleet = stage.registry.fleet();
+    fleet.apply(&told[2])?; // no gap in this picture
     fleet.apply(&update)?; // already in it
     stage.registry.drain(&4)?;
     fleet.apply(&updates.recv()?)?;
@@ -791,16 +797,100 @@ fn a_slow_subscriber_is_told_what_it_missed_and_a_fresh_picture_helps() -> Resul
     Ok(())
 }
 
+/// What the documentation of `subscribe` says.
+fn catch_up(
+    registry: &Registry<u32, &'static str>,
+    fleet: &mut Fleet<u32, &'static str>,
+    updates: impl Iterator<Item = Update<u32, &'static str>>,
+) {
+    for update in updates {
+        if fleet.apply(&update).is_err() {
+            *fleet = registry.fleet();
+        }
+    }
+}
+
+#[test]
+fn the_documented_loop_is_up_to_date_also_if_the_last_updates_were_missed() -> Result<(), Error> {
+    let stage = Stage::new(|it| it)?;
+    let (mut fleet, updates) = stage.registry.subscribe(2);
+    stage.join(0..10)?;
+    catch_up(&stage.registry, &mut fleet, updates.try_iter());
+    assert_eq!(fleet.version(), stage.registry.stats().version);
+    assert_eq!(fleet.listed().count(), 10);
+    // Also at the end.
+    stage.registry.leave(&1)?;
+    stage.registry.leave(&2)?;
+    stage.registry.leave(&3)?;
+    stage.registry.close();
+    catch_up(&stage.registry, &mut fleet, updates.iter());
+    assert_eq!(fleet.listed().count(), 7);
+    Ok(())
+}
+
+#[test]
+fn a_gap_that_waits_takes_no_room_from_updates() -> Result<(), Error> {
+    let stage = Stage::new(|it| it)?;
+    let (_, updates) = stage.registry.subscribe(2);
+    stage.join([1, 2])?; // two of four wait
+    updates.recv()?;
+    stage.registry.drain(&1)?; // the other, a gap, and this
+    updates.recv()?;
+    stage.registry.undrain(&1)?; // fits: one update waits
+    assert_eq!(stage.registry.stats().missed_updates, 2);
+    let waiting = updates
+        .try_iter()
+        .filter(|it| !matches!(it, Update::Missed { .. }));
+    assert_eq!(waiting.count(), 2);
+    Ok(())
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig {
+        failure_persistence: None,
+        ..Default::default()
+    })]
+
+    /// Whatever is missed and whenever it is caught up with.
+    #[test]
+    fn the_documented_loop_ends_up_to_date_under_every_schedule(
+        capacity in 0..6usize,
+        steps in proptest::collection::vec((0..12u8, 0..8u32), 1..120),
+    ) {
+        let stage = Stage::new(|it| it).unwrap();
+        let (mut fleet, updates) = stage.registry.subscribe(capacity);
+        for (step, id) in steps {
+            match step {
+                0..4 => drop(stage.registry.register(id, "data")),
+                4..6 => drop(stage.registry.beat(&id)),
+                6 => drop(stage.registry.leave(&id)),
+                7 => drop(stage.registry.forget(&id)),
+                8 => fleet = stage.registry.fleet(),
+                9 => catch_up(&stage.registry, &mut fleet, updates.try_iter()),
+                _ => catch_up(&stage.registry, &mut fleet, updates.try_iter().take(id as usize)),
+            }
+        }
+        catch_up(&stage.registry, &mut fleet, updates.try_iter());
+        let picture = |fleet: &Fleet<u32, &str>| {
+            let mut nodes: Vec<String> = fleet.iter().map(|it| format!("{it:?}")).collect();
+            nodes.sort();
+            (fleet.version(), nodes)
+        };
+        assert_eq!(picture(&fleet), picture(&stage.registry.fleet()));
+    }
+}
+
 #[test]
 fn a_gap_is_told_where_it_is() -> Result<(), Error> {
     let stage = Stage::new(|it| it)?;
     let (_, updates) = stage.registry.subscribe(1);
     stage.join([1, 2])?;
-    assert_eq!(updates.recv()?.version(), Some(1));
+    assert_eq!(updates.recv()?.version(), 1);
     stage.registry.drain(&1)?;
-    // The queue was empty, so the telling of the gap goes ahead of what came after it.
-    assert!(matches!(updates.recv()?, Update::Missed(3)));
-    assert_eq!(updates.recv()?.version(), Some(5));
+    // The queue was empty, so the gap goes ahead of what came after it.
+    let gap = updates.recv()?;
+    assert_eq!(gap.to_string(), "missed version=4 count=3");
+    assert_eq!(updates.recv()?.version(), 5);
     assert!(updates.try_recv().is_err());
     Ok(())
 }

@@ -11,6 +11,7 @@ mod tests;
 
 use std::fmt;
 use std::hash::Hash;
+use std::iter::FusedIterator;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -211,10 +212,13 @@ impl<N, D> Available<N, D> {
         self.len == 0
     }
 
-    /// All nodes, in an order that means nothing.
-    pub fn iter(&self) -> impl Iterator<Item = &Node<N, D>> {
-        let chunks = self.parts.iter().map(|part| &part.chunk);
-        chunks.flat_map(|chunk| chunk.iter().map(|entry| &entry.node))
+    /// All nodes, in an order that means nothing. The same as `for node in &list`.
+    #[must_use]
+    pub fn iter(&self) -> Nodes<'_, N, D> {
+        Nodes {
+            list: self,
+            place: 0,
+        }
     }
 
     /// The node at a place from zero to [`len`](Available::len), in the order of [`iter`](Available::iter), for pickers of
@@ -370,6 +374,56 @@ impl<N, D> Available<N, D> {
 /// rejection).
 fn scaled(fraction: u64, whole: u64) -> u64 {
     ((u128::from(fraction) * u128::from(whole)) >> u64::BITS) as u64
+}
+
+/// An iterator over the nodes of a list; made by [`Available::iter`].
+pub struct Nodes<'a, N, D> {
+    /// The list.
+    list: &'a Available<N, D>,
+    /// The place of the next node.
+    place: usize,
+}
+
+impl<'a, N, D> Iterator for Nodes<'a, N, D> {
+    type Item = &'a Node<N, D>;
+
+    fn next(&mut self) -> Option<&'a Node<N, D>> {
+        let node = self.list.get(self.place)?;
+        self.place += 1;
+        Some(node)
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        let left = self.list.len - self.place;
+        (left, Some(left))
+    }
+}
+
+impl<N, D> ExactSizeIterator for Nodes<'_, N, D> {}
+
+impl<N, D> FusedIterator for Nodes<'_, N, D> {}
+
+impl<N, D> Clone for Nodes<'_, N, D> {
+    fn clone(&self) -> Self {
+        Nodes { ..*self }
+    }
+}
+
+impl<N, D> fmt::Debug for Nodes<'_, N, D> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Nodes")
+            .field("place", &self.place)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<'a, N, D> IntoIterator for &'a Available<N, D> {
+    type Item = &'a Node<N, D>;
+    type IntoIter = Nodes<'a, N, D>;
+
+    fn into_iter(self) -> Nodes<'a, N, D> {
+        self.iter()
+    }
 }
 
 /// A list that belongs to no registry, of version zero.

@@ -1,6 +1,6 @@
 //! Subscriptions: each has a bounded queue of its own, so that one that is slow costs nobody else anything.
 //!
-//! What does not fit is dropped and counted, and the count stands in the queue where the gap is. A queue is locked for as
+//! What does not fit is dropped and counted. Where updates are missing the queue has an [`Update::Missed`]. A queue is locked for as
 //! long as it takes to put an update in or take one out, and nothing of the user's runs or is dropped meanwhile.
 
 use std::collections::VecDeque;
@@ -25,26 +25,46 @@ struct Queue<N, D> {
 
 /// The part of a queue under its lock.
 struct Inner<N, D> {
-    /// The updates, the oldest first.
+    /// The updates, the oldest first. A gap is followed by an update, so there are never more gaps than updates.
     updates: VecDeque<Update<N, D>>,
-    /// How many updates fit; the tellings of gaps come on top.
+    /// How many of them are gaps.
+    gaps: usize,
+    /// How many updates fit, gaps not counted.
     capacity: usize,
-    /// Updates that were dropped since the last one that was put in.
-    missed: u64,
+    /// The updates that were dropped since the last one that was put in.
+    missed: Missed,
     /// Whether no more will come, or nobody wants any.
     is_closed: bool,
 }
 
+/// Updates that were dropped one after the other.
+#[derive(Clone, Copy, Default)]
+struct Missed {
+    /// How many.
+    count: u64,
+    /// The version of the last.
+    version: u64,
+}
+
+impl Missed {
+    /// Takes them as an update, if there are any.
+    fn take<N, D>(&mut self) -> Option<Update<N, D>> {
+        let Missed { count, version } = std::mem::take(self);
+        (count > 0).then_some(Update::Missed { count, version })
+    }
+}
+
 impl<N, D> Inner<N, D> {
-    /// Takes the next update, or the telling that some are missing.
+    /// Takes the next update, or what says that some are missing.
     fn pop(&mut self) -> Result<Update<N, D>, TryRecvError> {
         if let Some(update) = self.updates.pop_front() {
+            self.gaps -= usize::from(matches!(update, Update::Missed { .. }));
             return Ok(update);
         }
-        match std::mem::take(&mut self.missed) {
-            0 if self.is_closed => Err(TryRecvError::Disconnected),
-            0 => Err(TryRecvError::Empty),
-            missed => Ok(Update::Missed(missed)),
+        match self.missed.take() {
+            Some(missed) => Ok(missed),
+            None if self.is_closed => Err(TryRecvError::Disconnected),
+            None => Err(TryRecvError::Empty),
         }
     }
 }
@@ -81,8 +101,9 @@ impl<N, D> Feed<N, D> {
     pub(super) fn subscribe(&mut self, capacity: usize) -> Updates<N, D> {
         let inner = Inner {
             updates: VecDeque::new(),
+            gaps: 0,
             capacity: capacity.max(1),
-            missed: 0,
+            missed: Missed::default(),
             is_closed: false,
         };
         let queue = Arc::new(Queue {
@@ -105,14 +126,15 @@ impl<N, D> Feed<N, D> {
             if inner.is_closed {
                 return false;
             }
-            if inner.updates.len() >= inner.capacity {
-                inner.missed += 1;
+            if inner.updates.len() - inner.gaps >= inner.capacity {
+                inner.missed.count += 1;
+                inner.missed.version = update.version();
                 *dropped += 1;
                 return true;
             }
-            match std::mem::take(&mut inner.missed) {
-                0 => {}
-                missed => inner.updates.push_back(Update::Missed(missed)),
+            if let Some(missed) = inner.missed.take() {
+                inner.updates.push_back(missed);
+                inner.gaps += 1;
             }
             inner.updates.push_back(update.clone());
             drop(inner);
@@ -133,8 +155,28 @@ impl<N, D> Feed<N, D> {
 /// The updates of a registry, one by one; made by [`Registry::subscribe`](super::Registry::subscribe). Dropping it ends
 /// the subscription.
 ///
-/// Who is too slow misses updates: they are dropped, and where they are missing an
-/// [`Update::Missed`] says how many. The registry never waits.
+/// The registry never blocks on a subscriber. Updates that find the queue full are dropped, and an [`Update::Missed`] stands
+/// in their place, which takes no room from updates.
+///
+/// `for update in &updates` blocks for one update after the other until the registry is closed:
+///
+/// ```
+/// use liveness::registry::Registry;
+///
+/// let registry = Registry::<u64, &str>::builder().build()?;
+/// let (mut fleet, updates) = registry.subscribe(1);
+/// for id in 0..3 {
+///     registry.register(id, "rack 4")?; // one waits, two are missed
+/// }
+/// registry.close();
+/// for update in &updates {
+///     if fleet.apply(&update).is_err() {
+///         fleet = registry.fleet();
+///     }
+/// }
+/// assert_eq!(fleet.len(), 3);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct Updates<N, D> {
     /// What waits.
     queue: Arc<Queue<N, D>>,
@@ -179,14 +221,16 @@ impl<N, D> Updates<N, D> {
             })
     }
 
-    /// Waits for one update after the other, until the registry is closed.
-    pub fn iter(&self) -> impl Iterator<Item = Update<N, D>> + '_ {
-        std::iter::from_fn(|| self.recv().ok())
+    /// Blocks for one update after the other, until the registry is closed and everything was received.
+    #[must_use]
+    pub fn iter(&self) -> Iter<'_, N, D> {
+        Iter { updates: self }
     }
 
-    /// Those that are there now, one after the other, without waiting.
-    pub fn try_iter(&self) -> impl Iterator<Item = Update<N, D>> + '_ {
-        std::iter::from_fn(|| self.try_recv().ok())
+    /// The updates that are there now, one after the other, without blocking.
+    #[must_use]
+    pub fn try_iter(&self) -> TryIter<'_, N, D> {
+        TryIter { updates: self }
     }
 
     /// Takes the next update; waits by `wait` while there is none, until that says that it was long enough.
@@ -209,12 +253,76 @@ impl<N, D> Updates<N, D> {
     fn end(queue: &Queue<N, D>) {
         let mut inner = queue.inner.lock();
         inner.is_closed = true;
-        inner.missed = 0;
+        inner.missed = Missed::default();
+        inner.gaps = 0;
         let updates = std::mem::take(&mut inner.updates);
         drop(inner);
         queue.filled.notify_all();
         // Not under the lock: the last of a user's data may go with them.
         drop(updates);
+    }
+}
+
+/// An iterator that blocks for the next update; made by [`Updates::iter`].
+#[derive(Debug)]
+pub struct Iter<'a, N, D> {
+    /// Where they come from.
+    updates: &'a Updates<N, D>,
+}
+
+impl<N, D> Iterator for Iter<'_, N, D> {
+    type Item = Update<N, D>;
+
+    fn next(&mut self) -> Option<Update<N, D>> {
+        self.updates.recv().ok()
+    }
+}
+
+/// An iterator over the updates that are there; made by [`Updates::try_iter`].
+#[derive(Debug)]
+pub struct TryIter<'a, N, D> {
+    /// Where they come from.
+    updates: &'a Updates<N, D>,
+}
+
+impl<N, D> Iterator for TryIter<'_, N, D> {
+    type Item = Update<N, D>;
+
+    fn next(&mut self) -> Option<Update<N, D>> {
+        self.updates.try_recv().ok()
+    }
+}
+
+/// An iterator that owns its subscription, and blocks for the next update.
+#[derive(Debug)]
+pub struct IntoIter<N, D> {
+    /// Where they come from.
+    updates: Updates<N, D>,
+}
+
+impl<N, D> Iterator for IntoIter<N, D> {
+    type Item = Update<N, D>;
+
+    fn next(&mut self) -> Option<Update<N, D>> {
+        self.updates.recv().ok()
+    }
+}
+
+impl<'a, N, D> IntoIterator for &'a Updates<N, D> {
+    type Item = Update<N, D>;
+    type IntoIter = Iter<'a, N, D>;
+
+    fn into_iter(self) -> Iter<'a, N, D> {
+        self.iter()
+    }
+}
+
+impl<N, D> IntoIterator for Updates<N, D> {
+    type Item = Update<N, D>;
+    type IntoIter = IntoIter<N, D>;
+
+    fn into_iter(self) -> IntoIter<N, D> {
+        IntoIter { updates: self }
     }
 }
 
@@ -257,7 +365,7 @@ impl Subscription {
         let thread = thread::Builder::new()
             .name("subscriber".into())
             .spawn(move || {
-                for update in updates.iter() {
+                for update in updates {
                     if survive(|| callback(update)).is_none() {
                         crate::log::error!(
                             "a subscriber panicked; it goes on with the next update"

@@ -234,20 +234,24 @@ pub enum Update<N, D> {
         /// What is known of it.
         stall: Stall,
     },
-    /// The subscriber was too slow: so many updates were dropped here. A fresh [`Registry::fleet`](super::Registry::fleet)
-    /// has them all, and skips by itself what is older than it.
-    Missed(u64),
+    /// The subscriber was too slow: updates were dropped here. A picture of the fleet that is older than the last of them is
+    /// out of date for good, and [`Fleet::apply`] says so.
+    Missed {
+        /// How many were dropped.
+        count: u64,
+        /// The version of the last of them.
+        version: u64,
+    },
 }
 
 impl<N, D> Update<N, D> {
-    /// The version of the fleet since this update; `None` for [`Missed`](Update::Missed).
+    /// Returns the version of the fleet after this update.
     #[must_use]
-    pub fn version(&self) -> Option<u64> {
+    pub fn version(&self) -> u64 {
         match self {
-            Update::Node(transition) => Some(transition.version),
-            Update::Guard(change) => Some(change.version),
-            Update::Stalled { version, .. } => Some(*version),
-            Update::Missed(_) => None,
+            Update::Node(transition) => transition.version,
+            Update::Guard(change) => change.version,
+            Update::Stalled { version, .. } | Update::Missed { version, .. } => *version,
         }
     }
 }
@@ -261,7 +265,7 @@ impl<N, D> Clone for Update<N, D> {
                 version: *version,
                 stall: *stall,
             },
-            Update::Missed(count) => Update::Missed(*count),
+            &Update::Missed { count, version } => Update::Missed { count, version },
         }
     }
 }
@@ -276,7 +280,11 @@ impl<N: fmt::Debug, D: fmt::Debug> fmt::Debug for Update<N, D> {
                 .field("version", version)
                 .field("stall", stall)
                 .finish(),
-            Update::Missed(count) => f.debug_tuple("Missed").field(count).finish(),
+            Update::Missed { count, version } => f
+                .debug_struct("Missed")
+                .field("count", count)
+                .field("version", version)
+                .finish(),
         }
     }
 }
@@ -322,7 +330,9 @@ impl<N: fmt::Debug, D> fmt::Display for Update<N, D> {
                     stall.held_for
                 )
             }
-            Update::Missed(count) => write!(f, "missed {count}"),
+            Update::Missed { count, version } => {
+                write!(f, "missed version={version} count={count}")
+            }
         }
     }
 }
@@ -335,14 +345,14 @@ pub struct Fleet<N, D> {
     nodes: HashMap<N, NodeStatus<N, D>>,
 }
 
-/// An update could not be [applied](Fleet::apply), since some before it is missing: take a fresh
+/// An update could not be [applied](Fleet::apply) because updates are missing: take a fresh
 /// [`Registry::fleet`](super::Registry::fleet).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Gap;
 
 impl fmt::Display for Gap {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("updates before this one are missing; take a fresh picture of the fleet")
+        f.write_str("updates are missing; take a fresh picture of the fleet")
     }
 }
 
@@ -358,21 +368,23 @@ impl<N: Eq + Hash + Clone, D> Fleet<N, D> {
         }
     }
 
-    /// Brings the picture up to date. An update that it shows already changes nothing, so that a fresh picture may be
-    /// taken at any time, whatever still waits in the [`Updates`](super::Updates).
+    /// Brings the picture up to date. An update that it shows already changes nothing, so a fresh picture may be taken at
+    /// any time, whatever still waits in the [`Updates`](super::Updates).
     ///
     /// # Errors
     ///
-    /// [`Gap`] if an update before this one was not applied; then nothing changes. That updates were
-    /// [missed](Update::Missed) is no gap by itself: the picture may be newer than they are, as the next update tells.
+    /// [`Gap`] if updates are missing that the picture does not show; then nothing changes. Take a fresh
+    /// [`Registry::fleet`](super::Registry::fleet) and go on with the next update. Nothing else needs to be done: whatever
+    /// is missed, and whenever, the picture is up to date when no update waits.
     pub fn apply(&mut self, update: &Update<N, D>) -> Result<(), Gap> {
-        match update.version() {
-            // Whether it was shown already, the version of the next update tells.
-            None => return Ok(()),
-            Some(version) if version <= self.version => return Ok(()),
-            Some(version) if version > self.version + 1 => return Err(Gap),
-            Some(version) => self.version = version,
+        let version = update.version();
+        if version <= self.version {
+            return Ok(());
         }
+        if version > self.version + 1 || matches!(update, Update::Missed { .. }) {
+            return Err(Gap);
+        }
+        self.version = version;
         if let Update::Node(transition) = update {
             let status = &transition.status;
             if transition.change == Change::Forgotten {
@@ -415,13 +427,23 @@ impl<N, D> Fleet<N, D> {
     }
 
     /// All nodes, in no order.
-    pub fn iter(&self) -> impl Iterator<Item = &NodeStatus<N, D>> {
+    #[must_use]
+    pub fn iter(&self) -> std::collections::hash_map::Values<'_, N, NodeStatus<N, D>> {
         self.nodes.values()
     }
 
     /// The nodes that may receive traffic, in no order.
     pub fn listed(&self) -> impl Iterator<Item = &NodeStatus<N, D>> {
         self.iter().filter(|status| status.is_listed())
+    }
+}
+
+impl<'a, N, D> IntoIterator for &'a Fleet<N, D> {
+    type Item = &'a NodeStatus<N, D>;
+    type IntoIter = std::collections::hash_map::Values<'a, N, NodeStatus<N, D>>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
     }
 }
 

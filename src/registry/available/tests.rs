@@ -444,7 +444,7 @@ proptest! {
             let key = seed ^ key;
             let mut contest = Contest::new(rendezvous::hash(&key));
             let mut owner = None;
-            for node in list.iter() {
+            for node in &list {
                 if contest.enter(node.hash, node.weight, contest.draw(node.hash)) {
                     owner = Some(*node.id());
                 }
@@ -464,7 +464,7 @@ proptest! {
         after[changed] = weight;
         let after = list(after);
         let mut removed = Listed::new();
-        for node in before.iter() {
+        for node in &before {
             removed.insert(node.clone());
         }
         removed.remove(Place(changed));
