@@ -49,6 +49,7 @@ mod available;
 mod error;
 mod feed;
 mod fleet;
+mod incarnation;
 mod options;
 mod policy;
 #[cfg(feature = "serde")]
@@ -72,6 +73,7 @@ pub use error::{RegisterError, RegistryError};
 use feed::Feed;
 pub use feed::{IntoIter, Iter, Subscription, TryIter, Updates};
 use fleet::{Keeper, Order, Watched};
+pub use incarnation::Incarnation;
 pub use options::{Builder, FlapDamping, Guard, NodeOptions};
 pub use policy::{PhiAccrual, Policy, PolicyError};
 #[cfg(feature = "serde")]
@@ -207,8 +209,10 @@ where
         Ok(registry)
     }
 
-    /// Makes the node `id` known, with `data` that comes back from picks. It is [`Joining`](State::Joining) until it
-    /// beats. A node that is known gets the new data and options, and keeps its state; one that has left begins anew.
+    /// Makes the node `id` known, with `data` that comes back from picks, and returns which life of the node this is.
+    ///
+    /// The node is [`Joining`](State::Joining) until it beats. A node that is known gets the new data and options, and keeps
+    /// its state: registering is no sign of life, and does not end a silence. A node that has left begins anew.
     ///
     /// # Errors
     ///
@@ -224,16 +228,17 @@ where
     /// assert_eq!(registry.status(&7).map(|it| *it.node.data()), Some("rack 5"));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn register(&self, id: N, data: D) -> Result<(), RegisterError<N, D>> {
+    pub fn register(&self, id: N, data: D) -> Result<Incarnation, RegisterError<N, D>> {
         self.register_with(id, data, NodeOptions::new())
     }
 
-    /// As [`register`](Registry::register), and says how the node is to be kept.
+    /// As [`register`](Registry::register), with options of the node's own.
     ///
     /// # Errors
     ///
-    /// Those of `register`, and [`Policy`](RegistryError::Policy) or [`Option`](RegistryError::Option) if the options
-    /// make no sense.
+    /// Those of `register`; [`Policy`](RegistryError::Policy) if the policy makes no sense; and if the options name an
+    /// [incarnation](NodeOptions::incarnation), [`Superseded`](RegistryError::Superseded) if the node was registered as a
+    /// newer one, and [`Left`](RegistryError::Left) if this one has left. Id and data come back.
     ///
     /// ```
     /// use liveness::registry::{NodeOptions, Registry};
@@ -249,21 +254,26 @@ where
         id: N,
         data: D,
         options: NodeOptions,
-    ) -> Result<(), RegisterError<N, D>> {
+    ) -> Result<Incarnation, RegisterError<N, D>> {
+        let mut incarnation = options.incarnation.unwrap_or(Incarnation::new(0));
         let mut node = Some((id, data));
         let result = self.shared.act(|keeper, now| match node.take() {
-            Some((id, data)) => keeper.register(id, data, &options, now),
+            Some((id, data)) => {
+                let registered = keeper.register(id, data, &options, now);
+                registered.map(|it| incarnation = it)
+            }
             None => Ok(()),
         });
         match (result, node) {
-            (Ok(result), _) => result,
+            (Ok(result), _) => result.map(|()| incarnation),
             (Err(error), Some((id, data))) => Err(RegisterError { error, id, data }),
             // Known, and never to be watched: the worker has failed meanwhile.
-            (Err(_), None) => Ok(()),
+            (Err(_), None) => Ok(incarnation),
         }
     }
 
-    /// A sign of life of the node `id`.
+    /// Counts a sign of life of the node `id`, whichever life of it: where messages may be late, use
+    /// [`beat_as`](Registry::beat_as).
     ///
     /// Costs a short lock, a look-up, two clock readings and a beat of a [`Watcher`].
     ///
@@ -286,13 +296,120 @@ where
         N: Borrow<Q>,
         Q: Eq + Hash + ?Sized,
     {
-        let beat = |keeper: &mut Keeper<N, D>, now| keeper.beat(id, now);
+        self.beat_of(id, None)
+    }
+
+    /// Counts a sign of life of one [incarnation](Incarnation) of the node `id`.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`beat`](Registry::beat), and [`Superseded`](RegistryError::Superseded) if the node was registered again
+    /// since. [`Unknown`](RegistryError::Unknown) also if this incarnation is newer than the one that is registered: register
+    /// it first.
+    ///
+    /// ```
+    /// use liveness::registry::{NodeOptions, Registry};
+    ///
+    /// let registry = Registry::<u64, &str>::builder().build()?;
+    /// registry.register_with(7, "rack 4", NodeOptions::new().incarnation(2))?;
+    /// assert!(registry.beat_as(&7, 1).is_err()); // of the process before
+    /// registry.beat_as(&7, 2)?;
+    /// assert_eq!(registry.available().len(), 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn beat_as<Q>(
+        &self,
+        id: &Q,
+        incarnation: impl Into<Incarnation>,
+    ) -> Result<(), RegistryError>
+    where
+        N: Borrow<Q>,
+        Q: Eq + Hash + ?Sized,
+    {
+        self.beat_of(id, Some(incarnation.into()))
+    }
+
+    /// Counts a sign of life, of one incarnation if it is named.
+    fn beat_of<Q>(&self, id: &Q, incarnation: Option<Incarnation>) -> Result<(), RegistryError>
+    where
+        N: Borrow<Q>,
+        Q: Eq + Hash + ?Sized,
+    {
+        let beat = |keeper: &mut Keeper<N, D>, now| keeper.beat(id, incarnation, now);
         self.shared.act_first(beat, |order| order.as_ref().ok())??;
         Ok(())
     }
 
-    /// The node `id` goes: it is listed no more at once. It is remembered for
-    /// [`forget_after`](Builder::forget_after), so that a late beat does not bring it back.
+    /// Counts a sign of life of the node `id`, and registers the node first if it is not known: after a restart of the
+    /// registry, or when it was forgotten. Then `data` is called, while no lock is held.
+    ///
+    /// # Errors
+    ///
+    /// [`Left`](RegistryError::Left), because a late beat does not bring back a node that said goodbye;
+    /// [`Full`](RegistryError::Full) and [`Closed`](RegistryError::Closed).
+    ///
+    /// ```
+    /// use liveness::registry::Registry;
+    ///
+    /// let registry = Registry::<String, u16>::builder().build()?;
+    /// for _ in 0..3 {
+    ///     registry.beat_or_register("web-1", || 80)?; // makes a `String` once
+    /// }
+    /// assert_eq!(registry.available().len(), 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn beat_or_register<Q>(&self, id: &Q, data: impl FnOnce() -> D) -> Result<(), RegistryError>
+    where
+        N: Borrow<Q>,
+        Q: Eq + Hash + ToOwned<Owned = N> + ?Sized,
+    {
+        self.beat_or_register_with(id, NodeOptions::new(), data)
+    }
+
+    /// As [`beat_or_register`](Registry::beat_or_register), with options for the registration. If they name an
+    /// [incarnation](NodeOptions::incarnation), the beat is of that one, and registers it if it is a new one. That is all
+    /// that a server of datagrams has to call.
+    ///
+    /// # Errors
+    ///
+    /// Those of `beat_or_register`; [`Policy`](RegistryError::Policy); and [`Superseded`](RegistryError::Superseded) if the
+    /// node was registered as a newer incarnation.
+    ///
+    /// ```
+    /// use liveness::registry::{NodeOptions, Registry, RegistryError};
+    ///
+    /// let registry = Registry::<u64, &str>::builder().build()?;
+    /// let of = |start: u64| NodeOptions::new().incarnation(start);
+    /// registry.beat_or_register_with(&7, of(1_700), || "10.0.0.1:80")?;
+    /// registry.beat_or_register_with(&7, of(1_800), || "10.0.0.2:80")?; // the node has started again
+    /// let late = registry.beat_or_register_with(&7, of(1_700), || "10.0.0.1:80");
+    /// assert!(matches!(late, Err(RegistryError::Superseded { .. })));
+    /// assert_eq!(registry.status(&7).map(|it| *it.node.data()), Some("10.0.0.2:80"));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn beat_or_register_with<Q>(
+        &self,
+        id: &Q,
+        options: NodeOptions,
+        data: impl FnOnce() -> D,
+    ) -> Result<(), RegistryError>
+    where
+        N: Borrow<Q>,
+        Q: Eq + Hash + ToOwned<Owned = N> + ?Sized,
+    {
+        match self.beat_of(id, options.incarnation) {
+            Err(RegistryError::Unknown) => {
+                let registered = self.register_with(id.to_owned(), data(), options);
+                registered.map_err(|refused| refused.error)?;
+                self.beat_of(id, options.incarnation)
+            }
+            done => done,
+        }
+    }
+
+    /// The node `id` goes: it is no longer listed, at once, whichever life of it this is. Where messages may be late, use
+    /// [`leave_as`](Registry::leave_as). The node is remembered for [`forget_after`](Builder::forget_after), so that a late
+    /// beat does not bring it back.
     ///
     /// # Errors
     ///
@@ -314,7 +431,41 @@ where
         N: Borrow<Q>,
         Q: Eq + Hash + ?Sized,
     {
-        self.shared.act(|keeper, now| keeper.leave(id, now))?
+        self.shared.act(|keeper, now| keeper.leave(id, None, now))?
+    }
+
+    /// One [incarnation](Incarnation) of the node `id` goes. If the node was registered again since, nothing changes.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`leave`](Registry::leave), and [`Superseded`](RegistryError::Superseded) if the node was registered again
+    /// since, which the thread of an old connection may ignore.
+    ///
+    /// ```
+    /// use liveness::registry::Registry;
+    ///
+    /// let registry = Registry::<u64, &str>::builder().build()?;
+    /// let old = registry.register(7, "connection 1")?;
+    /// let new = registry.register(7, "connection 2")?;
+    /// registry.beat_as(&7, new)?;
+    /// assert!(registry.leave_as(&7, old).is_err());
+    /// assert_eq!(registry.available().len(), 1);
+    /// registry.leave_as(&7, new)?;
+    /// assert!(registry.available().is_empty());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn leave_as<Q>(
+        &self,
+        id: &Q,
+        incarnation: impl Into<Incarnation>,
+    ) -> Result<(), RegistryError>
+    where
+        N: Borrow<Q>,
+        Q: Eq + Hash + ?Sized,
+    {
+        let incarnation = Some(incarnation.into());
+        self.shared
+            .act(|keeper, now| keeper.leave(id, incarnation, now))?
     }
 
     /// Takes the node `id` out of the list, but keeps watching it; also if it goes down, comes back, or leaves and is

@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender};
-use liveness::registry::{Registry, RegistryError, State, Update};
+use liveness::registry::{NodeOptions, Registry, RegistryError, State, Update};
 
 use crate::Failure;
 use crate::door::{Door, News};
@@ -77,28 +77,33 @@ pub(crate) fn listen(
 /// Lets the registry know. Returns who beat, and whether it was up before.
 fn apply(news: News, nodes: &Nodes) -> Result<Option<(Name, bool)>, RegistryError> {
     let told = match news {
-        News::Left(message) => nodes.leave(&message.node).map(|()| None),
-        News::Started(Message { node, address, .. }) => {
-            let registered = nodes.register(node.clone(), address);
-            registered.map_err(|refused| refused.error)?;
-            beat(node, nodes)
+        News::Left(message) => nodes.leave_as(&message.node, message.epoch).map(|()| None),
+        News::Started(message) => {
+            let options = NodeOptions::new().incarnation(message.epoch);
+            nodes
+                .register_with(message.node.clone(), message.address, options)
+                .map_err(|refused| refused.error)
+                .and_then(|_| beat(message, nodes))
         }
-        News::Beat(message) => beat(message.node, nodes),
+        News::Beat(message) => beat(message, nodes),
     };
     match told {
-        // A goodbye of a node that was not here, or a beat that the network delivers after the goodbye.
-        Err(RegistryError::Unknown | RegistryError::Left) => Ok(None),
+        // A goodbye of a node that was not here, a beat that the network delivers after the goodbye, or either of them from
+        // a process before the one that runs.
+        Err(RegistryError::Unknown | RegistryError::Left | RegistryError::Superseded { .. }) => {
+            Ok(None)
+        }
         told => told,
     }
 }
 
-/// A sign of life of `node`; the same.
-fn beat(node: Name, nodes: &Nodes) -> Result<Option<(Name, bool)>, RegistryError> {
+/// A sign of life of a node; the same.
+fn beat(message: Message, nodes: &Nodes) -> Result<Option<(Name, bool)>, RegistryError> {
     let is_up = nodes
-        .status(&node)
+        .status(&message.node)
         .is_some_and(|status| status.state == State::Up);
-    nodes.beat(&node)?;
-    Ok(Some((node, is_up)))
+    nodes.beat_as(&message.node, message.epoch)?;
+    Ok(Some((message.node, is_up)))
 }
 
 /// A request that a client made.
@@ -183,7 +188,7 @@ mod tests {
         let message = |port: u16| Message {
             node: "ant".into(),
             kind: Kind::Beat,
-            epoch: 0,
+            epoch: port.into(),
             number: 0,
             address: (Ipv4Addr::LOCALHOST, port).into(),
         };
@@ -208,8 +213,11 @@ mod tests {
         assert_eq!(port(), Some(2));
         assert_eq!(told(News::Left(message(2))), None);
         assert_eq!(told(News::Beat(message(2))), None);
+        assert_eq!(told(News::Started(message(2))), None);
         assert_eq!(port(), None);
         assert_eq!(told(News::Started(message(3))), Some(false));
+        assert_eq!(told(News::Left(message(2))), None);
+        assert_eq!(told(News::Beat(message(2))), None);
         assert_eq!(port(), Some(3));
     }
 }

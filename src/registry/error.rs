@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::fmt;
 
+use super::incarnation::Incarnation;
 use super::policy::PolicyError;
 use crate::error::BuildError;
 
@@ -10,10 +11,16 @@ use crate::error::BuildError;
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum RegistryError {
-    /// No such node is known: it was never registered, or is forgotten.
+    /// No such node is known: it was never registered, or is forgotten, or the call names an
+    /// [incarnation](super::Incarnation) that is newer than the one that is registered.
     Unknown,
-    /// The node left, so that a late beat of it does not count. Registering it again brings it back.
+    /// The node has left, and a late beat does not bring it back. Registering it again does.
     Left,
+    /// The call names an older [incarnation](super::Incarnation) than the node's: the node was registered again since.
+    Superseded {
+        /// The node's incarnation.
+        current: Incarnation,
+    },
     /// The maximum number of nodes is known, those that are down or left included.
     Full {
         /// That number.
@@ -38,7 +45,16 @@ impl fmt::Display for RegistryError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             RegistryError::Unknown => f.write_str("no such node is known; register it first"),
-            RegistryError::Left => f.write_str("the node has left; register it again"),
+            RegistryError::Left => {
+                f.write_str("the node has left; register it again as a new incarnation")
+            }
+            RegistryError::Superseded { current } => write!(
+                f,
+                "the node was registered again since, as incarnation {current}; the call names an older one"
+            ),
+            RegistryError::Full { max: 1 } => f.write_str(
+                "1 node is known, which is the maximum; forget it, or raise `max_nodes`",
+            ),
             RegistryError::Full { max } => write!(
                 f,
                 "{max} nodes are known, which is the maximum; forget some, or raise `max_nodes`"

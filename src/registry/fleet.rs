@@ -33,6 +33,7 @@ use ahash::RandomState;
 use super::RegistryStats;
 use super::available::{Available, Listed, Node};
 use super::error::{RegisterError, RegistryError};
+use super::incarnation::Incarnation;
 use super::options::{Config, NodeOptions, after};
 use super::update::{Change, NodeStatus, State, Update, Vitals};
 use crate::event::Stall;
@@ -119,6 +120,8 @@ pub(super) struct Keeper<N, D> {
     list_changed: bool,
     /// The number of the last watch.
     last_watch: u64,
+    /// The last incarnation that was not named by a caller.
+    last_incarnation: u64,
     /// What is counted; the version among it.
     stats: RegistryStats,
     /// The latest time it was told.
@@ -148,6 +151,7 @@ impl<N: Eq + Hash + Clone, D> Keeper<N, D> {
             listed: Vec::new(),
             list_changed: false,
             last_watch: 0,
+            last_incarnation: 0,
             stats: RegistryStats::default(),
             now: Duration::ZERO,
             resumed: Duration::ZERO,
@@ -164,15 +168,21 @@ impl<N: Eq + Hash + Clone, D> Keeper<N, D> {
         data: D,
         options: &NodeOptions,
         now: Duration,
-    ) -> Result<(), RegisterError<N, D>> {
+    ) -> Result<Incarnation, RegisterError<N, D>> {
         self.now = now;
         if let Err(error) = options.check() {
             return Err(RegisterError { error, id, data });
         }
         let weight = options.full_weight();
         if let Some(&slot) = self.ids.get(&id) {
-            self.register_again(slot, Node::new(id, data, weight), options);
-            return Ok(());
+            return match self.next_incarnation(slot, options.incarnation) {
+                Ok(incarnation) => {
+                    let node = Node::new(id, data, weight);
+                    self.register_again(slot, node, incarnation, options);
+                    Ok(incarnation)
+                }
+                Err(error) => Err(RegisterError { error, id, data }),
+            };
         }
         let max = self.config.max_nodes.min(u32::MAX as usize);
         if self.ids.len() >= max {
@@ -180,21 +190,54 @@ impl<N: Eq + Hash + Clone, D> Keeper<N, D> {
             let error = RegistryError::Full { max };
             return Err(RegisterError { error, id, data });
         }
-        let entry = Entry::new(Node::new(id, data, weight), options, now);
+        let next = Incarnation::new(self.last_incarnation.saturating_add(1));
+        let incarnation = options.incarnation.unwrap_or(next);
+        let entry = Entry::new(Node::new(id, data, weight), incarnation, options, now);
         let slot = self.add(entry);
+        if options.incarnation.is_none() {
+            self.last_incarnation = incarnation.get();
+        }
         self.watch(slot);
         self.change(slot, Change::Registered, |_| ());
-        Ok(())
+        Ok(incarnation)
+    }
+
+    /// The incarnation that the node in `slot` is registered again as.
+    fn next_incarnation(
+        &mut self,
+        slot: u32,
+        named: Option<Incarnation>,
+    ) -> Result<Incarnation, RegistryError> {
+        let Some(entry) = self.entry(slot) else {
+            return Err(RegistryError::Unknown);
+        };
+        let (current, has_left) = (entry.incarnation, entry.state == State::Left);
+        match named {
+            Some(named) if named < current => Err(RegistryError::Superseded { current }),
+            Some(named) if named == current && has_left => Err(RegistryError::Left),
+            Some(named) => Ok(named),
+            None => {
+                self.last_incarnation = self.last_incarnation.max(current.get()).saturating_add(1);
+                Ok(Incarnation::new(self.last_incarnation))
+            }
+        }
     }
 
     /// A known node is registered as `node`.
-    fn register_again(&mut self, slot: u32, node: Node<N, D>, options: &NodeOptions) {
+    fn register_again(
+        &mut self,
+        slot: u32,
+        node: Node<N, D>,
+        incarnation: Incarnation,
+        options: &NodeOptions,
+    ) {
         let now = self.now;
+        let forget_at = after(now, self.config.forget_after);
         let Some(entry) = self.slots[slot as usize].as_deref_mut() else {
             return;
         };
         if entry.state == State::Left {
-            let mut fresh = Entry::new(node, options, now);
+            let mut fresh = Entry::new(node, incarnation, options, now);
             fresh.due = entry.due;
             fresh.is_drained = entry.is_drained;
             fresh.is_suppressed = entry.is_suppressed;
@@ -207,6 +250,16 @@ impl<N: Eq + Hash + Clone, D> Keeper<N, D> {
             self.garbage.nodes.extend(old.map(|old| old.node));
             self.watch(slot);
             return;
+        }
+        // Without a number of its own it may be the same process, which renews its data.
+        if options.incarnation.is_some() && incarnation > entry.incarnation {
+            entry.streak = 0;
+            entry.history.forget();
+        }
+        entry.incarnation = incarnation;
+        if entry.state == State::Down {
+            // Remembered for as long as one that goes down now, since it is expected to beat.
+            entry.forget_at = forget_at;
         }
         let default = self.config.policy;
         let (old, new) = (entry.policy, options.policy);
@@ -234,14 +287,19 @@ impl<N: Eq + Hash + Clone, D> Keeper<N, D> {
         }
     }
 
-    /// A sign of life; returns what the watcher is to do about it first.
-    pub(super) fn beat<Q>(&mut self, id: &Q, now: Duration) -> Result<Order, RegistryError>
+    /// A sign of life, of one incarnation if it is named; returns what the watcher is to do about it first.
+    pub(super) fn beat<Q>(
+        &mut self,
+        id: &Q,
+        incarnation: Option<Incarnation>,
+        now: Duration,
+    ) -> Result<Order, RegistryError>
     where
         N: Borrow<Q>,
         Q: Eq + Hash + ?Sized,
     {
         self.now = now;
-        let slot = self.slot(id)?;
+        let slot = self.slot_as(id, incarnation)?;
         let (config, last_watch) = (&self.config, &mut self.last_watch);
         let Some(entry) = self.slots[slot as usize].as_mut() else {
             return Err(RegistryError::Unknown);
@@ -347,14 +405,19 @@ impl<N: Eq + Hash + Clone, D> Keeper<N, D> {
         }
     }
 
-    /// The node `id` goes.
-    pub(super) fn leave<Q>(&mut self, id: &Q, now: Duration) -> Result<(), RegistryError>
+    /// The node `id` goes, or one incarnation of it if it is named.
+    pub(super) fn leave<Q>(
+        &mut self,
+        id: &Q,
+        incarnation: Option<Incarnation>,
+        now: Duration,
+    ) -> Result<(), RegistryError>
     where
         N: Borrow<Q>,
         Q: Eq + Hash + ?Sized,
     {
         self.now = now;
-        let slot = self.slot(id)?;
+        let slot = self.slot_as(id, incarnation)?;
         let forget_at = after(now, self.config.forget_after);
         if self
             .entry(slot)
@@ -483,6 +546,18 @@ impl<N: Eq + Hash + Clone, D> Keeper<N, D> {
             list: list_changed.then(|| self.list()),
             garbage: std::mem::take(&mut self.garbage),
         }
+    }
+
+    /// The last incarnation that was not named by a caller.
+    #[cfg(feature = "serde")]
+    pub(super) fn last_incarnation(&self) -> u64 {
+        self.last_incarnation
+    }
+
+    /// Names no incarnation up to `last` again.
+    #[cfg(feature = "serde")]
+    pub(super) fn restore_incarnation(&mut self, last: u64) {
+        self.last_incarnation = self.last_incarnation.max(last);
     }
 
     /// All nodes.

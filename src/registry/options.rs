@@ -4,7 +4,7 @@ use std::fmt;
 use std::hash::Hash;
 use std::time::Duration;
 
-use super::{Policy, Registry, RegistryError};
+use super::{Incarnation, Policy, Registry, RegistryError};
 use crate::clock::Clock;
 
 /// The weight of a node that is given none: large enough that a slow start can grow it in steps.
@@ -208,6 +208,8 @@ pub struct NodeOptions {
     pub(super) policy: Option<Policy>,
     /// Its full weight, if it is set.
     pub(super) weight: Option<u32>,
+    /// Which life of it this is, if it is set.
+    pub(super) incarnation: Option<Incarnation>,
 }
 
 impl NodeOptions {
@@ -226,6 +228,16 @@ impl NodeOptions {
     /// Its full weight, for pickers that go by weight. Default: 100. With zero it is listed, and these never pick it.
     pub fn weight(mut self, weight: u32) -> Self {
         self.weight = Some(weight);
+        self
+    }
+
+    /// Which life of the node registers: a number that the node sends, and that grows each time it starts. Default: the
+    /// registry gives the next one. See [`Incarnation`].
+    ///
+    /// A newer one than before begins a new life: the node needs [`rise`](Builder::rise) beats of its own if it is not up,
+    /// and the gap between the two lives is no interval that an adaptive policy learns. An older one is refused.
+    pub fn incarnation(mut self, incarnation: impl Into<Incarnation>) -> Self {
+        self.incarnation = Some(incarnation.into());
         self
     }
 

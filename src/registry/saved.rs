@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::available::Node;
 use super::error::RegistryError;
 use super::fleet::{Entry, Keeper};
+use super::incarnation::Incarnation;
 use super::options::{self, NodeOptions};
 use super::policy::Policy;
 use super::update::State;
@@ -20,6 +21,8 @@ use super::update::State;
 pub struct Saved<N, D> {
     /// The nodes.
     nodes: Vec<SavedNode<N, D>>,
+    /// The last incarnation that the registry gave.
+    last_incarnation: u64,
 }
 
 impl<N, D> Saved<N, D> {
@@ -45,6 +48,8 @@ struct SavedNode<N, D> {
     data: D,
     /// Its weight without a slow start.
     weight: u32,
+    /// Which life of it this is.
+    incarnation: Incarnation,
     /// Its own policy, if it has one.
     policy: Option<Policy>,
     /// Its state.
@@ -79,6 +84,7 @@ impl<N: Clone, D: Clone> SavedNode<N, D> {
             id: entry.node.id().clone(),
             data: entry.node.data().clone(),
             weight: entry.full_weight,
+            incarnation: entry.incarnation,
             policy: entry.policy,
             state: entry.state,
             in_state_for: now.saturating_sub(entry.since),
@@ -106,6 +112,7 @@ impl<N: Eq + Hash + Clone, D> Keeper<N, D> {
         let saved = |entry| SavedNode::new(entry, now, self.penalty(entry, now));
         Saved {
             nodes: self.entries().map(saved).collect(),
+            last_incarnation: self.last_incarnation(),
         }
     }
 
@@ -117,6 +124,7 @@ impl<N: Eq + Hash + Clone, D> Keeper<N, D> {
         grace: Duration,
         now: Duration,
     ) -> Result<(), RegistryError> {
+        self.restore_incarnation(saved.last_incarnation);
         for node in saved.nodes {
             self.restore_node(node, grace, now)?;
         }
@@ -133,9 +141,11 @@ impl<N: Eq + Hash + Clone, D> Keeper<N, D> {
         let options = NodeOptions {
             policy: saved.policy,
             weight: Some(saved.weight),
+            incarnation: Some(saved.incarnation),
         };
         options.check()?;
-        let mut entry = Entry::new(Node::new(saved.id, saved.data, saved.weight), &options, now);
+        let node = Node::new(saved.id, saved.data, saved.weight);
+        let mut entry = Entry::new(node, saved.incarnation, &options, now);
         // What cannot be by this registry's options, which may be other ones, is cut down to what can.
         let config = &self.config;
         let (ceiling, longest) = config

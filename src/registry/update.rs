@@ -7,6 +7,7 @@ use std::hash::Hash;
 use std::time::Duration;
 
 use super::available::Node;
+use super::incarnation::Incarnation;
 use crate::event::Stall;
 
 /// How a node stands.
@@ -44,6 +45,8 @@ impl fmt::Display for State {
 pub struct NodeStatus<N, D> {
     /// Its id, data and present weight.
     pub node: Node<N, D>,
+    /// Which life of it this is.
+    pub incarnation: Incarnation,
     /// Its state.
     pub state: State,
     /// When it came into that state, since the origin of the registry's clock.
@@ -80,6 +83,7 @@ impl<N: fmt::Debug, D: fmt::Debug> fmt::Debug for NodeStatus<N, D> {
             .field("id", self.node.id())
             .field("data", self.node.data())
             .field("weight", &self.node.weight())
+            .field("incarnation", &self.incarnation)
             .field("state", &self.state)
             .field("since", &self.since)
             .field("is_drained", &self.is_drained)

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::{Entry, Keeper, Order, Task, Watched};
 use crate::registry::error::RegistryError;
+use crate::registry::incarnation::Incarnation;
 use crate::registry::update::{Change, NodeStatus, State, Transition, Update};
 
 /// For so many nodes room is kept, though there are fewer.
@@ -19,6 +20,27 @@ impl<N: Eq + Hash + Clone, D> Keeper<N, D> {
         Q: Eq + Hash + ?Sized,
     {
         self.ids.get(id).copied().ok_or(RegistryError::Unknown)
+    }
+
+    /// The slot of `id`, if that is the incarnation it is named by.
+    pub(super) fn slot_as<Q>(
+        &self,
+        id: &Q,
+        incarnation: Option<Incarnation>,
+    ) -> Result<u32, RegistryError>
+    where
+        N: Borrow<Q>,
+        Q: Eq + Hash + ?Sized,
+    {
+        let slot = self.slot(id)?;
+        let current = self.entry(slot).map(|entry| entry.incarnation);
+        match (incarnation, current) {
+            (Some(named), Some(current)) if named < current => {
+                Err(RegistryError::Superseded { current })
+            }
+            (Some(named), Some(current)) if named > current => Err(RegistryError::Unknown),
+            _ => Ok(slot),
+        }
     }
 
     /// The node in `slot`.

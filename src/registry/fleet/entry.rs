@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::super::available::{Node, Place};
+use super::super::incarnation::Incarnation;
 use super::super::options::{Config, NodeOptions, after};
 use super::super::policy::{History, Policy};
 use super::super::update::{NodeStatus, State};
@@ -16,6 +17,8 @@ pub(in crate::registry) struct Entry<N, D> {
     pub(in crate::registry) node: Node<N, D>,
     /// Its weight without a slow start.
     pub(in crate::registry) full_weight: u32,
+    /// Which life of it this is.
+    pub(in crate::registry) incarnation: Incarnation,
     /// Its own policy, if it has one.
     pub(in crate::registry) policy: Option<Policy>,
     /// What the policy knows of its beats.
@@ -74,10 +77,16 @@ pub(in crate::registry) struct Death {
 
 impl<N, D> Entry<N, D> {
     /// A node that joins at `now`.
-    pub(in crate::registry) fn new(node: Node<N, D>, options: &NodeOptions, now: Duration) -> Self {
+    pub(in crate::registry) fn new(
+        node: Node<N, D>,
+        incarnation: Incarnation,
+        options: &NodeOptions,
+        now: Duration,
+    ) -> Self {
         Entry {
             full_weight: node.weight(),
             node,
+            incarnation,
             policy: options.policy,
             history: History::new(),
             timeout: Duration::MAX,
@@ -106,6 +115,7 @@ impl<N, D> Entry<N, D> {
     pub(in crate::registry) fn status(&self) -> NodeStatus<N, D> {
         NodeStatus {
             node: self.node.clone(),
+            incarnation: self.incarnation,
             state: self.state,
             since: self.since,
             is_drained: self.is_drained,

@@ -19,7 +19,7 @@ fn a_report_that_a_beat_overtook_counts_for_nothing() {
     keeper
         .register(7u8, 0u32, &options, s(0))
         .expect("there is room");
-    let Ok(Order::Watch(Watched::Node(slot, watch), _)) = keeper.beat(&7, s(1)) else {
+    let Ok(Order::Watch(Watched::Node(slot, watch), _)) = keeper.beat(&7, None, s(1)) else {
         panic!("it is watched since it was registered");
     };
     keeper.take();
@@ -38,7 +38,7 @@ fn a_report_that_a_beat_overtook_counts_for_nothing() {
         Order::Unwatch(Watched::Node(slot, watch))
     );
     // Nor does one of a watch that is over, which is answered by the order to forget it.
-    assert!(matches!(keeper.beat(&7, s(12)), Ok(Order::Watch(..))));
+    assert!(matches!(keeper.beat(&7, None, s(12)), Ok(Order::Watch(..))));
     keeper.take();
     keeper.silent(slot, watch, s(60));
     assert_eq!(keeper.status(&7).map(|it| it.state), Some(State::Up));
@@ -59,7 +59,7 @@ fn a_late_look_counts_every_timeout_that_has_passed_but_none_of_a_stall() {
         keeper
             .register(7u8, 0u32, &NodeOptions::new(), s(0))
             .expect("there is room");
-        match keeper.beat(&7, s(0)) {
+        match keeper.beat(&7, None, s(0)) {
             Ok(Order::Watch(Watched::Node(slot, watch), _)) => (slot, watch),
             other => panic!("{other:?}"),
         }
@@ -115,7 +115,7 @@ fn a_beat_that_changes_the_timeout_is_watched_under_another_number() {
     keeper.take();
     let (mut waits, mut watched) = (HashMap::new(), None);
     for second in [1, 2, 3, 6, 7, 8, 9, 10] {
-        let Ok(Order::Watch(number, wait)) = keeper.beat(&7, s(second)) else {
+        let Ok(Order::Watch(number, wait)) = keeper.beat(&7, None, s(second)) else {
             panic!("it is known");
         };
         assert_eq!(*waits.entry(number).or_insert(wait), wait);
@@ -140,7 +140,7 @@ fn a_silence_in_which_the_registry_did_not_run_is_not_learned() {
             .expect("there is room");
         let mut watched = None;
         for second in 1..=20 {
-            let Ok(Order::Watch(node, _)) = keeper.beat(&7, s(second)) else {
+            let Ok(Order::Watch(node, _)) = keeper.beat(&7, None, s(second)) else {
                 panic!("it is known");
             };
             watched = Some(node);
@@ -150,7 +150,9 @@ fn a_silence_in_which_the_registry_did_not_run_is_not_learned() {
             keeper.silent(slot, watch, s(20) + before);
         }
         // Beyond the timeout, and within two of them.
-        keeper.beat(&7, s(20) + before + s(1)).expect("it is known");
+        keeper
+            .beat(&7, None, s(20) + before + s(1))
+            .expect("it is known");
         let after = keeper.vitals(&7, s(27)).expect("it is known").timeout;
         assert_eq!(after > before, is_learned, "{before:?} {after:?}");
     }
@@ -163,7 +165,7 @@ fn a_fleet_that_was_large_gives_its_memory_back() {
     let join = |keeper: &mut Keeper<u32, ()>, ids: std::ops::Range<u32>| {
         for id in ids {
             assert!(keeper.register(id, (), &options, s(0)).is_ok());
-            assert!(keeper.beat(&id, s(0)).is_ok());
+            assert!(keeper.beat(&id, None, s(0)).is_ok());
             keeper.take();
         }
     };
@@ -195,10 +197,11 @@ fn deaths_of_nodes_that_came_back_are_not_kept_however_long_the_window() {
     });
     for id in 0..10u8 {
         assert!(keeper.register(id, 0u32, &NodeOptions::new(), s(0)).is_ok());
-        keeper.beat(&id, s(0)).expect("it is known");
+        keeper.beat(&id, None, s(0)).expect("it is known");
     }
     for nth in 1..1_000 {
-        let Ok(Order::Watch(Watched::Node(slot, watch), _)) = keeper.beat(&7, s(20 * nth)) else {
+        let Ok(Order::Watch(Watched::Node(slot, watch), _)) = keeper.beat(&7, None, s(20 * nth))
+        else {
             panic!("it is known");
         };
         keeper.silent(slot, watch, s(20 * nth + 10));

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use proptest::prelude::*;
 
 use super::super::*;
-use super::model::Model;
+use super::model::{Model, Refusal, Seen};
 use super::s;
 use crate::registry::options::{FlapDamping, Guard};
 use crate::registry::policy::Policy;
@@ -17,10 +17,10 @@ pub(super) type Id = u8;
 /// What may be done to a fleet.
 #[derive(Clone, Debug)]
 enum Op {
-    Register(Id, Option<u64>, u32),
-    Beat(Id),
+    Register(Id, Option<u64>, u32, Option<u64>),
+    Beat(Id, Option<u64>),
     BeatAll(u8),
-    Leave(Id),
+    Leave(Id, Option<u64>),
     Drain(Id, bool),
     Forget(Id),
     Pass(u64),
@@ -29,11 +29,14 @@ enum Op {
 fn op() -> impl Strategy<Value = Op> {
     let id = 0..12u8;
     let timeout = prop::option::weighted(0.2, 1..30u64);
+    // Few, so that they are older, newer and the same.
+    let incarnation = prop::option::weighted(0.3, 0..12u64);
     prop_oneof![
-        4 => (id.clone(), timeout, 0..200u32).prop_map(|(id, timeout, weight)| Op::Register(id, timeout, weight)),
-        8 => id.clone().prop_map(Op::Beat),
+        4 => (id.clone(), timeout, 0..200u32, incarnation.clone())
+            .prop_map(|(id, timeout, weight, life)| Op::Register(id, timeout, weight, life)),
+        8 => (id.clone(), incarnation.clone()).prop_map(|(id, life)| Op::Beat(id, life)),
         6 => any::<u8>().prop_map(Op::BeatAll),
-        1 => id.clone().prop_map(Op::Leave),
+        1 => (id.clone(), incarnation).prop_map(|(id, life)| Op::Leave(id, life)),
         2 => (id.clone(), any::<bool>()).prop_map(|(id, is_drained)| Op::Drain(id, is_drained)),
         1 => id.prop_map(Op::Forget),
         8 => (1..25u64).prop_map(Op::Pass),
@@ -228,8 +231,19 @@ impl Keeper<Id, u32> {
     }
 }
 
+/// Why a call was refused.
+fn refusal(error: &RegistryError) -> Refusal {
+    match error {
+        RegistryError::Unknown => Refusal::Unknown,
+        RegistryError::Left => Refusal::Left,
+        RegistryError::Full { .. } => Refusal::Full,
+        RegistryError::Superseded { current } => Refusal::Superseded(current.get()),
+        other => panic!("{other}"),
+    }
+}
+
 /// What is seen of each node, sorted by id.
-fn seen(fleet: &Fleet<Id, u32>) -> Vec<(Id, u32, u32, State, [bool; 4])> {
+fn seen(fleet: &Fleet<Id, u32>) -> Vec<Seen> {
     let seen = |it: &NodeStatus<Id, u32>| {
         let flags = [it.is_listed(), it.is_drained, it.is_suppressed, it.is_held];
         (
@@ -237,6 +251,7 @@ fn seen(fleet: &Fleet<Id, u32>) -> Vec<(Id, u32, u32, State, [bool; 4])> {
             *it.node.data(),
             it.node.weight(),
             it.state,
+            it.incarnation.get(),
             flags,
         )
     };
@@ -251,28 +266,29 @@ fn run(config: Config, ops: Vec<Op>) -> RegistryStats {
     let mut real = Real::new(config);
     for (data, op) in (0..).zip(ops) {
         let now = s(real.now);
-        let beat = |real: &mut Real, model: &mut Model, id| {
-            if let Ok(order) = real.keeper.beat(&id, now) {
-                real.carry_out(order);
-            }
+        let beat = |real: &mut Real, model: &mut Model, id, life: Option<u64>| {
+            let done = real.keeper.beat(&id, life.map(Incarnation::new), now);
+            let done = done.map(|order| real.carry_out(order));
             real.settle();
-            model.beat(id);
+            assert_eq!(done.map_err(|it| refusal(&it)), model.beat(id, life));
             model.settle();
         };
         match op {
-            Op::Register(id, timeout, weight) => {
+            Op::Register(id, timeout, weight, life) => {
                 let mut options = NodeOptions::new().weight(weight);
                 options.policy = timeout.map(|timeout| Policy::Fixed(s(timeout)));
-                let _ = real.keeper.register(id, data, &options, now);
-                model.register(id, data, timeout, weight);
+                options.incarnation = life.map(Incarnation::new);
+                let done = real.keeper.register(id, data, &options, now);
+                let done = done.map(Incarnation::get).map_err(|it| refusal(&it.error));
+                assert_eq!(done, model.register(id, data, timeout, weight, life));
             }
-            Op::Beat(id) => beat(&mut real, &mut model, id),
+            Op::Beat(id, life) => beat(&mut real, &mut model, id, life),
             Op::BeatAll(but) => (0..12)
                 .filter(|&id| id != but % 16)
-                .for_each(|id| beat(&mut real, &mut model, id)),
-            Op::Leave(id) => {
-                let _ = real.keeper.leave(&id, now);
-                model.leave(id);
+                .for_each(|id| beat(&mut real, &mut model, id, None)),
+            Op::Leave(id, life) => {
+                let done = real.keeper.leave(&id, life.map(Incarnation::new), now);
+                assert_eq!(done.map_err(|it| refusal(&it)), model.leave(id, life));
             }
             Op::Drain(id, is_drained) => {
                 let _ = real.keeper.drain(&id, is_drained, now);
@@ -303,7 +319,7 @@ fn run(config: Config, ops: Vec<Op>) -> RegistryStats {
         let expected: Vec<_> = model
             .seen()
             .iter()
-            .filter(|it| it.4[0])
+            .filter(|it| it.5[0])
             .map(|it| (it.0, it.2))
             .collect();
         assert_eq!(listed, expected);

@@ -7,6 +7,18 @@ use super::s;
 /// A penalty, when it was that, and whether the node is suppressed.
 type Penalty = (f64, u64, bool);
 
+/// What is seen of a node: id, data, weight, state, incarnation; whether it is listed, drained, suppressed, held.
+pub(super) type Seen = (Id, u32, u32, State, u64, [bool; 4]);
+
+/// Why a call is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Refusal {
+    Unknown,
+    Left,
+    Full,
+    Superseded(u64),
+}
+
 /// A node of the naive list.
 #[derive(Clone, Debug)]
 struct Naive {
@@ -14,6 +26,7 @@ struct Naive {
     data: u32,
     weight: u32,
     own_timeout: Option<u64>,
+    incarnation: u64,
     state: State,
     streak: u32,
     misses: u32,
@@ -36,6 +49,8 @@ pub(super) struct Model {
     nodes: Vec<Naive>,
     /// When the guard came up, and since when it is calm.
     guard: Option<(u64, Option<u64>)>,
+    /// The last incarnation that was made up.
+    last_incarnation: u64,
     now: u64,
 }
 
@@ -51,6 +66,7 @@ impl Model {
             config,
             nodes: Vec::new(),
             guard: None,
+            last_incarnation: 0,
             now: 0,
         }
     }
@@ -59,15 +75,26 @@ impl Model {
         self.guard.is_some()
     }
 
-    pub(super) fn leave(&mut self, id: Id) {
+    /// The node, if it is the life of it that is meant.
+    fn living(&self, id: Id, life: Option<u64>) -> Result<usize, Refusal> {
+        let at = self.find(id).ok_or(Refusal::Unknown)?;
+        let current = self.nodes[at].incarnation;
+        match life {
+            Some(life) if life < current => Err(Refusal::Superseded(current)),
+            Some(life) if life > current => Err(Refusal::Unknown),
+            _ => Ok(at),
+        }
+    }
+
+    pub(super) fn leave(&mut self, id: Id, life: Option<u64>) -> Result<(), Refusal> {
         let now = self.now;
-        if let Some(at) = self.find(id)
-            && self.nodes[at].state != State::Left
-        {
-            let node = &mut self.nodes[at];
+        let at = self.living(id, life)?;
+        let node = &mut self.nodes[at];
+        if node.state != State::Left {
             (node.state, node.is_held, node.silent_since) = (State::Left, false, None);
             (node.death, node.gone) = (None, Some(now));
         }
+        Ok(())
     }
 
     pub(super) fn drain(&mut self, id: Id, is_drained: bool) {
@@ -88,7 +115,7 @@ impl Model {
         self.nodes.retain(|node| node.id != id);
     }
 
-    fn find(&mut self, id: Id) -> Option<usize> {
+    fn find(&self, id: Id) -> Option<usize> {
         self.nodes.iter().position(|node| node.id == id)
     }
 
@@ -119,12 +146,39 @@ impl Model {
         }
     }
 
-    pub(super) fn register(&mut self, id: Id, data: u32, own_timeout: Option<u64>, weight: u32) {
+    pub(super) fn register(
+        &mut self,
+        id: Id,
+        data: u32,
+        own_timeout: Option<u64>,
+        weight: u32,
+        life: Option<u64>,
+    ) -> Result<u64, Refusal> {
+        let known = self.find(id);
+        if known.is_none() && self.nodes.len() >= self.config.max_nodes {
+            return Err(Refusal::Full);
+        }
+        let before = known.map(|at| (self.nodes[at].incarnation, self.nodes[at].state));
+        let incarnation = match (before, life) {
+            (Some((current, _)), Some(life)) if life < current => {
+                return Err(Refusal::Superseded(current));
+            }
+            (Some((current, State::Left)), Some(life)) if life == current => {
+                return Err(Refusal::Left);
+            }
+            (_, Some(life)) => life,
+            (before, None) => {
+                let current = before.map_or(0, |before| before.0);
+                self.last_incarnation = self.last_incarnation.max(current) + 1;
+                self.last_incarnation
+            }
+        };
         let fresh = Naive {
             id,
             data,
             weight,
             own_timeout,
+            incarnation,
             state: State::Joining,
             streak: 0,
             misses: 0,
@@ -136,34 +190,38 @@ impl Model {
             listed_since: None,
             death: None,
         };
-        match self.find(id) {
-            None if self.nodes.len() >= self.config.max_nodes => {}
-            None => self.nodes.push(fresh),
-            Some(at) => {
-                let node = &mut self.nodes[at];
-                if node.state == State::Left {
-                    *node = Naive {
-                        is_drained: node.is_drained,
-                        penalty: node.penalty,
-                        ..fresh
-                    };
-                    return;
-                }
-                (node.data, node.weight, node.own_timeout) = (data, weight, own_timeout);
-                self.settle();
-                self.miss(at);
-            }
+        let Some(at) = known else {
+            self.nodes.push(fresh);
+            return Ok(incarnation);
+        };
+        let node = &mut self.nodes[at];
+        if node.state == State::Left {
+            *node = Naive {
+                is_drained: node.is_drained,
+                penalty: node.penalty,
+                ..fresh
+            };
+            return Ok(incarnation);
         }
+        (node.data, node.weight, node.own_timeout) = (data, weight, own_timeout);
+        if life.is_some() && incarnation > node.incarnation {
+            node.streak = 0;
+        }
+        node.incarnation = incarnation;
+        if node.state == State::Down {
+            node.gone = Some(self.now);
+        }
+        self.settle();
+        self.miss(at);
+        Ok(incarnation)
     }
 
-    pub(super) fn beat(&mut self, id: Id) {
+    pub(super) fn beat(&mut self, id: Id, life: Option<u64>) -> Result<(), Refusal> {
         let (now, rise) = (self.now, self.config.rise);
-        let Some(at) = self
-            .find(id)
-            .filter(|&at| self.nodes[at].state != State::Left)
-        else {
-            return;
-        };
+        let at = self.living(id, life)?;
+        if self.nodes[at].state == State::Left {
+            return Err(Refusal::Left);
+        }
         let node = &mut self.nodes[at];
         node.misses = 0;
         node.streak += 1;
@@ -181,6 +239,7 @@ impl Model {
             }
             State::Up | State::Left => {}
         }
+        Ok(())
     }
 
     fn down(&mut self, at: usize) {
@@ -288,7 +347,7 @@ impl Model {
     }
 
     /// What must be seen of each node, sorted by id.
-    pub(super) fn seen(&self) -> Vec<(Id, u32, u32, State, [bool; 4])> {
+    pub(super) fn seen(&self) -> Vec<Seen> {
         let weight = |node: &Naive| {
             let length = self.config.slow_start.as_secs();
             let since = node.listed_since.filter(|_| length > 0);
@@ -302,7 +361,14 @@ impl Model {
                 node.penalty.2,
                 node.is_held,
             ];
-            (node.id, node.data, weight(node), node.state, flags)
+            (
+                node.id,
+                node.data,
+                weight(node),
+                node.state,
+                node.incarnation,
+                flags,
+            )
         };
         let mut all: Vec<_> = self.nodes.iter().map(seen).collect();
         all.sort_unstable_by_key(|it| it.0);
