@@ -141,9 +141,9 @@ pub struct RegistryStats {
     pub drained: usize,
     /// Nodes that are suppressed for flapping.
     pub suppressed: usize,
-    /// How often a node went down.
+    /// How often a node went down. One that the guard took back and lets go down later counts once.
     pub deaths: u64,
-    /// How often a node came back after it was down.
+    /// How often a node that had been up came back after it was down.
     pub recoveries: u64,
     /// How often the guard came up.
     pub guards: u64,

@@ -166,6 +166,38 @@ fn a_node_that_never_beats_goes_down_too() -> Result<(), Error> {
 }
 
 #[test]
+fn a_node_that_was_never_up_does_not_recover() -> Result<(), Error> {
+    for rise in [1, 2] {
+        let mut stage = Stage::new(|it| it.rise(rise))?;
+        stage.registry.register(7, "")?;
+        stage.pass(TIMEOUT)?;
+        assert_eq!(stage.state(7), Some(State::Down));
+        stage.beat([7])?;
+        stage.pass(TIMEOUT * (rise - 1))?; // down once more, still never up
+        for _ in 0..rise {
+            stage.beat([7])?;
+        }
+        assert_eq!(stage.told().last(), Some(&(7, Change::Up)));
+        assert_eq!(stage.registry.stats().recoveries, 0);
+        // From now on it may.
+        stage.pass(TIMEOUT)?;
+        for _ in 0..rise {
+            stage.beat([7])?;
+        }
+        assert_eq!(stage.registry.stats().recoveries, 1);
+        // A node that leaves and registers again has not been up in its new life.
+        stage.registry.leave(&7)?;
+        stage.registry.register(7, "")?;
+        stage.pass(TIMEOUT)?;
+        for _ in 0..rise {
+            stage.beat([7])?;
+        }
+        assert_eq!(stage.told().last(), Some(&(7, Change::Up)));
+    }
+    Ok(())
+}
+
+#[test]
 fn rise_counts_beats_in_a_row_at_first_and_after_a_death() -> Result<(), Error> {
     let mut stage = Stage::new(|it| it.rise(3).fall(2))?;
     stage.registry.register(7, "")?;
@@ -699,6 +731,35 @@ fn a_slow_start_grows_the_weight_in_steps_to_the_full_one() -> Result<(), Error>
     Ok(())
 }
 
+#[test]
+fn a_slow_start_spares_a_node_however_small_its_weight() -> Result<(), Error> {
+    for weight in [1, 2, 3, 100] {
+        let stage = Stage::new(|it| it.slow_start(s(150)).policy(Policy::Fixed(s(2_000))))?;
+        let options = NodeOptions::new().weight(weight);
+        stage.registry.register_with(1, "", options)?;
+        stage.beat([1])?;
+        stage.pass(s(1_000))?;
+        stage.registry.register_with(2, "", options)?;
+        stage.beat([2])?;
+        // One in seventeen at first, one in three half way, one in two at the end.
+        for (wait, share) in [(0, 1.0 / 17.0), (70, 8.0 / 24.0), (80, 0.5)] {
+            stage.pass(s(wait))?;
+            let list = stage.registry.available();
+            fastrand::seed(7);
+            let weighted = (0..10_000).filter_map(|_| list.weighted());
+            let owners = (0..10_000).filter_map(|key| list.rendezvous(&key));
+            for count in [
+                weighted.filter(|it| *it.id() == 2).count(),
+                owners.filter(|it| *it.id() == 2).count(),
+            ] {
+                let found = count as f64 / 10_000.0;
+                assert!((found - share).abs() < 0.02, "{weight} {wait}: {found}");
+            }
+        }
+    }
+    Ok(())
+}
+
 /// A fleet of `nodes`, all of which fall silent at once; returns what is listed when all should be down.
 fn all_fall_silent(nodes: u32) -> Result<(Stage, Vec<u32>), Error> {
     let stage = Stage::new(|it| it)?;
@@ -802,6 +863,48 @@ fn half_of_the_list_may_go_down_and_no_node_more() -> Result<(), Error> {
         let stats = stage.registry.stats();
         assert_eq!((stats.listed, stats.guards), (listed, guards));
     }
+    Ok(())
+}
+
+#[test]
+fn a_fraction_is_what_it_says() -> Result<(), Error> {
+    // 0.29 × 100 is less than 29 in floating point.
+    for (fraction, dead, guards) in [(0.29, 29, 0), (0.29, 30, 1), (0.07, 7, 0), (0.07, 8, 1)] {
+        let guard = Guard::new().fraction(fraction);
+        let stage = Stage::new(|it| it.mass_death_guard(guard))?;
+        stage.join(0..100)?;
+        stage.pass(s(9))?;
+        stage.beat(dead..100)?;
+        stage.pass(s(1))?;
+        assert_eq!(stage.registry.stats().guards, guards, "{fraction} {dead}");
+    }
+    // So it is when the guard looks whether it is calm.
+    let stage = Stage::new(|it| it.mass_death_guard(Guard::new().fraction(0.29)))?;
+    stage.join(0..100)?;
+    stage.pass(TIMEOUT)?;
+    for _ in 0..12 {
+        stage.beat(29..100)?;
+        stage.pass(s(5))?;
+    }
+    assert_eq!((stage.registry.stats().held, stage.listed().len()), (0, 71));
+    Ok(())
+}
+
+#[test]
+fn a_death_that_the_guard_took_back_counts_once() -> Result<(), Error> {
+    let guard = Guard::new().longest(s(100));
+    let stage = Stage::new(|it| it.mass_death_guard(guard))?;
+    stage.join(0..3)?;
+    stage.pass(TIMEOUT)?; // two went down, then all are held
+    let stats = stage.registry.stats();
+    assert_eq!((stats.held, stats.deaths), (3, 2));
+    stage.pass(s(100))?;
+    let stats = stage.registry.stats();
+    assert_eq!((stats.down, stats.deaths), (3, 3));
+    // The next silence is another death.
+    stage.beat([0])?;
+    stage.pass(TIMEOUT)?;
+    assert_eq!(stage.registry.stats().deaths, 4);
     Ok(())
 }
 

@@ -21,6 +21,9 @@ use rendezvous::Contest;
 /// counter of a node is further away than that of a chunk.
 const CHUNK: usize = 64;
 
+/// The parts of a weight: as many as there are steps of a slow start.
+pub(super) const SHARES: u8 = 16;
+
 /// A node as pickers see it: what it is called, what the caller keeps with it, and its weight at the moment. A handle:
 /// cloning it costs one atomic addition, and keeps id and data alive.
 pub struct Node<N, D> {
@@ -28,8 +31,10 @@ pub struct Node<N, D> {
     body: Arc<(N, D)>,
     /// The [`rendezvous::hash`] of the id.
     hash: u64,
-    /// How much of the traffic it is to get, beside the others' weights.
+    /// How much of the traffic it is to get, beside the others' weights, once its slow start is over.
     weight: u32,
+    /// How much of that it gets now, in parts of [`SHARES`].
+    share: u8,
 }
 
 impl<N, D> Node<N, D> {
@@ -42,12 +47,29 @@ impl<N, D> Node<N, D> {
             hash: rendezvous::hash(&id),
             body: Arc::new((id, data)),
             weight,
+            share: SHARES,
         }
     }
 
-    /// The same with another weight.
-    pub(super) fn with_weight(self, weight: u32) -> Self {
-        Node { weight, ..self }
+    /// The same with another share of its weight, from 1 to [`SHARES`].
+    pub(super) fn with_share(self, share: u8) -> Self {
+        Node { share, ..self }
+    }
+
+    /// How much of its weight it gets now.
+    pub(super) fn share(&self) -> u8 {
+        self.share
+    }
+
+    /// Its weight once its slow start is over.
+    pub(super) fn full_weight(&self) -> u32 {
+        self.weight
+    }
+
+    /// What pickers go by: its present weight in parts of [`SHARES`], so that a small weight grows in as many steps as a
+    /// large one.
+    fn points(&self) -> u64 {
+        u64::from(self.weight) * u64::from(self.share)
     }
 
     /// What it is called.
@@ -62,10 +84,12 @@ impl<N, D> Node<N, D> {
         &self.body.1
     }
 
-    /// How much of the traffic it is to get, beside the others' weights; zero means none.
+    /// Returns how much of the traffic it is to get, beside the others' weights; zero means none. During a
+    /// [slow start](super::Builder::slow_start) this is rounded up; pickers go by the exact part.
     #[must_use]
     pub fn weight(&self) -> u32 {
-        self.weight
+        // No more than `weight`, since `share` is no more than `SHARES`.
+        self.points().div_ceil(u64::from(SHARES)) as u32
     }
 }
 
@@ -78,7 +102,7 @@ impl<N: serde::Serialize, D: serde::Serialize> serde::Serialize for Node<N, D> {
         let mut node = serializer.serialize_struct("Node", 3)?;
         node.serialize_field("id", self.id())?;
         node.serialize_field("data", self.data())?;
-        node.serialize_field("weight", &self.weight)?;
+        node.serialize_field("weight", &self.weight())?;
         node.end()
     }
 }
@@ -97,7 +121,7 @@ impl<N: fmt::Debug, D: fmt::Debug> fmt::Debug for Node<N, D> {
         f.debug_struct("Node")
             .field("id", self.id())
             .field("data", self.data())
-            .field("weight", &self.weight)
+            .field("weight", &self.weight())
             .finish_non_exhaustive()
     }
 }
@@ -106,7 +130,7 @@ impl<N: fmt::Debug, D: fmt::Debug> fmt::Debug for Node<N, D> {
 struct Entry<N, D> {
     /// The node.
     node: Node<N, D>,
-    /// The sum of the weights in the chunk up to this node's, its own among them.
+    /// The sum of the points in the chunk up to this node's, its own among them.
     end: u64,
 }
 
@@ -121,10 +145,10 @@ impl<N, D> Entry<N, D> {
 struct Part<N, D> {
     /// From one to [`CHUNK`] nodes.
     chunk: Arc<[Entry<N, D>]>,
-    /// The sum of the weights in the list up to this chunk's, its own among them.
+    /// The sum of the points in the list up to this chunk's, its own among them.
     end: u64,
-    /// The greatest weight in the chunk.
-    heaviest: u32,
+    /// The most points of a node in the chunk.
+    heaviest: u64,
 }
 
 impl<N, D> Clone for Part<N, D> {
@@ -322,7 +346,7 @@ impl<N, D> Available<N, D> {
             let mut bound = contest.bound(part.heaviest);
             for Entry { node, .. } in &*part.chunk {
                 let draw = contest.draw(node.hash);
-                if draw <= bound && contest.enter(node.hash, node.weight, draw) {
+                if draw <= bound && contest.enter(node.hash, node.points(), draw) {
                     owner = Some(node);
                     bound = contest.bound(part.heaviest);
                 }
@@ -336,28 +360,28 @@ impl<N, D> Available<N, D> {
         self.get(scaled(fraction, self.len as u64) as usize)
     }
 
-    /// The sum of all weights.
-    fn weight(&self) -> u64 {
+    /// The sum of all points.
+    fn points(&self) -> u64 {
         self.parts.last().map_or(0, |part| part.end)
     }
 
-    /// The node at a fraction of the weights, in units of 2^-64, and the sum of the weights before it.
+    /// The node at a fraction of the points, in units of 2^-64, and the sum of the points before it.
     fn drawn(&self, fraction: u64) -> Option<(&Node<N, D>, u64)> {
-        self.covering(scaled(fraction, self.weight()))
+        self.covering(scaled(fraction, self.points()))
     }
 
-    /// Two nodes at two fractions of the weights: the second of what is left without the first, so that it is another one,
+    /// Two nodes at two fractions of the points: the second of what is left without the first, so that it is another one,
     /// or the first again where nothing is left.
     fn two_drawn(&self, first: u64, second: u64) -> Option<[&Node<N, D>; 2]> {
         let (first, start) = self.drawn(first)?;
-        let weight = u64::from(first.weight);
-        let point = scaled(second, self.weight() - weight);
-        let point = point + if point < start { 0 } else { weight };
+        let points = first.points();
+        let point = scaled(second, self.points() - points);
+        let point = point + if point < start { 0 } else { points };
         let second = self.covering(point).map_or(first, |(second, _)| second);
         Some([first, second])
     }
 
-    /// The node that covers a point of the weights laid end to end, and the sum of the weights before it; `None` beyond
+    /// The node that covers a point of all points laid end to end, and the sum of the points before it; `None` beyond
     /// the end. Those of weight zero cover nothing.
     fn covering(&self, point: u64) -> Option<(&Node<N, D>, u64)> {
         let nth = self.parts.partition_point(|part| part.end <= point);
@@ -365,7 +389,7 @@ impl<N, D> Available<N, D> {
         let before = nth.checked_sub(1).map_or(0, |last| self.parts[last].end);
         let nth = chunk.partition_point(|entry| entry.end <= point - before);
         let Entry { node, end } = chunk.get(nth)?;
-        Some((node, before + end - u64::from(node.weight)))
+        Some((node, before + end - node.points()))
     }
 }
 
@@ -547,7 +571,7 @@ impl<N, D> Listed<N, D> {
             end: start + last.end,
             heaviest: chunk
                 .iter()
-                .map(|entry| entry.node.weight)
+                .map(|entry| entry.node.points())
                 .max()
                 .unwrap_or(0),
             chunk,
@@ -569,7 +593,7 @@ fn chunk<N, D>(nodes: impl Iterator<Item = Node<N, D>>) -> Arc<[Entry<N, D>]> {
     let mut end = 0;
     nodes
         .map(|node| {
-            end += u64::from(node.weight);
+            end += node.points();
             Entry { node, end }
         })
         .collect()

@@ -273,10 +273,8 @@ impl<N: Eq + Hash + Clone, D> Keeper<N, D> {
             .watch
             .filter(|_| is_new_policy)
             .map(|_| entry.silent_since);
-        let full_weight = node.weight();
         let mut old = None;
         self.change(slot, Change::Updated, |entry| {
-            entry.full_weight = full_weight;
             old = Some(std::mem::replace(&mut entry.node, node));
         });
         self.garbage.nodes.extend(old);
@@ -513,7 +511,7 @@ impl<N: Eq + Hash + Clone, D> Keeper<N, D> {
         }
         let config = &self.config;
         let entry = self.slots[slot as usize].as_mut();
-        if entry.is_some_and(|entry| entry.weight(config, now) != entry.node.weight()) {
+        if entry.is_some_and(|entry| entry.share(config, now) != entry.node.share()) {
             self.change(slot, Change::Weight, |_| ());
         }
         self.schedule(slot);

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::{Incarnation, Policy, Registry, RegistryError};
 use crate::clock::Clock;
 
-/// The weight of a node that is given none: large enough that a slow start can grow it in steps.
+/// The weight of a node that is given none: large enough that others may have less.
 const DEFAULT_WEIGHT: u32 = 100;
 
 /// When the registry would rather doubt itself than its nodes: if more than a fraction of the list, and at least a
@@ -49,8 +49,8 @@ impl Guard {
         }
     }
 
-    /// The largest fraction of the list that may go down within the window, from 0 to 1. Default: 0.5. At 1 the guard
-    /// never comes up.
+    /// The largest fraction of the list that may go down within the window, from 0 to 1, rounded to a billionth. Default:
+    /// 0.5. At 1 the guard never comes up.
     pub fn fraction(mut self, fraction: f64) -> Self {
         self.fraction = fraction;
         self
@@ -85,6 +85,16 @@ impl Guard {
         )?;
         must_be("window", "above zero", !self.window.is_zero())?;
         must_be("longest", "above zero", !self.longest.is_zero())
+    }
+}
+
+impl Guard {
+    /// Whether `part` of `whole` nodes is more than the fraction. In integers, since 0.29 × 100 is less than 29 in floating
+    /// point.
+    pub(super) fn is_more(&self, part: usize, whole: usize) -> bool {
+        #[expect(clippy::cast_sign_loss, reason = "the fraction is from 0 to 1")]
+        let billionths = (self.fraction * 1e9).round() as u128;
+        part as u128 * 1_000_000_000 > billionths * whole as u128
     }
 }
 
@@ -383,8 +393,8 @@ where
         self
     }
 
-    /// How long the weight of a node that comes into the list grows, from a sixteenth to its full one, in 16 steps.
-    /// Default, and zero: not at all.
+    /// How long the weight of a node that comes into the list grows, from a sixteenth to its full one, in 16 steps, however
+    /// small that is. Default, and zero: not at all.
     pub fn slow_start(mut self, length: Duration) -> Self {
         self.config.slow_start = length;
         self

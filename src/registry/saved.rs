@@ -83,7 +83,7 @@ impl<N: Clone, D: Clone> SavedNode<N, D> {
         SavedNode {
             id: entry.node.id().clone(),
             data: entry.node.data().clone(),
-            weight: entry.full_weight,
+            weight: entry.node.full_weight(),
             incarnation: entry.incarnation,
             policy: entry.policy,
             state: entry.state,

@@ -119,7 +119,7 @@ pub enum Change {
     Updated,
     /// It beats again after it was down, but not often enough in a row: now joining.
     Returning,
-    /// It is up, for the first time.
+    /// It is up, for the first time since it was registered, or since it left and was registered again.
     Up,
     /// It is up again.
     Recovered {

@@ -53,15 +53,15 @@ impl Contest {
     /// No node of at most this weight wins with a draw above the bound. This spares most nodes the logarithm: since
     /// `-ln(1 - v) >= v`, the time of a draw is at least the draw over the weight. What may be lost in rounding is added,
     /// and more.
-    pub(super) fn bound(&self, weight: u32) -> u64 {
+    pub(super) fn bound(&self, weight: u64) -> u64 {
         #[expect(clippy::cast_sign_loss, reason = "no factor is below zero")]
-        let bound = (self.best.0 * f64::from(weight) * DRAWS * (1.0 + 1e-9)) as u64;
+        let bound = (self.best.0 * weight as f64 * DRAWS * (1.0 + 1e-9)) as u64;
         bound.saturating_add(1)
     }
 
     /// Whether the node with this hash and weight is better than all before. One without weight never is.
-    pub(super) fn enter(&mut self, node: u64, weight: u32, draw: u64) -> bool {
-        let entry = (waiting(draw) / f64::from(weight), node);
+    pub(super) fn enter(&mut self, node: u64, weight: u64, draw: u64) -> bool {
+        let entry = (waiting(draw) / weight as f64, node);
         let is_better = weight > 0 && entry < self.best;
         if is_better {
             self.best = entry;

@@ -14,6 +14,11 @@ fn list(weights: impl IntoIterator<Item = u32>) -> Available<usize, ()> {
         .collect()
 }
 
+/// The sum of all weights of a list without slow starts.
+fn weight_of(list: &Available<usize, ()>) -> u64 {
+    list.points() / u64::from(SHARES)
+}
+
 /// The id of what was picked.
 fn id(picked: Option<&Node<usize, ()>>) -> usize {
     *picked.expect("there is one to pick").id()
@@ -193,7 +198,7 @@ fn weighted_picks_each_as_often_as_its_weight_says() {
     let weight = |place: usize| place as u32 % 16 + 1;
     for len in [2, 10, 1_000] {
         let list = list((0..len).map(weight));
-        let share = 100_000.0 * len as f64 / list.weight() as f64 / 10.0;
+        let share = 100_000.0 * len as f64 / weight_of(&list) as f64 / 10.0;
         let picked = counts(len, 10_000 * len as u32, |_| id(list.weighted()));
         assert_fair(&picked, |place| share * f64::from(weight(place)));
     }
@@ -266,7 +271,7 @@ fn rendezvous_gives_each_a_share_of_the_keys_as_its_weight_says() {
     let weight = |place: usize| [1, 2, 8, 0, 5][place % 5];
     for len in [5, 50, 500] {
         let list = list((0..len).map(weight));
-        let share = 400.0 * len as f64 / list.weight() as f64;
+        let share = 400.0 * len as f64 / weight_of(&list) as f64;
         let picked = counts(len, 400 * len as u32, |key| id(list.rendezvous(&key)));
         let places: Vec<_> = (0..len).filter(|&place| weight(place) > 0).collect();
         let picked: Vec<_> = places.iter().map(|&place| picked[place]).collect();
@@ -307,7 +312,7 @@ fn owners_are_the_same_for_ever() {
 #[test]
 fn weights_as_great_as_they_get_do_no_harm() {
     let list = list([u32::MAX; 1_000]);
-    assert_eq!(list.weight(), 1_000 * u64::from(u32::MAX));
+    assert_eq!(weight_of(&list), 1_000 * u64::from(u32::MAX));
     for fraction in [0, 1, u64::MAX / 2, u64::MAX] {
         assert!(list.drawn(fraction).is_some());
         for second in [0, u64::MAX] {
@@ -327,16 +332,20 @@ fn check(list: &Available<usize, ()>, version: u64, expected: &[(usize, u32)]) {
     let mut start = 0;
     for (place, &(id, weight)) in expected.iter().enumerate() {
         assert_eq!(list.get(place).map(|n| *n.id()), Some(id));
-        for point in start..start + u64::from(weight.min(2)) {
+        let points = u64::from(weight) * u64::from(SHARES);
+        for point in start..start + points.min(2) {
             let (node, before) = list.covering(point).expect("it is below the sum");
             assert_eq!((*node.id(), before), (id, start));
         }
-        start += u64::from(weight);
+        start += points;
     }
-    assert_eq!(list.weight(), start);
+    assert_eq!(list.points(), start);
     assert!(list.covering(start).is_none() && list.get(expected.len()).is_none());
     for (part, nodes) in list.parts.iter().zip(expected.chunks(CHUNK)) {
-        let heaviest = nodes.iter().map(|node| node.1).max();
+        let heaviest = nodes
+            .iter()
+            .map(|node| u64::from(node.1) * u64::from(SHARES))
+            .max();
         assert_eq!(Some(part.heaviest), heaviest);
     }
     assert_eq!(list.parts.len(), expected.len().div_ceil(CHUNK));
@@ -445,7 +454,7 @@ proptest! {
             let mut contest = Contest::new(rendezvous::hash(&key));
             let mut owner = None;
             for node in &list {
-                if contest.enter(node.hash, node.weight, contest.draw(node.hash)) {
+                if contest.enter(node.hash, node.points(), contest.draw(node.hash)) {
                     owner = Some(*node.id());
                 }
             }

@@ -126,7 +126,7 @@ impl<N: Eq + Hash + Clone, D> Keeper<N, D> {
             return;
         };
         self.count(&entry, false);
-        let (state, weight) = (entry.state, entry.node.weight());
+        let (state, share) = (entry.state, entry.node.share());
         edit(&mut entry);
         if entry.state != state {
             entry.since = now;
@@ -136,9 +136,9 @@ impl<N: Eq + Hash + Clone, D> Keeper<N, D> {
         } else if entry.place.is_none() && entry.ramp_end.is_none() {
             entry.ramp_end = Some(now.saturating_add(self.config.slow_start));
         }
-        let (is_updated, new_weight) = (change == Change::Updated, entry.weight(&self.config, now));
-        if entry.node.weight() != new_weight {
-            entry.node = entry.node.clone().with_weight(new_weight);
+        let (is_updated, new_share) = (change == Change::Updated, entry.share(&self.config, now));
+        if entry.node.share() != new_share {
+            entry.node = entry.node.clone().with_share(new_share);
         }
         match (entry.place, entry.is_listed()) {
             (None, true) => {
@@ -146,7 +146,7 @@ impl<N: Eq + Hash + Clone, D> Keeper<N, D> {
                 self.listed.push(slot);
                 self.list_changed = true;
             }
-            (Some(place), true) if is_updated || weight != new_weight => {
+            (Some(place), true) if is_updated || share != new_share => {
                 self.list.replace(place, entry.node.clone());
                 self.list_changed = true;
             }
@@ -179,7 +179,6 @@ impl<N: Eq + Hash + Clone, D> Keeper<N, D> {
     /// Tells a change.
     pub(super) fn tell(&mut self, change: Change, status: NodeStatus<N, D>) {
         self.stats.version += 1;
-        self.stats.deaths += u64::from(change == Change::Down);
         self.updates.push(Update::Node(Transition {
             version: self.stats.version,
             at: self.now,

@@ -2,21 +2,20 @@
 
 use std::time::Duration;
 
-use super::super::available::{Node, Place};
+use super::super::available::{Node, Place, SHARES};
 use super::super::incarnation::Incarnation;
 use super::super::options::{Config, NodeOptions, after};
 use super::super::policy::{History, Policy};
 use super::super::update::{NodeStatus, State};
 
-/// In so many steps the weight of a slow start grows: from a sixteenth to all of it.
-const STEPS: u32 = 16;
-
 /// A node.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is independent of the others and of the state"
+)]
 pub(in crate::registry) struct Entry<N, D> {
     /// Id, data and present weight.
     pub(in crate::registry) node: Node<N, D>,
-    /// Its weight without a slow start.
-    pub(in crate::registry) full_weight: u32,
     /// Which life of it this is.
     pub(in crate::registry) incarnation: Incarnation,
     /// Its own policy, if it has one.
@@ -40,7 +39,7 @@ pub(in crate::registry) struct Entry<N, D> {
     pub(in crate::registry) state: State,
     /// When it came into that state.
     pub(in crate::registry) since: Duration,
-    /// How long it had been down at a moment, and that moment, if it was not up since.
+    /// How long it had been down at a moment, and that moment, if it was up before and was not since.
     pub(in crate::registry) down: Option<(Duration, Duration)>,
     /// Whether it is drained.
     pub(in crate::registry) is_drained: bool,
@@ -56,6 +55,8 @@ pub(in crate::registry) struct Entry<N, D> {
     pub(in crate::registry) ramp_end: Option<Duration>,
     /// When it is forgotten, if it is to be.
     pub(in crate::registry) forget_at: Option<Duration>,
+    /// Whether it went down in this silence and the guard took that back: to go down now is no other death.
+    pub(in crate::registry) was_taken_back: bool,
     /// What it was before it went down, while its death counts for the guard.
     pub(in crate::registry) death: Option<Death>,
     /// Where it is in the list, if it is.
@@ -84,7 +85,6 @@ impl<N, D> Entry<N, D> {
         now: Duration,
     ) -> Self {
         Entry {
-            full_weight: node.weight(),
             node,
             incarnation,
             policy: options.policy,
@@ -105,6 +105,7 @@ impl<N, D> Entry<N, D> {
             reuse_at: now,
             ramp_end: None,
             forget_at: None,
+            was_taken_back: false,
             death: None,
             place: None,
             due: None,
@@ -140,6 +141,7 @@ impl<N, D> Entry<N, D> {
         let is_interval = now < self.deadline() || self.misses > 0;
         let before = self.last_beat.replace(now).filter(|_| is_interval);
         self.misses = 0;
+        self.was_taken_back = false;
         self.streak = self.streak.saturating_add(1);
         let policy = self.policy.unwrap_or(config.policy);
         self.history.beat(&policy, before, now)
@@ -157,24 +159,28 @@ impl<N, D> Entry<N, D> {
             self.is_suppressed |= penalty > damping.suppress;
             self.reuse_at = now.saturating_add(damping.time_to_reuse(penalty));
         }
+        if self.state != State::Joining {
+            self.down.get_or_insert((Duration::ZERO, now));
+        }
         self.state = State::Down;
         self.is_held = false;
         self.streak = 0;
-        self.down.get_or_insert((Duration::ZERO, now));
         self.forget_at = after(now, config.forget_after);
         self.history.forget();
     }
 
-    /// The weight that it is to have at `now`.
-    pub(in crate::registry) fn weight(&self, config: &Config, now: Duration) -> u32 {
+    /// How much of its weight it is to have at `now`: a sixteenth at the begin of a slow start, all of it at the end.
+    pub(in crate::registry) fn share(&self, config: &Config, now: Duration) -> u8 {
         let length = config.slow_start.as_nanos();
         let Some(end) = self.ramp_end.filter(|&end| end > now) else {
-            return self.full_weight;
+            return SHARES;
         };
+        if self.node.full_weight() == 0 {
+            return SHARES; // of nothing
+        }
         let elapsed = length.saturating_sub((end - now).as_nanos());
-        let step = 1 + elapsed * u128::from(STEPS - 1) / length.max(1);
-        let weight = (u128::from(self.full_weight) * step).div_ceil(u128::from(STEPS));
-        u32::try_from(weight).unwrap_or(self.full_weight)
+        let step = 1 + elapsed * u128::from(SHARES - 1) / length.max(1);
+        u8::try_from(step).map_or(SHARES, |step| step.min(SHARES))
     }
 
     /// When the next step of its slow start is, if there is one after `now`.
@@ -182,7 +188,7 @@ impl<N, D> Entry<N, D> {
         let end = self.ramp_end.filter(|&end| end > now)?;
         let length = config.slow_start.as_nanos();
         let elapsed = length.saturating_sub((end - now).as_nanos());
-        let steps = u128::from(STEPS - 1);
+        let steps = u128::from(SHARES - 1);
         let next = ((elapsed * steps / length.max(1) + 1) * length).div_ceil(steps);
         let left = u64::try_from(length.saturating_sub(next)).unwrap_or(u64::MAX);
         Some(end.saturating_sub(Duration::from_nanos(left)))

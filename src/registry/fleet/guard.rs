@@ -57,7 +57,7 @@ impl<N: Eq + Hash + Clone, D> Keeper<N, D> {
         self.prune(guard.window);
         let dead = self.guard.recent + 1;
         let listed = self.stats.listed + self.guard.recent;
-        if dead < guard.at_least || dead as f64 <= guard.fraction * listed as f64 {
+        if dead < guard.at_least || !guard.is_more(dead, listed) {
             let entry = self.entry_mut(slot);
             let before = entry.map(|entry| (entry.penalty, entry.ramp_end));
             self.down(slot);
@@ -92,6 +92,8 @@ impl<N: Eq + Hash + Clone, D> Keeper<N, D> {
     /// The node in `slot` goes down.
     fn down(&mut self, slot: u32) {
         let (config, now) = (self.config.clone(), self.now);
+        let is_first = self.entry(slot).is_some_and(|entry| !entry.was_taken_back);
+        self.stats.deaths += u64::from(is_first);
         self.change(slot, Change::Down, |entry| entry.go_down(&config, now));
     }
 
@@ -105,6 +107,7 @@ impl<N: Eq + Hash + Clone, D> Keeper<N, D> {
             entry.forget_at = None;
             entry.streak = 0;
             if let Some(death) = death {
+                entry.was_taken_back = true;
                 entry.penalty = death.penalty;
                 // Its slow start goes on, or was over.
                 entry.ramp_end = death.ramp_end.or(Some(death.at));
@@ -159,7 +162,7 @@ impl<N: Eq + Hash + Clone, D> Keeper<N, D> {
         if held == 0 {
             return self.end_guard();
         }
-        if held as f64 > guard.fraction * listed as f64 {
+        if guard.is_more(held, listed) {
             active.calm_end = None;
         } else if active.calm_end.is_none() {
             active.calm_end = after(self.now, guard.window);

@@ -55,7 +55,9 @@ fn config() -> impl Strategy<Value = Config> {
         prop::option::of(Just(damping)),
         prop::option::weighted(
             0.8,
-            (0..4usize).prop_map(move |least| guard.at_least(least)),
+            // A part of 100 that floating point does not hold exactly, too.
+            (0..4usize, prop_oneof![Just(0.5), Just(0.29)])
+                .prop_map(move |(least, fraction)| guard.at_least(least).fraction(fraction)),
         ),
         prop_oneof![Just(s(0)), Just(s(45))],
         prop_oneof![Just(s(53)), Just(Duration::MAX)],
@@ -127,12 +129,20 @@ impl Real {
         }
     }
 
-    /// A second passes: first the silent are reported, then the time.
-    fn tick(&mut self) {
+    /// A second passes: first the silent are reported, in this order, which decides whom the guard has to take back; then
+    /// the time.
+    fn tick(&mut self, order: &[Id]) {
         self.now += 1;
         let now = s(self.now);
         let is_due = |it: &(&Watched, &u64)| *it.1 <= self.now;
-        let due: Vec<Watched> = self.watched.iter().filter(is_due).map(|it| *it.0).collect();
+        let mut due: Vec<Watched> = self.watched.iter().filter(is_due).map(|it| *it.0).collect();
+        due.sort_by_key(|watched| match watched {
+            Watched::Node(slot, _) => {
+                let id = self.keeper.entry(*slot).map(|entry| *entry.node.id());
+                order.iter().position(|&it| Some(it) == id)
+            }
+            Watched::Until(_) => None,
+        });
         for watched in &due {
             if let Watched::Node(slot, watch) = *watched {
                 self.watched.remove(watched);
@@ -300,11 +310,11 @@ fn run(config: Config, ops: Vec<Op>) -> RegistryStats {
             }
             Op::Pass(seconds) => {
                 for _ in 1..seconds {
-                    real.tick();
+                    real.tick(&model.order());
                     model.tick();
                     assert_eq!(seen(&real.keeper.fleet()), model.seen());
                 }
-                real.tick();
+                real.tick(&model.order());
                 model.tick();
             }
         }
@@ -324,6 +334,11 @@ fn run(config: Config, ops: Vec<Op>) -> RegistryStats {
             .collect();
         assert_eq!(listed, expected);
         assert_eq!(model.is_guarded(), real.keeper.guard.is_active());
+        let stats = real.keeper.stats();
+        assert_eq!(
+            (stats.deaths, stats.recoveries),
+            (model.deaths, model.recoveries)
+        );
     }
     real.keeper.stats()
 }
@@ -357,7 +372,7 @@ fn the_random_operations_get_everywhere() {
         sum.suppressed += stats.suppressed;
         sum.held += stats.held;
     }
-    assert!(sum.deaths > 1_000 && sum.recoveries > 1_000, "{sum:?}");
+    assert!(sum.deaths > 1_000 && sum.recoveries > 500, "{sum:?}");
     assert!(sum.guards > 50 && sum.refused > 0, "{sum:?}");
     assert!(sum.suppressed > 10 && sum.held > 10, "{sum:?}");
 }

@@ -20,6 +20,10 @@ pub(super) enum Refusal {
 }
 
 /// A node of the naive list.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is independent of the others and of the state"
+)]
 #[derive(Clone, Debug)]
 struct Naive {
     id: Id,
@@ -41,6 +45,10 @@ struct Naive {
     listed_since: Option<u64>,
     /// When it went down while it was listed, and penalty and listing before that.
     death: Option<(u64, Penalty, Option<u64>)>,
+    /// Whether it was up since it was registered as a new node.
+    was_up: bool,
+    /// Whether this silence has been counted as a death.
+    is_counted: bool,
 }
 
 /// The naive list.
@@ -52,6 +60,14 @@ pub(super) struct Model {
     /// The last incarnation that was made up.
     last_incarnation: u64,
     now: u64,
+    pub(super) deaths: u64,
+    pub(super) recoveries: u64,
+}
+
+/// Whether `part` of `whole` is more than `fraction`, which is given in hundredths.
+fn is_more(part: usize, whole: usize, fraction: f64) -> bool {
+    let hundredths = (0..=100u32).find(|&it| (f64::from(it) / 100.0 - fraction).abs() < 1e-9);
+    100 * part as u64 > u64::from(hundredths.expect("it is given so")) * whole as u64
 }
 
 impl Naive {
@@ -68,6 +84,8 @@ impl Model {
             guard: None,
             last_incarnation: 0,
             now: 0,
+            deaths: 0,
+            recoveries: 0,
         }
     }
 
@@ -115,6 +133,11 @@ impl Model {
         self.nodes.retain(|node| node.id != id);
     }
 
+    /// The order in which nodes that fall silent together do so.
+    pub(super) fn order(&self) -> Vec<Id> {
+        self.nodes.iter().map(|node| node.id).collect()
+    }
+
     fn find(&self, id: Id) -> Option<usize> {
         self.nodes.iter().position(|node| node.id == id)
     }
@@ -138,7 +161,7 @@ impl Model {
             }
         }
         if let (Some(guard), Some((up, calm))) = (self.config.guard, self.guard) {
-            let is_calm = self.held() as f64 <= guard.fraction * self.listed() as f64;
+            let is_calm = !is_more(self.held(), self.listed(), guard.fraction);
             self.guard = Some((up, is_calm.then(|| calm.unwrap_or(now))));
             if self.held() == 0 {
                 self.guard = None;
@@ -189,6 +212,8 @@ impl Model {
             gone: None,
             listed_since: None,
             death: None,
+            was_up: false,
+            is_counted: false,
         };
         let Some(at) = known else {
             self.nodes.push(fresh);
@@ -224,6 +249,7 @@ impl Model {
         }
         let node = &mut self.nodes[at];
         node.misses = 0;
+        node.is_counted = false;
         node.streak += 1;
         node.silent_since = Some(now);
         match node.state {
@@ -236,6 +262,10 @@ impl Model {
                 node.gone = None;
                 let is_up = node.streak >= rise;
                 node.state = if is_up { State::Up } else { State::Joining };
+                if is_up {
+                    self.recoveries += u64::from(node.was_up);
+                    node.was_up = true;
+                }
             }
             State::Up | State::Left => {}
         }
@@ -250,6 +280,8 @@ impl Model {
             let penalty = (damping.decayed(penalty, s(now - since)) + 1.0).min(damping.ceiling());
             node.penalty = (penalty, now, was || penalty > damping.suppress);
         }
+        self.deaths += u64::from(!node.is_counted);
+        node.is_counted = true;
         node.state = State::Down;
         node.is_held = false;
         node.streak = 0;
@@ -282,7 +314,7 @@ impl Model {
                 .is_some_and(|death| now - death.0 < guard.window.as_secs())
         };
         let recent = self.nodes.iter().filter(|node| is_recent(node)).count();
-        let is_mass = (recent + 1) as f64 > guard.fraction * (self.listed() + recent) as f64;
+        let is_mass = is_more(recent + 1, self.listed() + recent, guard.fraction);
         if recent + 1 < guard.at_least || !is_mass {
             let node = &self.nodes[at];
             let death = (now, node.penalty, node.listed_since);
