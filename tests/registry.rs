@@ -1307,6 +1307,30 @@ fn an_adaptive_policy_learns_the_pace_and_tells_how_suspicious_a_silence_is() ->
     Ok(())
 }
 
+#[test]
+fn nodes_that_slow_down_for_good_are_learned_also_if_the_guard_holds_them() -> Result<(), Error> {
+    for nodes in [1, 10] {
+        let stage = Stage::new(|it| it.policy(Policy::Adaptive(PhiAccrual::new())))?;
+        stage.join(0..nodes)?;
+        for _ in 0..100 {
+            stage.pass(s(1))?;
+            stage.beat(0..nodes)?;
+        }
+        for _ in 0..50 {
+            stage.pass(s(10))?;
+            stage.beat(0..nodes)?;
+        }
+        let stats = stage.registry.stats();
+        assert!(stats.deaths <= 3 * u64::from(nodes), "{stats:?}");
+        assert!(stats.guards <= 3, "{stats:?}");
+        assert_eq!(
+            (stats.up, stage.state(0)),
+            (nodes as usize, Some(State::Up))
+        );
+    }
+    Ok(())
+}
+
 /// Data that takes its time to go.
 struct Slow;
 

@@ -35,6 +35,7 @@ use super::available::{Available, Listed, Node};
 use super::error::{RegisterError, RegistryError};
 use super::incarnation::Incarnation;
 use super::options::{Config, NodeOptions, after};
+use super::policy::{Gap, History};
 use super::update::{Change, NodeStatus, State, Update, Vitals};
 use crate::event::Stall;
 pub(super) use entry::Entry;
@@ -65,6 +66,8 @@ enum Task {
     Node(u32),
     /// To look at the guard.
     Guard,
+    /// To be awake.
+    Tick,
 }
 
 /// What is to be done outside after a call.
@@ -106,8 +109,12 @@ pub(super) struct Keeper<N, D> {
     slots: Vec<Option<Box<Entry<N, D>>>>,
     /// The slots without a node.
     free: Vec<u32>,
-    /// What is to be done when; each node and the guard at most once.
+    /// What is to be done when; each node, the guard and the tick at most once.
     agenda: BTreeSet<(Duration, Task)>,
+    /// How many nodes have a timeout that is learned.
+    learned: usize,
+    /// When the agenda has the tick, if it does.
+    tick: Option<Duration>,
     /// The next report of the time that the watcher was asked for.
     armed: Option<Duration>,
     /// The state of the guard.
@@ -145,6 +152,8 @@ impl<N: Eq + Hash + Clone, D> Keeper<N, D> {
             slots: Vec::new(),
             free: Vec::new(),
             agenda: BTreeSet::new(),
+            learned: 0,
+            tick: None,
             armed: None,
             guard: Watch::default(),
             list: Listed::new(),
@@ -254,7 +263,7 @@ impl<N: Eq + Hash + Clone, D> Keeper<N, D> {
         // Without a number of its own it may be the same process, which renews its data.
         if options.incarnation.is_some() && incarnation > entry.incarnation {
             entry.streak = 0;
-            entry.history.forget();
+            entry.history.forget(Gap::Foreign);
         }
         entry.incarnation = incarnation;
         if entry.state == State::Down {
@@ -262,12 +271,8 @@ impl<N: Eq + Hash + Clone, D> Keeper<N, D> {
             entry.forget_at = forget_at;
         }
         let default = self.config.policy;
-        let (old, new) = (entry.policy, options.policy);
-        entry.policy = new;
-        let is_new_policy = old.unwrap_or(default) != new.unwrap_or(default);
-        if is_new_policy {
-            entry.history = super::policy::History::new();
-        }
+        let new = options.policy.unwrap_or(default);
+        let is_new_policy = entry.policy.unwrap_or(default) != new;
         // Registering is no sign of life: the silence goes on, under the new timeout.
         let silent_since = entry
             .watch
@@ -275,11 +280,15 @@ impl<N: Eq + Hash + Clone, D> Keeper<N, D> {
             .map(|_| entry.silent_since);
         let mut old = None;
         self.change(slot, Change::Updated, |entry| {
+            entry.policy = options.policy;
+            if is_new_policy {
+                entry.history = History::new();
+            }
             old = Some(std::mem::replace(&mut entry.node, node));
         });
         self.garbage.nodes.extend(old);
         if let Some(since) = silent_since {
-            let timeout = new.unwrap_or(default).initial_timeout();
+            let timeout = new.initial_timeout();
             // Nor is it held against the node that the registry did not hear it for a while.
             self.watch_since(slot, since.max(self.resumed), timeout);
         }
@@ -305,7 +314,7 @@ impl<N: Eq + Hash + Clone, D> Keeper<N, D> {
         if entry.state == State::Left {
             return Err(RegistryError::Left);
         }
-        let timeout = entry.beat(config, now);
+        let timeout = entry.beat(config, self.resumed, now);
         if entry.timeout != timeout
             && let Some(old) = entry.watch.take()
         {
@@ -492,6 +501,7 @@ impl<N: Eq + Hash + Clone, D> Keeper<N, D> {
             match task {
                 Task::Guard => self.guard_is_due(),
                 Task::Node(slot) => self.node_is_due(slot),
+                Task::Tick => self.tick = None,
             }
         }
     }
@@ -519,7 +529,17 @@ impl<N: Eq + Hash + Clone, D> Keeper<N, D> {
 
     /// A stall of the watcher, told on.
     pub(super) fn stalled(&mut self, stall: Stall) {
-        self.resumed = self.resumed.max(stall.resumed.since_origin());
+        let (last_alive, resumed) = (
+            stall.last_alive.since_origin(),
+            stall.resumed.since_origin(),
+        );
+        self.resumed = self.resumed.max(resumed);
+        if self.learned > 0 {
+            // By beats that came before this report.
+            for entry in self.slots.iter_mut().flatten() {
+                entry.history.unlearn(last_alive, resumed);
+            }
+        }
         self.stats.stalls += 1;
         self.stats.version += 1;
         let version = self.stats.version;
@@ -529,6 +549,7 @@ impl<N: Eq + Hash + Clone, D> Keeper<N, D> {
     /// Takes what is to be done outside.
     pub(super) fn take(&mut self) -> Outcome<N, D> {
         self.ease();
+        self.keep_awake();
         let first = self.agenda.first().map(|&(due, _)| due);
         if let Some(due) = first
             && self.armed.is_none_or(|armed| due < armed)

@@ -9,7 +9,7 @@ use std::error::Error;
 use std::fmt;
 use std::time::Duration;
 
-pub(super) use history::History;
+pub(super) use history::{Gap, History};
 
 /// How long a node may be silent before it has missed a timeout.
 ///
@@ -124,12 +124,20 @@ impl Error for PolicyError {}
 /// timeout of a node that beats steadily then stays the same from beat to beat, which makes its beats cheap, and many nodes
 /// share one. It is never below 1 ms.
 ///
-/// **Memory.** 8 bytes for each interval in the window, which grows as beats come, and 96 bytes: 1.7 kB for a node that
+/// **Memory.** 8 bytes for each interval in the window, which grows as beats come, and 128 bytes: 1.7 kB for a node that
 /// fills the default one. A node with another policy has no history.
 ///
-/// **What is not learned.** The silence of a node that went down is not one of its intervals. Hence a node whose beats are
-/// always so far apart that it is down before the next is never learned: let [`first_interval`](Self::first_interval) be
-/// that of the slowest.
+/// **What is not learned.**
+///
+/// - The silence of a node that went down: it is an outage. But after three such silences in a row that are alike, the
+///   longest at most twice the shortest, with no ordinary interval between them, they are the node's pace, and its history
+///   begins anew with them. So a node that becomes slow, or is slower than [`first_interval`](Self::first_interval), goes down
+///   three times at most. A process that crashes and starts again at regular times looks the same, unless each start
+///   [registers as a new incarnation](super::NodeOptions::incarnation): the gap between two lives is never learned.
+/// - A burst: an interval below a tenth of the mean, unless such short ones go on for as long as a mean interval. Beats that
+///   were held up and come all at once say nothing of the pace.
+/// - A gap in which the registry itself did not run. While a node has this policy the registry wakes four times a second to
+///   notice that.
 ///
 /// **From Akka.** Akka computes φ by a logistic approximation of the normal distribution (`PhiAccrualFailureDetector.scala`)
 /// that is good near the mean and grows too fast beyond three deviations: at 6 deviations it says 10.8, and exactly it is

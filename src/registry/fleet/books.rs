@@ -9,6 +9,10 @@ use crate::registry::error::RegistryError;
 use crate::registry::incarnation::Incarnation;
 use crate::registry::update::{Change, NodeStatus, State, Transition, Update};
 
+/// How often the registry wakes to notice when it did not run, where that must not be learned: short beside what
+/// [`PhiAccrual`](super::super::PhiAccrual) takes for an accident by default.
+const TICK: Duration = Duration::from_millis(250);
+
 /// For so many nodes room is kept, though there are fewer.
 const KEPT: usize = 1_024;
 
@@ -203,10 +207,21 @@ impl<N: Eq + Hash + Clone, D> Keeper<N, D> {
             (&mut stats.held, entry.is_held),
             (&mut stats.drained, entry.is_drained),
             (&mut stats.suppressed, entry.is_suppressed),
+            (&mut self.learned, entry.is_learned(&self.config)),
         ] {
             if is_so {
                 *count = if is_in { *count + 1 } else { *count - 1 };
             }
+        }
+    }
+
+    /// Has the watcher report the time soon, as long as timeouts are learned: only who runs often notices each time that it
+    /// did not.
+    pub(super) fn keep_awake(&mut self) {
+        if self.learned > 0 && self.tick.is_none() {
+            let due = self.now.saturating_add(TICK);
+            self.tick = Some(due);
+            self.agenda.insert((due, Task::Tick));
         }
     }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::super::available::{Node, Place, SHARES};
 use super::super::incarnation::Incarnation;
 use super::super::options::{Config, NodeOptions, after};
-use super::super::policy::{History, Policy};
+use super::super::policy::{Gap, History, Policy};
 use super::super::update::{NodeStatus, State};
 
 /// A node.
@@ -125,6 +125,12 @@ impl<N, D> Entry<N, D> {
         }
     }
 
+    /// Whether its timeout is learned from its beats, and it is expected to beat.
+    pub(in crate::registry) fn is_learned(&self, config: &Config) -> bool {
+        let policy = self.policy.unwrap_or(config.policy);
+        matches!(policy, Policy::Adaptive(_)) && !matches!(self.state, State::Down | State::Left)
+    }
+
     /// When it misses a timeout unless it beats. A report of silence that comes before that counts for nothing.
     pub(in crate::registry) fn deadline(&self) -> Duration {
         self.silent_since.saturating_add(self.timeout)
@@ -135,11 +141,17 @@ impl<N, D> Entry<N, D> {
         matches!(self.state, State::Up | State::Suspect) && !self.is_drained && !self.is_suppressed
     }
 
-    /// It beats at `now`: returns the timeout that holds from now on.
-    pub(in crate::registry) fn beat(&mut self, config: &Config, now: Duration) -> Duration {
+    /// It beats at `now`, and the registry was last deaf until `resumed`: returns the timeout that holds from now on.
+    pub(in crate::registry) fn beat(
+        &mut self,
+        config: &Config,
+        resumed: Duration,
+        now: Duration,
+    ) -> Duration {
         // If a timeout has passed and was not reported, it was the registry that did not run: no interval of the node's.
         let is_interval = now < self.deadline() || self.misses > 0;
-        let before = self.last_beat.replace(now).filter(|_| is_interval);
+        let before = self.last_beat.replace(now);
+        let before = before.filter(|&before| is_interval && before >= resumed);
         self.misses = 0;
         self.was_taken_back = false;
         self.streak = self.streak.saturating_add(1);
@@ -166,7 +178,7 @@ impl<N, D> Entry<N, D> {
         self.is_held = false;
         self.streak = 0;
         self.forget_at = after(now, config.forget_after);
-        self.history.forget();
+        self.history.forget(Gap::Death);
     }
 
     /// How much of its weight it is to have at `now`: a sixteenth at the begin of a slow start, all of it at the end.

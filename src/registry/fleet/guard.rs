@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::entry::{Death, Entry};
 use super::{Keeper, Task};
 use crate::registry::options::after;
+use crate::registry::policy::Gap;
 use crate::registry::update::{Change, GuardChange, State, Update};
 
 /// How many deaths of nodes that are alive again may be kept, beside as many as count; so few in tests that they meet it.
@@ -114,7 +115,7 @@ impl<N: Eq + Hash + Clone, D> Keeper<N, D> {
                 // It was listed when it went down.
                 entry.is_suppressed = false;
             }
-            entry.history.forget();
+            entry.history.forget(Gap::Death);
         });
     }
 

@@ -158,6 +158,90 @@ fn a_silence_in_which_the_registry_did_not_run_is_not_learned() {
     }
 }
 
+/// Beats before and after the report of a stall, by the thread that happened to run first.
+#[test]
+fn a_pause_of_the_registry_shorter_than_the_timeout_is_not_learned() {
+    let policy = Policy::Adaptive(PhiAccrual::new().acceptable_pause(s(2)));
+    let ms = Duration::from_millis;
+    for is_reported_first in [true, false] {
+        let mut keeper = Keeper::new(Config {
+            policy,
+            ..Config::new()
+        });
+        keeper
+            .register(7u8, 0u32, &NodeOptions::new(), s(0))
+            .expect("there is room");
+        for second in 1..=300 {
+            keeper.beat(&7, None, s(second)).expect("it is known");
+        }
+        let timeout = |keeper: &Keeper<u8, u32>| keeper.vitals(&7, s(400)).map(|it| it.timeout);
+        let before = timeout(&keeper);
+        let stall = Stall {
+            worker: 0,
+            last_alive: ms(300_200).into(),
+            resumed: ms(302_500).into(),
+            held_for: ms(2_300),
+        };
+        if is_reported_first {
+            keeper.stalled(stall);
+        }
+        // What had come meanwhile, then the pace as before.
+        keeper.beat(&7, None, ms(302_499)).expect("it is known");
+        keeper.beat(&7, None, ms(302_500)).expect("it is known");
+        if !is_reported_first {
+            keeper.stalled(stall);
+        }
+        keeper.beat(&7, None, s(303)).expect("it is known");
+        keeper.beat(&7, None, s(304)).expect("it is known");
+        assert_eq!(timeout(&keeper), before, "{is_reported_first}");
+    }
+}
+
+#[test]
+fn as_long_as_timeouts_are_learned_the_registry_wakes_often_enough_to_notice_a_pause() {
+    let mut keeper = Keeper::<u8, u32>::new(Config::new());
+    let adaptive = NodeOptions::new().policy(Policy::Adaptive(PhiAccrual::new()));
+    let asked_for = |keeper: &mut Keeper<u8, u32>| {
+        let orders = keeper.take().orders.into_iter();
+        orders
+            .filter_map(|order| match order {
+                Order::Watch(Watched::Until(due), _) => Some(due),
+                _ => None,
+            })
+            .min()
+    };
+    assert!(keeper.register(1, 0, &NodeOptions::new(), s(0)).is_ok());
+    assert_eq!(asked_for(&mut keeper), None);
+    assert!(keeper.register(2, 0, &adaptive, s(0)).is_ok());
+    let mut now = s(0);
+    for _ in 0..10 {
+        let due = asked_for(&mut keeper).expect("it wants to be woken");
+        assert_eq!(due, now + Duration::from_millis(250));
+        keeper.beat(&2, None, now).expect("it is known");
+        assert_eq!(asked_for(&mut keeper), None);
+        now = due;
+        keeper.tend(now);
+    }
+    // No longer once it has left, and again when it is back.
+    keeper.leave(&2, None, now).expect("it is known");
+    let next = asked_for(&mut keeper).expect("it will be forgotten");
+    assert!(next > now + s(1_000));
+    assert!(keeper.register(2, 0, &adaptive, now + s(2)).is_ok());
+    assert_eq!(
+        asked_for(&mut keeper),
+        Some(now + s(2) + Duration::from_millis(250))
+    );
+    // Nor if it is given another policy.
+    assert!(
+        keeper
+            .register(2, 0, &NodeOptions::new(), now + s(2))
+            .is_ok()
+    );
+    keeper.take();
+    keeper.tend(now + s(3));
+    assert!(asked_for(&mut keeper).is_none());
+}
+
 #[test]
 fn a_fleet_that_was_large_gives_its_memory_back() {
     let mut keeper = Keeper::<u32, ()>::new(Config::new());

@@ -32,9 +32,9 @@ impl History {
 
     /// A beat at `now`; the one before was at `before`. Returns the timeout to wait from `now` on.
     ///
-    /// The interval is remembered unless it is none of the node's own: there was no beat before (`None`) or it was not told
-    /// of here, or it has to be [forgotten](Self::forget), or it is later than this one. Costs two additions, three
-    /// divisions and a root, some tens of nanoseconds; nothing to mention where the policy is not adaptive.
+    /// The interval is remembered unless it is none of the node's own: there was no beat before (`None`), or the silence has
+    /// to be [forgotten](Self::forget), or `before` is later than `now`; or unless it is one of a burst. Costs two
+    /// additions, three divisions and a root, some tens of nanoseconds; nothing to mention where the policy is not adaptive.
     pub(in crate::registry) fn beat(
         &mut self,
         policy: &Policy,
@@ -47,7 +47,7 @@ impl History {
                 let interval = before.and_then(|before| now.checked_sub(before));
                 match &mut self.window {
                     None => self.window = Some(Box::default()),
-                    Some(window) => window.beat(phi, interval),
+                    Some(window) => window.beat(phi, interval, now),
                 }
             }
         }
@@ -76,10 +76,18 @@ impl History {
         }
     }
 
-    /// The silence until the next beat is not an interval of the node's own: it was down, or the network or the watcher was.
-    pub(in crate::registry) fn forget(&mut self) {
+    /// The silence until the next beat is no ordinary interval. One that is [foreign](Gap::Foreign) stays so.
+    pub(in crate::registry) fn forget(&mut self, gap: Gap) {
         if let Some(window) = &mut self.window {
-            window.is_outage = true;
+            window.gap = window.gap.max(gap);
+        }
+    }
+
+    /// Forgets the intervals that ended after `last_alive`, until when the registry surely ran, and began before `resumed`:
+    /// it was the registry that was deaf. What it learned before is not lost but for what had to leave the window.
+    pub(in crate::registry) fn unlearn(&mut self, last_alive: Duration, resumed: Duration) {
+        if let Some(window) = &mut self.window {
+            window.unlearn(last_alive, resumed);
         }
     }
 
@@ -87,7 +95,7 @@ impl History {
     fn distribution(&self, phi: &PhiAccrual) -> Normal {
         let sums = match &self.window {
             Some(window) if !window.intervals.is_empty() => window.sums,
-            _ => phi.first_intervals().into_iter().collect(),
+            _ => around(micros(phi.first_interval)).into_iter().collect(),
         };
         let (mean, deviation) = sums.mean_and_deviation();
         Normal {
@@ -97,11 +105,59 @@ impl History {
     }
 }
 
-impl PhiAccrual {
-    /// The two intervals that every history begins with, µs: their mean is the first interval, their deviation a quarter.
-    fn first_intervals(&self) -> [u64; 2] {
-        let first = micros(self.first_interval);
-        [first - first / 4, first + first / 4]
+/// Two intervals whose mean is `us` and whose deviation is a quarter of that: what a history begins with.
+fn around(us: u64) -> [u64; 2] {
+    [us - us / 4, us + us / 4]
+}
+
+/// What the silence until the next beat is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(in crate::registry) enum Gap {
+    /// An interval, as far as is known.
+    #[default]
+    Ordinary,
+    /// The node went down in it, or would have: an outage, or the interval of a node that has become slow.
+    Death,
+    /// Not the node's own: it lies between two of its lives.
+    Foreign,
+}
+
+/// So many outages in a row that are alike are no outages but the pace of the node. One or two happen by chance; more would
+/// only add deaths of a node that is alive.
+const ALIKE_OUTAGES: u8 = 3;
+
+/// An interval below this part of the mean is one of a burst, as beats that were held up come, unless so short ones go on for
+/// as long as a mean interval.
+const SHORT: u128 = 10;
+
+/// Outages one after the other, with no ordinary interval between them.
+#[derive(Clone, Copy, Debug, Default)]
+struct Outages {
+    /// How many were alike.
+    count: u8,
+    /// The shortest of them, µs.
+    shortest: u64,
+    /// The longest of them, µs: at most twice the shortest.
+    longest: u64,
+}
+
+impl Outages {
+    /// Adds an outage of `us`; if it is not like those before, it is the first of a new row.
+    fn add(&mut self, us: u64) {
+        let (shortest, longest) = (self.shortest.min(us), self.longest.max(us));
+        *self = if self.count > 0 && longest <= 2 * shortest {
+            Outages {
+                count: self.count + 1,
+                shortest,
+                longest,
+            }
+        } else {
+            Outages {
+                count: 1,
+                shortest: us,
+                longest: us,
+            }
+        };
     }
 }
 
@@ -112,22 +168,89 @@ struct Window {
     intervals: VecDeque<u64>,
     /// Their sums.
     sums: Sums,
-    /// Whether what ends with the next beat is an outage.
-    is_outage: bool,
+    /// When the newest of them ended, ns.
+    newest_ns: u64,
+    /// How long intervals have been short without another between them, µs.
+    short_us: u64,
+    /// The outages since the last ordinary interval.
+    outages: Outages,
+    /// What ends with the next beat.
+    gap: Gap,
 }
 
 impl Window {
-    /// A beat, the one before `interval` ago.
-    fn beat(&mut self, phi: &PhiAccrual, interval: Option<Duration>) {
-        let is_outage = mem::take(&mut self.is_outage);
-        if let Some(interval) = interval.filter(|_| !is_outage) {
-            if self.intervals.is_empty() {
-                for first in phi.first_intervals() {
-                    self.push(phi.window, first);
+    /// A beat at `now`, the one before `interval` ago.
+    fn beat(&mut self, phi: &PhiAccrual, interval: Option<Duration>, now: Duration) {
+        match (mem::take(&mut self.gap), interval.map(micros)) {
+            (Gap::Foreign, _) | (_, None) => self.outages = Outages::default(),
+            (Gap::Death, Some(us)) => {
+                self.outages.add(us);
+                if self.outages.count >= ALIKE_OUTAGES {
+                    let Outages {
+                        shortest, longest, ..
+                    } = mem::take(&mut self.outages);
+                    self.clear();
+                    self.begin(phi, shortest.midpoint(longest), now);
                 }
             }
-            self.push(phi.window, micros(interval));
+            (Gap::Ordinary, Some(us)) => {
+                self.outages = Outages::default();
+                if !self.is_burst(phi, us) {
+                    if self.intervals.is_empty() {
+                        self.begin(phi, micros(phi.first_interval), now);
+                    }
+                    self.push(phi.window, us);
+                    self.newest_ns = clock::nanos(now);
+                }
+            }
         }
+    }
+
+    /// Whether an interval of `us` is one of a burst.
+    fn is_burst(&mut self, phi: &PhiAccrual, us: u64) -> bool {
+        let (count, sum) = match self.sums.count {
+            0 => (1, u128::from(micros(phi.first_interval))),
+            count => (u128::from(count), self.sums.sum),
+        };
+        if u128::from(us) * count * SHORT >= sum {
+            self.short_us = 0;
+            return false;
+        }
+        self.short_us = self.short_us.saturating_add(us);
+        u128::from(self.short_us) * count < sum
+    }
+
+    /// Begins with what is expected of a node whose intervals are about `us`.
+    fn begin(&mut self, phi: &PhiAccrual, us: u64, now: Duration) {
+        for first in around(us) {
+            self.push(phi.window, first);
+        }
+        self.newest_ns = clock::nanos(now);
+    }
+
+    /// Forgets the intervals that lie, in part, between two times.
+    fn unlearn(&mut self, last_alive: Duration, resumed: Duration) {
+        let (last_alive, resumed) = (clock::nanos(last_alive), clock::nanos(resumed));
+        while let Some(&us) = self.intervals.back() {
+            let began_ns = self.newest_ns.saturating_sub(us.saturating_mul(1_000));
+            if self.newest_ns <= last_alive || began_ns >= resumed {
+                break;
+            }
+            self.intervals.pop_back();
+            self.sums.remove(us);
+            self.newest_ns = began_ns;
+        }
+        if self.intervals.len() <= 2 {
+            // No more than what it began with, or a part of that.
+            self.clear();
+        }
+    }
+
+    /// Forgets all intervals.
+    fn clear(&mut self) {
+        self.intervals.clear();
+        self.sums = Sums::default();
+        self.short_us = 0;
     }
 
     /// Adds an interval of `us`, and lets go of the oldest beyond `most`.
@@ -335,7 +458,10 @@ mod tests {
         let fresh = history(phi, [500, 500, 500].map(ms));
         let policy = Policy::Adaptive(phi);
         assert_eq!(slow.timeout(&policy), fresh.timeout(&policy));
-        assert_eq!(remembered(&history(phi.window(1), [ms(1), ms(2)])), [2]);
+        assert_eq!(
+            remembered(&history(phi.window(1), [ms(500), ms(600)])),
+            [600]
+        );
     }
 
     #[test]
@@ -353,7 +479,7 @@ mod tests {
         let policy = Policy::Adaptive(bare());
         let mut history = history(bare(), [ms(100)]);
         let (kept, timeout) = (remembered(&history), history.timeout(&policy));
-        history.forget();
+        history.forget(Gap::Death);
         assert_eq!(history.timeout(&policy), timeout);
         let back = 600 * SECOND;
         assert_eq!(history.beat(&policy, Some(SECOND), back), timeout);
@@ -366,7 +492,7 @@ mod tests {
     fn what_is_no_interval_of_the_node_s_own_is_not_remembered() {
         let policy = Policy::Adaptive(bare());
         let mut history = History::new();
-        history.forget(); // nothing to forget yet
+        history.forget(Gap::Death); // nothing to forget yet
         // Told of a beat that this history never saw.
         history.beat(&policy, Some(ms(1)), ms(900));
         assert!(remembered(&history).is_empty());
@@ -375,25 +501,133 @@ mod tests {
         history.beat(&policy, None, ms(5_000));
         assert!(remembered(&history).is_empty());
         // Down before the second beat came.
-        history.forget();
+        history.forget(Gap::Death);
         history.beat(&policy, Some(ms(5_000)), ms(9_000));
         assert!(remembered(&history).is_empty());
-        // Two at once are an interval of zero.
+        // Two at once.
         history.beat(&policy, Some(ms(9_000)), ms(9_000));
-        assert_eq!(remembered(&history), [750, 1_250, 0]);
+        assert!(remembered(&history).is_empty());
+    }
+
+    /// A node whose beats come after `gaps`, and goes down at each timeout: how often it did.
+    fn deaths(phi: PhiAccrual, gaps: impl IntoIterator<Item = Duration>) -> usize {
+        let policy = Policy::Adaptive(phi);
+        let (mut history, mut now) = (History::new(), SECOND);
+        let (mut timeout, mut deaths) = (history.beat(&policy, None, now), 0);
+        for gap in gaps {
+            if gap >= timeout {
+                deaths += 1;
+                history.forget(Gap::Death);
+            }
+            timeout = history.beat(&policy, Some(now), now + gap);
+            now += gap;
+        }
+        deaths
     }
 
     #[test]
-    fn a_node_slower_than_its_first_timeout_is_not_learned_as_documented() {
-        let policy = Policy::Adaptive(PhiAccrual::new());
-        let (mut history, gap) = (History::new(), 10 * SECOND);
-        history.beat(&policy, None, SECOND);
-        for nth in 0..5 {
-            assert!(history.timeout(&policy) < gap);
-            history.forget();
-            history.beat(&policy, Some(SECOND + gap * nth), SECOND + gap * (nth + 1));
+    fn a_node_that_slows_down_for_good_is_learned_after_three_deaths() {
+        for (fast, slow) in [
+            (1_000, 10_000),
+            (1_000, 60_000),
+            (100, 5_000),
+            (1_000, 4_600),
+        ] {
+            let gaps = [vec![ms(fast); 300], vec![ms(slow); 50]].concat();
+            let deaths = deaths(PhiAccrual::new(), gaps);
+            assert!((1..=3).contains(&deaths), "{fast} {slow}: {deaths}");
         }
-        assert!(remembered(&history).is_empty());
+        // Also one that was never as fast as it was expected to be, and is a little uneven.
+        let uneven = (0..50).map(|nth| ms(9_000 + nth * 777 % 2_000));
+        assert_eq!(deaths(PhiAccrual::new(), uneven), 3);
+    }
+
+    #[test]
+    fn outages_that_are_not_alike_or_not_in_a_row_are_not_learned() {
+        let steady = || vec![SECOND; 50];
+        let with = |gaps: Vec<Duration>| {
+            let policy = Policy::Adaptive(PhiAccrual::new());
+            let (mut history, mut now) = (History::new(), SECOND);
+            history.beat(&policy, None, now);
+            for gap in [steady(), gaps].concat() {
+                if gap > 10 * SECOND {
+                    history.forget(Gap::Death);
+                }
+                history.beat(&policy, Some(now), now + gap);
+                now += gap;
+            }
+            history.timeout(&policy)
+        };
+        let before = with(Vec::new());
+        let (long, longer) = (30 * SECOND, 70 * SECOND);
+        assert_eq!(with(vec![long, long]), before);
+        assert_eq!(with(vec![long, longer, long, longer]), before);
+        assert_eq!(with(vec![long, long, SECOND, long, long, SECOND]), before);
+        assert!(with(vec![long, long, long]) > long);
+    }
+
+    #[test]
+    fn gaps_between_lives_are_not_learned_however_alike() {
+        let policy = Policy::Adaptive(PhiAccrual::new());
+        let (mut history, mut now) = (history(PhiAccrual::new(), [SECOND; 50]), 51 * SECOND);
+        let before = history.timeout(&policy);
+        for _ in 0..10 {
+            // It goes down, starts again and registers, and beats.
+            history.forget(Gap::Death);
+            history.forget(Gap::Foreign);
+            history.forget(Gap::Death);
+            let beat = history.beat(&policy, Some(now), now + 30 * SECOND);
+            assert_eq!(beat, before);
+            now += 30 * SECOND;
+        }
+    }
+
+    #[test]
+    fn a_burst_is_not_learned_and_a_faster_pace_is() {
+        let phi = PhiAccrual::new().first_interval(10 * SECOND);
+        let policy = Policy::Adaptive(phi);
+        let steady = vec![10 * SECOND; 50];
+        // After an outage what was under way comes at once; the node goes on as before.
+        for burst in [vec![Duration::ZERO; 1_000], vec![ms(2); 400]] {
+            let gaps = [
+                steady.clone(),
+                vec![60 * SECOND],
+                burst.clone(),
+                steady.clone(),
+            ]
+            .concat();
+            assert_eq!(deaths(phi, gaps), 1);
+            // Nor if these are the first that are heard.
+            assert_eq!(deaths(phi, [burst, steady.clone()].concat()), 0);
+        }
+        // Who beats in pairs is known by the pairs.
+        let pairs = (0..200).map(|nth| if nth % 2 == 0 { ms(1) } else { 10 * SECOND });
+        assert_eq!(deaths(phi, pairs), 0);
+        // A pace that lasts is learned, however fast.
+        let gaps = [steady, vec![ms(100); 400]].concat();
+        let history = history(phi, gaps);
+        assert!(history.timeout(&policy) < 4 * SECOND, "{history:?}");
+    }
+
+    #[test]
+    fn what_was_learned_of_a_pause_of_the_registry_is_unlearned() {
+        let phi = PhiAccrual::new().acceptable_pause(SECOND);
+        let policy = Policy::Adaptive(phi);
+        let mut history = history(phi, [SECOND; 100]);
+        let (before, kept, last) = (history.timeout(&policy), remembered(&history), 101 * SECOND);
+        // It did not run from half a second after that beat on, for two seconds; the next two beats came at once.
+        let back = last + ms(2_500);
+        assert!(history.beat(&policy, Some(last), back) > before);
+        history.beat(&policy, Some(back), back);
+        history.unlearn(last + ms(400), back + ms(1));
+        assert_eq!(remembered(&history), kept);
+        assert_eq!(history.timeout(&policy), before);
+        // What came before it stays.
+        history.unlearn(last + SECOND, back);
+        assert_eq!(remembered(&history), kept);
+        // With nothing left it begins anew.
+        history.unlearn(Duration::ZERO, back);
+        assert_eq!(history.timeout(&policy), policy.initial_timeout());
     }
 
     #[test]
@@ -473,7 +707,7 @@ mod tests {
     fn a_fixed_policy_needs_no_memory_and_a_window_grows_with_the_beats() {
         assert_eq!(size_of::<History>(), size_of::<usize>());
         #[cfg(target_pointer_width = "64")]
-        assert_eq!(size_of::<Window>(), 96);
+        assert_eq!(size_of::<Window>(), 128);
         let mut history = History::new();
         history.beat(&Policy::Fixed(SECOND), Some(SECOND), 2 * SECOND);
         assert!(history.window.is_none());
@@ -530,9 +764,10 @@ mod tests {
                 }
             }
         }
-        // Bursts with all that there is to reckon with at nothing: the floor.
+        // The shortest intervals, with all that there is to reckon with at nothing: the floor.
         let phi = bare().min_deviation(Duration::from_nanos(1)).window(2);
-        let history = history(phi, [Duration::ZERO; 5]);
+        let phi = phi.first_interval(Duration::from_micros(1));
+        let history = history(phi, [Duration::from_micros(1); 5]);
         let floor = Duration::from_nanos(round_up(FLOOR_NS));
         assert_eq!(history.timeout(&Policy::Adaptive(phi)), floor);
         assert!(floor < Duration::from_micros(1_016));
@@ -579,10 +814,15 @@ mod tests {
                 .first_interval(us(first));
             let history = history(phi, gaps.iter().copied().map(us));
             let seconds = |us: u64| us as f64 / 1e6;
-            let all = [first - first / 4, first + first / 4].into_iter().chain(gaps);
-            let all: Vec<f64> = all.map(seconds).collect();
-            let last = &all[all.len().saturating_sub(window as usize)..];
-            let expected = found_by_trying(last, threshold, seconds(least), seconds(pause));
+            let mut naive = Naive::new(first, window);
+            for &us in &gaps {
+                naive.beat(us, Gap::Ordinary);
+            }
+            if naive.kept.is_empty() {
+                naive.kept = around(first).to_vec(); // a burst, and nothing else
+            }
+            let all: Vec<f64> = naive.kept.into_iter().map(seconds).collect();
+            let expected = found_by_trying(&all, threshold, seconds(least), seconds(pause));
 
             let deadline = history.distribution(&phi).deadline(phi.score);
             prop_assert!((deadline as f64 - (expected * 1e9).max(0.0)).abs() <= 10.0 + 1e-9 * deadline as f64,
@@ -594,29 +834,101 @@ mod tests {
 
         #[test]
         fn sums_are_those_of_the_intervals_in_the_window_whatever_came_and_went(
-            beats in vec((any::<u64>(), 0_u32..64, any::<bool>()), 1..200),
+            beats in vec((any::<u64>(), 0_u32..64, 0_u8..8), 1..200),
             window in 1_u32..20,
         ) {
             let policy = Policy::Adaptive(bare().window(window));
             let mut history = History::new();
-            let mut model = Vec::new();
-            for (nth, (number, shift, is_outage)) in beats.into_iter().enumerate() {
-                // From zero to beyond the longest that is remembered.
-                let us = number >> shift;
-                if is_outage {
-                    history.forget();
-                }
+            let mut naive = Naive::new(micros(bare().first_interval), window);
+            for (nth, (number, shift, gap)) in beats.into_iter().enumerate() {
+                // From zero to beyond the longest that is remembered, and often alike.
+                let us = if number % 4 == 0 { 3_000_000 + (number >> 44) } else { number >> shift };
+                let gap = match gap {
+                    0..3 => Gap::Death,
+                    3 => Gap::Foreign,
+                    _ => Gap::Ordinary,
+                };
+                history.forget(gap);
                 history.beat(&policy, Some(Duration::ZERO), Duration::from_micros(us));
-                if nth > 0 && !is_outage {
-                    if model.is_empty() {
-                        model = bare().first_intervals().to_vec();
-                    }
-                    model.push(us.min(1 << 44));
-                    model.drain(..model.len().saturating_sub(window as usize));
+                if nth > 0 {
+                    naive.beat(us, gap);
                 }
                 let kept = history.window.as_ref().expect("a window");
-                prop_assert_eq!(&kept.intervals, &model);
-                prop_assert_eq!(kept.sums, model.iter().copied().collect());
+                prop_assert_eq!(&kept.intervals, &naive.kept);
+                prop_assert_eq!(kept.sums, naive.kept.iter().copied().collect());
+            }
+        }
+    }
+
+    /// What is to be remembered, from all intervals and nothing summed up.
+    struct Naive {
+        first: u64,
+        window: usize,
+        kept: Vec<u64>,
+        /// The short intervals since the last other one.
+        short: Vec<u64>,
+        /// The outages in a row.
+        outages: Vec<u64>,
+    }
+
+    impl Naive {
+        fn new(first: u64, window: u32) -> Self {
+            let window = window as usize;
+            let (kept, short, outages) = (Vec::new(), Vec::new(), Vec::new());
+            Naive {
+                first,
+                window,
+                kept,
+                short,
+                outages,
+            }
+        }
+
+        fn keep(&mut self, all: &[u64]) {
+            self.kept.extend(all);
+            let too_many = self.kept.len().saturating_sub(self.window);
+            self.kept.drain(..too_many);
+        }
+
+        fn beat(&mut self, us: u64, gap: Gap) {
+            let us = us.min(1 << 44);
+            if gap != Gap::Death {
+                self.outages.clear();
+            }
+            match gap {
+                Gap::Foreign => {}
+                Gap::Death => {
+                    self.outages.push(us);
+                    let (least, most) = (self.outages.iter().min(), self.outages.iter().max());
+                    let (least, most) = (*least.expect("one"), *most.expect("one"));
+                    if most > 2 * least {
+                        self.outages = vec![us];
+                    } else if self.outages.len() == 3 {
+                        self.outages.clear();
+                        self.kept.clear();
+                        self.short.clear();
+                        self.keep(&around(least.midpoint(most)));
+                    }
+                }
+                Gap::Ordinary => {
+                    let sum = |all: &[u64]| all.iter().map(|&it| u128::from(it)).sum::<u128>();
+                    let (total, count) = match self.kept.len() {
+                        0 => (u128::from(self.first), 1),
+                        count => (sum(&self.kept), count as u128),
+                    };
+                    if u128::from(us) * 10 * count >= total {
+                        self.short.clear();
+                    } else {
+                        self.short.push(us);
+                        if sum(&self.short) * count < total {
+                            return;
+                        }
+                    }
+                    if self.kept.is_empty() {
+                        self.keep(&around(self.first));
+                    }
+                    self.keep(&[us]);
+                }
             }
         }
     }

@@ -177,7 +177,7 @@ impl Keeper<Id, u32> {
         assert_eq!(entries().count(), self.ids.len());
         assert_eq!(self.free.len() + self.ids.len(), self.slots.len());
         let list = self.list.publish(0);
-        let mut counted = RegistryStats::default();
+        let (mut counted, mut learned) = (RegistryStats::default(), 0);
         for (slot, entry) in entries() {
             assert_eq!(self.ids[entry.node.id()], slot);
             let is_overdue = entry.due.is_some_and(|due| due <= self.now);
@@ -202,13 +202,14 @@ impl Keeper<Id, u32> {
                     (entry.node.data(), entry.node.weight())
                 );
             }
+            learned += usize::from(entry.is_learned(&self.config));
             counted.listed += usize::from(entry.is_listed());
             counted.held += usize::from(entry.is_held);
             counted.down += usize::from(entry.state == State::Down);
             counted.drained += usize::from(entry.is_drained);
             counted.suppressed += usize::from(entry.is_suppressed);
         }
-        assert_eq!(list.len(), counted.listed);
+        assert_eq!((list.len(), self.learned), (counted.listed, learned));
         let stats = &self.stats;
         assert_eq!(
             (
@@ -228,7 +229,9 @@ impl Keeper<Id, u32> {
         );
         let tasks = entries().filter(|(_, entry)| entry.due.is_some()).count();
         assert_eq!(
-            self.agenda.len() - usize::from(self.guard.is_scheduled()),
+            self.agenda.len()
+                - usize::from(self.guard.is_scheduled())
+                - usize::from(self.tick.is_some()),
             tasks
         );
         if let Some(&(due, _)) = self.agenda.first() {
