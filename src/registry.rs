@@ -66,6 +66,7 @@ use std::time::Duration;
 use arc_swap::{ArcSwap, Guard as Loaded};
 use parking_lot::Mutex;
 
+use crate::clock::{Clock, Timestamp};
 use crate::event::{Event, EventKind, Mode, Options};
 use crate::watcher::Watcher;
 pub use available::{Available, Node, Nodes};
@@ -595,7 +596,7 @@ where
     /// clock.advance(Duration::from_secs(3));
     /// registry.beat(&7)?;
     /// let vitals = registry.vitals(&7).expect("it is known");
-    /// assert_eq!(vitals.last_beat, Some(Duration::from_secs(3)));
+    /// assert_eq!(vitals.last_beat, Some(Duration::from_secs(3).into()));
     /// assert_eq!(vitals.timeout, Duration::from_secs(10));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
@@ -606,7 +607,7 @@ where
         Q: Eq + Hash + ?Sized,
     {
         let state = self.shared.state.lock();
-        state.keeper.vitals(id, self.now())
+        state.keeper.vitals(id, self.elapsed())
     }
 
     /// All nodes as of now. Costs a lock for as long as it takes to clone a handle of each, a millisecond or so for
@@ -712,7 +713,7 @@ where
         D: Clone,
     {
         let state = self.shared.state.lock();
-        state.keeper.save(self.now())
+        state.keeper.save(self.elapsed())
     }
 
     /// What the registry has and has counted.
@@ -737,7 +738,7 @@ where
         }
     }
 
-    /// The time by the registry's clock.
+    /// Returns the time by the registry's clock.
     ///
     /// ```
     /// use std::time::Duration;
@@ -748,12 +749,35 @@ where
     /// let registry = Registry::<u64, &str>::builder().clock(clock.clone()).build()?;
     /// registry.register(7, "rack 4")?;
     /// clock.advance(Duration::from_secs(3));
-    /// assert_eq!(registry.now(), Duration::from_secs(3));
+    /// let since = registry.status(&7).expect("it is known").since;
+    /// assert_eq!(registry.now() - since, Duration::from_secs(3));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     #[must_use]
-    pub fn now(&self) -> Duration {
-        self.shared.watcher.now().since_origin()
+    pub fn now(&self) -> Timestamp {
+        self.shared.watcher.now()
+    }
+
+    /// Returns the registry's clock, which converts its points in time for a log.
+    ///
+    /// ```
+    /// use liveness::registry::Registry;
+    ///
+    /// let registry = Registry::<u64, &str>::builder().build()?;
+    /// registry.register(7, "rack 4")?;
+    /// let since = registry.status(&7).expect("it is known").since;
+    /// let wall = registry.clock().system_time(since);
+    /// assert!(wall <= std::time::SystemTime::now());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn clock(&self) -> &Clock {
+        self.shared.watcher.clock()
+    }
+
+    /// The time as the fleet counts it.
+    fn elapsed(&self) -> Duration {
+        self.now().since_origin()
     }
 
     /// Returns when everything that the calling thread did before is applied, and all that is due by now has happened,

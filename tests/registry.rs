@@ -1237,7 +1237,7 @@ fn vitals_tell_of_beats() -> Result<(), Error> {
     stage.beat([7])?;
     stage.pass(TIMEOUT)?;
     let vitals = stage.registry.vitals(&7).expect("it is known");
-    assert_eq!((vitals.last_beat, vitals.misses), (Some(s(2)), 1));
+    assert_eq!((vitals.last_beat, vitals.misses), (Some(s(2).into()), 1));
     Ok(())
 }
 

@@ -60,11 +60,11 @@ pub(crate) fn listen(
             Err(error) => return Err(error.into()),
         };
         let known = |node: &Name| nodes.status(node).is_some();
-        match door.admit(&buffer[..length], nodes.now(), known) {
+        match door.admit(&buffer[..length], nodes.now().since_origin(), known) {
             Ok(news) => {
                 counts.heard += 1;
                 if let Some((node, was_up)) = apply(news, nodes)? {
-                    let at = nodes.now();
+                    let at = nodes.now().since_origin();
                     tell.send(Told::Heard { at, node, was_up })?;
                 }
             }
@@ -130,7 +130,7 @@ pub(crate) fn request(
         .recv_timeout(pace)
         .is_err_and(|error| error.is_timeout())
     {
-        let at = nodes.now();
+        let at = nodes.now().since_origin();
         // Not a node that is picked and then looked up: what was picked is there as long as it is held.
         let Some(node) = nodes.available().round_robin().cloned() else {
             continue;

@@ -173,7 +173,7 @@ struct Witness {
 impl Witness {
     /// Looks on until `end` by the clock of `nodes`.
     fn look_on(&mut self, nodes: &Nodes, end: Duration) -> Result<(), Failure> {
-        while let Some(left) = end.checked_sub(nodes.now()) {
+        while let Some(left) = end.checked_sub(nodes.now().since_origin()) {
             match self.told.recv_timeout(left) {
                 Ok(told) => self.take_down(told)?,
                 Err(error) if error.is_timeout() => break,
@@ -207,7 +207,7 @@ impl Witness {
 
     /// Takes down what the registry says of a node.
     fn change(&mut self, transition: &Transition<Name, SocketAddr>) -> io::Result<()> {
-        let (at, change) = (transition.at, transition.change);
+        let (at, change) = (transition.at.since_origin(), transition.change);
         let node = transition.status.node.id();
         let what = match change {
             Change::Up => "registered",
@@ -311,8 +311,10 @@ pub(crate) fn play(unit: Duration) -> Result<Record, Failure> {
         }
         for (at, act, node) in SCRIPT {
             witness.look_on(&nodes, unit * at)?;
-            witness.record.see(nodes.now(), node.into(), Seen::Act(act));
-            witness.line(nodes.now(), &format!("* {act:?}"), node)?;
+            witness
+                .record
+                .see(nodes.now().since_origin(), node.into(), Seen::Act(act));
+            witness.line(nodes.now().since_origin(), &format!("* {act:?}"), node)?;
             herd.act(act, node)?;
         }
         witness.look_on(&nodes, unit * LENGTH)?;
@@ -321,7 +323,7 @@ pub(crate) fn play(unit: Duration) -> Result<Record, Failure> {
         witness.record.picks = client.join().map_err(|_| "the client panicked")??;
         Ok::<_, Failure>(())
     })?;
-    witness.record.end = nodes.now();
+    witness.record.end = nodes.now().since_origin();
     // What is still on its way; it ends with the thread that forwards it.
     nodes.close();
     drop(tell);

@@ -642,7 +642,7 @@ impl<N: Eq + Hash + Clone, D> Keeper<N, D> {
         let policy = entry.policy.unwrap_or(self.config.policy);
         let phi_after = |last: Duration| entry.history.phi(&policy, now.saturating_sub(last));
         Some(Vitals {
-            last_beat: entry.last_beat,
+            last_beat: entry.last_beat.map(Into::into),
             timeout: entry.timeout,
             misses: entry.misses,
             phi: entry.last_beat.and_then(phi_after),

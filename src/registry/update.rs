@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::available::Node;
 use super::incarnation::Incarnation;
+use crate::clock::Timestamp;
 use crate::event::Stall;
 
 /// How a node stands.
@@ -49,8 +50,8 @@ pub struct NodeStatus<N, D> {
     pub incarnation: Incarnation,
     /// Its state.
     pub state: State,
-    /// When it came into that state, since the origin of the registry's clock.
-    pub since: Duration,
+    /// When it came into that state, by the registry's clock.
+    pub since: Timestamp,
     /// Whether an operator has drained it: it is watched, and not listed.
     pub is_drained: bool,
     /// Whether it went down too often and is not listed for a while; see [`FlapDamping`](super::FlapDamping).
@@ -93,13 +94,13 @@ impl<N: fmt::Debug, D: fmt::Debug> fmt::Debug for NodeStatus<N, D> {
     }
 }
 
-/// What is known of the beats of a node at the moment. Times are since the origin of the registry's clock.
+/// What is known of the beats of a node at the moment.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Vitals {
-    /// The last beat; `None` if there was none yet.
-    pub last_beat: Option<Duration>,
+    /// The last beat, by the registry's clock; `None` if there was none yet.
+    pub last_beat: Option<Timestamp>,
     /// The longest silence allowed now; [`Duration::MAX`] for one that never ends.
     pub timeout: Duration,
     /// Timeouts missed in a row.
@@ -177,8 +178,8 @@ impl Change {
 pub struct Transition<N, D> {
     /// The version of the fleet that this change made: one more than before.
     pub version: u64,
-    /// When it happened, since the origin of the registry's clock.
-    pub at: Duration,
+    /// When it happened, by the registry's clock.
+    pub at: Timestamp,
     /// What happened.
     pub change: Change,
     /// How the node stands since.
@@ -212,8 +213,8 @@ impl<N: fmt::Debug, D: fmt::Debug> fmt::Debug for Transition<N, D> {
 pub struct GuardChange {
     /// The version of the fleet that this change made: one more than before.
     pub version: u64,
-    /// When it happened, since the origin of the registry's clock.
-    pub at: Duration,
+    /// When it happened, by the registry's clock.
+    pub at: Timestamp,
     /// Whether it is in force since.
     pub is_active: bool,
     /// How many nodes it holds, or where it ends, lets go down now.

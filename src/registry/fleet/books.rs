@@ -185,7 +185,7 @@ impl<N: Eq + Hash + Clone, D> Keeper<N, D> {
         self.stats.version += 1;
         self.updates.push(Update::Node(Transition {
             version: self.stats.version,
-            at: self.now,
+            at: self.now.into(),
             change,
             status,
         }));

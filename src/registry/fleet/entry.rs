@@ -118,7 +118,7 @@ impl<N, D> Entry<N, D> {
             node: self.node.clone(),
             incarnation: self.incarnation,
             state: self.state,
-            since: self.since,
+            since: self.since.into(),
             is_drained: self.is_drained,
             is_suppressed: self.is_suppressed,
             is_held: self.is_held,

@@ -213,7 +213,7 @@ impl<N: Eq + Hash + Clone, D> Keeper<N, D> {
         self.stats.version += 1;
         self.updates.push(Update::Guard(GuardChange {
             version: self.stats.version,
-            at: self.now,
+            at: self.now.into(),
             is_active,
             held,
             listed,
