@@ -158,6 +158,37 @@ pub struct RegistryStats {
     pub missed_updates: u64,
 }
 
+/// `Display` is fit for a log line.
+impl fmt::Display for RegistryStats {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let RegistryStats {
+            version,
+            joining,
+            up,
+            suspect,
+            down,
+            left,
+            listed,
+            held,
+            drained,
+            suppressed,
+            deaths,
+            recoveries,
+            guards,
+            stalls,
+            refused,
+            subscribers,
+            missed_updates,
+        } = self;
+        write!(
+            f,
+            "listed={listed} joining={joining} up={up} suspect={suspect} down={down} left={left} held={held} \
+             drained={drained} suppressed={suppressed} deaths={deaths} recoveries={recoveries} guards={guards} \
+             stalls={stalls} refused={refused} subscribers={subscribers} missed_updates={missed_updates} version={version}"
+        )
+    }
+}
+
 impl<N, D> Registry<N, D>
 where
     N: Eq + Hash + Clone + Send + Sync + 'static,

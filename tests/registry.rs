@@ -595,7 +595,10 @@ fn no_room_refuses_and_hands_back_and_nobody_is_evicted() -> Result<(), Error> {
     let error = stage.registry.register(3, "mine").expect_err("no room");
     assert!(matches!(error.error, RegistryError::Full { max: 2 }));
     assert_eq!((error.id, error.data), (3, "mine"));
-    assert!(error.to_string().contains("`max_nodes`"), "{error}");
+    assert_eq!(
+        error.to_string(),
+        "2 nodes are known, which is the maximum; forget some, or raise `max_nodes`"
+    );
     // Who is known may register again.
     stage.registry.register(1, "new")?;
     stage.registry.register(2, "back")?;
@@ -622,23 +625,36 @@ fn what_makes_no_sense_is_refused_and_says_what_would() {
         let guard = Guard::new().fraction(fraction);
         assert_eq!(
             build(new().mass_death_guard(guard)),
-            "`fraction` must be from 0 to 1"
+            "`Guard::fraction` must be from 0 to 1"
         );
     }
-    let guard = Guard::new().window(Duration::ZERO);
-    assert!(build(new().mass_death_guard(guard)).contains("`window`"));
-    for damping in [
-        FlapDamping::new().half_life(Duration::ZERO),
-        FlapDamping::new().reuse(0.0),
-        FlapDamping::new().reuse(f64::NAN),
-        FlapDamping::new().suppress(0.5),
-        FlapDamping::new().suppress(f64::INFINITY),
-        FlapDamping::new().longest(s(60)),
+    for (guard, option) in [
+        (Guard::new().window(Duration::ZERO), "`Guard::window`"),
+        (Guard::new().longest(Duration::ZERO), "`Guard::longest`"),
     ] {
-        assert!(build(new().flap_damping(damping)).contains("must be"));
+        let error = build(new().mass_death_guard(guard));
+        assert_eq!(error, format!("{option} must be above zero"));
     }
-    assert!(!build(new().policy(Policy::Fixed(Duration::ZERO))).is_empty());
-    assert!(build(new().thread_name("a\0b")).contains("watcher"));
+    let damping = FlapDamping::new;
+    for (damping, option) in [
+        (damping().half_life(Duration::ZERO), "half_life"),
+        (damping().reuse(0.0), "reuse"),
+        (damping().reuse(f64::NAN), "reuse"),
+        (damping().suppress(0.5), "reuse"),
+        (damping().suppress(f64::INFINITY), "suppress"),
+        (damping().suppress(f64::NAN), "suppress"),
+        (damping().longest(s(60)), "longest"),
+    ] {
+        let error = build(new().flap_damping(damping));
+        assert!(
+            error.starts_with(&format!("`FlapDamping::{option}` must be")),
+            "{error}"
+        );
+    }
+    let error = build(new().policy(Policy::Fixed(Duration::ZERO)));
+    assert_eq!(error, "`Policy::Fixed` is zero; it must be more");
+    let error = build(new().thread_name("a\0b"));
+    assert!(error.starts_with("`thread_name`"), "{error}");
 
     let registry = new().build().expect("it makes sense");
     let options = NodeOptions::new().policy(Policy::Fixed(Duration::ZERO));
@@ -1260,6 +1276,22 @@ fn updates_read_as_log_lines() -> Result<(), Error> {
     Ok(())
 }
 
+#[test]
+fn stats_read_as_a_log_line() -> Result<(), Error> {
+    let stage = Stage::new(|it| it)?;
+    stage.join(0..3)?;
+    stage.pass(s(5))?;
+    stage.beat(0..2)?;
+    stage.registry.drain(&0)?;
+    stage.pass(s(5))?;
+    assert_eq!(
+        stage.registry.stats().to_string(),
+        "listed=1 joining=0 up=2 suspect=0 down=1 left=0 held=0 drained=1 suppressed=0 deaths=1 recoveries=0 guards=0 \
+         stalls=0 refused=0 subscribers=1 missed_updates=0 version=8"
+    );
+    Ok(())
+}
+
 /// The end of time, and the longest of everything.
 #[test]
 fn extremes_do_no_harm() -> Result<(), Error> {
@@ -1862,7 +1894,7 @@ mod saved {
         let Err(error) = restart(&stage, s(1), |it| it.max_nodes(1)) else {
             panic!("there is no room");
         };
-        assert!(error.to_string().contains("`max_nodes`"), "{error}");
+        assert!(error.to_string().starts_with("1 node is known"), "{error}");
         let text = serde_json::to_string(&saved)?.replace("\"penalty\":0.0", "\"penalty\":-1e300");
         let saved: Saved<u32, String> = serde_json::from_str(&text)?;
         // However odd, it does no harm.

@@ -28,7 +28,7 @@ pub enum RegistryError {
     },
     /// An option makes no sense.
     Option {
-        /// Its name.
+        /// The method that was called: of the [`Builder`](super::Builder), or of the type that it names.
         option: &'static str,
         /// What it must be.
         must: &'static str,
@@ -37,7 +37,7 @@ pub enum RegistryError {
     Policy(PolicyError),
     /// The registry is closed, or its worker has failed.
     Closed,
-    /// The watcher beneath could not be built.
+    /// The worker thread could not be started.
     Watcher(BuildError),
 }
 
@@ -62,7 +62,7 @@ impl fmt::Display for RegistryError {
             RegistryError::Option { option, must } => write!(f, "`{option}` must be {must}"),
             RegistryError::Policy(error) => error.fmt(f),
             RegistryError::Closed => f.write_str("the registry is closed"),
-            RegistryError::Watcher(_) => f.write_str("the watcher could not be built"),
+            RegistryError::Watcher(error) => error.fmt(f),
         }
     }
 }
@@ -70,7 +70,8 @@ impl fmt::Display for RegistryError {
 impl Error for RegistryError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
-            RegistryError::Watcher(error) => Some(error),
+            // Its own text is this error's.
+            RegistryError::Watcher(error) => error.source(),
             _ => None,
         }
     }

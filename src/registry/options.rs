@@ -79,12 +79,12 @@ impl Guard {
     /// Whether it makes sense.
     fn check(&self) -> Result<(), RegistryError> {
         must_be(
-            "fraction",
+            "Guard::fraction",
             "from 0 to 1",
             (0.0..=1.0).contains(&self.fraction),
         )?;
-        must_be("window", "above zero", !self.window.is_zero())?;
-        must_be("longest", "above zero", !self.longest.is_zero())
+        must_be("Guard::window", "above zero", !self.window.is_zero())?;
+        must_be("Guard::longest", "above zero", !self.longest.is_zero())
     }
 }
 
@@ -163,14 +163,23 @@ impl FlapDamping {
 
     /// Whether it makes sense.
     fn check(&self) -> Result<(), RegistryError> {
-        must_be("half_life", "above zero", !self.half_life.is_zero())?;
         must_be(
-            "reuse",
-            "above zero, and no more than `suppress`",
-            self.reuse > 0.0 && self.reuse <= self.suppress && self.suppress.is_finite(),
+            "FlapDamping::half_life",
+            "above zero",
+            !self.half_life.is_zero(),
         )?;
         must_be(
-            "longest",
+            "FlapDamping::suppress",
+            "a finite number",
+            self.suppress.is_finite(),
+        )?;
+        must_be(
+            "FlapDamping::reuse",
+            "above zero, and no more than `suppress`",
+            self.reuse > 0.0 && self.reuse <= self.suppress,
+        )?;
+        must_be(
+            "FlapDamping::longest",
             "longer than `suppress` takes to fall to `reuse`",
             self.ceiling() > self.suppress,
         )

@@ -54,10 +54,13 @@ impl Policy {
     /// Whether it makes sense.
     pub(super) fn check(&self) -> Result<(), PolicyError> {
         let positive = match *self {
-            Policy::Fixed(timeout) => [("timeout", timeout), ("timeout", timeout)],
+            Policy::Fixed(timeout) => return is_positive(&[("Policy::Fixed", timeout)]),
             Policy::Missed { interval, count } => [
-                ("interval", interval),
-                ("count", Duration::from_nanos(u64::from(count))),
+                ("Policy::Missed { interval }", interval),
+                (
+                    "Policy::Missed { count }",
+                    Duration::from_nanos(u64::from(count)),
+                ),
             ],
             Policy::Adaptive(phi) => return phi.check(),
         };
@@ -89,7 +92,7 @@ impl fmt::Display for PolicyError {
             PolicyError::Zero(option) => write!(f, "`{option}` is zero; it must be more"),
             PolicyError::Threshold(given) => write!(
                 f,
-                "`threshold` is {given}; it must be a finite number above zero, such as 8 for one interval in 10^8"
+                "`PhiAccrual::threshold` is {given}; it must be a finite number above zero, such as 8 for one interval in 10^8"
             ),
         }
     }
@@ -243,9 +246,12 @@ impl PhiAccrual {
             return Err(PolicyError::Threshold(self.threshold));
         }
         is_positive(&[
-            ("window", Duration::from_nanos(u64::from(self.window))),
-            ("min_deviation", self.min_deviation),
-            ("first_interval", self.first_interval),
+            (
+                "PhiAccrual::window",
+                Duration::from_nanos(u64::from(self.window)),
+            ),
+            ("PhiAccrual::min_deviation", self.min_deviation),
+            ("PhiAccrual::first_interval", self.first_interval),
         ])
     }
 }
@@ -310,28 +316,43 @@ mod tests {
         let missed = |interval, count| Policy::Missed { interval, count };
         let phi = PhiAccrual::new();
         let refused = [
-            (Policy::Fixed(Duration::ZERO), "`timeout` is zero"),
-            (missed(Duration::ZERO, 3), "`interval` is zero"),
-            (missed(SECOND, 0), "`count` is zero"),
-            (Policy::Adaptive(phi.window(0)), "`window` is zero"),
+            (Policy::Fixed(Duration::ZERO), "`Policy::Fixed` is zero"),
+            (
+                missed(Duration::ZERO, 3),
+                "`Policy::Missed { interval }` is zero",
+            ),
+            (missed(SECOND, 0), "`Policy::Missed { count }` is zero"),
+            (
+                Policy::Adaptive(phi.window(0)),
+                "`PhiAccrual::window` is zero",
+            ),
             (
                 Policy::Adaptive(phi.min_deviation(Duration::ZERO)),
-                "`min_deviation` is zero",
+                "`PhiAccrual::min_deviation` is zero",
             ),
             (
                 Policy::Adaptive(phi.first_interval(Duration::ZERO)),
-                "`first_interval` is zero",
+                "`PhiAccrual::first_interval` is zero",
             ),
-            (Policy::Adaptive(phi.threshold(0.0)), "`threshold` is 0;"),
-            (Policy::Adaptive(phi.threshold(-0.0)), "`threshold` is -0;"),
-            (Policy::Adaptive(phi.threshold(-8.0)), "`threshold` is -8;"),
+            (
+                Policy::Adaptive(phi.threshold(0.0)),
+                "`PhiAccrual::threshold` is 0;",
+            ),
+            (
+                Policy::Adaptive(phi.threshold(-0.0)),
+                "`PhiAccrual::threshold` is -0;",
+            ),
+            (
+                Policy::Adaptive(phi.threshold(-8.0)),
+                "`PhiAccrual::threshold` is -8;",
+            ),
             (
                 Policy::Adaptive(phi.threshold(f64::NAN)),
-                "`threshold` is NaN;",
+                "`PhiAccrual::threshold` is NaN;",
             ),
             (
                 Policy::Adaptive(phi.threshold(f64::INFINITY)),
-                "`threshold` is inf;",
+                "`PhiAccrual::threshold` is inf;",
             ),
         ];
         for (policy, why) in refused {
