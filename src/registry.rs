@@ -1,8 +1,8 @@
-//! The nodes that may receive traffic: a list kept by beats, read without a lock.
+//! A list of the nodes that may receive traffic, kept by beats and read without a lock.
 //!
-//! Nodes are [registered](Registry::register), [beat](Registry::beat) and [leave](Registry::leave); who falls silent goes
-//! down and is no longer listed, who beats again comes back. Readers take the list as of now, an immutable [`Available`],
-//! without waiting for anybody, and pick from it:
+//! Nodes are [registered](Registry::register), [beat](Registry::beat) and [leave](Registry::leave). A node that falls silent
+//! goes down and is no longer listed; one that beats again comes back. Readers take the list as of now, an immutable
+//! [`Available`], without blocking, and pick from it:
 //!
 //! ```
 //! use std::net::SocketAddr;
@@ -31,19 +31,64 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! **States.** A node is [`Joining`](State::Joining) until it has made [`rise`](Builder::rise) beats in a row, then
-//! [`Up`](State::Up); [`Suspect`](State::Suspect) from the first timeout that it misses, [`Down`](State::Down) when it has
-//! missed [`fall`](Builder::fall) in a row, [`Left`](State::Left) when it said goodbye. Up and suspect nodes are listed. A
-//! node that is down comes back by `rise` beats, a suspect one by a single one. Who is down or has left for
-//! [`forget_after`](Builder::forget_after) is forgotten. An operator may [`drain`](Registry::drain) a node: it is
-//! watched, and not listed, whatever its state.
+//! # Which of the two?
 //!
-//! **When many fall silent at once** it is likely the registry that is deaf. A [`Guard`] then keeps the list as it is; see
-//! there for its rules. [`FlapDamping`] keeps out who goes up and down, and a [slow start](Builder::slow_start) lets the
-//! weight of who comes back grow.
+//! A [`Watcher`] reports which *key* fell silent; a registry knows which *nodes are online*. Take the watcher where silence
+//! calls for an action and nobody asks for a list: close the connection, requeue the job, raise an alarm. It keeps nothing
+//! but the key and its deadline, and a beat costs tens of nanoseconds. Take the registry where somebody asks who is there:
+//! it keeps data, state and weight of each node, has a list to pick from, tells subscribers of each change, and does not
+//! empty the list when it is likely that the registry itself is deaf. A beat costs a short lock on top of the watcher's.
 //!
-//! **Being told.** [`subscribe`](Registry::subscribe) returns a picture of the whole fleet and every [`Update`] since,
-//! without a gap between the two.
+//! Take a gateway for devices. To drop the sessions of devices that fell silent, watch the device ids with a watcher. To
+//! show which devices are online, or to route commands to them, register the devices:
+//!
+//! ```
+//! use std::net::SocketAddr;
+//! use std::time::Duration;
+//! use liveness::registry::{Policy, Registry};
+//!
+//! let devices = Registry::<u64, SocketAddr>::builder()
+//!     .policy(Policy::Fixed(Duration::from_secs(90)))
+//!     .mass_death_guard(None) // devices may fall silent together
+//!     .build()?;
+//!
+//! // A connection begins; the thread that serves it keeps `connection`.
+//! let connection = devices.register(7, "10.0.0.7:4000".parse()?)?;
+//! // With each message:
+//! devices.beat_as(&7, connection)?;
+//! // A command for the device:
+//! let route = devices.status(&7).filter(|status| status.is_listed());
+//! assert!(route.is_some_and(|status| status.node.data().port() == 4000));
+//! // The connection ends. If the device has connected again meanwhile, it stays listed.
+//! devices.leave_as(&7, connection)?;
+//! assert!(devices.available().is_empty());
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! A gateway for datagrams needs one call:
+//! [`beat_or_register_with`](Registry::beat_or_register_with).
+//!
+//! # States
+//!
+//! A node is [`Joining`](State::Joining) until it has made [`rise`](Builder::rise) beats in a row, then [`Up`](State::Up). It
+//! is [`Suspect`](State::Suspect) from the first timeout that it misses, [`Down`](State::Down) when it has missed
+//! [`fall`](Builder::fall) in a row, and [`Left`](State::Left) when it said goodbye. Nodes that are up or suspect are listed.
+//! A node that is down comes back by `rise` beats, a suspect one by a single beat. A node that is down or has left for
+//! [`forget_after`](Builder::forget_after) is forgotten. An operator may [`drain`](Registry::drain) a node: it is watched but
+//! not listed, whatever its state.
+//!
+//! A node that starts again is registered again. An [`Incarnation`] tells its lives apart, so that late messages of the old
+//! process do nothing to the new one.
+//!
+//! # When many nodes fall silent at once
+//!
+//! Then it is likely that the registry does not hear them. A [`Guard`] keeps the list as it is. [`FlapDamping`] keeps out
+//! nodes that go up and down, and a [slow start](Builder::slow_start) lets the weight of a node that comes back grow.
+//!
+//! # Updates
+//!
+//! [`subscribe`](Registry::subscribe) returns a picture of the whole fleet and every [`Update`] since, without a gap between
+//! the two.
 
 mod available;
 mod error;
@@ -81,11 +126,12 @@ pub use policy::{PhiAccrual, Policy, PolicyError};
 pub use saved::Saved;
 pub use update::{Change, Fleet, Gap, GuardChange, NodeStatus, State, Transition, Update, Vitals};
 
-/// The nodes that may receive traffic; see the [module](self).
+/// Keeps the nodes that may receive traffic; see the [module](self).
 ///
-/// Shared by reference or in an [`Arc`]; every method takes `&self`. Made by a [`Builder`]. Dropping it closes it.
+/// Shared by reference or in an [`Arc`]; every method takes `&self`. Built by a [`Builder`]. Dropping it closes it, which
+/// blocks until the worker thread has ended.
 ///
-/// An id is cloned when its node is registered and for each [`Fleet`]; data never.
+/// An id is cloned when its node is registered and for each [`Fleet`]. Data is not cloned by any of this.
 pub struct Registry<N, D> {
     /// What is shared with the worker.
     shared: Arc<Shared<N, D>>,
@@ -113,11 +159,11 @@ struct Inner<N, D> {
     is_closed: bool,
 }
 
-/// The list as of a moment; made by [`Registry::available`]. Meant for a few picks: to keep the list for longer,
-/// [take](Current::to_arc) it.
+/// The list as of one moment; returned by [`Registry::available`]. It is meant for a few picks: to keep the list for longer,
+/// take it with [`to_arc`](Current::to_arc).
 pub struct Current<N, D>(Loaded<Arc<Available<N, D>>>);
 
-/// What a registry has and has counted.
+/// The gauges and counters of a registry; returned by [`Registry::stats`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
@@ -146,13 +192,13 @@ pub struct RegistryStats {
     pub deaths: u64,
     /// How often a node that had been up came back after it was down.
     pub recoveries: u64,
-    /// How often the guard came up.
+    /// How often the guard came into force.
     pub guards: u64,
     /// How often the registry did not run for a while.
     pub stalls: u64,
     /// Nodes that were refused because there was no room.
     pub refused: u64,
-    /// Subscribers.
+    /// Subscriptions that have not ended.
     pub subscribers: usize,
     /// Updates that slow subscribers missed.
     pub missed_updates: u64,
@@ -194,7 +240,7 @@ where
     N: Eq + Hash + Clone + Send + Sync + 'static,
     D: Send + Sync + 'static,
 {
-    /// Options for a new registry.
+    /// Returns the options of a new registry, to be set and built.
     pub fn builder() -> Builder<N, D> {
         Builder::new()
     }
@@ -439,13 +485,13 @@ where
         }
     }
 
-    /// The node `id` goes: it is no longer listed, at once, whichever life of it this is. Where messages may be late, use
-    /// [`leave_as`](Registry::leave_as). The node is remembered for [`forget_after`](Builder::forget_after), so that a late
+    /// Takes the node `id` out of the list at once because it said goodbye, whichever life of it this is. Where messages may be
+    /// late, use [`leave_as`](Registry::leave_as). The node is remembered for [`forget_after`](Builder::forget_after), so that a late
     /// beat does not bring it back.
     ///
     /// # Errors
     ///
-    /// [`Unknown`](RegistryError::Unknown) and [`Closed`](RegistryError::Closed). To leave twice is fine.
+    /// [`Unknown`](RegistryError::Unknown) and [`Closed`](RegistryError::Closed). Leaving twice is no error.
     ///
     /// ```
     /// use liveness::registry::{Registry, RegistryError};
@@ -466,7 +512,8 @@ where
         self.shared.act(|keeper, now| keeper.leave(id, None, now))?
     }
 
-    /// One [incarnation](Incarnation) of the node `id` goes. If the node was registered again since, nothing changes.
+    /// As [`leave`](Registry::leave), for one [incarnation](Incarnation) of the node `id`. If the node was registered again
+    /// since, nothing changes.
     ///
     /// # Errors
     ///
@@ -500,12 +547,12 @@ where
             .act(|keeper, now| keeper.leave(id, incarnation, now))?
     }
 
-    /// Takes the node `id` out of the list, but keeps watching it; also if it goes down, comes back, or leaves and is
-    /// registered again.
+    /// Takes the node `id` out of the list, and goes on watching it. It stays drained if it goes down, comes back, or leaves
+    /// and is registered again.
     ///
     /// # Errors
     ///
-    /// [`Unknown`](RegistryError::Unknown) and [`Closed`](RegistryError::Closed). To drain twice is fine.
+    /// [`Unknown`](RegistryError::Unknown) and [`Closed`](RegistryError::Closed). Draining twice is no error.
     ///
     /// ```
     /// use liveness::registry::{Registry, State};
@@ -526,7 +573,7 @@ where
         self.shared.act(|keeper, now| keeper.drain(id, true, now))?
     }
 
-    /// Lets the node `id` back into the list, where its state allows.
+    /// Lets the node `id` back into the list, as far as its state allows.
     ///
     /// # Errors
     ///
@@ -552,7 +599,7 @@ where
             .act(|keeper, now| keeper.drain(id, false, now))?
     }
 
-    /// Forgets the node `id` at once, whatever its state, as if it had never been there.
+    /// Forgets the node `id` at once, whatever its state. A late beat then returns [`Unknown`](RegistryError::Unknown).
     ///
     /// # Errors
     ///
@@ -575,7 +622,7 @@ where
         self.shared.act(|keeper, now| keeper.forget(id, now))?
     }
 
-    /// The list as of now. Waits for nobody: neither for a lock nor for a change that is being made.
+    /// Returns the list as of now. Never blocks, neither on a lock nor on a change that is being made.
     ///
     /// ```
     /// use liveness::registry::Registry;
@@ -594,7 +641,7 @@ where
         Current(self.shared.available.load())
     }
 
-    /// How the node `id` stands; `None` if it is not known. Costs a short lock.
+    /// Returns the state of the node `id` and what belongs to it, or `None` if it is not known. Costs a short lock.
     ///
     /// ```
     /// use liveness::registry::{Registry, State};
@@ -614,7 +661,7 @@ where
         self.shared.state.lock().keeper.status(id)
     }
 
-    /// What is known of the beats of the node `id`; `None` if it is not known. Costs a short lock.
+    /// Returns what is known of the beats of the node `id`, or `None` if it is not known. Costs a short lock.
     ///
     /// ```
     /// use std::time::Duration;
@@ -641,8 +688,8 @@ where
         state.keeper.vitals(id, self.elapsed())
     }
 
-    /// All nodes as of now. Costs a lock for as long as it takes to clone a handle of each, a millisecond or so for
-    /// 100,000, and after it a clone of every id.
+    /// Returns all nodes as of now. Holds the lock for as long as it takes to clone a handle of each, a millisecond or so for
+    /// 100,000, and clones every id after that.
     ///
     /// ```
     /// use liveness::registry::Registry;
@@ -691,12 +738,12 @@ where
         (Fleet::new(picture), updates)
     }
 
-    /// As [`subscribe`](Registry::subscribe), and calls `callback` with each update on a thread of its own. It may block,
-    /// panic and call the registry.
+    /// As [`subscribe`](Registry::subscribe), but calls `callback` with each update on a thread of its own. The callback may
+    /// block, panic and call the registry.
     ///
     /// # Errors
     ///
-    /// What the operating system says where the thread cannot be spawned.
+    /// The error of the operating system if the thread cannot be spawned.
     ///
     /// ```
     /// use liveness::registry::Registry;
@@ -723,8 +770,8 @@ where
         Ok((fleet, subscription))
     }
 
-    /// What the registry knows, to be written down; see [`Builder::restore`]. Costs a lock for as long as it takes to clone
-    /// all ids and data.
+    /// Returns what the registry knows, to be written down; see [`Builder::restore`]. Holds the lock for as long as it takes to
+    /// clone all ids and data.
     ///
     /// ```
     /// use std::time::Duration;
@@ -747,7 +794,7 @@ where
         state.keeper.save(self.elapsed())
     }
 
-    /// What the registry has and has counted.
+    /// Returns the gauges and counters of the registry.
     ///
     /// ```
     /// use liveness::registry::Registry;
@@ -811,13 +858,14 @@ where
         self.now().since_origin()
     }
 
-    /// Returns when everything that the calling thread did before is applied, and all that is due by now has happened,
-    /// several timeouts of a node if the clock has jumped over them; then updates wait in the queues of subscribers. For tests with a [`ManualClock`](crate::ManualClock).
+    /// Blocks until everything that the calling thread did before is applied, and all that is due by now has happened: several
+    /// timeouts of a node if the clock has jumped over them. The updates are then in the queues of the subscribers. For tests
+    /// with a [`ManualClock`](crate::ManualClock).
     ///
     /// # Errors
     ///
-    /// [`Closed`](RegistryError::Closed): if it is, and if this is a worker thread, of this registry or of any
-    /// [`Watcher`], which must not wait.
+    /// [`Closed`](RegistryError::Closed), also on a worker thread of this registry or of any [`Watcher`], which must not
+    /// block.
     ///
     /// ```
     /// use std::time::Duration;
@@ -839,8 +887,8 @@ where
             .map_err(|_| RegistryError::Closed)
     }
 
-    /// Stops the worker, and waits until it has ended, unless called there. The list stays as it is; subscribers get what
-    /// waits for them and are then disconnected. Dropping the registry does the same; to close twice is fine.
+    /// Stops the worker, and blocks until it has ended, unless called there. The list stays as it is. Subscribers receive what
+    /// waits for them and are then disconnected. Dropping the registry does the same; closing twice is no error.
     ///
     /// ```
     /// use liveness::registry::Registry;
@@ -952,7 +1000,7 @@ fn stall_threshold(policy: &Policy) -> Duration {
 }
 
 impl<N, D> Current<N, D> {
-    /// The list, to keep for as long as one likes.
+    /// Returns the list, to be kept for any length of time.
     ///
     /// ```
     /// use liveness::registry::Registry;
