@@ -24,8 +24,8 @@ const CHUNK: usize = 64;
 /// The parts of a weight: as many as there are steps of a slow start.
 pub(super) const SHARES: u8 = 16;
 
-/// A node as pickers see it: what it is called, what the caller keeps with it, and its weight at the moment. A handle:
-/// cloning it costs one atomic addition, and keeps id and data alive.
+/// A node as pickers see it: its id, its data, and its weight at the moment. It is a handle: cloning it costs one atomic
+/// addition, and keeps id and data alive.
 pub struct Node<N, D> {
     /// Id and data.
     body: Arc<(N, D)>,
@@ -38,7 +38,7 @@ pub struct Node<N, D> {
 }
 
 impl<N, D> Node<N, D> {
-    /// A node of this weight. Registries make their own; this one is for lists in tests.
+    /// Creates a node of this weight, for lists in tests; a registry makes its own.
     pub fn new(id: N, data: D, weight: u32) -> Self
     where
         N: Hash,
@@ -72,19 +72,19 @@ impl<N, D> Node<N, D> {
         u64::from(self.weight) * u64::from(self.share)
     }
 
-    /// What it is called.
+    /// Returns the node's id.
     #[must_use]
     pub fn id(&self) -> &N {
         &self.body.0
     }
 
-    /// What the caller keeps with it: an address, say, or a pool of connections.
+    /// Returns what the caller keeps with the node, such as an address or a pool of connections.
     #[must_use]
     pub fn data(&self) -> &D {
         &self.body.1
     }
 
-    /// Returns how much of the traffic it is to get, beside the others' weights; zero means none. During a
+    /// Returns how much of the traffic the node is to get, relative to the weights of the others; zero means none. During a
     /// [slow start](super::Builder::slow_start) this is rounded up; pickers go by the exact part.
     #[must_use]
     pub fn weight(&self) -> u32 {
@@ -183,9 +183,9 @@ struct Cursor(AtomicU64);
 ///
 /// A weight counts beside the other weights: a node of weight 2 gets twice what one of weight 1 does. A node of weight
 /// zero stays in the list, and is never picked by those that heed weights. A slow start is made of weights, so the others
-/// take no notice of it; a node that is to get nothing from any picker must be drained.
+/// are not affected by it; a node that is to get nothing from any picker must be drained.
 ///
-/// All of them return `None` if there is nobody to pick. Those that draw do so from the generator that `fastrand` keeps for
+/// All of them return `None` if there is no node to pick. Those that draw do so from the generator that `fastrand` keeps for
 /// each thread: after `fastrand::seed(7)` a test comes out the same each time.
 ///
 /// ```
@@ -217,26 +217,26 @@ pub struct Available<N, D> {
 }
 
 impl<N, D> Available<N, D> {
-    /// The number of the last change of the list. Of two snapshots of one registry the one with the greater version is
+    /// Returns the version of the fleet at the last change of the list. Of two snapshots of one registry the one with the greater version is
     /// the newer.
     #[must_use]
     pub fn version(&self) -> u64 {
         self.version
     }
 
-    /// How many nodes there are, those of weight zero among them.
+    /// Returns the number of nodes, including those of weight zero.
     #[must_use]
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// Whether there are none.
+    /// Returns whether there are no nodes.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// All nodes, in an order that means nothing. The same as `for node in &list`.
+    /// Returns an iterator over all nodes, in an order that means nothing. The same as `for node in &list`.
     #[must_use]
     pub fn iter(&self) -> Nodes<'_, N, D> {
         Nodes {
@@ -245,7 +245,7 @@ impl<N, D> Available<N, D> {
         }
     }
 
-    /// The node at a place from zero to [`len`](Available::len), in the order of [`iter`](Available::iter), for pickers of
+    /// Returns the node at a place from zero to [`len`](Available::len), in the order of [`iter`](Available::iter), for pickers of
     /// your own. Costs two memory accesses, wherever it is.
     #[must_use]
     pub fn get(&self, place: usize) -> Option<&Node<N, D>> {
@@ -253,34 +253,34 @@ impl<N, D> Available<N, D> {
         Some(&part.chunk.get(Place(place).within())?.node)
     }
 
-    /// The nodes in turn, whatever their weights.
+    /// Picks the nodes in turn, whatever their weights.
     ///
     /// All threads and all versions of one registry's list share the rotation, so that a change of the list does not start
     /// it anew: it goes on at the same fraction of the turn. As long as the list stays as it is, each turn visits each node
     /// once (at ten thousand nodes, but for one turn in 10^11, because a turn is counted in units of 2^-64). It begins at a
     /// random place, so that balancers that are started together do not all begin with the same node.
     ///
-    /// Costs one atomic addition. Threads that pick at once fight for it: two on two cores together made less than half of the picks of
-    /// one alone; [`random`](Available::random) has no such limit.
+    /// Costs one atomic addition. Threads that pick at the same time contend for it: two on two cores together made less than
+    /// half of the picks of one alone. [`random`](Available::random) has no such limit.
     #[must_use]
     pub fn round_robin(&self) -> Option<&Node<N, D>> {
         self.at(self.cursor.0.fetch_add(self.step, Ordering::Relaxed))
     }
 
-    /// One drawn at random, each as likely as the other, whatever their weights.
+    /// Picks a node at random, all with the same probability, whatever their weights.
     #[must_use]
     pub fn random(&self) -> Option<&Node<N, D>> {
         self.at(fastrand::u64(..))
     }
 
-    /// One drawn at random, each as likely as its weight says; `None` also if all weights are zero.
+    /// Picks a node at random, each with a probability in proportion to its weight; `None` also if all weights are zero.
     #[must_use]
     pub fn weighted(&self) -> Option<&Node<N, D>> {
         Some(self.drawn(fastrand::u64(..))?.0)
     }
 
-    /// Of two drawn at random by their weights the one with less load, or the one drawn first where they are equal; the
-    /// only one if no two have weight, `None` if none has.
+    /// Draws two nodes at random by their weights, and picks the one with less load, or the one drawn first if they are equal.
+    /// If only one has weight, that one is picked; `None` if none has.
     ///
     /// Two are enough to keep the greatest load close to the mean, and unlike the least loaded of all they are not the
     /// same for everybody who looks at the same moment (Mitzenmacher, "The power of two choices in randomized load
@@ -309,7 +309,7 @@ impl<N, D> Available<N, D> {
         Some(if is_second { second } else { first })
     }
 
-    /// The node that `key` belongs to: the same for every caller, in every process and on every machine, as long as they
+    /// Picks the node that `key` belongs to: the same for every caller, in every process and on every machine, as long as they
     /// list the same nodes with the same weights, in whatever order these came. Each has a share of the keys in proportion
     /// to its weight; `None` if all weights are zero.
     ///

@@ -1,4 +1,4 @@
-//! What can go wrong with a registry. Whoever gave a node gets it back.
+//! The errors of a registry. A node that was not registered is handed back.
 
 use std::error::Error;
 use std::fmt;
@@ -7,7 +7,7 @@ use super::incarnation::Incarnation;
 use super::policy::PolicyError;
 use crate::error::BuildError;
 
-/// Why a call of a registry, or the building of one, failed.
+/// The error of a registry's calls and of building one.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum RegistryError {
@@ -77,7 +77,7 @@ impl Error for RegistryError {
     }
 }
 
-/// A node that was not registered, and why.
+/// The error of registering a node, which hands the node back.
 pub struct RegisterError<N, D> {
     /// Why.
     pub error: RegistryError,

@@ -15,11 +15,11 @@ use parking_lot::{Condvar, Mutex, MutexGuard};
 use super::update::Update;
 use crate::panic::survive;
 
-/// What a registry tells one subscriber.
+/// The queue of one subscriber.
 struct Queue<N, D> {
     /// What waits.
     inner: Mutex<Inner<N, D>>,
-    /// Told when there is an update, or the end.
+    /// Notified when there is an update, or the end.
     filled: Condvar,
 }
 
@@ -118,7 +118,7 @@ impl<N, D> Feed<N, D> {
         Updates { queue }
     }
 
-    /// Tells everybody; who has gone is told no more.
+    /// Puts an update into each queue, and drops the queues of subscribers that are gone.
     pub(super) fn tell(&mut self, update: &Update<N, D>) {
         let dropped = &mut self.dropped;
         self.queues.retain(|queue| {
@@ -143,7 +143,7 @@ impl<N, D> Feed<N, D> {
         });
     }
 
-    /// Nothing will be told any more.
+    /// Ends all queues: there will be no further update.
     pub(super) fn close(&mut self) {
         for queue in self.queues.drain(..) {
             queue.inner.lock().is_closed = true;
@@ -152,8 +152,8 @@ impl<N, D> Feed<N, D> {
     }
 }
 
-/// The updates of a registry, one by one; made by [`Registry::subscribe`](super::Registry::subscribe). Dropping it ends
-/// the subscription.
+/// The updates of a registry; returned by [`Registry::subscribe`](super::Registry::subscribe). Dropping it ends the
+/// subscription.
 ///
 /// The registry never blocks on a subscriber. Updates that find the queue full are dropped, and an [`Update::Missed`] stands
 /// in their place, which takes no room from updates.
@@ -183,7 +183,7 @@ pub struct Updates<N, D> {
 }
 
 impl<N, D> Updates<N, D> {
-    /// Waits for the next update.
+    /// Blocks until there is an update.
     ///
     /// # Errors
     ///
@@ -196,7 +196,7 @@ impl<N, D> Updates<N, D> {
         .map_err(|_| RecvError)
     }
 
-    /// The next update, if there is one.
+    /// Returns the next update, if there is one.
     ///
     /// # Errors
     ///
@@ -205,7 +205,7 @@ impl<N, D> Updates<N, D> {
         self.queue.inner.lock().pop()
     }
 
-    /// Waits for the next update no longer than `wait`.
+    /// Blocks until there is an update, for at most `wait`.
     ///
     /// # Errors
     ///
@@ -221,13 +221,14 @@ impl<N, D> Updates<N, D> {
             })
     }
 
-    /// Blocks for one update after the other, until the registry is closed and everything was received.
+    /// Returns an iterator that blocks for one update after the other, until the registry is closed and everything was
+    /// received.
     #[must_use]
     pub fn iter(&self) -> Iter<'_, N, D> {
         Iter { updates: self }
     }
 
-    /// The updates that are there now, one after the other, without blocking.
+    /// Returns an iterator over the updates that are there, which does not block.
     #[must_use]
     pub fn try_iter(&self) -> TryIter<'_, N, D> {
         TryIter { updates: self }
@@ -340,9 +341,9 @@ impl<N, D> fmt::Debug for Updates<N, D> {
     }
 }
 
-/// A callback that is told of updates on a thread of its own; made by
-/// [`Registry::subscribe_with`](super::Registry::subscribe_with). Dropping it ends the subscription: no call begins any
-/// more, and one that runs is waited for, unless this is its own thread.
+/// A subscription whose callback is called on a thread of its own; returned by
+/// [`Registry::subscribe_with`](super::Registry::subscribe_with). Dropping it ends the subscription: no further call begins,
+/// and dropping blocks until one that runs has returned, unless it is done on that thread.
 #[must_use = "dropping it ends the subscription"]
 pub struct Subscription {
     /// Ends the subscription.

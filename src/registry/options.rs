@@ -10,17 +10,17 @@ use crate::clock::Clock;
 /// The weight of a node that is given none: large enough that others may have less.
 const DEFAULT_WEIGHT: u32 = 100;
 
-/// When the registry would rather doubt itself than its nodes: if more than a fraction of the list, and at least a
-/// number of nodes, would go down within a window, all of them are *held*: they stay listed as
-/// [`Suspect`](super::State::Suspect), or are listed again. Likely it is the registry that cannot hear.
+/// Keeps the list as it is when many nodes fall silent at once, because then it is likely that the registry does not hear
+/// them. If more than a fraction of the list, and at least a number of nodes, would go down within a window, all of them are
+/// *held*: they stay listed as [`Suspect`](super::State::Suspect), or are listed again.
 ///
 /// A node counts if it was listed when it went down, and has not beaten, left, been drained or forgotten since; the
 /// fraction is of all that are listed and those. While the guard is active every further node that would go down is held
 /// too. It ends by itself:
 ///
-/// - when none is held any more, at once;
-/// - when no more than the fraction of the list is held for a whole window, so that a network that comes back has time
-///   to bring all back;
+/// - at once when no node is held any longer;
+/// - when no more than the fraction of the list was held for a whole window, so that all nodes have time to be heard when a
+///   network comes back;
 /// - in any case after [`longest`](Guard::longest).
 ///
 /// The nodes that are held by then go down. In small fleets the rules are the same: fewer than
@@ -39,7 +39,8 @@ pub struct Guard {
 }
 
 impl Guard {
-    /// Half of the list and at least 3 nodes within a minute, for 10 minutes at the most.
+    /// Creates a guard with the defaults: more than half of the list and at least 3 nodes within a minute, for at most 10
+    /// minutes.
     pub fn new() -> Self {
         Guard {
             fraction: 0.5,
@@ -49,27 +50,27 @@ impl Guard {
         }
     }
 
-    /// The largest fraction of the list that may go down within the window, from 0 to 1, rounded to a billionth. Default:
-    /// 0.5. At 1 the guard never comes up.
+    /// Sets the largest fraction of the list that may go down within the window, from 0 to 1, rounded to a billionth.
+    /// Default: 0.5. With 1 the guard never comes into force. Any other value is an error.
     pub fn fraction(mut self, fraction: f64) -> Self {
         self.fraction = fraction;
         self
     }
 
-    /// How many deaths at the least bring it up. Default: 3. Zero is as 1.
+    /// Sets the least number of deaths that bring the guard into force. Default: 3. Zero is taken as 1.
     pub fn at_least(mut self, nodes: usize) -> Self {
         self.at_least = nodes;
         self
     }
 
-    /// How long a death counts, and how long it must be calm before the guard ends. Default: a minute. It should be
+    /// Sets how long a death counts, and how long it must be calm before the guard ends. Default: a minute. It should be
     /// longer than the timeouts. Zero is an error.
     pub fn window(mut self, window: Duration) -> Self {
         self.window = window;
         self
     }
 
-    /// How long it lasts at the most; then whoever is held goes down. Default: 10 minutes. Zero is an error;
+    /// Sets how long the guard lasts at most; then the nodes that it holds go down. Default: 10 minutes. Zero is an error;
     /// [`Duration::MAX`] means that only beats end it.
     pub fn longest(mut self, longest: Duration) -> Self {
         self.longest = longest;
@@ -104,8 +105,8 @@ impl Default for Guard {
     }
 }
 
-/// Who goes down again and again is not listed for a while, though it beats: the route flap damping of RFC 2439 for
-/// nodes.
+/// Keeps a node that goes down again and again out of the list for a while, although it beats: the route flap damping of RFC
+/// 2439 for nodes.
 ///
 /// Each time a node goes down its *penalty* grows by 1; it halves in each [`half_life`](FlapDamping::half_life). Above
 /// [`suppress`](FlapDamping::suppress) the node is suppressed, until the penalty has fallen to
@@ -125,8 +126,8 @@ pub struct FlapDamping {
 }
 
 impl FlapDamping {
-    /// Half of the penalty goes in a minute; suppressed above 2, reused at 0.75, after 4 minutes at the most. The limits
-    /// are those that routers use, the times are a fifteenth.
+    /// Creates a damping with the defaults: half of the penalty goes in a minute; a node is suppressed above 2 and reused at
+    /// 0.75, after 4 minutes at most. The limits are those that routers use, the times are a fifteenth of theirs.
     pub fn new() -> Self {
         FlapDamping {
             half_life: Duration::from_secs(60),
@@ -136,25 +137,26 @@ impl FlapDamping {
         }
     }
 
-    /// In which time a penalty halves. Default: a minute. Zero is an error.
+    /// Sets the time in which a penalty halves. Default: a minute. Zero is an error.
     pub fn half_life(mut self, half_life: Duration) -> Self {
         self.half_life = half_life;
         self
     }
 
-    /// The penalty above which a node is suppressed: 2, the default, is the third time down in short order.
+    /// Sets the penalty above which a node is suppressed, a finite number. The default, 2, is exceeded when a node goes down
+    /// for the third time in a short while.
     pub fn suppress(mut self, penalty: f64) -> Self {
         self.suppress = penalty;
         self
     }
 
-    /// The penalty at which a node is suppressed no more: above zero, and no more than `suppress`. Default: 0.75.
+    /// Sets the penalty at which a node is no longer suppressed: above zero, and no more than `suppress`. Default: 0.75.
     pub fn reuse(mut self, penalty: f64) -> Self {
         self.reuse = penalty;
         self
     }
 
-    /// For how long a node is suppressed at the most, once it stays up. Default: 4 minutes. It must be longer than it takes
+    /// Sets for how long a node is suppressed at most, once it stays up. Default: 4 minutes. It must be longer than it takes
     /// `suppress` to fall to `reuse`, or nothing would ever be suppressed.
     pub fn longest(mut self, longest: Duration) -> Self {
         self.longest = longest;
@@ -209,7 +211,7 @@ impl Default for FlapDamping {
     }
 }
 
-/// How one node is to be kept, where that differs from the registry's defaults.
+/// The options of one node, where they differ from the registry's.
 ///
 /// ```
 /// use std::time::Duration;
@@ -232,25 +234,26 @@ pub struct NodeOptions {
 }
 
 impl NodeOptions {
-    /// Nothing set.
+    /// Creates options with nothing set.
     pub fn new() -> Self {
         NodeOptions::default()
     }
 
-    /// How long the node may be silent. Default: the registry's policy, by which it is also told what counts as a stall
-    /// of the registry; see [`Builder::policy`].
+    /// Sets how long the node may be silent. Default: the registry's policy. That one also decides what counts as a stall of
+    /// the registry; see [`Builder::policy`].
     pub fn policy(mut self, policy: Policy) -> Self {
         self.policy = Some(policy);
         self
     }
 
-    /// Its full weight, for pickers that go by weight. Default: 100. With zero it is listed, and these never pick it.
+    /// Sets the node's full weight, for pickers that go by weight. Default: 100. A node of weight zero is listed, and these
+    /// never pick it.
     pub fn weight(mut self, weight: u32) -> Self {
         self.weight = Some(weight);
         self
     }
 
-    /// Which life of the node registers: a number that the node sends, and that grows each time it starts. Default: the
+    /// Sets which life of the node registers: a number that the node sends, and that grows each time it starts. Default: the
     /// registry gives the next one. See [`Incarnation`].
     ///
     /// A newer one than before begins a new life: the node needs [`rise`](Builder::rise) beats of its own if it is not up,
@@ -320,7 +323,7 @@ impl Config {
     }
 }
 
-/// Options for a [`Registry`]. Setters never fail; [`build`](Builder::build) says what is wrong.
+/// The options of a [`Registry`]. Only [`build`](Builder::build) fails.
 ///
 /// ```
 /// use std::time::Duration;
@@ -373,79 +376,80 @@ where
         }
     }
 
-    /// How long a node may be silent that is given no policy of its own. Default: 10 seconds.
+    /// Sets how long a node without a policy of its own may be silent. Default: 10 seconds, fixed. A policy that makes no
+    /// sense is an error.
     ///
-    /// If the registry itself does not run for a quarter of that, or 100 ms if that is less, it has stalled, and nobody
-    /// misses a timeout for a while. Nodes with much shorter policies of their own go without that protection.
+    /// If the registry itself does not run for a quarter of that time, or for 100 ms if that is less, it has stalled, and no
+    /// node misses a timeout for a while. Nodes with much shorter policies of their own do not have that protection.
     pub fn policy(mut self, policy: Policy) -> Self {
         self.config.policy = policy;
         self
     }
 
-    /// How many beats in a row a node makes before it is up, at first and after it was down. Default: 1. Zero is an error.
-    /// Registering is no beat.
+    /// Sets how many beats in a row a node makes before it is up, at first and after it was down. Default: 1. Zero is an
+    /// error. Registering is no beat.
     pub fn rise(mut self, beats: u32) -> Self {
         self.config.rise = beats;
         self
     }
 
-    /// How many timeouts in a row a node misses before it is down. Default: 1. Zero is an error. A node that is up is
+    /// Sets how many timeouts in a row a node misses before it is down. Default: 1. Zero is an error. A node that is up is
     /// [`Suspect`](super::State::Suspect) after the first, and still listed.
     pub fn fall(mut self, timeouts: u32) -> Self {
         self.config.fall = timeouts;
         self
     }
 
-    /// What is done about nodes that go down again and again. Default: nothing.
+    /// Keeps nodes that go down again and again out of the list for a while. Default: not.
     pub fn flap_damping(mut self, damping: FlapDamping) -> Self {
         self.config.damping = Some(damping);
         self
     }
 
-    /// How long the weight of a node that comes into the list grows, from a sixteenth to its full one, in 16 steps, however
+    /// Sets how long the weight of a node that comes into the list grows, from a sixteenth to its full one, in 16 steps, however
     /// small that is. Default, and zero: not at all.
     pub fn slow_start(mut self, length: Duration) -> Self {
         self.config.slow_start = length;
         self
     }
 
-    /// After how long a node that is down or has left is forgotten, and its place free. Default: an hour. Zero is an
+    /// Sets after how long a node that is down or has left is forgotten, and its place is free. Default: an hour. Zero is an
     /// error; [`Duration::MAX`] means never.
     pub fn forget_after(mut self, time: Duration) -> Self {
         self.config.forget_after = time;
         self
     }
 
-    /// What is done if many nodes go down at once; `None` for nothing. Default: [`Guard::new`].
+    /// Sets the guard against mass death; `None` for no guard. Default: [`Guard::new`].
     pub fn mass_death_guard(mut self, guard: impl Into<Option<Guard>>) -> Self {
         self.config.guard = guard.into();
         self
     }
 
-    /// The most nodes, those that are down or have left and are not forgotten included. Default: no limit. Zero is an
-    /// error. A node beyond it is refused and handed back; nobody is evicted.
+    /// Sets the largest number of nodes. Those that are down or have left count until they are forgotten. Default: no limit.
+    /// Zero is an error. A node beyond it is refused and handed back; no other node has to go.
     pub fn max_nodes(mut self, nodes: usize) -> Self {
         self.config.max_nodes = nodes;
         self
     }
 
-    /// The time source. Default: a monotonic clock whose origin is the call of `build`. A
+    /// Sets the time source. Default: a monotonic clock whose origin is the call of `build`. A
     /// [`ManualClock`](crate::ManualClock) makes tests deterministic.
     pub fn clock(mut self, clock: impl Into<Clock>) -> Self {
         self.clock = Some(clock.into());
         self
     }
 
-    /// What the name of the worker thread begins with. Default: `registry`. A name with a zero byte is an error.
+    /// Sets what the name of the worker thread begins with. Default: `registry`. A name with a zero byte is an error.
     pub fn thread_name(mut self, name: impl Into<String>) -> Self {
         self.thread_name = name.into();
         self
     }
 
-    /// Begins with the nodes of a registry that was saved: listed as they were, with their states, flags and penalties,
-    /// and the time that each had left. Nobody is taken for silent before `grace` is over, since beats went unheard
-    /// meanwhile: the timeouts of a node and the time that it takes to find the new keeper are right. Nodes that were down or had left are forgotten when their time is
-    /// over; the time between saving and restoring counts as none.
+    /// Begins with the nodes of a registry that was saved: listed as they were, with their states, incarnations, flags and
+    /// penalties, and the time that each had left. No node misses a timeout before `grace` is over, because beats went unheard
+    /// meanwhile: give the timeouts of a node plus the time in which it finds the new registry. Nodes that were down or had
+    /// left are forgotten when their time is over. The time between saving and restoring does not count.
     #[cfg(feature = "serde")]
     pub fn restore(mut self, saved: super::Saved<N, D>, grace: Duration) -> Self {
         self.saved = Some((saved, grace));
@@ -456,8 +460,8 @@ where
     ///
     /// # Errors
     ///
-    /// [`RegistryError`] says which option makes no sense, that the thread could not be spawned, or that what is to be
-    /// restored has more nodes than [`max_nodes`](Builder::max_nodes) or a policy that makes no sense.
+    /// [`RegistryError`] names the option that makes no sense. Otherwise it says that the thread could not be spawned, or that
+    /// what is to be restored has more nodes than [`max_nodes`](Builder::max_nodes) or a policy that makes no sense.
     pub fn build(self) -> Result<Registry<N, D>, RegistryError> {
         self.config.check()?;
         Registry::start(self)

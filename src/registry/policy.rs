@@ -36,8 +36,8 @@ pub enum Policy {
     Missed {
         /// From beat to beat, above zero.
         interval: Duration,
-        /// So many beats, above zero. A beat that is on its way takes time too: with 1, one that is late by a hair counts as
-        /// missed; take 2 or more.
+        /// So many beats, above zero. A beat that is on its way takes time too: with 1, the slightest delay counts as missed;
+        /// take 2 or more.
         count: u32,
     },
     /// As long as the intervals between the node's own beats make it likely that another comes.
@@ -45,7 +45,7 @@ pub enum Policy {
 }
 
 impl Policy {
-    /// The timeout of a node that has no history yet; that of every node unless the policy is adaptive.
+    /// Returns the timeout of a node that has no history yet, which is that of every node unless the policy is adaptive.
     #[must_use]
     pub fn initial_timeout(&self) -> Duration {
         History::new().timeout(self)
@@ -188,7 +188,7 @@ pub struct PhiAccrual {
 }
 
 impl PhiAccrual {
-    /// The defaults: a threshold of 8, a window of 200, a deviation of at least 100 ms, a pause of 3 s, and 1 s as the first
+    /// Creates a policy with the defaults: a threshold of 8, a window of 200, a deviation of at least 100 ms, a pause of 3 s, and 1 s as the first
     /// interval.
     pub fn new() -> Self {
         PhiAccrual {
@@ -202,7 +202,7 @@ impl PhiAccrual {
         .threshold(8.0)
     }
 
-    /// The φ at which a node has missed its timeout, a finite number above zero; 8 by default. One more means ten times
+    /// Sets the φ at which a node has missed its timeout, a finite number above zero; 8 by default. One more means ten times
     /// fewer wrong suspicions, and a timeout longer by about a third of a deviation. Below 0.3 the timeout is shorter than
     /// the mean interval and the pause.
     pub fn threshold(mut self, phi: f64) -> Self {
@@ -211,28 +211,28 @@ impl PhiAccrual {
         self
     }
 
-    /// How many intervals are remembered, 8 bytes each; 200 by default, which tells the deviation within 5 %; not zero.
+    /// Sets how many intervals are remembered, 8 bytes each; 200 by default, which tells the deviation within 5 %; not zero.
     /// With 1 there is no deviation, and [`min_deviation`](Self::min_deviation) counts.
     pub fn window(mut self, intervals: u32) -> Self {
         self.window = intervals;
         self
     }
 
-    /// The least deviation to reckon with, so that a node that was punctual for long is not suspected for a hair; 100 ms by
-    /// default, and not zero.
+    /// Sets the least deviation to reckon with, so that a node that was punctual for long is not suspected because of a tiny
+    /// delay; 100 ms by default, and not zero.
     pub fn min_deviation(mut self, deviation: Duration) -> Self {
         self.min_deviation = deviation;
         self
     }
 
-    /// For how long a node may pause, beyond what its intervals say, and not be suspected: lost beats, garbage collection;
+    /// Sets for how long a node may pause, beyond what its intervals say, and not be suspected: lost beats, garbage collection;
     /// 3 s by default. Zero leaves no room for a lost beat in a history that has none.
     pub fn acceptable_pause(mut self, pause: Duration) -> Self {
         self.acceptable_pause = pause;
         self
     }
 
-    /// What a node's intervals are expected to be, give or take a quarter, before it has a history; 1 s by default, and not
+    /// Sets what a node's intervals are expected to be, give or take a quarter, before it has a history; 1 s by default, and not
     /// zero. As in Akka the first interval joins two made of this, one a quarter shorter and one a quarter longer, which
     /// leave the window when it is full.
     pub fn first_interval(mut self, interval: Duration) -> Self {

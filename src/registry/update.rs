@@ -1,4 +1,4 @@
-//! What a registry tells: the status of a node, what changed, and a picture of the whole fleet to apply changes to.
+//! What a registry reports: the status of a node, what changed, and a picture of the whole fleet to apply changes to.
 
 use std::borrow::Borrow;
 use std::collections::HashMap;
@@ -11,7 +11,7 @@ use super::incarnation::Incarnation;
 use crate::clock::Timestamp;
 use crate::event::Stall;
 
-/// How a node stands.
+/// The state of a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum State {
@@ -24,7 +24,7 @@ pub enum State {
     Suspect,
     /// It missed `fall` timeouts in a row.
     Down,
-    /// It said that it goes.
+    /// It said goodbye.
     Left,
 }
 
@@ -40,7 +40,7 @@ impl fmt::Display for State {
     }
 }
 
-/// How a node stands, and everything else that a [`Transition`] may change.
+/// The state of a node, and everything else that a [`Transition`] may change.
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct NodeStatus<N, D> {
@@ -61,7 +61,7 @@ pub struct NodeStatus<N, D> {
 }
 
 impl<N, D> NodeStatus<N, D> {
-    /// Whether it may receive traffic: it is up or suspect, neither drained nor suppressed.
+    /// Returns whether the node may receive traffic: it is up or suspect, and neither drained nor suppressed.
     #[must_use]
     pub fn is_listed(&self) -> bool {
         matches!(self.state, State::Up | State::Suspect) && !self.is_drained && !self.is_suppressed
@@ -131,19 +131,20 @@ pub enum Change {
     Suspected,
     /// It beat in time after all: from suspect, held or not, to up.
     Reassured,
-    /// It should go down, or has just gone, but so many others did that the guard holds it: suspect.
+    /// It would go down, or has just gone down, but so many others did that the guard holds it: suspect.
     Held,
     /// It is down.
     Down,
     /// It left.
     Left,
-    /// It is known no more: it was down or had left for long enough, or somebody said so. The status is the last one.
+    /// It is no longer known: it was down or had left for long enough, or was [forgotten](super::Registry::forget) by a call.
+    /// The status is the last one.
     Forgotten,
     /// An operator has drained it.
     Drained,
-    /// It is drained no more.
+    /// It is no longer drained.
     Undrained,
-    /// It has been good for long enough to be suppressed no more.
+    /// It has stayed up for long enough that it is no longer suppressed.
     Reused,
     /// Its weight has grown by a step of the slow start.
     Weight,
@@ -182,7 +183,7 @@ pub struct Transition<N, D> {
     pub at: Timestamp,
     /// What happened.
     pub change: Change,
-    /// How the node stands since.
+    /// The node after the change.
     pub status: NodeStatus<N, D>,
 }
 
@@ -215,22 +216,22 @@ pub struct GuardChange {
     pub version: u64,
     /// When it happened, by the registry's clock.
     pub at: Timestamp,
-    /// Whether it is in force since.
+    /// Whether it is in force from now on.
     pub is_active: bool,
-    /// How many nodes it holds, or where it ends, lets go down now.
+    /// How many nodes it holds, or if it ended, lets go down now.
     pub held: usize,
     /// How many nodes are listed, the held ones among them.
     pub listed: usize,
 }
 
-/// One thing that a [subscriber](super::Registry::subscribe) is told. Versions follow each other without a gap, but for
-/// what was [missed](Update::Missed).
+/// One update for a [subscriber](super::Registry::subscribe). Versions follow each other without a gap, except for updates that
+/// were [missed](Update::Missed).
 #[non_exhaustive]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub enum Update<N, D> {
     /// A node changed.
     Node(Transition<N, D>),
-    /// The guard against mass death came into force, or ended. The nodes that it holds are told one by one, after it.
+    /// The guard against mass death came into force, or ended. An update for each node that it holds follows.
     Guard(GuardChange),
     /// The registry did not run for a while, and expiry is held back: see [`Stall`].
     Stalled {
@@ -342,7 +343,7 @@ impl<N: fmt::Debug, D> fmt::Display for Update<N, D> {
     }
 }
 
-/// All nodes at one moment, to which a subscriber may [`apply`](Fleet::apply) what it is told since.
+/// A picture of all nodes at one moment, to which a subscriber may [`apply`](Fleet::apply) the updates since.
 pub struct Fleet<N, D> {
     /// The version of the fleet that it shows.
     version: u64,
@@ -401,7 +402,7 @@ impl<N: Eq + Hash + Clone, D> Fleet<N, D> {
         Ok(())
     }
 
-    /// How the node `id` stands; `None` if it is not known.
+    /// Returns the state of the node `id` and what belongs to it, or `None` if it is not known.
     #[must_use]
     pub fn get<Q>(&self, id: &Q) -> Option<&NodeStatus<N, D>>
     where
@@ -413,31 +414,31 @@ impl<N: Eq + Hash + Clone, D> Fleet<N, D> {
 }
 
 impl<N, D> Fleet<N, D> {
-    /// The version: the number of updates so far.
+    /// Returns the version: the number of updates so far.
     #[must_use]
     pub fn version(&self) -> u64 {
         self.version
     }
 
-    /// How many nodes are known.
+    /// Returns the number of nodes that are known.
     #[must_use]
     pub fn len(&self) -> usize {
         self.nodes.len()
     }
 
-    /// Whether no node is known.
+    /// Returns whether no node is known.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.nodes.is_empty()
     }
 
-    /// All nodes, in no order.
+    /// Returns an iterator over all nodes, in no order. The same as `for node in &fleet`.
     #[must_use]
     pub fn iter(&self) -> std::collections::hash_map::Values<'_, N, NodeStatus<N, D>> {
         self.nodes.values()
     }
 
-    /// The nodes that may receive traffic, in no order.
+    /// Returns an iterator over the nodes that may receive traffic, in no order.
     pub fn listed(&self) -> impl Iterator<Item = &NodeStatus<N, D>> {
         self.iter().filter(|status| status.is_listed())
     }
