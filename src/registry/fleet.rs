@@ -20,6 +20,7 @@
 mod books;
 mod entry;
 mod guard;
+mod register;
 #[cfg(test)]
 mod tests;
 
@@ -32,10 +33,9 @@ use ahash::RandomState;
 
 use super::RegistryStats;
 use super::available::{Available, Listed, Node};
-use super::error::{RegisterError, RegistryError};
+use super::error::RegistryError;
 use super::incarnation::Incarnation;
-use super::options::{Config, NodeOptions, after};
-use super::policy::{Gap, History};
+use super::options::{Config, after};
 use super::update::{Change, NodeStatus, State, Update, Vitals};
 use crate::event::Stall;
 pub(super) use entry::Entry;
@@ -167,130 +167,6 @@ impl<N: Eq + Hash + Clone, D> Keeper<N, D> {
             orders: Vec::new(),
             updates: Vec::new(),
             garbage: Garbage::default(),
-        }
-    }
-
-    /// Adds a node, or changes what is known of it.
-    pub(super) fn register(
-        &mut self,
-        id: N,
-        data: D,
-        options: &NodeOptions,
-        now: Duration,
-    ) -> Result<Incarnation, RegisterError<N, D>> {
-        self.now = now;
-        if let Err(error) = options.check() {
-            return Err(RegisterError { error, id, data });
-        }
-        let weight = options.full_weight();
-        if let Some(&slot) = self.ids.get(&id) {
-            return match self.next_incarnation(slot, options.incarnation) {
-                Ok(incarnation) => {
-                    let node = Node::new(id, data, weight);
-                    self.register_again(slot, node, incarnation, options);
-                    Ok(incarnation)
-                }
-                Err(error) => Err(RegisterError { error, id, data }),
-            };
-        }
-        let max = self.config.max_nodes.min(u32::MAX as usize);
-        if self.ids.len() >= max {
-            self.stats.refused += 1;
-            let error = RegistryError::Full { max };
-            return Err(RegisterError { error, id, data });
-        }
-        let next = Incarnation::new(self.last_incarnation.saturating_add(1));
-        let incarnation = options.incarnation.unwrap_or(next);
-        let entry = Entry::new(Node::new(id, data, weight), incarnation, options, now);
-        let slot = self.add(entry);
-        if options.incarnation.is_none() {
-            self.last_incarnation = incarnation.get();
-        }
-        self.watch(slot);
-        self.change(slot, Change::Registered, |_| ());
-        Ok(incarnation)
-    }
-
-    /// The incarnation that the node in `slot` is registered again as.
-    fn next_incarnation(
-        &mut self,
-        slot: u32,
-        named: Option<Incarnation>,
-    ) -> Result<Incarnation, RegistryError> {
-        let Some(entry) = self.entry(slot) else {
-            return Err(RegistryError::Unknown);
-        };
-        let (current, has_left) = (entry.incarnation, entry.state == State::Left);
-        match named {
-            Some(named) if named < current => Err(RegistryError::Superseded { current }),
-            Some(named) if named == current && has_left => Err(RegistryError::Left),
-            Some(named) => Ok(named),
-            None => {
-                self.last_incarnation = self.last_incarnation.max(current.get()).saturating_add(1);
-                Ok(Incarnation::new(self.last_incarnation))
-            }
-        }
-    }
-
-    /// A known node is registered as `node`.
-    fn register_again(
-        &mut self,
-        slot: u32,
-        node: Node<N, D>,
-        incarnation: Incarnation,
-        options: &NodeOptions,
-    ) {
-        let now = self.now;
-        let forget_at = after(now, self.config.forget_after);
-        let Some(entry) = self.slots[slot as usize].as_deref_mut() else {
-            return;
-        };
-        if entry.state == State::Left {
-            let mut fresh = Entry::new(node, incarnation, options, now);
-            fresh.due = entry.due;
-            fresh.is_drained = entry.is_drained;
-            fresh.is_suppressed = entry.is_suppressed;
-            (fresh.penalty, fresh.reuse_at) = (entry.penalty, entry.reuse_at);
-            let mut old = None;
-            // Within the change, so that what was counted for the old state is taken back.
-            self.change(slot, Change::Registered, |entry| {
-                old = Some(std::mem::replace(entry, fresh));
-            });
-            self.garbage.nodes.extend(old.map(|old| old.node));
-            self.watch(slot);
-            return;
-        }
-        // Without a number of its own it may be the same process, which renews its data.
-        if options.incarnation.is_some() && incarnation > entry.incarnation {
-            entry.streak = 0;
-            entry.history.forget(Gap::Foreign);
-        }
-        entry.incarnation = incarnation;
-        if entry.state == State::Down {
-            // Remembered for as long as one that goes down now, since it is expected to beat.
-            entry.forget_at = forget_at;
-        }
-        let default = self.config.policy;
-        let new = options.policy.unwrap_or(default);
-        let is_new_policy = entry.policy.unwrap_or(default) != new;
-        // Registering is no sign of life: the silence goes on, under the new timeout.
-        let silent_since = entry
-            .watch
-            .filter(|_| is_new_policy)
-            .map(|_| entry.silent_since);
-        let mut old = None;
-        self.change(slot, Change::Updated, |entry| {
-            entry.policy = options.policy;
-            if is_new_policy {
-                entry.history = History::new();
-            }
-            old = Some(std::mem::replace(&mut entry.node, node));
-        });
-        self.garbage.nodes.extend(old);
-        if let Some(since) = silent_since {
-            let timeout = new.initial_timeout();
-            // Nor is it held against the node that the registry did not hear it for a while.
-            self.watch_since(slot, since.max(self.resumed), timeout);
         }
     }
 

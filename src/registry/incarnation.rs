@@ -12,7 +12,8 @@ use std::fmt;
 ///
 /// The registry gives numbers by itself, for threads of one process that share it. Nodes that send messages give their own
 /// with [`NodeOptions::incarnation`](super::NodeOptions::incarnation): the time of their start, or a counter of starts. Then
-/// a late registration of an old process is refused too. For one node, use either way, not both.
+/// a late registration of an old process is refused too. A node whose number goes back, as a wall clock may, is refused until
+/// it is [forgotten](super::Registry::forget). For one node, use either way, not both.
 ///
 /// ```
 /// use liveness::registry::{Registry, RegistryError};

@@ -5,7 +5,7 @@ mod machine;
 mod model;
 
 use super::*;
-use crate::registry::options::Guard;
+use crate::registry::options::{Guard, NodeOptions};
 use crate::registry::policy::{PhiAccrual, Policy};
 
 fn s(seconds: u64) -> Duration {

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::super::*;
 use super::model::{Model, Refusal, Seen};
 use super::s;
-use crate::registry::options::{FlapDamping, Guard};
+use crate::registry::options::{FlapDamping, Guard, NodeOptions};
 use crate::registry::policy::Policy;
 use crate::registry::update::Fleet;
 
