@@ -904,15 +904,48 @@ where
     pub fn close(&self) {
         self.shared.close();
     }
+
+    /// As [`close`](Registry::close), but blocks for no longer than `wait`, zero for not at all. The registry is closed in any
+    /// case, and the worker ends as soon as it can. Dropping the registry blocks until it has.
+    ///
+    /// A worker that does not end runs code of yours: the `Drop` of ids or data, or the `Eq`, `Hash` or `Clone` of an id.
+    ///
+    /// # Errors
+    ///
+    /// [`StillRunning`](RegistryError::StillRunning) names the threads that have not ended.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use liveness::registry::Registry;
+    ///
+    /// let registry = Registry::<u64, &str>::builder().build()?;
+    /// registry.register(7, "rack 4")?;
+    /// registry.close_timeout(Duration::from_secs(60))?;
+    /// assert!(registry.beat(&7).is_err());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn close_timeout(&self, wait: Duration) -> Result<(), RegistryError> {
+        self.shared.refuse();
+        match self.shared.watcher.close_timeout(wait) {
+            Ok(_) => Ok(()),
+            Err(error) => Err(RegistryError::StillRunning {
+                threads: error.threads().to_vec(),
+            }),
+        }
+    }
 }
 
 impl<N, D> Shared<N, D> {
-    /// Takes no more calls, and stops the worker.
-    fn close(&self) {
+    /// Takes no more calls, and ends the subscriptions.
+    fn refuse(&self) {
         let mut state = self.state.lock();
         state.is_closed = true;
         state.feed.close();
-        drop(state);
+    }
+
+    /// Takes no more calls, and stops the worker.
+    fn close(&self) {
+        self.refuse();
         self.watcher.close();
     }
 

@@ -1481,6 +1481,44 @@ fn survive<T>(code: impl FnOnce() -> T) -> Option<T> {
 }
 
 #[test]
+fn a_close_that_waits_no_longer_names_the_worker_that_runs_data_s_drop() -> Result<(), Error> {
+    let clock = ManualClock::new();
+    let registry = Registry::<u32, Last>::builder()
+        .policy(Policy::Fixed(TIMEOUT))
+        .forget_after(TIMEOUT)
+        .thread_name("fleet")
+        .clock(clock.clone())
+        .build()?;
+    let (busy, is_busy) = mpsc::channel();
+    let (release, hold) = mpsc::channel::<()>();
+    let hold = std::sync::Mutex::new(hold);
+    let last = Last::new(move || {
+        busy.send(()).expect("the test listens");
+        let _ = hold.lock().expect("nobody else does").recv();
+    });
+    registry.register(7, last)?;
+    registry.leave(&7)?;
+    clock.advance(TIMEOUT);
+    // It is forgotten in the worker, and its data goes there. Nobody waits for that.
+    std::thread::scope(|scope| {
+        scope.spawn(|| registry.flush());
+        is_busy.recv().expect("it goes");
+        let error = registry
+            .close_timeout(Duration::ZERO)
+            .expect_err("the worker is held");
+        assert_eq!(
+            error.to_string(),
+            "the registry is closed, but a thread still runs: fleet-0"
+        );
+        assert!(matches!(registry.beat(&7), Err(RegistryError::Closed)));
+        drop(release);
+    });
+    registry.close_timeout(s(60))?;
+    registry.close();
+    Ok(())
+}
+
+#[test]
 fn data_that_panics_as_it_goes_takes_nothing_with_it() -> Result<(), Error> {
     let clock = ManualClock::new();
     let registry = Registry::<u32, Last>::builder()

@@ -37,6 +37,12 @@ pub enum RegistryError {
     Policy(PolicyError),
     /// The registry is closed, or its worker has failed.
     Closed,
+    /// The registry is closed, but these threads did not end in time; see
+    /// [`close_timeout`](super::Registry::close_timeout).
+    StillRunning {
+        /// Their names.
+        threads: Vec<String>,
+    },
     /// The worker thread could not be started.
     Watcher(BuildError),
 }
@@ -62,6 +68,18 @@ impl fmt::Display for RegistryError {
             RegistryError::Option { option, must } => write!(f, "`{option}` must be {must}"),
             RegistryError::Policy(error) => error.fmt(f),
             RegistryError::Closed => f.write_str("the registry is closed"),
+            RegistryError::StillRunning { threads } => {
+                let noun = if threads.len() == 1 {
+                    "a thread still runs"
+                } else {
+                    "threads still run"
+                };
+                write!(
+                    f,
+                    "the registry is closed, but {noun}: {}",
+                    threads.join(", ")
+                )
+            }
             RegistryError::Watcher(error) => error.fmt(f),
         }
     }
