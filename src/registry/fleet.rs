@@ -135,6 +135,8 @@ pub(super) struct Keeper<N, D> {
     now: Duration,
     /// When the last stall of the watcher ended.
     resumed: Duration,
+    /// How long that was.
+    deaf_for: Duration,
     /// What is to be done outside.
     orders: Vec<Order>,
     /// What is to be told.
@@ -164,6 +166,7 @@ impl<N: Eq + Hash + Clone, D> Keeper<N, D> {
             stats: RegistryStats::default(),
             now: Duration::ZERO,
             resumed: Duration::ZERO,
+            deaf_for: Duration::ZERO,
             orders: Vec::new(),
             updates: Vec::new(),
             garbage: Garbage::default(),
@@ -190,7 +193,7 @@ impl<N: Eq + Hash + Clone, D> Keeper<N, D> {
         if entry.state == State::Left {
             return Err(RegistryError::Left);
         }
-        let timeout = entry.beat(config, self.resumed, now);
+        let timeout = entry.beat(config, (self.resumed, self.deaf_for), now);
         if entry.timeout != timeout
             && let Some(old) = entry.watch.take()
         {
@@ -410,6 +413,7 @@ impl<N: Eq + Hash + Clone, D> Keeper<N, D> {
             stall.resumed.since_origin(),
         );
         self.resumed = self.resumed.max(resumed);
+        self.deaf_for = resumed.saturating_sub(last_alive);
         if self.learned > 0 {
             // By beats that came before this report.
             for entry in self.slots.iter_mut().flatten() {

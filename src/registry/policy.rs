@@ -139,7 +139,7 @@ impl Error for PolicyError {}
 ///   [registers as a new incarnation](super::NodeOptions::incarnation): the gap between two lives is never learned.
 /// - A burst: an interval below a tenth of the mean, unless such short ones go on for as long as a mean interval. Beats that
 ///   were held up and come all at once say nothing of the pace.
-/// - A gap in which the registry itself did not run. While a node has this policy the registry wakes four times a second to
+/// - A gap for more than a quarter of which the registry itself did not run. While a node has this policy the registry wakes four times a second to
 ///   notice that.
 ///
 /// **From Akka.** Akka computes φ by a logistic approximation of the normal distribution (`PhiAccrualFailureDetector.scala`)

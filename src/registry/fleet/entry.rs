@@ -141,17 +141,19 @@ impl<N, D> Entry<N, D> {
         matches!(self.state, State::Up | State::Suspect) && !self.is_drained && !self.is_suppressed
     }
 
-    /// It beats at `now`, and the registry was last deaf until `resumed`: returns the timeout that holds from now on.
+    /// It beats at `now`, and the last stall of the registry ended at `resumed` after `deaf_for`: returns the timeout that
+    /// holds from now on.
     pub(in crate::registry) fn beat(
         &mut self,
         config: &Config,
-        resumed: Duration,
+        (resumed, deaf_for): (Duration, Duration),
         now: Duration,
     ) -> Duration {
         // If a timeout has passed and was not reported, it was the registry that did not run: no interval of the node's.
         let is_interval = now < self.deadline() || self.misses > 0;
         let before = self.last_beat.replace(now);
-        let before = before.filter(|&before| is_interval && before >= resumed);
+        let is_heard = |before| before >= resumed || !History::is_spoiled(now - before, deaf_for);
+        let before = before.filter(|&before| is_interval && (before > now || is_heard(before)));
         self.misses = 0;
         self.was_taken_back = false;
         self.streak = self.streak.saturating_add(1);

@@ -86,8 +86,14 @@ impl History {
         }
     }
 
-    /// Forgets the intervals that ended after `last_alive`, until when the registry surely ran, and began before `resumed`:
-    /// it was the registry that was deaf. What it learned before is not lost but for what had to leave the window.
+    /// Whether an interval in which the registry did not run for `deaf_for` says too little of the node. A small part does no
+    /// harm; if each of many short stalls cost an interval, a registry that is always a little late would learn nothing.
+    pub(in crate::registry) fn is_spoiled(interval: Duration, deaf_for: Duration) -> bool {
+        deaf_for > interval / 4
+    }
+
+    /// Forgets the intervals that ended after `last_alive`, until when the registry surely ran, and began before `resumed`, as
+    /// far as they are [spoiled](Self::is_spoiled). Nothing else is lost, except what had to leave the window.
     pub(in crate::registry) fn unlearn(&mut self, last_alive: Duration, resumed: Duration) {
         if let Some(window) = &mut self.window {
             window.unlearn(last_alive, resumed);
@@ -233,10 +239,12 @@ impl Window {
 
     /// Forgets the intervals that lie, in part, between two times.
     fn unlearn(&mut self, last_alive: Duration, resumed: Duration) {
+        let deaf_for = resumed.saturating_sub(last_alive);
         let (last_alive, resumed) = (clock::nanos(last_alive), clock::nanos(resumed));
         while let Some(&us) = self.intervals.back() {
             let began_ns = self.newest_ns.saturating_sub(us.saturating_mul(1_000));
-            if self.newest_ns <= last_alive || began_ns >= resumed {
+            let is_over = self.newest_ns <= last_alive || began_ns >= resumed;
+            if is_over || !History::is_spoiled(Duration::from_micros(us), deaf_for) {
                 break;
             }
             self.intervals.pop_back();

@@ -259,8 +259,10 @@ fn what_was_learned_of_a_pause_of_the_registry_is_unlearned() {
     history.unlearn(last + ms(400), back + ms(1));
     assert_eq!(remembered(&history), kept);
     assert_eq!(history.timeout(&policy), before);
-    // What came before it stays.
+    // What came before it stays, and what lost no more than a quarter.
     history.unlearn(last + SECOND, back);
+    assert_eq!(remembered(&history), kept);
+    history.unlearn(last - ms(600), last - ms(350));
     assert_eq!(remembered(&history), kept);
     // With nothing left it begins anew.
     history.unlearn(Duration::ZERO, back);
