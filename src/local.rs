@@ -230,6 +230,10 @@ where
         loop {
             // In turns, so that what was just found is still in the cache when it is told.
             let more_due = self.table.expire(now_ns, EXPIRE_LIMIT);
+            if !more_due && !self.table.has_queued() {
+                break;
+            }
+            // What is delivered here may be due to be forgotten at once, so the loop looks again.
             while self.table.has_queued() {
                 let mut taken = None;
                 self.table.deliver(&mut |event| {
@@ -240,9 +244,6 @@ where
                     event.set_delivered(Timestamp::from_nanos(self.table.now()));
                     on_event(event);
                 }
-            }
-            if !more_due {
-                break;
             }
         }
         self.table.shrink();

@@ -225,3 +225,20 @@ fn the_accounting_balances() {
     assert_eq!(stats.detection.count(), 40);
     assert!(stats.bytes > 0);
 }
+
+#[test]
+fn one_poll_after_a_long_pause_reports_a_key_and_forgets_it() {
+    let s = Duration::from_secs;
+    let mut watcher = LocalWatcher::<u64>::builder()
+        .timeout(s(10))
+        .mode(Mode::Track)
+        .forget_after(s(60))
+        .add_events([EventKind::Removed])
+        .build_local()
+        .unwrap();
+    watcher.beat(7, s(0)).unwrap();
+    let mut kinds = Vec::new();
+    watcher.poll(s(3_600), |event| kinds.push(event.kind()));
+    assert_eq!(kinds, [EventKind::Expired, EventKind::Removed]);
+    assert_eq!(watcher.next_deadline(), None);
+}
