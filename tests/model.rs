@@ -116,38 +116,76 @@ struct Life {
     timeout: u64,
     mode: Mode,
     down: Option<Down>,
+    /// What the report that waits for the sink will say; there is at most one.
+    reporting: Option<Silence>,
+    /// How long it may be down.
+    forget_after: u64,
 }
 
-/// A `Repeat` key that missed.
+/// A key that is silent and stays watched.
 #[derive(Clone, Copy, Debug)]
 struct Down {
     since: u64,
+    /// The last beat before it.
+    last_beat: u64,
     reported: u64,
     misses: u64,
+    /// What its report says: the mode and the deadline of the miss that it was queued for.
+    mode: Mode,
+    deadline: u64,
+}
+
+/// A silence whose report waits.
+#[derive(Clone, Copy, Debug)]
+struct Silence {
+    down: Down,
+    /// The beat that ended it.
+    recovery: Option<u64>,
 }
 
 impl Life {
     fn deadline(&self) -> u64 {
-        let from = self.down.map_or(self.last_beat, |down| down.reported);
-        from.saturating_add(self.timeout)
+        let Some(down) = self.down else {
+            return self.last_beat.saturating_add(self.timeout);
+        };
+        let again = match self.mode {
+            Mode::Track => u64::MAX,
+            _ => down.reported.saturating_add(self.timeout),
+        };
+        again.min(self.forgotten())
+    }
+
+    /// When it is forgotten, not before its report is delivered.
+    fn forgotten(&self) -> u64 {
+        match self.down {
+            Some(down) if self.reporting.is_none() => down.since.saturating_add(self.forget_after),
+            _ => u64::MAX,
+        }
     }
 }
 
-/// What is to be told of a key: the kind, the misses, and whether it ends an episode.
+/// What the sink is to be given about a key.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Expected {
     kind: EventKind,
     last_beat: u64,
     misses: u64,
+    mode: Mode,
+    /// Of an expiry, and of a recovery.
+    deadline: Option<Option<u64>>,
+    /// Of a recovery.
+    down_for: Option<u64>,
+    /// Whether it ends an episode by expiry.
     is_terminal: bool,
-    /// Of a report of a `Repeat` key: its first missed deadline, and its misses when it was found.
-    report: Option<(u64, u64)>,
+    /// Whether it reports that a key which stays watched is down: what it says is up to [`Life::reporting`].
+    is_report: bool,
 }
 
-/// The watcher as a map, and what it was told so far.
+/// The watcher as a map, and what the sink is still to be given.
 #[derive(Debug, Default)]
 struct Model {
     now: u64,
+    forget_after: Option<u64>,
     lives: BTreeMap<u64, Life>,
     /// What the sink has not been given, by key.
     waiting: BTreeMap<u64, VecDeque<Expected>>,
@@ -155,14 +193,32 @@ struct Model {
 }
 
 impl Model {
-    fn expect(&mut self, key: u64, kind: EventKind, life: Life, misses: u64) {
-        self.waiting.entry(key).or_default().push_back(Expected {
+    /// What `kind` of event says about `life`.
+    fn expected(kind: EventKind, life: Life) -> Expected {
+        Expected {
             kind,
             last_beat: life.last_beat,
-            misses,
-            is_terminal: kind == EventKind::Expired && life.mode == Mode::Once,
-            report: None,
-        });
+            misses: 0,
+            mode: life.mode,
+            deadline: None,
+            down_for: None,
+            is_terminal: false,
+            is_report: false,
+        }
+    }
+
+    fn expect(&mut self, key: u64, expected: Expected) {
+        self.waiting.entry(key).or_default().push_back(expected);
+    }
+
+    fn recovered(life: Life, down: Down, stamp: u64) -> Expected {
+        Expected {
+            last_beat: stamp,
+            misses: down.misses,
+            deadline: Some(time(stamp.saturating_add(life.timeout))),
+            down_for: Some(stamp.saturating_sub(down.since)),
+            ..Model::expected(EventKind::Recovered, life)
+        }
     }
 
     fn beat(&mut self, key: u64, timeout: Option<u64>, mode: Option<Mode>) {
@@ -174,111 +230,160 @@ impl Model {
                 timeout: timeout.unwrap_or(TIMEOUT),
                 mode: mode.unwrap_or(Mode::Once),
                 down: None,
+                reporting: None,
+                forget_after: self.forget_after.unwrap_or(u64::MAX),
             };
-            self.expect(key, EventKind::Joined, life, 0);
+            self.expect(key, Model::expected(EventKind::Joined, life));
             self.lives.insert(key, life);
             return;
         };
         life.last_beat = self.now;
-        if let Some(down) = life.down.take() {
-            self.expect(key, EventKind::Recovered, life, down.misses);
-        }
         life.timeout = timeout.unwrap_or(life.timeout);
         life.mode = mode.unwrap_or(life.mode);
+        if let Some(down) = life.down.take() {
+            match &mut life.reporting {
+                // The silence is reported first, and then its end.
+                Some(silence) => silence.recovery = Some(self.now),
+                None => self.expect(key, Model::recovered(life, down, self.now)),
+            }
+        }
         self.lives.insert(key, life);
     }
 
-    /// Expires what is due; returns the keys that are gone.
+    /// Expires and forgets what is due; returns the keys that are gone.
     fn expire(&mut self) -> Vec<u64> {
-        let mut gone = Vec::new();
-        let keys: Vec<u64> = self.lives.keys().copied().collect();
-        for key in keys {
-            let mut life = self.lives[&key];
-            let deadline = life.deadline();
-            if deadline > self.now || deadline == u64::MAX {
-                continue;
-            }
-            self.stats.expiries += 1;
-            if life.mode == Mode::Once {
-                self.expect(key, EventKind::Expired, life, 1);
-                self.lives.remove(&key);
-                gone.push(key);
-                continue;
-            }
-            let mut down = life.down.unwrap_or(Down {
-                since: deadline,
-                reported: 0,
-                misses: 0,
-            });
-            down.misses += 1;
-            down.reported = self.now;
-            life.down = Some(down);
-            self.lives.insert(key, life);
-            // A report that waits already tells the misses of the moment it is taken.
-            let queue = self.waiting.entry(key).or_default();
-            match queue.back_mut() {
-                Some(expected)
-                    if expected
-                        .report
-                        .is_some_and(|(since, _)| since == down.since) =>
-                {
-                    expected.misses = down.misses;
-                }
-                _ => queue.push_back(Expected {
-                    kind: EventKind::Expired,
-                    last_beat: life.last_beat,
-                    misses: down.misses,
-                    is_terminal: false,
-                    report: Some((down.since, down.misses)),
-                }),
-            }
+        let due = |life: &Life| life.deadline() <= self.now && life.deadline() != u64::MAX;
+        let lives = self.lives.iter().filter(|(_, life)| due(life));
+        let keys: Vec<u64> = lives.map(|(&key, _)| key).collect();
+        keys.into_iter().filter(|&key| self.miss(key)).collect()
+    }
+
+    /// The live `key` missed its deadline; returns whether it is gone.
+    fn miss(&mut self, key: u64) -> bool {
+        let mut life = self.lives[&key];
+        let deadline = life.deadline();
+        if life.forgotten() <= deadline {
+            self.lives.remove(&key);
+            self.stats.removed += 1;
+            self.expect(key, Model::expected(EventKind::Removed, life));
+            return true;
         }
-        gone
+        self.stats.expiries += 1;
+        let expected = Expected {
+            misses: 1,
+            deadline: Some(time(deadline)),
+            is_terminal: life.mode == Mode::Once,
+            is_report: life.mode != Mode::Once,
+            ..Model::expected(EventKind::Expired, life)
+        };
+        let reporting = life.reporting.take();
+        let folded = reporting.filter(|silence| silence.recovery.is_some());
+        self.stats.folded += u64::from(folded.is_some());
+        if life.mode == Mode::Once {
+            self.lives.remove(&key);
+            self.drop_report(key);
+            self.expect(key, expected);
+            return true;
+        }
+        let fresh = Down {
+            since: deadline,
+            last_beat: life.last_beat,
+            reported: self.now,
+            misses: 0,
+            mode: life.mode,
+            deadline,
+        };
+        let mut down = life
+            .down
+            .or(folded.map(|silence| silence.down))
+            .unwrap_or(fresh);
+        if folded.is_some() || reporting.is_none() {
+            (down.mode, down.deadline) = (life.mode, deadline);
+        }
+        down.misses += 1;
+        (down.last_beat, down.reported) = (life.last_beat, self.now);
+        life.down = Some(down);
+        life.reporting = Some(Silence {
+            down,
+            recovery: None,
+        });
+        self.lives.insert(key, life);
+        if reporting.is_none() {
+            self.expect(key, expected);
+        }
+        false
+    }
+
+    /// Drops the waiting report that `key` is down.
+    fn drop_report(&mut self, key: u64) {
+        let queue = self.waiting.entry(key).or_default();
+        queue.retain(|expected| !expected.is_report);
     }
 
     fn remove(&mut self, key: u64) {
+        self.drop_report(key);
         let queue = self.waiting.entry(key).or_default();
         for pending in queue.iter_mut().filter(|expected| expected.is_terminal) {
             (pending.kind, pending.misses) = (EventKind::Removed, 0);
             pending.is_terminal = false;
+            pending.deadline = None;
             self.stats.removed += 1;
         }
-        // Reports of what is removed go, whichever episode they are of: every one that waits ends here.
-        queue.retain(|expected| expected.report.is_none());
         if let Some(life) = self.lives.remove(&key) {
+            let recovery = life.reporting.and_then(|silence| silence.recovery);
+            self.stats.folded += u64::from(recovery.is_some());
             self.stats.removed += 1;
-            self.expect(key, EventKind::Removed, life, 0);
+            self.expect(key, Model::expected(EventKind::Removed, life));
         }
     }
 
-    /// Checks that `event` is the next one of its key.
-    fn check(&mut self, event: &Event<u64>) {
+    /// Checks that `event` is the next one of its key; returns the key if it is forgotten from now on.
+    fn check(&mut self, event: &Event<u64>) -> Option<u64> {
         let event_of_key = event.key_event().expect("a manual clock never stalls");
         let key = event_of_key.key;
-        let Some(expected) = self.waiting.get_mut(&key).and_then(VecDeque::pop_front) else {
+        let Some(mut expected) = self.waiting.get_mut(&key).and_then(VecDeque::pop_front) else {
             panic!("unexpected {event:?}")
         };
-        let nanos = event_of_key.last_beat.since_origin().as_nanos();
-        assert_eq!(
-            (event.kind(), nanos),
-            (expected.kind, u128::from(expected.last_beat)),
-            "{event:?}"
-        );
-        let down = self.lives.get(&key).and_then(|life| life.down);
-        let least = match expected.report {
-            // What came after is told by the recovery, unless the sink was offered the report again before that.
-            Some((since, found)) if down.is_none_or(|down| down.since != since) => found,
-            _ => expected.misses,
+        let mut is_forgotten = false;
+        if expected.is_report {
+            is_forgotten = self.settle_report(key, &mut expected);
+        }
+        let nanos = |duration: Duration| duration.as_nanos() as u64;
+        let ns = |at: Timestamp| nanos(at.since_origin());
+        let actual = Expected {
+            kind: event.kind(),
+            last_beat: ns(event_of_key.last_beat),
+            misses: event_of_key.misses,
+            mode: event_of_key.mode,
+            deadline: expected.deadline.map(|_| event_of_key.deadline.map(ns)),
+            down_for: event_of_key.down_for.map(nanos),
+            ..expected
         };
-        assert!(
-            (least..=expected.misses).contains(&event_of_key.misses),
-            "{event:?} instead of {expected:?}"
-        );
+        assert_eq!(actual, expected, "{event:?}");
         if event.kind() == EventKind::Expired {
             let deadline = event_of_key.deadline.expect("it has expired");
             assert!(deadline <= event_of_key.detected && event_of_key.detected <= self.now());
         }
         self.stats.delivered += u64::from(expected.is_terminal);
+        (is_forgotten && self.miss(key)).then_some(key)
+    }
+
+    /// The report that `key` is down, which is `expected`, is taken; returns whether the key is forgotten from now on.
+    fn settle_report(&mut self, key: u64, expected: &mut Expected) -> bool {
+        let Some(life) = self.lives.get_mut(&key) else {
+            panic!("{key} is not watched, and reported as {expected:?}")
+        };
+        let Some(Silence { down, recovery }) = life.reporting.take() else {
+            panic!("{life:?} is reported as {expected:?}")
+        };
+        (expected.last_beat, expected.misses) = (down.last_beat, down.misses);
+        (expected.mode, expected.deadline) = (down.mode, Some(time(down.deadline)));
+        if let Some(stamp) = recovery {
+            let recovered = Model::recovered(*life, down, stamp);
+            self.waiting.entry(key).or_default().push_front(recovered);
+            return false;
+        }
+        life.forgotten() <= self.now && life.forgotten() != u64::MAX
     }
 
     fn now(&self) -> Timestamp {
@@ -295,6 +400,11 @@ impl Model {
     }
 }
 
+/// The deadline `ns`, unless it never comes.
+fn time(ns: u64) -> Option<u64> {
+    (ns != u64::MAX).then_some(ns)
+}
+
 /// A watcher and its model.
 struct Pair {
     watcher: Watcher<u64>,
@@ -308,7 +418,7 @@ struct Pair {
 }
 
 impl Pair {
-    fn new(start: u64, way: Way) -> Self {
+    fn new(start: u64, way: Way, forget_after: Option<u64>) -> Self {
         let clock = ManualClock::new();
         clock.set(Duration::from_nanos(start));
         let receiver = Shared(Arc::new(Mutex::new(Receiver {
@@ -326,6 +436,10 @@ impl Pair {
                 EventKind::Recovered,
                 EventKind::Removed,
             ]);
+        let builder = match forget_after {
+            Some(down) => builder.forget_after(Duration::from_nanos(down)),
+            None => builder,
+        };
         let clone = receiver.clone();
         let builder = match way {
             Way::Sink => builder.sink(clone),
@@ -343,6 +457,7 @@ impl Pair {
             hearts: BTreeMap::new(),
             model: Model {
                 now: start,
+                forget_after,
                 ..Model::default()
             },
         }
@@ -431,12 +546,16 @@ impl Pair {
     /// Flushes, and compares everything that can be seen from outside.
     fn compare(&mut self) {
         self.watcher.flush().unwrap();
-        for key in self.model.expire() {
+        let mut gone = self.model.expire();
+        gone.extend(self.check_told());
+        // A key is forgotten once its report is delivered, which may be what the first flush ended with.
+        self.watcher.flush().unwrap();
+        gone.extend(self.check_told());
+        for key in gone {
             if let Some(heart) = self.hearts.remove(&key) {
                 assert_eq!(heart.beat(), Err(HeartError::Expired));
             }
         }
-        self.check_told();
         assert!(
             self.refuses() || self.model.is_all_told(),
             "lost: {:?}",
@@ -462,21 +581,23 @@ impl Pair {
         );
     }
 
-    /// Checks what was told since the last time. Callbacks run on a thread of their own, so they are waited for.
-    fn check_told(&mut self) {
+    /// Checks what was told since the last time; returns the keys that are forgotten since. Callbacks run on a thread of
+    /// their own, so they are waited for.
+    fn check_told(&mut self) -> Vec<u64> {
         let began = Instant::now();
+        let mut forgotten = Vec::new();
         loop {
             let told = self.receiver.lock().told[self.checked..].to_vec();
             self.checked += told.len();
             for event in &told {
-                self.model.check(event);
+                forgotten.extend(self.model.check(event));
             }
             // A panic is counted after it was caught.
             let panics = self.receiver.lock().panics;
             let is_done = self.way == Way::Sink
                 || self.model.is_all_told() && self.watcher.stats().panics == panics;
             if is_done || began.elapsed() > GENEROUS {
-                return;
+                return forgotten;
             }
             std::thread::yield_now();
         }
@@ -486,6 +607,8 @@ impl Pair {
     fn compare_stats(&self, actual: &Stats, pending: u64, discarded: u64) {
         let mut expected = self.model.stats.clone();
         expected.live = self.model.lives.len() as u64;
+        let down = self.model.lives.values().filter(|life| life.down.is_some());
+        expected.down = down.count() as u64;
         (expected.pending, expected.discarded) = (pending, discarded);
         expected.panics = self.receiver.lock().panics;
         // Of these only the watcher knows, or they depend on the pace of its threads.
@@ -521,7 +644,7 @@ fn key() -> impl Strategy<Value = u64> {
 
 fn op() -> impl Strategy<Value = Op> {
     let timeout = option::of(select(&[1, 7, 50, 101, u64::MAX - 1][..]));
-    let mode = option::of(select(&[Mode::Once, Mode::Repeat][..]));
+    let mode = option::of(select(&[Mode::Once, Mode::Repeat, Mode::Track][..]));
     let by = prop_oneof![
         8 => select(&[1, 6, 49, 50, 99, 100, 101, 250][..]),
         1 => (any::<u64>(), 0..64u32).prop_map(|(number, shift)| number >> shift),
@@ -571,9 +694,10 @@ proptest! {
     fn a_watcher_agrees_with_a_map(
         start in select(&STARTS[..]),
         way in select(&[Way::Sink, Way::Callback][..]),
+        forget_after in option::of(select(&[0, 50, 99, 100, 300][..])),
         ops in vec(op(), 1..60),
     ) {
-        let mut pair = Pair::new(start, way);
+        let mut pair = Pair::new(start, way, forget_after);
         for op in &ops {
             pair.step(op);
             pair.compare();

@@ -24,13 +24,17 @@ const STARTS: [u64; 7] = [
     u64::MAX - 500,
 ];
 
+/// What may become of silent keys.
+const MODES: [Mode; 3] = [Mode::Once, Mode::Repeat, Mode::Track];
+
 /// What the watcher is made of.
 #[derive(Arbitrary, Clone, Copy, Debug)]
 struct Setup {
     /// Which of the [`STARTS`], by the remainder.
     start: u8,
-    /// Where keys expire again and again unless their beats say otherwise.
-    repeats: bool,
+    /// What becomes of silent keys unless their beats say otherwise, by the remainder of [`MODES`]; the quotient says for
+    /// how many tens of nanoseconds they may be down, zero for ever.
+    mode: u8,
     /// The most keys; zero for no maximum.
     max_keys: u8,
 }
@@ -47,7 +51,7 @@ enum Op {
     BeatWith {
         key: u8,
         timeout: u16,
-        repeats: bool,
+        mode: u8,
         extra: Option<u8>,
     },
     /// A beat with a timeout of any length.
@@ -92,9 +96,11 @@ struct Life {
     mode: Mode,
     extra: Option<u8>,
     down: Option<Down>,
+    /// For how long it may be down.
+    forget_after: u64,
 }
 
-/// A `Repeat` key that missed.
+/// A key that is silent and stays watched.
 #[derive(Clone, Copy, Debug)]
 struct Down {
     since: u64,
@@ -103,12 +109,23 @@ struct Down {
 }
 
 impl Life {
-    /// When it expires unless it beats; `None` for never.
+    /// When it expires, is reported again or is forgotten unless it beats; `None` for never.
     fn deadline(&self) -> Option<u64> {
-        let from = self.down.map_or(self.last_beat, |down| down.reported);
-        match from.saturating_add(self.timeout) {
-            u64::MAX => None,
-            deadline => Some(deadline),
+        let deadline = match self.down {
+            None => self.last_beat.saturating_add(self.timeout),
+            Some(_) if self.mode == Mode::Track => self.forgotten(),
+            Some(down) => self
+                .forgotten()
+                .min(down.reported.saturating_add(self.timeout)),
+        };
+        (deadline != u64::MAX).then_some(deadline)
+    }
+
+    /// When it is forgotten.
+    fn forgotten(&self) -> u64 {
+        match self.down {
+            Some(down) => down.since.saturating_add(self.forget_after),
+            None => u64::MAX,
         }
     }
 }
@@ -129,6 +146,7 @@ type Told = (
 struct Model {
     now: u64,
     mode: Mode,
+    forget_after: u64,
     max_keys: usize,
     lives: BTreeMap<u8, Life>,
     /// What the next poll is to tell.
@@ -192,6 +210,7 @@ impl Model {
             mode: mode.unwrap_or(self.mode),
             extra,
             down: None,
+            forget_after: self.forget_after,
         };
         self.notices.push((
             EventKind::Joined,
@@ -224,48 +243,54 @@ impl Model {
         true
     }
 
-    /// Expires what is due: each as it is told, those of one deadline in no order.
+    /// Expires and forgets what is due: each as it is told, those of one deadline in no order.
     fn expire(&mut self) -> Vec<Told> {
-        let mut due: Vec<(u64, u8)> = self
-            .lives
-            .iter()
-            .filter_map(|(&key, life)| Some((life.deadline()?, key)))
-            .filter(|&(deadline, _)| deadline <= self.now)
-            .collect();
-        due.sort_unstable();
         let mut told = Vec::new();
-        for (deadline, key) in due {
-            let mut life = self.lives[&key];
-            let mut missed = deadline;
-            self.expiries += 1;
-            let mut misses = 1;
-            if life.mode == Mode::Repeat {
-                let down = life.down.get_or_insert(Down {
-                    since: deadline,
-                    reported: 0,
-                    misses: 0,
-                });
-                down.misses += 1;
-                down.reported = self.now;
-                misses = down.misses;
-                self.lives.insert(key, life);
-            } else {
-                // Of a key that was down when it became one to forget, the report tells the first deadline.
-                missed = life.last_beat.saturating_add(life.timeout);
-                self.delivered += 1;
-                self.lives.remove(&key);
-            }
-            told.push((
-                EventKind::Expired,
-                key,
-                life.last_beat,
-                Some(missed),
-                misses,
-                None,
-                life.extra,
-            ));
+        // A key that is long overdue is reported first, and forgotten then.
+        while self.next_deadline().is_some_and(|due| due <= self.now) {
+            let lives = self.lives.iter();
+            let due = lives.filter_map(|(&key, life)| Some((life.deadline()?, key)));
+            let mut due: Vec<(u64, u8)> = due.filter(|&(due, _)| due <= self.now).collect();
+            due.sort_unstable();
+            told.extend(due.into_iter().map(|(due, key)| self.miss(key, due)));
         }
         told
+    }
+
+    /// The live `key` missed `deadline`; what is told of it.
+    fn miss(&mut self, key: u8, deadline: u64) -> Told {
+        let mut life = self.lives[&key];
+        if life.forgotten() <= deadline {
+            self.remove(key);
+            return self.notices.pop().expect("a removed key makes a notice");
+        }
+        self.expiries += 1;
+        let (mut missed, mut misses) = (deadline, 1);
+        if life.mode == Mode::Once {
+            // Of a key that was down when it became one to forget, the report tells the first deadline.
+            missed = life.last_beat.saturating_add(life.timeout);
+            self.delivered += 1;
+            self.lives.remove(&key);
+        } else {
+            let down = life.down.get_or_insert(Down {
+                since: deadline,
+                reported: 0,
+                misses: 0,
+            });
+            down.misses += 1;
+            down.reported = self.now;
+            misses = down.misses;
+            self.lives.insert(key, life);
+        }
+        (
+            EventKind::Expired,
+            key,
+            life.last_beat,
+            Some(missed),
+            misses,
+            None,
+            life.extra,
+        )
     }
 
     fn next_deadline(&self) -> Option<u64> {
@@ -300,11 +325,8 @@ struct Pair {
 impl Pair {
     fn new(setup: Setup) -> Self {
         let start = STARTS[usize::from(setup.start) % STARTS.len()];
-        let mode = if setup.repeats {
-            Mode::Repeat
-        } else {
-            Mode::Once
-        };
+        let mode = MODES[usize::from(setup.mode) % MODES.len()];
+        let tens = setup.mode / MODES.len() as u8;
         let builder = LocalWatcher::<u8, u8>::builder()
             .timeout(Duration::from_nanos(TIMEOUT))
             .mode(mode)
@@ -318,6 +340,10 @@ impl Pair {
             0 => (builder, usize::MAX),
             max => (builder.max_keys(usize::from(max)), usize::from(max)),
         };
+        let (builder, forget_after) = match u64::from(tens) * 10 {
+            0 => (builder, u64::MAX),
+            down => (builder.forget_after(Duration::from_nanos(down)), down),
+        };
         let mut watcher = builder.build_local().expect("the options are valid");
         watcher.poll(Duration::from_nanos(start), |event| {
             unreachable!("{event:?}")
@@ -327,6 +353,7 @@ impl Pair {
             model: Model {
                 now: start,
                 mode,
+                forget_after,
                 max_keys,
                 lives: BTreeMap::new(),
                 notices: Vec::new(),
@@ -351,10 +378,10 @@ impl Pair {
             Op::BeatWith {
                 key,
                 timeout,
-                repeats,
+                mode,
                 extra,
             } => {
-                let mode = if repeats { Mode::Repeat } else { Mode::Once };
+                let mode = MODES[usize::from(mode) % MODES.len()];
                 self.beat(key, self.clock, Some(u64::from(timeout)), Some(mode), extra);
             }
             Op::BeatLong { key, timeout } => self.beat(key, self.clock, Some(timeout), None, None),
@@ -451,8 +478,9 @@ impl Pair {
             told.iter().map(place).eq(expected.iter().map(place)),
             "{told:?} instead of {expected:?}"
         );
-        // Keys of one deadline come in any order, so expiries are compared in that of their keys.
-        let by_key = |told: &Told| (told.0 == EventKind::Expired).then_some(told.1);
+        // Keys of one deadline come in any order, so what is found by deadline is compared in the order of the keys.
+        let by_key =
+            |told: &Told| is_by_deadline(told.0).then_some((told.0 == EventKind::Expired, told.1));
         told.sort_by_key(by_key);
         expected.sort_by_key(by_key);
         assert_eq!(told, expected);
@@ -485,6 +513,9 @@ impl Pair {
             (stats.beats, stats.late_beats, stats.refused, stats.expiries),
             (model.beats, model.late_beats, model.refused, model.expiries)
         );
+        let down = model.lives.values().filter(|life| life.down.is_some());
+        // A report never waits here, so that no recovery is folded into a silence.
+        assert_eq!((stats.down, stats.folded), (down.count() as u64, 0));
         assert_eq!(stats.detection.count(), model.expiries);
         assert_eq!(watcher.len(), model.lives.len());
         let expected = if model.notices.is_empty() {
@@ -541,11 +572,13 @@ fn told(event: &Event<u8, u8>) -> Told {
     )
 }
 
-/// What events are ordered by: expiries by their deadlines, others as they happened, key by key.
-fn place(told: &Told) -> (EventKind, Option<u64>, Option<u8>) {
+/// Whether events of `kind` come from the clock, or may: a key that is down for long enough is removed.
+fn is_by_deadline(kind: EventKind) -> bool {
+    matches!(kind, EventKind::Expired | EventKind::Removed)
+}
+
+/// What events are ordered by: those that come from the clock by their deadlines, others as they happened, key by key.
+fn place(told: &Told) -> (Option<u64>, Option<(EventKind, u8)>) {
     let (kind, key, _, deadline, ..) = *told;
-    match kind {
-        EventKind::Expired => (kind, deadline, None),
-        _ => (kind, deadline, Some(key)),
-    }
+    (deadline, (!is_by_deadline(kind)).then_some((kind, key)))
 }
