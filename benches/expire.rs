@@ -89,7 +89,7 @@ fn local(criterion: &mut Criterion) {
                             LocalWatcher::<u64>::builder().timeout(Duration::from_secs(1));
                         let mut watcher = builder
                             .expected_keys(keys as usize)
-                            .build_local()
+                            .build()
                             .expect("the options are in range");
                         for (now, order) in (0..).zip(ORDERS) {
                             for key in shuffled(keys, order) {

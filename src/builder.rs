@@ -1,5 +1,8 @@
 //! The options of a watcher: defaults, units, validation, and the spawning of its threads.
 
+mod local;
+mod shared;
+
 use std::fmt;
 use std::hash::Hash;
 use std::io;
@@ -11,17 +14,18 @@ use crossbeam_channel::Receiver;
 
 use crate::clock::{self, Clock, NEVER};
 use crate::error::BuildError;
-use crate::event::{Event, EventKind, Kinds, Mode};
+use crate::event::{Event, EventKind, Mode};
 use crate::inbox::Inbox;
 use crate::key_limit::KeyLimit;
-use crate::local::LocalWatcher;
 use crate::router::{self, Role, Router, WatcherId};
 use crate::sink::{Callback, OnWorker, Outbox, Outlet, Sink};
 use crate::sync::thread::{self, JoinHandle};
-use crate::table::{Config, Table};
+use crate::table::Table;
 use crate::threads::Threads;
 use crate::watcher::Watcher;
 use crate::worker::{self, Setup};
+pub use local::LocalBuilder;
+use shared::{Shared, in_range};
 
 /// The most workers; more threads than any machine has cores only cost memory.
 const MAX_WORKERS: usize = 1_024;
@@ -32,10 +36,8 @@ const MAX_CAPACITY: usize = 1 << 20;
 /// The largest batch; beyond it the messages no longer fit the first-level cache.
 const MAX_BATCH: usize = 4_096;
 
-/// The most keys: slots are numbered with 32 bits.
-const MAX_KEYS: usize = u32::MAX as usize - 1;
-
-/// Options for a [`Watcher`] or a [`LocalWatcher`]. Setters never fail; [`build`](Builder::build) says what is wrong.
+/// Options for a [`Watcher`], made by [`Watcher::builder`]. Setters never fail; [`build`](Builder::build) returns an error
+/// that names what is wrong. A watcher without threads has a [`LocalBuilder`].
 ///
 /// ```
 /// use std::time::Duration;
@@ -54,13 +56,9 @@ const MAX_KEYS: usize = u32::MAX as usize - 1;
 /// ```
 #[must_use]
 pub struct Builder<K, V = ()> {
-    /// The default timeout.
-    timeout: Duration,
-    /// The default mode.
-    mode: Mode,
-    /// The kinds of event wanted.
-    wanted: Kinds,
-    /// The number of workers; the available parallelism if not set.
+    /// The options that a watcher without threads has too.
+    shared: Shared,
+    /// The number of workers, if set.
     workers: Option<usize>,
     /// The beats an inbox holds.
     inbox_capacity: usize,
@@ -68,28 +66,18 @@ pub struct Builder<K, V = ()> {
     batch: usize,
     /// What the names of the threads begin with.
     thread_name: String,
-    /// The most keys, if there is a most.
-    max_keys: Option<usize>,
-    /// The keys to make room for.
-    expected_keys: usize,
     /// How late a wake-up is a stall; `None` to look for none.
     stall_threshold: Option<Duration>,
-    /// How long a key may be down before it is forgotten; never if not set.
-    forget_after: Option<Duration>,
     /// The most grace in a row.
     grace_cap: Duration,
     /// The time source; a monotonic clock if not set.
     clock: Option<Clock>,
-    /// What the hash of keys is seeded with; random if not set.
-    seed: Option<u64>,
-    /// Where events go.
-    destination: Destination<K, V>,
+    /// Where events go, and the option that said so. More than one is an error.
+    destinations: Vec<(&'static str, Destination<K, V>)>,
 }
 
-/// Where events go, as the user said it.
+/// Where events go.
 enum Destination<K, V> {
-    /// Nowhere.
-    Nowhere,
     /// To a sink on the workers.
     Sink(Arc<dyn Sink<K, V>>),
     /// To a callback on the delivery thread.
@@ -107,23 +95,15 @@ where
     /// The defaults.
     pub(crate) fn new() -> Self {
         Builder {
-            timeout: Duration::from_secs(10),
-            mode: Mode::Once,
-            wanted: [EventKind::Expired, EventKind::Recovered]
-                .into_iter()
-                .collect(),
+            shared: Shared::default(),
             workers: None,
             inbox_capacity: 4_096,
             batch: 64,
             thread_name: "liveness".to_owned(),
-            max_keys: None,
-            expected_keys: 0,
             stall_threshold: Some(Duration::from_millis(100)),
-            forget_after: None,
             grace_cap: Duration::from_secs(30),
             clock: None,
-            seed: None,
-            destination: Destination::Nowhere,
+            destinations: Vec::new(),
         }
     }
 
@@ -133,17 +113,17 @@ where
     /// ```
     /// # use std::time::Duration;
     /// # use liveness::LocalWatcher;
-    /// let mut watcher = LocalWatcher::<u64>::builder().timeout(Duration::from_secs(3)).build_local()?;
+    /// let mut watcher = LocalWatcher::<u64>::builder().timeout(Duration::from_secs(3)).build()?;
     /// watcher.beat(7, Duration::from_secs(1))?;
     /// assert_eq!(watcher.next_deadline(), Some(Duration::from_secs(4).into()));
     ///
-    /// let mut patient = LocalWatcher::<u64>::builder().timeout(Duration::MAX).build_local()?;
+    /// let mut patient = LocalWatcher::<u64>::builder().timeout(Duration::MAX).build()?;
     /// patient.beat(7, Duration::from_secs(1))?;
     /// assert_eq!(patient.next_deadline(), None);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.timeout = timeout;
+        self.shared.timeout = timeout;
         self
     }
 
@@ -156,7 +136,7 @@ where
     /// let mut watcher = LocalWatcher::<u64>::builder()
     ///     .timeout(Duration::from_secs(1))
     ///     .mode(Mode::Repeat)
-    ///     .build_local()?;
+    ///     .build()?;
     /// watcher.beat(7, Duration::ZERO)?;
     /// watcher.poll(Duration::from_secs(1), drop);
     /// let status = watcher.status(&7).expect("it missed its timeout, and is still watched");
@@ -164,7 +144,7 @@ where
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn mode(mut self, mode: Mode) -> Self {
-        self.mode = mode;
+        self.shared.mode = mode;
         self
     }
 
@@ -181,7 +161,7 @@ where
     ///     .timeout(s(10))
     ///     .mode(Mode::Track)
     ///     .forget_after(s(3_600))
-    ///     .build_local()?;
+    ///     .build()?;
     /// watcher.beat(7u64, s(0))?;
     /// watcher.poll(s(10), drop); // reported as down
     /// watcher.poll(s(3_609), drop);
@@ -191,7 +171,7 @@ where
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn forget_after(mut self, down: Duration) -> Self {
-        self.forget_after = Some(down);
+        self.shared.forget_after = Some(down);
         self
     }
 
@@ -209,7 +189,7 @@ where
     ///
     /// let mut watcher = LocalWatcher::<u64>::builder()
     ///     .events([EventKind::Joined, EventKind::Removed])
-    ///     .build_local()?;
+    ///     .build()?;
     /// watcher.beat(7, Duration::ZERO)?;
     /// watcher.beat(8, Duration::ZERO)?;
     /// watcher.remove(&7, Duration::from_secs(1));
@@ -221,7 +201,7 @@ where
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn events(mut self, kinds: impl IntoIterator<Item = EventKind>) -> Self {
-        self.wanted = kinds.into_iter().collect();
+        self.shared.wanted = kinds.into_iter().collect();
         self
     }
 
@@ -234,7 +214,7 @@ where
     /// let mut watcher = LocalWatcher::<u64>::builder()
     ///     .timeout(Duration::from_secs(1))
     ///     .add_events([EventKind::Joined])
-    ///     .build_local()?;
+    ///     .build()?;
     /// watcher.beat(7u64, Duration::ZERO)?;
     /// let mut kinds = Vec::new();
     /// watcher.poll(Duration::from_secs(60), |event| kinds.push(event.kind()));
@@ -242,7 +222,7 @@ where
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn add_events(mut self, kinds: impl IntoIterator<Item = EventKind>) -> Self {
-        self.wanted.extend(kinds);
+        self.shared.wanted.extend(kinds);
         self
     }
 
@@ -357,7 +337,7 @@ where
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn max_keys(mut self, keys: usize) -> Self {
-        self.max_keys = Some(keys);
+        self.shared.max_keys = Some(keys);
         self
     }
 
@@ -367,7 +347,7 @@ where
     /// ```
     /// # use std::time::Duration;
     /// # use liveness::LocalWatcher;
-    /// let mut roomy = LocalWatcher::<u64>::builder().expected_keys(10_000).build_local()?;
+    /// let mut roomy = LocalWatcher::<u64>::builder().expected_keys(10_000).build()?;
     /// let at_first = roomy.stats().bytes;
     /// for key in 0..10_000u64 {
     ///     roomy.beat(key, Duration::ZERO)?;
@@ -376,7 +356,7 @@ where
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn expected_keys(mut self, keys: usize) -> Self {
-        self.expected_keys = keys;
+        self.shared.expected_keys = keys;
         self
     }
 
@@ -472,12 +452,12 @@ where
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn seed(mut self, seed: u64) -> Self {
-        self.seed = Some(seed);
+        self.shared.seed = Some(seed);
         self
     }
 
     /// Calls `callback` with each event, on one delivery thread. It may block, panic and call the watcher: beats go on.
-    /// Of callback, channel and sink the last one given counts.
+    /// A second sink, callback or channel is an error of [`build`](Builder::build).
     ///
     /// ```
     /// # use std::{sync::mpsc, time::Duration};
@@ -536,7 +516,8 @@ where
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn on_event(mut self, callback: impl FnMut(Event<K, V>) + Send + 'static) -> Self {
-        self.destination = Destination::Callback(Box::new(callback));
+        let destination = Destination::Callback(Box::new(callback));
+        self.destinations.push(("on_event", destination));
         self
     }
 
@@ -559,10 +540,12 @@ where
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn on_event_in_worker(
-        self,
+        mut self,
         callback: impl Fn(Event<K, V>) + Send + Sync + 'static,
     ) -> Self {
-        self.sink(OnWorker(callback))
+        let destination = Destination::Sink(Arc::new(OnWorker(callback)));
+        self.destinations.push(("on_event_in_worker", destination));
+        self
     }
 
     /// Offers events to `sink`, for example the sender of a crossbeam channel.
@@ -580,7 +563,8 @@ where
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn sink(mut self, sink: impl Sink<K, V>) -> Self {
-        self.destination = Destination::Sink(Arc::new(sink));
+        let destination = Destination::Sink(Arc::new(sink));
+        self.destinations.push(("sink", destination));
         self
     }
 
@@ -638,7 +622,7 @@ where
         reason = "a pair of two plain types, which an alias would only hide"
     )]
     pub fn build_with_channel(
-        self,
+        mut self,
         capacity: usize,
     ) -> Result<(Watcher<K, V>, Receiver<Event<K, V>>), BuildError> {
         in_range("capacity", capacity, MAX_CAPACITY)?;
@@ -649,75 +633,28 @@ where
             given: capacity,
         })?;
         let (sender, receiver) = crossbeam_channel::bounded(capacity);
-        Ok((self.sink(sender).build()?, receiver))
-    }
-
-    /// Makes a watcher without threads. Only `timeout`, `mode`, `events`, `max_keys`, `expected_keys` and `seed` matter
-    /// to it.
-    ///
-    /// # Errors
-    ///
-    /// [`BuildError`] says which option is out of range.
-    ///
-    /// ```
-    /// # use std::time::Duration;
-    /// use liveness::Watcher;
-    ///
-    /// let mut local = Watcher::<u64>::builder().timeout(Duration::from_secs(3)).build_local()?;
-    /// local.beat(7, Duration::ZERO)?;
-    /// let mut dead = Vec::new();
-    /// local.poll(Duration::from_secs(3), |event| dead.extend(event.key().copied()));
-    /// assert_eq!(dead, [7]);
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    pub fn build_local(self) -> Result<LocalWatcher<K, V>, BuildError> {
-        self.validate()?;
-        let table = Table::new(self.config(1), None).map_err(|_| self.too_many_expected())?;
-        Ok(LocalWatcher::new(table, router::hasher(self.seed)))
+        let destination = Destination::Sink(Arc::new(sender));
+        self.destinations.push(("build_with_channel", destination));
+        Ok((self.build()?, receiver))
     }
 
     /// Checks every option.
     fn validate(&self) -> Result<(), BuildError> {
-        if self.timeout.is_zero() {
-            return Err(BuildError::ZeroTimeout);
-        }
+        self.shared.validate()?;
         in_range("workers", self.workers.unwrap_or(1), MAX_WORKERS)?;
         in_range("inbox_capacity", self.inbox_capacity, MAX_CAPACITY)?;
         in_range("batch", self.batch, MAX_BATCH)?;
-        in_range("max_keys", self.max_keys.unwrap_or(1), MAX_KEYS)?;
-        in_range("expected_keys", self.expected_keys.max(1), MAX_KEYS)?;
         if self.thread_name.contains('\0') {
             return Err(BuildError::ThreadName(self.thread_name.clone()));
+        }
+        if let [(first, _), (second, _), ..] = self.destinations[..] {
+            return Err(BuildError::TwoSinks { first, second });
         }
         Ok(())
     }
 
-    /// What the table of one of `workers` workers is told.
-    fn config(&self, workers: usize) -> Config {
-        // An even spread is never quite even: four standard deviations more than the share save the growing.
-        let share = self.expected_keys / workers;
-        let slack = if workers == 1 { 0 } else { 4 * share.isqrt() };
-        Config {
-            timeout: clock::nanos(self.timeout),
-            mode: self.mode,
-            wanted: self.wanted,
-            max_keys: self.max_keys.unwrap_or(MAX_KEYS),
-            expected_keys: share + slack,
-            forget_after: self.forget_after.map_or(NEVER, clock::nanos),
-            grace_cap: clock::nanos(self.grace_cap),
-        }
-    }
-
-    /// There is no memory for the keys that are expected.
-    fn too_many_expected(&self) -> BuildError {
-        BuildError::OutOfMemory {
-            option: "expected_keys",
-            given: self.expected_keys,
-        }
-    }
-
     /// [`build`](Builder::build) with threads made by `spawn`.
-    fn build_on(self, spawn: Spawn<'_>) -> Result<Watcher<K, V>, BuildError> {
+    fn build_on(mut self, spawn: Spawn<'_>) -> Result<Watcher<K, V>, BuildError> {
         self.validate()?;
         let id = WatcherId::new();
         let workers = self
@@ -729,24 +666,26 @@ where
             Some(threshold) if !clock.is_manual() => clock::nanos(threshold),
             _ => NEVER,
         };
-        let limit = self.max_keys.map(|max| KeyLimit::new(max, workers));
-        let hasher = router::hasher(self.seed);
-        let config = self.config(workers);
-        Table::<K, V>::probe(self.expected_keys).map_err(|_| self.too_many_expected())?;
+        let limit = self.shared.max_keys.map(|max| KeyLimit::new(max, workers));
+        let hasher = router::hasher(self.shared.seed);
+        let config = self.shared.config(workers, self.grace_cap);
+        let too_many_expected = |_| self.shared.too_many_expected();
+        Table::<K, V>::probe(self.shared.expected_keys).map_err(too_many_expected)?;
         let tables: Result<Vec<_>, _> = (0..workers)
             .map(|worker| {
                 let share = limit.as_ref().map(|limit| {
                     let hasher = hasher.clone();
                     limit.share(worker, move |key| (hasher.hash_one(key) >> 32) as u32)
                 });
-                Table::new(config.clone(), share).map_err(|_| self.too_many_expected())
+                Table::new(config.clone(), share).map_err(too_many_expected)
             })
             .collect();
         let tables = tables?;
-        let (outlet, callback) = match self.destination {
-            Destination::Nowhere => (Outlet::Nowhere, None),
-            Destination::Sink(sink) => (Outlet::Direct(sink), None),
-            Destination::Callback(callback) => (
+        let destination = self.destinations.pop().map(|(_, destination)| destination);
+        let (outlet, callback) = match destination {
+            None => (Outlet::Nowhere, None),
+            Some(Destination::Sink(sink)) => (Outlet::Direct(sink), None),
+            Some(Destination::Callback(callback)) => (
                 Outlet::Queued(Arc::new(Outbox::new(workers))),
                 Some(callback),
             ),
@@ -791,7 +730,7 @@ where
                 clock: clock.clone(),
                 batch: self.batch,
                 stall_threshold,
-                wanted: self.wanted,
+                wanted: self.shared.wanted,
             };
             let name = format!("{}-{index}", self.thread_name);
             start(name, true, Box::new(move || worker::main(setup)))?;
@@ -808,25 +747,13 @@ where
     }
 }
 
-/// Whether `given` is from 1 to `max`.
-fn in_range(option: &'static str, given: usize, max: usize) -> Result<(), BuildError> {
-    if (1..=max).contains(&given) {
-        Ok(())
-    } else {
-        Err(BuildError::OutOfRange { option, given, max })
-    }
-}
-
 impl<K, V> fmt::Debug for Builder<K, V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Builder")
-            .field("timeout", &self.timeout)
-            .field("mode", &self.mode)
+            .field("shared", &self.shared)
             .field("workers", &self.workers)
             .field("inbox_capacity", &self.inbox_capacity)
             .field("batch", &self.batch)
-            .field("max_keys", &self.max_keys)
-            .field("expected_keys", &self.expected_keys)
             .finish_non_exhaustive()
     }
 }

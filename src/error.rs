@@ -477,6 +477,13 @@ pub enum BuildError {
     },
     /// The thread name has a zero byte in it.
     ThreadName(String),
+    /// Two options say where events go.
+    TwoSinks {
+        /// The builder's method that was called first.
+        first: &'static str,
+        /// The one that was called after it, perhaps the same.
+        second: &'static str,
+    },
     /// A thread could not be spawned; those that were are gone again.
     Spawn {
         /// The name that the thread was to have.
@@ -501,6 +508,13 @@ impl fmt::Display for BuildError {
             BuildError::ThreadName(name) => {
                 write!(f, "`thread_name` has a zero byte in it: {name:?}")
             }
+            BuildError::TwoSinks { first, second } if first == second => {
+                write!(f, "`{first}` is given twice; a watcher has one sink")
+            }
+            BuildError::TwoSinks { first, second } => write!(
+                f,
+                "`{first}` and `{second}` are both given; a watcher has one sink"
+            ),
             BuildError::Spawn { name, .. } => write!(f, "the thread {name:?} could not be spawned"),
         }
     }

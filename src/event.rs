@@ -22,7 +22,7 @@ use crate::panic::drop_both;
 /// use liveness::{EventKind, LocalWatcher, Mode, Options};
 ///
 /// let s = Duration::from_secs;
-/// let mut watcher = LocalWatcher::<&str>::builder().timeout(s(5)).build_local()?;
+/// let mut watcher = LocalWatcher::<&str>::builder().timeout(s(5)).build()?;
 /// watcher.beat("once", s(0))?;
 /// watcher.beat_with("track", s(0), Options::new().mode(Mode::Track))?;
 /// watcher.beat_with("repeat", s(0), Options::new().mode(Mode::Repeat))?;
@@ -65,7 +65,7 @@ pub enum Mode {
 /// use std::time::Duration;
 /// use liveness::LocalWatcher;
 ///
-/// let mut watcher = LocalWatcher::<u64>::builder().build_local()?;
+/// let mut watcher = LocalWatcher::<u64>::builder().build()?;
 /// watcher.beat(7, Duration::ZERO)?;
 /// let first = watcher.status(&7).map(|status| status.generation);
 /// watcher.remove(&7, Duration::ZERO);
@@ -84,7 +84,7 @@ impl Generation {
     /// ```
     /// # use std::time::Duration;
     /// # use liveness::LocalWatcher;
-    /// let mut watcher = LocalWatcher::<u64>::builder().build_local()?;
+    /// let mut watcher = LocalWatcher::<u64>::builder().build()?;
     /// watcher.beat(7, Duration::ZERO)?;
     /// watcher.beat(8, Duration::ZERO)?;
     /// assert_eq!(watcher.status(&7).map(|status| status.generation.get()), Some(1));
@@ -112,7 +112,7 @@ impl fmt::Display for Generation {
 /// let mut watcher = LocalWatcher::<u64>::builder()
 ///     .timeout(Duration::from_secs(1))
 ///     .events([EventKind::Joined, EventKind::Beat, EventKind::Expired])
-///     .build_local()?;
+///     .build()?;
 /// watcher.beat(7, Duration::ZERO)?;
 /// watcher.beat(7, Duration::from_millis(500))?;
 /// let mut kinds = Vec::new();
@@ -194,7 +194,7 @@ impl FromIterator<EventKind> for Kinds {
 /// use std::time::Duration;
 /// use liveness::LocalWatcher;
 ///
-/// let mut watcher = LocalWatcher::<&str>::builder().timeout(Duration::from_secs(1)).build_local()?;
+/// let mut watcher = LocalWatcher::<&str>::builder().timeout(Duration::from_secs(1)).build()?;
 /// watcher.beat("db-1", Duration::ZERO)?;
 /// let mut line = String::new();
 /// watcher.poll(Duration::from_millis(1_250), |event| line = event.to_string());
@@ -226,7 +226,7 @@ pub enum Event<K, V = ()> {
 /// use liveness::{LocalWatcher, Options};
 ///
 /// let s = Duration::from_secs;
-/// let mut watcher = LocalWatcher::<&str, u16>::builder().timeout(s(5)).build_local()?;
+/// let mut watcher = LocalWatcher::<&str, u16>::builder().timeout(s(5)).build()?;
 /// watcher.beat_with("db-1", s(1), Options::new().extra(5432))?;
 /// watcher.beat("db-1", s(3))?;
 /// let mut dead = Vec::new();
@@ -274,7 +274,7 @@ impl<K, V> KeyEvent<K, V> {
     /// ```
     /// # use std::time::Duration;
     /// # use liveness::LocalWatcher;
-    /// # let mut watcher = LocalWatcher::<&str>::builder().timeout(Duration::from_secs(1)).build_local()?;
+    /// # let mut watcher = LocalWatcher::<&str>::builder().timeout(Duration::from_secs(1)).build()?;
     /// watcher.beat("db-1", Duration::ZERO)?;
     /// let mut events = Vec::new();
     /// watcher.poll(Duration::from_millis(1_250), |event| events.push(event));
@@ -293,7 +293,7 @@ impl<K, V> KeyEvent<K, V> {
     /// ```
     /// # use std::time::Duration;
     /// # use liveness::LocalWatcher;
-    /// # let mut watcher = LocalWatcher::<&str>::builder().timeout(Duration::from_secs(1)).build_local()?;
+    /// # let mut watcher = LocalWatcher::<&str>::builder().timeout(Duration::from_secs(1)).build()?;
     /// watcher.beat("db-1", Duration::ZERO)?;
     /// let mut events = Vec::new();
     /// watcher.poll(Duration::from_millis(1_250), |event| events.push(event));
@@ -364,7 +364,7 @@ impl<K, V> Event<K, V> {
     /// ```
     /// # use std::time::Duration;
     /// # use liveness::{EventKind, LocalWatcher};
-    /// # let mut watcher = LocalWatcher::<&str>::builder().timeout(Duration::from_secs(1)).build_local()?;
+    /// # let mut watcher = LocalWatcher::<&str>::builder().timeout(Duration::from_secs(1)).build()?;
     /// watcher.beat("db-1", Duration::ZERO)?;
     /// let mut events = Vec::new();
     /// watcher.poll(Duration::from_millis(1_250), |event| events.push(event));
@@ -388,7 +388,7 @@ impl<K, V> Event<K, V> {
     /// ```
     /// # use std::time::Duration;
     /// # use liveness::LocalWatcher;
-    /// # let mut watcher = LocalWatcher::<&str>::builder().timeout(Duration::from_secs(1)).build_local()?;
+    /// # let mut watcher = LocalWatcher::<&str>::builder().timeout(Duration::from_secs(1)).build()?;
     /// watcher.beat("db-1", Duration::ZERO)?;
     /// let mut events = Vec::new();
     /// watcher.poll(Duration::from_millis(1_250), |event| events.push(event));
@@ -413,7 +413,7 @@ impl<K, V> Event<K, V> {
     /// ```
     /// # use std::time::Duration;
     /// # use liveness::LocalWatcher;
-    /// # let mut watcher = LocalWatcher::<&str>::builder().timeout(Duration::from_secs(1)).build_local()?;
+    /// # let mut watcher = LocalWatcher::<&str>::builder().timeout(Duration::from_secs(1)).build()?;
     /// watcher.beat("db-1", Duration::ZERO)?;
     /// let mut events = Vec::new();
     /// watcher.poll(Duration::from_millis(1_250), |event| events.push(event));
@@ -438,7 +438,7 @@ impl<K, V> Event<K, V> {
     /// ```
     /// # use std::time::Duration;
     /// # use liveness::LocalWatcher;
-    /// # let mut watcher = LocalWatcher::<&str>::builder().timeout(Duration::from_secs(1)).build_local()?;
+    /// # let mut watcher = LocalWatcher::<&str>::builder().timeout(Duration::from_secs(1)).build()?;
     /// watcher.beat("db-1", Duration::ZERO)?;
     /// let mut events = Vec::new();
     /// watcher.poll(Duration::from_millis(1_250), |event| events.push(event));
@@ -538,7 +538,7 @@ impl<K: fmt::Debug, V> fmt::Display for Event<K, V> {
 /// use liveness::{LocalWatcher, Options};
 ///
 /// let s = Duration::from_secs;
-/// let mut watcher = LocalWatcher::<u64, &str>::builder().timeout(s(5)).build_local()?;
+/// let mut watcher = LocalWatcher::<u64, &str>::builder().timeout(s(5)).build()?;
 /// watcher.beat_with(7, s(1), Options::new().extra("rack 4"))?;
 /// watcher.beat(7, s(3))?;
 /// watcher.poll(s(4), drop);
@@ -599,7 +599,7 @@ impl<V> Status<V> {
     /// use liveness::{LocalWatcher, Mode};
     ///
     /// # let s = Duration::from_secs;
-    /// let mut watcher = LocalWatcher::<u64>::builder().timeout(s(5)).mode(Mode::Track).build_local()?;
+    /// let mut watcher = LocalWatcher::<u64>::builder().timeout(s(5)).mode(Mode::Track).build()?;
     /// watcher.beat(7, s(0))?;
     /// watcher.poll(s(5), drop);
     /// assert!(watcher.status(&7).is_some_and(|status| status.is_down()));
@@ -674,7 +674,7 @@ impl<V> Options<V> {
     /// # use std::time::Duration;
     /// # use liveness::{LocalWatcher, Options};
     /// # let s = Duration::from_secs;
-    /// # let mut watcher = LocalWatcher::<u64>::builder().build_local()?;
+    /// # let mut watcher = LocalWatcher::<u64>::builder().build()?;
     /// watcher.beat_with(7, s(0), Options::new().timeout(s(30)))?;
     /// watcher.beat_with(7, s(1), Options::new())?; // leaves the timeout as it is
     /// assert_eq!(watcher.status(&7).map(|status| status.timeout), Some(s(30)));
@@ -696,7 +696,7 @@ impl<V> Options<V> {
     /// # use std::time::Duration;
     /// # use liveness::{LocalWatcher, Options};
     /// # let s = Duration::from_secs;
-    /// let mut watcher = LocalWatcher::<&str>::builder().timeout(s(10)).build_local()?;
+    /// let mut watcher = LocalWatcher::<&str>::builder().timeout(s(10)).build()?;
     /// watcher.beat("fast", s(0))?;
     /// watcher.beat_with("slow", s(0), Options::new().timeout(s(60)))?;
     /// watcher.poll(s(59), drop);
@@ -714,7 +714,7 @@ impl<V> Options<V> {
     /// # use std::time::Duration;
     /// # use liveness::{LocalWatcher, Mode, Options};
     /// # let s = Duration::from_secs;
-    /// # let mut watcher = LocalWatcher::<&str>::builder().timeout(s(10)).build_local()?;
+    /// # let mut watcher = LocalWatcher::<&str>::builder().timeout(s(10)).build()?;
     /// watcher.beat_with("db-1", s(0), Options::new().mode(Mode::Repeat))?;
     /// watcher.beat("db-1", s(1))?; // keeps the mode
     /// assert_eq!(watcher.status(&"db-1").map(|status| status.mode), Some(Mode::Repeat));
@@ -731,7 +731,7 @@ impl<V> Options<V> {
     /// # use std::time::Duration;
     /// # use liveness::{LocalWatcher, Options};
     /// # let s = Duration::from_secs;
-    /// let mut watcher = LocalWatcher::<&str, &str>::builder().timeout(s(10)).build_local()?;
+    /// let mut watcher = LocalWatcher::<&str, &str>::builder().timeout(s(10)).build()?;
     /// watcher.beat_with("db-1", s(0), Options::new().extra("rack 4"))?;
     /// watcher.beat("db-1", s(1))?; // keeps the value
     /// let mut racks = Vec::new();
@@ -752,7 +752,7 @@ impl<V> Options<V> {
     /// # use std::time::Duration;
     /// # use liveness::{LocalWatcher, Options};
     /// # let s = Duration::from_secs;
-    /// let mut watcher = LocalWatcher::<u64>::builder().build_local()?;
+    /// let mut watcher = LocalWatcher::<u64>::builder().build()?;
     /// watcher.beat(7, s(0))?;
     /// for key in [7, 8] {
     ///     watcher.beat_with(key, s(1), Options::new().known_only())?;

@@ -75,7 +75,7 @@ mod threads;
 mod watcher;
 mod worker;
 
-pub use builder::Builder;
+pub use builder::{Builder, LocalBuilder};
 pub use crossbeam_channel::Receiver;
 
 pub use clock::{Clock, ManualClock, Timestamp};

@@ -6,7 +6,7 @@ use std::hash::Hash;
 
 use ahash::RandomState;
 
-use crate::builder::Builder;
+use crate::builder::LocalBuilder;
 use crate::clock::Timestamp;
 use crate::error::{BeatError, BeatErrorKind};
 use crate::event::{Event, Options, Status};
@@ -17,13 +17,13 @@ use crate::table::{Beat, EXPIRE_LIMIT, Offer, Refusal, Table, Tag};
 ///
 /// The caller says what time it is, as a [`Timestamp`] or as a [`Duration`](std::time::Duration) since an origin of its
 /// choice, and polls. Time that goes backwards is taken as standing still. The same engine as behind
-/// [`Watcher`](crate::Watcher), made by the same [`Builder`].
+/// [`Watcher`](crate::Watcher).
 ///
 /// ```
 /// use std::time::{Duration, Instant};
 /// use liveness::{Event, LocalWatcher};
 ///
-/// let mut watcher = LocalWatcher::<u64>::builder().timeout(Duration::from_millis(20)).build_local()?;
+/// let mut watcher = LocalWatcher::<u64>::builder().timeout(Duration::from_millis(20)).build()?;
 /// let origin = Instant::now();
 /// watcher.beat(1, origin.elapsed())?;
 ///
@@ -48,19 +48,19 @@ where
     K: Eq + Hash + Clone + Send + 'static,
     V: Clone + Send + 'static,
 {
-    /// Options for a new watcher; end with [`Builder::build_local`].
+    /// Returns the options for a new watcher; [`build`](LocalBuilder::build) creates it.
     ///
     /// ```
     /// # use std::time::Duration;
     /// # use liveness::LocalWatcher;
     /// # let s = Duration::from_secs;
-    /// let mut watcher = LocalWatcher::<String>::builder().timeout(s(5)).build_local()?;
+    /// let mut watcher = LocalWatcher::<String>::builder().timeout(s(5)).build()?;
     /// watcher.beat("db-1".to_owned(), s(2))?;
     /// assert_eq!(watcher.next_deadline(), Some(s(7).into()));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn builder() -> Builder<K, V> {
-        Builder::new()
+    pub fn builder() -> LocalBuilder<K, V> {
+        LocalBuilder::new()
     }
 
     /// A face for `table`.
@@ -79,7 +79,7 @@ where
     /// # use std::time::Duration;
     /// # use liveness::LocalWatcher;
     /// # let s = Duration::from_secs;
-    /// let mut watcher = LocalWatcher::<u64>::builder().timeout(s(5)).build_local()?;
+    /// let mut watcher = LocalWatcher::<u64>::builder().timeout(s(5)).build()?;
     /// watcher.beat(7, s(0))?;
     /// watcher.beat(7, s(4))?;
     /// watcher.beat(7, s(3))?; // came late: moves nothing back
@@ -101,7 +101,7 @@ where
     /// use liveness::{BeatErrorKind, LocalWatcher, Options};
     ///
     /// # let s = Duration::from_secs;
-    /// let mut watcher = LocalWatcher::<u64>::builder().timeout(s(5)).build_local()?;
+    /// let mut watcher = LocalWatcher::<u64>::builder().timeout(s(5)).build()?;
     /// watcher.beat_with(7, s(0), Options::new().timeout(s(60)))?;
     /// watcher.beat(7, s(10))?; // keeps the timeout of its own
     /// assert_eq!(watcher.next_deadline(), Some(s(70).into()));
@@ -142,7 +142,7 @@ where
     /// use liveness::{LocalWatcher, Options};
     ///
     /// # let s = Duration::from_secs;
-    /// let mut watcher = LocalWatcher::<u64>::builder().timeout(s(5)).build_local()?;
+    /// let mut watcher = LocalWatcher::<u64>::builder().timeout(s(5)).build()?;
     /// watcher.beat(7, s(0))?;
     /// assert!(watcher.set(7, Options::new().timeout(s(60)))?);
     /// assert!(!watcher.set(8, Options::new().timeout(s(60)))?);
@@ -163,7 +163,7 @@ where
     /// # use std::time::Duration;
     /// # use liveness::LocalWatcher;
     /// # let s = Duration::from_secs;
-    /// # let mut watcher = LocalWatcher::<u64>::builder().timeout(s(5)).build_local()?;
+    /// # let mut watcher = LocalWatcher::<u64>::builder().timeout(s(5)).build()?;
     /// watcher.beat(7, s(0))?;
     /// assert!(watcher.remove(&7, s(1)));
     /// assert!(!watcher.remove(&7, s(1)));
@@ -186,7 +186,7 @@ where
     /// # use std::time::Duration;
     /// # use liveness::LocalWatcher;
     /// # let s = Duration::from_secs;
-    /// # let mut watcher = LocalWatcher::<u64>::builder().timeout(s(5)).build_local()?;
+    /// # let mut watcher = LocalWatcher::<u64>::builder().timeout(s(5)).build()?;
     /// assert_eq!(watcher.next_deadline(), None);
     /// watcher.beat(7, s(1))?;
     /// watcher.beat(8, s(2))?;
@@ -216,7 +216,7 @@ where
     /// # use std::time::Duration;
     /// # use liveness::LocalWatcher;
     /// # let s = Duration::from_secs;
-    /// let mut watcher = LocalWatcher::<u64>::builder().timeout(s(5)).build_local()?;
+    /// let mut watcher = LocalWatcher::<u64>::builder().timeout(s(5)).build()?;
     /// watcher.beat(8, s(1))?;
     /// watcher.beat(7, s(2))?;
     /// watcher.beat(9, s(3))?;
@@ -255,7 +255,7 @@ where
     /// # use std::time::Duration;
     /// # use liveness::LocalWatcher;
     /// # let s = Duration::from_secs;
-    /// # let mut watcher = LocalWatcher::<u64>::builder().timeout(s(5)).build_local()?;
+    /// # let mut watcher = LocalWatcher::<u64>::builder().timeout(s(5)).build()?;
     /// watcher.beat(7, s(1))?;
     /// assert_eq!(watcher.status(&7).and_then(|status| status.deadline), Some(s(6).into()));
     /// assert_eq!(watcher.status(&8), None);
@@ -276,13 +276,13 @@ where
     /// # use std::time::Duration;
     /// # use liveness::LocalWatcher;
     /// # let s = Duration::from_secs;
-    /// # let mut watcher = LocalWatcher::<u64>::builder().timeout(s(5)).build_local()?;
+    /// # let mut watcher = LocalWatcher::<u64>::builder().timeout(s(5)).build()?;
     /// watcher.beat(7, s(0))?;
     /// assert!(watcher.contains(&7));
     /// watcher.poll(s(5), drop);
     /// assert!(!watcher.contains(&7)); // expired, and forgotten
     ///
-    /// let mut names = LocalWatcher::<String>::builder().build_local()?;
+    /// let mut names = LocalWatcher::<String>::builder().build()?;
     /// names.beat("db-1".to_owned(), s(0))?;
     /// assert!(names.contains("db-1"));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -302,7 +302,7 @@ where
     /// # use std::time::Duration;
     /// # use liveness::LocalWatcher;
     /// # let s = Duration::from_secs;
-    /// # let mut watcher = LocalWatcher::<u64>::builder().timeout(s(5)).build_local()?;
+    /// # let mut watcher = LocalWatcher::<u64>::builder().timeout(s(5)).build()?;
     /// watcher.beat(7, s(1))?;
     /// watcher.beat(8, s(4))?;
     /// // Who has been silent for more than 2 seconds?
@@ -321,7 +321,7 @@ where
     /// use liveness::{LocalWatcher, Mode};
     ///
     /// # let s = Duration::from_secs;
-    /// let mut watcher = LocalWatcher::<u64>::builder().timeout(s(5)).mode(Mode::Track).build_local()?;
+    /// let mut watcher = LocalWatcher::<u64>::builder().timeout(s(5)).mode(Mode::Track).build()?;
     /// watcher.beat(7, s(1))?;
     /// watcher.beat(8, s(4))?;
     /// watcher.poll(s(6), drop);
@@ -339,7 +339,7 @@ where
     /// # use std::time::Duration;
     /// # use liveness::LocalWatcher;
     /// # let s = Duration::from_secs;
-    /// # let mut watcher = LocalWatcher::<u64>::builder().timeout(s(5)).build_local()?;
+    /// # let mut watcher = LocalWatcher::<u64>::builder().timeout(s(5)).build()?;
     /// watcher.beat(7, s(0))?;
     /// watcher.beat(8, s(0))?;
     /// watcher.beat(8, s(1))?;
@@ -359,7 +359,7 @@ where
     /// # use std::time::Duration;
     /// # use liveness::LocalWatcher;
     /// # let s = Duration::from_secs;
-    /// # let mut watcher = LocalWatcher::<u64>::builder().timeout(s(5)).build_local()?;
+    /// # let mut watcher = LocalWatcher::<u64>::builder().timeout(s(5)).build()?;
     /// assert!(watcher.is_empty());
     /// watcher.beat(7, s(0))?;
     /// assert!(!watcher.is_empty());
@@ -377,7 +377,7 @@ where
     /// # use std::time::Duration;
     /// # use liveness::LocalWatcher;
     /// # let s = Duration::from_secs;
-    /// # let mut watcher = LocalWatcher::<u64>::builder().timeout(s(5)).build_local()?;
+    /// # let mut watcher = LocalWatcher::<u64>::builder().timeout(s(5)).build()?;
     /// watcher.beat(7, s(0))?;
     /// watcher.beat(8, s(0))?;
     /// watcher.beat(8, s(4))?;

@@ -18,7 +18,7 @@ pub(crate) use outbox::Outbox;
 /// use std::time::Duration;
 /// use liveness::{LocalWatcher, Refused, Sink};
 ///
-/// let mut watcher = LocalWatcher::<u64>::builder().build_local()?;
+/// let mut watcher = LocalWatcher::<u64>::builder().build()?;
 /// (1..=2u64).try_for_each(|key| watcher.beat(key, Duration::ZERO))?;
 /// let mut events = Vec::new();
 /// watcher.poll(Duration::from_secs(60), |event| events.push(event));

@@ -62,7 +62,7 @@ const BUCKETS: usize = 61 * BUCKETS_PER_OCTAVE as usize;
 /// use liveness::LocalWatcher;
 ///
 /// let ms = Duration::from_millis;
-/// let mut watcher = LocalWatcher::<u64>::builder().timeout(ms(1_000)).build_local()?;
+/// let mut watcher = LocalWatcher::<u64>::builder().timeout(ms(1_000)).build()?;
 /// for key in 0..100u64 {
 ///     watcher.beat(key, ms(key))?; // their deadlines are a millisecond apart
 /// }
@@ -120,7 +120,7 @@ impl Histogram {
     /// # use std::time::Duration;
     /// # use liveness::LocalWatcher;
     /// # let s = Duration::from_secs;
-    /// # let mut watcher = LocalWatcher::<u64>::builder().timeout(s(5)).build_local()?;
+    /// # let mut watcher = LocalWatcher::<u64>::builder().timeout(s(5)).build()?;
     /// watcher.beat(7, s(0))?;
     /// watcher.beat(8, s(1))?;
     /// watcher.poll(s(5), drop);
@@ -138,7 +138,7 @@ impl Histogram {
     /// # use std::time::Duration;
     /// # use liveness::LocalWatcher;
     /// # let s = Duration::from_secs;
-    /// # let mut watcher = LocalWatcher::<u64>::builder().timeout(s(5)).build_local()?;
+    /// # let mut watcher = LocalWatcher::<u64>::builder().timeout(s(5)).build()?;
     /// assert_eq!(watcher.stats().detection.max(), s(0));
     /// watcher.beat(7, s(0))?;
     /// watcher.beat(8, s(2))?;
@@ -311,7 +311,7 @@ impl Stats {
     /// # use std::time::Duration;
     /// # use liveness::LocalWatcher;
     /// # let s = Duration::from_secs;
-    /// # let mut watcher = LocalWatcher::<u64>::builder().timeout(s(5)).build_local()?;
+    /// # let mut watcher = LocalWatcher::<u64>::builder().timeout(s(5)).build()?;
     /// (0..10u64).try_for_each(|key| watcher.beat(key, s(0)))?;
     /// watcher.remove(&3, s(1));
     /// watcher.beat(4, s(2))?;

@@ -87,7 +87,7 @@ fn the_bytes_that_are_told_are_those_that_are_allocated() {
         let mut watcher = LocalWatcher::<u64>::builder()
             .timeout(TIMEOUT)
             .events([EventKind::Stalled])
-            .build_local()
+            .build()
             .unwrap();
         let mut now = Duration::ZERO;
         for round in 0..3 {

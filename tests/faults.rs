@@ -197,7 +197,7 @@ fn crashing_on_the_removal_of_an_unknown_key() {
     // Known once, but not any more.
     (0..100u64).for_each(|key| watcher.remove(&key).unwrap());
     watcher.flush().unwrap();
-    let mut local = LocalWatcher::<u64>::builder().build_local().unwrap();
+    let mut local = LocalWatcher::<u64>::builder().build().unwrap();
     assert!(!local.remove(&1, TIMEOUT));
     let stats = watcher.close();
     assert_eq!((stats.failed_workers, stats.removed), (0, 0));
@@ -208,7 +208,7 @@ fn crashing_on_the_removal_of_an_unknown_key() {
 fn letting_a_late_older_beat_move_a_deadline_forward_or_back() {
     let mut watcher = LocalWatcher::<u64>::builder()
         .timeout(TIMEOUT)
-        .build_local()
+        .build()
         .unwrap();
     let at = Duration::from_secs;
     watcher.beat(2u64, at(95)).unwrap();

@@ -13,7 +13,7 @@ mod with_serde {
     fn an_event_is_written_with_all_its_fields() {
         let mut watcher = LocalWatcher::<String, u8>::builder()
             .timeout(TIMEOUT)
-            .build_local()
+            .build()
             .unwrap();
         let options = Options::new().extra(7);
         watcher
@@ -45,7 +45,7 @@ mod with_serde {
         let mut watcher = LocalWatcher::<u64>::builder()
             .timeout(Duration::MAX)
             .mode(Mode::Repeat)
-            .build_local()
+            .build()
             .unwrap();
         watcher.beat(1u64, Duration::from_secs(1)).unwrap();
         let expected = json!({
@@ -66,7 +66,7 @@ mod with_serde {
     fn stats_are_written_with_their_histograms() {
         let mut watcher = LocalWatcher::<u64>::builder()
             .timeout(TIMEOUT)
-            .build_local()
+            .build()
             .unwrap();
         watcher.beat(1u64, Duration::ZERO).unwrap();
         watcher.beat(2u64, TIMEOUT).unwrap();

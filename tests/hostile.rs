@@ -161,7 +161,7 @@ fn keys_with_a_constant_hash_can_be_asked_for_and_removed_one_by_one() {
     let at = Duration::from_secs;
     let mut watcher = LocalWatcher::<Same>::builder()
         .timeout(TIMEOUT)
-        .build_local()
+        .build()
         .unwrap();
     for key in 0..500 {
         watcher.beat(Same(key), at(key)).unwrap();

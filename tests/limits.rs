@@ -10,8 +10,8 @@ use std::time::Duration;
 use crossbeam_channel::Receiver;
 use held::held;
 use liveness::{
-    BeatErrorKind, BuildError, Builder, CallError, Event, EventKind, LocalWatcher, ManualClock,
-    Options, Timestamp, Watcher,
+    BeatErrorKind, BuildError, Builder, CallError, Event, EventKind, LocalBuilder, LocalWatcher,
+    ManualClock, Options, Timestamp, Watcher,
 };
 
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -55,6 +55,7 @@ fn awkward_timeouts() -> [Duration; 12] {
 #[test]
 fn options_out_of_range_are_refused_and_named() {
     type Setter = fn(Builder<u64>) -> Builder<u64>;
+    type SetLocal = fn(LocalBuilder<u64>) -> LocalBuilder<u64>;
     let refused: [(&str, Setter); 12] = [
         ("timeout", |builder| builder.timeout(Duration::ZERO)),
         ("workers", |builder| builder.workers(0)),
@@ -74,12 +75,24 @@ fn options_out_of_range_are_refused_and_named() {
         ("thread_name", |builder| builder.thread_name("a\0b")),
     ];
     for (option, set) in refused {
-        let threaded = set(Watcher::builder()).build().unwrap_err();
-        let local = set(LocalWatcher::builder()).build_local().unwrap_err();
-        assert_eq!(threaded.to_string(), local.to_string());
+        let error = set(Watcher::builder()).build().unwrap_err();
         assert!(
-            threaded.to_string().starts_with(&format!("`{option}`")),
-            "{threaded}"
+            error.to_string().starts_with(&format!("`{option}`")),
+            "{error}"
+        );
+    }
+    let refused: [(&str, SetLocal); 3] = [
+        ("timeout", |builder| builder.timeout(Duration::ZERO)),
+        ("max_keys", |builder| builder.max_keys(0)),
+        ("expected_keys", |builder| {
+            builder.expected_keys((1 << 32) - 1)
+        }),
+    ];
+    for (option, set) in refused {
+        let error = set(LocalWatcher::builder()).build().unwrap_err();
+        assert!(
+            error.to_string().starts_with(&format!("`{option}`")),
+            "{error}"
         );
     }
     for capacity in [0, (1 << 20) + 1] {
@@ -88,6 +101,37 @@ fn options_out_of_range_are_refused_and_named() {
             .unwrap_err();
         assert!(matches!(error, BuildError::OutOfRange { given, .. } if given == capacity));
     }
+}
+
+#[test]
+fn two_places_for_events_are_refused_by_the_names_of_their_options() {
+    let (sender, events) = crossbeam_channel::unbounded();
+    let builder = || Watcher::<u64>::builder();
+    let refused = [
+        (
+            builder().on_event(drop).sink(sender.clone()).build(),
+            "`on_event` and `sink` are both given; a watcher has one sink",
+        ),
+        (
+            builder().on_event(drop).on_event(drop).build(),
+            "`on_event` is given twice; a watcher has one sink",
+        ),
+        (
+            builder().sink(sender).on_event_in_worker(drop).build(),
+            "`sink` and `on_event_in_worker` are both given; a watcher has one sink",
+        ),
+        (
+            builder()
+                .on_event(drop)
+                .build_with_channel(1)
+                .map(|(watcher, _)| watcher),
+            "`on_event` and `build_with_channel` are both given; a watcher has one sink",
+        ),
+    ];
+    for (built, message) in refused {
+        assert_eq!(built.unwrap_err().to_string(), message);
+    }
+    drop(events);
 }
 
 #[test]
@@ -132,7 +176,7 @@ fn a_timeout_of_zero_is_refused_with_the_key() {
         (error.kind(), error.into_key()),
         (BeatErrorKind::ZeroTimeout, 8)
     );
-    let mut local = LocalWatcher::<u64>::builder().build_local().unwrap();
+    let mut local = LocalWatcher::<u64>::builder().build().unwrap();
     let error = local.beat_with(9u64, TIMEOUT, zero()).unwrap_err();
     assert_eq!(
         (error.kind(), error.into_key()),
@@ -148,7 +192,7 @@ fn every_timeout_holds_exactly_or_never_ends_at_every_age_of_the_clock() {
         for at in awkward_times().chain([END - TIMEOUT, END - TICK, END]) {
             let mut watcher = LocalWatcher::<u64>::builder()
                 .timeout(timeout)
-                .build_local()
+                .build()
                 .unwrap();
             watcher.beat(1u64, at).unwrap();
             let deadline = at.checked_add(timeout).filter(|&deadline| deadline < END);
@@ -278,7 +322,7 @@ fn a_watcher_at_the_end_of_time_neither_expires_nor_fails() {
 fn of_two_keys_with_one_timeout_only_the_deadline_that_can_be_told_comes() {
     let mut watcher = LocalWatcher::<u64>::builder()
         .timeout(TIMEOUT)
-        .build_local()
+        .build()
         .unwrap();
     watcher.beat(1u64, END - TIMEOUT - TICK).unwrap();
     watcher.beat(2u64, END - TIMEOUT / 2).unwrap();
@@ -447,7 +491,7 @@ fn a_maximum_holds_without_threads_too() {
     let mut watcher = LocalWatcher::<u64>::builder()
         .timeout(TIMEOUT)
         .max_keys(2)
-        .build_local()
+        .build()
         .unwrap();
     watcher.beat(1u64, Duration::ZERO).unwrap();
     watcher.beat(2u64, TIMEOUT / 2).unwrap();
@@ -613,7 +657,7 @@ fn room_for_more_keys_than_there_is_memory_is_refused_and_not_tried() {
             .map(drop),
         LocalWatcher::<Large>::builder()
             .expected_keys(MOST)
-            .build_local()
+            .build()
             .map(drop),
     ];
     for refused in refused {

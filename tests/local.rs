@@ -13,7 +13,7 @@ fn local(kinds: impl IntoIterator<Item = EventKind>) -> LocalWatcher<u64, char> 
     LocalWatcher::builder()
         .timeout(TIMEOUT)
         .events(kinds)
-        .build_local()
+        .build()
         .unwrap()
 }
 
@@ -234,7 +234,7 @@ fn one_poll_after_a_long_pause_reports_a_key_and_forgets_it() {
         .mode(Mode::Track)
         .forget_after(s(60))
         .add_events([EventKind::Removed])
-        .build_local()
+        .build()
         .unwrap();
     watcher.beat(7, s(0)).unwrap();
     let mut kinds = Vec::new();

@@ -35,7 +35,7 @@ fn a_key_costs_what_is_promised() {
 
     let sized = LocalWatcher::<u64>::builder()
         .expected_keys(100_000)
-        .build_local()
+        .build()
         .unwrap();
     let each = sized.stats().bytes / 100_000;
     assert!((48..=64).contains(&each), "{each} bytes a key");
@@ -142,7 +142,7 @@ fn filling_and_expiring_in_cycles_does_not_grow() {
 fn beats_that_overtake_each_other_do_not_grow_it() {
     let mut watcher = LocalWatcher::<u64>::builder()
         .timeout(HOUR)
-        .build_local()
+        .build()
         .unwrap();
     let keys = 10_000u64;
     for key in 0..keys {
@@ -170,7 +170,7 @@ fn beats_that_overtake_each_other_do_not_grow_it() {
 fn keys_with_timeouts_of_their_own_that_come_and_go_do_not_grow_it() {
     let mut watcher = LocalWatcher::<u64>::builder()
         .timeout(HOUR)
-        .build_local()
+        .build()
         .unwrap();
     let mut after_some = 0;
     for i in 0..100_000u64 {

@@ -266,7 +266,7 @@ fn tracked_keys_that_stay_silent_are_reported_once_each() {
     let mut watcher = LocalWatcher::<u64>::builder()
         .timeout(TIMEOUT)
         .mode(Mode::Track)
-        .build_local()
+        .build()
         .unwrap();
     for key in 0..DEVICES {
         watcher.beat(key, Duration::ZERO).unwrap();

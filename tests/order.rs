@@ -78,7 +78,7 @@ fn each_worker_tells_expiries_by_deadline() {
 fn stamps_that_arrive_out_of_order_still_expire_by_deadline() {
     let mut watcher = liveness::LocalWatcher::<u64>::builder()
         .timeout(Duration::from_micros(100))
-        .build_local()
+        .build()
         .unwrap();
     let mut random = numbers(2);
     let mut stamps = HashMap::new();

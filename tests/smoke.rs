@@ -81,7 +81,7 @@ fn a_literal_is_a_key_whatever_the_type_of_integer() {
     assert_eq!(watcher.len(), 7);
     drop(hearts);
 
-    let mut local = LocalWatcher::<u8>::builder().build_local().unwrap();
+    let mut local = LocalWatcher::<u8>::builder().build().unwrap();
     local.beat(1, Duration::ZERO).unwrap();
     local.beat_with(2, Duration::ZERO, Options::new()).unwrap();
     assert!(local.remove(&1, Duration::ZERO));
@@ -104,7 +104,7 @@ where
     watcher.flush().unwrap();
     assert_eq!(watcher.stats().removed, 1);
 
-    let mut local = LocalWatcher::<K>::builder().build_local().unwrap();
+    let mut local = LocalWatcher::<K>::builder().build().unwrap();
     let key = K::from(name.to_owned());
     local.beat(key, Duration::ZERO).unwrap();
     assert!(local.contains(name) && local.status(name).is_some());
@@ -124,7 +124,7 @@ fn a_key_is_found_and_removed_by_its_borrowed_form() {
     let watcher = Watcher::<&str>::builder().build().unwrap();
     watcher.beat("db-1").unwrap();
     assert!(watcher.contains(&"db-1").unwrap());
-    let mut local = LocalWatcher::<&str>::builder().build_local().unwrap();
+    let mut local = LocalWatcher::<&str>::builder().build().unwrap();
     local.beat("db-1", Duration::ZERO).unwrap();
     assert!(local.contains(&"db-1") && local.contains("db-1"));
 }

@@ -344,7 +344,7 @@ impl Pair {
             0 => (builder, u64::MAX),
             down => (builder.forget_after(Duration::from_nanos(down)), down),
         };
-        let mut watcher = builder.build_local().expect("the options are valid");
+        let mut watcher = builder.build().expect("the options are valid");
         watcher.poll(Duration::from_nanos(start), |event| {
             unreachable!("{event:?}")
         });

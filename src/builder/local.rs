@@ -1,0 +1,145 @@
+//! The options of a watcher without threads.
+
+use std::fmt;
+use std::hash::Hash;
+use std::marker::PhantomData;
+use std::time::Duration;
+
+use super::shared::Shared;
+use crate::error::BuildError;
+use crate::event::{EventKind, Mode};
+use crate::local::LocalWatcher;
+use crate::router;
+use crate::table::Table;
+
+/// Options for a [`LocalWatcher`], made by [`LocalWatcher::builder`]. Setters never fail; [`build`](LocalBuilder::build)
+/// returns an error that names what is wrong.
+///
+/// Each option means the same as for a [`Watcher`](crate::Watcher), whose [`Builder`](crate::Builder) shows each with an
+/// example. There is no clock, sink or stall detection: the caller of [`poll`](LocalWatcher::poll) states the time and
+/// takes the events.
+///
+/// ```
+/// use std::time::Duration;
+/// use liveness::{BuildError, EventKind, LocalWatcher, Mode};
+///
+/// let s = Duration::from_secs;
+/// let mut watcher = LocalWatcher::<u64>::builder()
+///     .timeout(s(5))
+///     .mode(Mode::Track)
+///     .forget_after(s(60))
+///     .add_events([EventKind::Joined])
+///     .max_keys(1_000)
+///     .build()?;
+/// watcher.beat(7, s(1)).expect("there is room for 1000 keys");
+/// assert_eq!(watcher.next_deadline(), Some(s(6).into()));
+///
+/// let error = LocalWatcher::<u64>::builder().max_keys(0).build().unwrap_err();
+/// assert!(matches!(error, BuildError::OutOfRange { option: "max_keys", given: 0, .. }));
+/// # Ok::<(), BuildError>(())
+/// ```
+#[must_use]
+pub struct LocalBuilder<K, V = ()> {
+    /// The options.
+    shared: Shared,
+    /// Of what keys and values the watcher is to be.
+    types: PhantomData<fn(K, V)>,
+}
+
+impl<K, V> LocalBuilder<K, V>
+where
+    K: Eq + Hash + Clone + Send + 'static,
+    V: Clone + Send + 'static,
+{
+    /// The defaults.
+    pub(crate) fn new() -> Self {
+        LocalBuilder {
+            shared: Shared::default(),
+            types: PhantomData,
+        }
+    }
+
+    /// Sets the longest silence allowed for a key that is given no timeout of its own. Default: 10 seconds. Zero is an
+    /// error. See [`Builder::timeout`](crate::Builder::timeout).
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.shared.timeout = timeout;
+        self
+    }
+
+    /// Sets what becomes of an expired key that is given no mode of its own. Default: [`Mode::Once`]. See
+    /// [`Builder::mode`](crate::Builder::mode).
+    pub fn mode(mut self, mode: Mode) -> Self {
+        self.shared.mode = mode;
+        self
+    }
+
+    /// Sets how long a key may be down before it is forgotten. Default: for ever. See
+    /// [`Builder::forget_after`](crate::Builder::forget_after).
+    pub fn forget_after(mut self, down: Duration) -> Self {
+        self.shared.forget_after = Some(down);
+        self
+    }
+
+    /// Sets the kinds of event that are wanted, and replaces the default: [`EventKind::Expired`] and
+    /// [`EventKind::Recovered`]. See [`Builder::events`](crate::Builder::events).
+    pub fn events(mut self, kinds: impl IntoIterator<Item = EventKind>) -> Self {
+        self.shared.wanted = kinds.into_iter().collect();
+        self
+    }
+
+    /// Adds kinds of event to those that are wanted already. See [`Builder::add_events`](crate::Builder::add_events).
+    pub fn add_events(mut self, kinds: impl IntoIterator<Item = EventKind>) -> Self {
+        self.shared.wanted.extend(kinds);
+        self
+    }
+
+    /// Sets the maximum number of keys, from 1 to 2^32 - 2. Default: 2^32 - 2. See
+    /// [`Builder::max_keys`](crate::Builder::max_keys); here the check costs nothing.
+    pub fn max_keys(mut self, keys: usize) -> Self {
+        self.shared.max_keys = Some(keys);
+        self
+    }
+
+    /// Sets the number of keys to allocate room for at once, at most 2^32 - 2. Default, and zero: none. See
+    /// [`Builder::expected_keys`](crate::Builder::expected_keys).
+    pub fn expected_keys(mut self, keys: usize) -> Self {
+        self.shared.expected_keys = keys;
+        self
+    }
+
+    /// Sets the seed of the hash of keys. Default: random for each watcher. See [`Builder::seed`](crate::Builder::seed).
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.shared.seed = Some(seed);
+        self
+    }
+
+    /// Creates the watcher.
+    ///
+    /// # Errors
+    ///
+    /// [`BuildError`] names the option that is out of range, or for which there is no memory.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// use liveness::LocalWatcher;
+    ///
+    /// let mut watcher = LocalWatcher::<u64>::builder().timeout(Duration::from_secs(3)).build()?;
+    /// watcher.beat(7, Duration::ZERO)?;
+    /// let mut expired = Vec::new();
+    /// watcher.poll(Duration::from_secs(3), |event| expired.extend(event.key().copied()));
+    /// assert_eq!(expired, [7]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn build(self) -> Result<LocalWatcher<K, V>, BuildError> {
+        self.shared.validate()?;
+        let config = self.shared.config(1, Duration::ZERO);
+        let table = Table::new(config, None).map_err(|_| self.shared.too_many_expected())?;
+        Ok(LocalWatcher::new(table, router::hasher(self.shared.seed)))
+    }
+}
+
+impl<K, V> fmt::Debug for LocalBuilder<K, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("LocalBuilder").field(&self.shared).finish()
+    }
+}
