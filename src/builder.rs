@@ -27,6 +27,10 @@ use crate::worker::{self, Setup};
 pub use local::LocalBuilder;
 use shared::{Shared, in_range};
 
+/// The most workers by default: each handles about ten million beats a second, and an application has other use for the
+/// cores of a large machine.
+const MAX_DEFAULT_WORKERS: usize = 4;
+
 /// The most workers; more threads than any machine has cores only cost memory.
 const MAX_WORKERS: usize = 1_024;
 
@@ -107,8 +111,9 @@ where
         }
     }
 
-    /// The longest silence allowed for a key that is given no timeout of its own. Default: 10 seconds. Zero is an
-    /// error; a timeout whose deadline cannot be represented means never.
+    /// Sets the longest silence allowed for a key that is given no timeout of its own. Default: 10 seconds. Zero is an
+    /// error. A key whose deadline cannot be represented, because it is more than 584 years after the origin of the clock,
+    /// never expires.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -127,7 +132,7 @@ where
         self
     }
 
-    /// What becomes of an expired key that is given no mode of its own. Default: [`Mode::Once`].
+    /// Sets what becomes of an expired key that is given no mode of its own. Default: [`Mode::Once`].
     ///
     /// ```
     /// # use std::time::Duration;
@@ -148,9 +153,9 @@ where
         self
     }
 
-    /// How long a key of [`Mode::Track`] or [`Mode::Repeat`] may be down, from its first missed deadline on. Then it is
-    /// forgotten as if it were [removed](Watcher::remove): its next beat begins a new episode. Default: a key that is down is
-    /// kept until it beats or is removed. A key is not forgotten before its report is delivered.
+    /// Sets how long a key of [`Mode::Track`] or [`Mode::Repeat`] may be down, from its first missed deadline on. Then it is
+    /// forgotten as if it were [removed](Watcher::remove): its next beat begins a new episode. A key is not forgotten before
+    /// its report is delivered. Default: a key that is down is kept until it is removed.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -175,13 +180,13 @@ where
         self
     }
 
-    /// Sets the kinds of event that are wanted; others are not made. Default: [`EventKind::Expired`] and
-    /// [`EventKind::Recovered`]. An empty set is fine: the watcher can still be asked. Replaces the set, so name `Expired` if
-    /// it is wanted too, or [add](Builder::add_events) to the default.
+    /// Sets the kinds of event that are wanted. Others are not created. Default: [`EventKind::Expired`] and
+    /// [`EventKind::Recovered`], which this call replaces; [`add_events`](Builder::add_events) adds to them. The set may be
+    /// empty: [`status`](Watcher::status) and [`stats`](Watcher::stats) do not depend on it.
     ///
-    /// Most events clone their key, `Beat` therefore with every beat; the expiry of a [`Mode::Once`] key moves it. With
-    /// `Joined` or `Beat` in the set, a beat wakes a worker that sleeps, which costs microseconds instead of nanoseconds;
-    /// with `Recovered`, only while a key of that worker is down.
+    /// Every event but the expiry of a [`Mode::Once`] key clones the key, so `Beat` costs a clone with every beat. With
+    /// `Joined` or `Beat` in the set, a beat wakes a sleeping worker, which costs microseconds instead of nanoseconds; with
+    /// `Recovered`, only while a key of that worker is down.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -195,7 +200,7 @@ where
     /// watcher.remove(&7, Duration::from_secs(1));
     /// let mut kinds = Vec::new();
     /// watcher.poll(Duration::from_secs(60), |event| kinds.push(event.kind()));
-    /// // Key 8 has expired, and nobody asked to be told.
+    /// // Key 8 has expired too, but `Expired` is not in the set.
     /// assert_eq!(kinds, [EventKind::Joined, EventKind::Joined, EventKind::Removed]);
     /// assert!(!watcher.contains(&8));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -226,8 +231,9 @@ where
         self
     }
 
-    /// The number of worker threads, 1 to 1024; zero is an error. Default: the available parallelism. A worker is worth
-    /// about ten million beats a second.
+    /// Sets the number of worker threads, from 1 to 1024. Zero is an error. Default: the available parallelism, but at most
+    /// four. A worker handles about ten million beats a second, so more are rarely needed, and each costs a thread and an
+    /// inbox.
     ///
     /// ```
     /// # use liveness::Watcher;
@@ -236,7 +242,7 @@ where
     /// watcher.flush()?;
     /// let live = watcher.stats().live_by_worker;
     /// assert_eq!((live.len(), live.iter().sum()), (3, 3_000));
-    /// assert!(live.iter().all(|&keys| keys > 0)); // each has its share
+    /// assert!(live.iter().all(|&keys| keys > 0)); // each worker has its share
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn workers(mut self, workers: usize) -> Self {
@@ -244,9 +250,10 @@ where
         self
     }
 
-    /// How many beats the inbox of each worker holds, 1 to 2^20; zero is an error. Default: 4096. Any other message
-    /// counts as one. A full inbox makes callers wait; `beat_many` sends up to 256 keys to a worker at once, which may go
-    /// beyond it. A worker that sleeps is woken when its inbox is half full.
+    /// Sets how many beats the inbox of each worker holds, from 1 to 2^20. Zero is an error. Default: 4096. Any other
+    /// message takes the place of one beat. Calls block while the inbox is full, except the `try_` and `_timeout` forms.
+    /// `beat_many` sends up to 256 keys to a worker at once, which may exceed the capacity. A sleeping worker is woken when
+    /// its inbox is half full.
     ///
     /// ```
     /// # use std::sync::mpsc::sync_channel;
@@ -260,7 +267,7 @@ where
     ///     .build()?;
     /// # let hold = hold; // so that a failed assertion lets go of the worker before it drops the watcher
     /// watcher.beat(1)?;
-    /// hold.recv()?; // the worker is in the callback, and takes nothing while we hold it there
+    /// hold.recv()?; // the worker is in the callback, and takes nothing until `hold` is dropped
     /// watcher.beat(2)?;
     /// watcher.beat(3)?;
     /// assert_eq!(watcher.try_beat(4).unwrap_err().kind(), BeatErrorKind::InboxFull);
@@ -273,7 +280,8 @@ where
         self
     }
 
-    /// How many beats a worker applies at a time, 1 to 4096; zero is an error. Default: 64.
+    /// Sets how many beats a worker applies at a time, from 1 to 4096. Zero is an error. Default: 64. The memory
+    /// accesses of the beats of a batch overlap, which makes a larger batch faster while many beats arrive.
     ///
     /// ```
     /// # use liveness::Watcher;
@@ -287,8 +295,9 @@ where
         self
     }
 
-    /// What the names of the threads begin with: `name-0`, `name-1` and so on for the workers, `name-delivery`. Default:
-    /// `liveness`. A name with a zero byte is an error; an empty one is fine. Linux shows the first 15 bytes.
+    /// Sets what the names of the threads begin with: `name-0`, `name-1` and so on for the workers, `name-delivery` for the
+    /// thread of [`on_event`](Builder::on_event). Default: `liveness`. A name that contains a zero byte is an error. Linux
+    /// shows the first 15 bytes.
     ///
     /// ```
     /// # use std::{sync::mpsc, thread};
@@ -360,16 +369,18 @@ where
         self
     }
 
-    /// How late a worker may wake before the delay counts as a stall: the process was stopped, or the machine paused or
-    /// overloaded. Default: 100 ms, or a quarter of the shortest timeout in use if that is less, but at least two
-    /// milliseconds. A single step of the user's code on the worker that takes longer, such as a slow callback, is a stall
-    /// too; many beats and a long [`snapshot`](Watcher::snapshot) are none. Zero turns the detection off: a stalled watcher
-    /// then reports every key whose beats it could not take. Always off under a manual clock.
+    /// Sets how late a worker may wake before the delay counts as a stall: the process was stopped, or the machine was
+    /// paused or overloaded. Default: 100 ms, or a quarter of the shortest timeout in use if that is less, but at least two
+    /// milliseconds.
+    ///
+    /// A single step of the user's code on the worker that takes longer, such as a slow callback, is a stall too. Many beats
+    /// or a long [`snapshot`](Watcher::snapshot) are not. Zero turns the detection off: a watcher that stalls then reports
+    /// every key whose beats it could not receive. Under a manual clock the detection is always off.
     ///
     /// ```
     /// # use std::{thread::sleep, time::Duration};
     /// # use liveness::{EventKind, Watcher};
-    /// /// How many stalls are noticed when a callback keeps its worker for 3 ms.
+    /// /// Returns how many stalls are detected when a callback occupies its worker for 3 ms.
     /// fn stalls(threshold: Duration) -> Result<u64, Box<dyn std::error::Error>> {
     ///     let watcher = Watcher::<u64>::builder()
     ///         .stall_threshold(threshold)
@@ -389,8 +400,9 @@ where
         self
     }
 
-    /// The most time for which expiry may be held back after stalls in a row; while the watcher runs, a quarter of that
-    /// time comes back. Default: 30 seconds. Zero: stalls are counted and told, and nothing is held back.
+    /// Sets the longest time for which expiry may be held back after stalls in a row. A quarter of the time for which the
+    /// watcher runs is added back to that allowance. Default: 30 seconds. With zero, stalls are counted and reported, but
+    /// expiry is not held back.
     ///
     /// ```
     /// # use std::{sync::mpsc, thread::sleep, time::Duration};
@@ -416,7 +428,7 @@ where
         self
     }
 
-    /// The time source. Default: a monotonic clock whose origin is the call of `build`. A
+    /// Sets the time source. Default: a monotonic clock whose origin is the call of `build`. A
     /// [`ManualClock`](crate::ManualClock) makes tests deterministic.
     ///
     /// ```
@@ -429,7 +441,7 @@ where
     /// clock.advance(Duration::from_secs(3_600));
     /// watcher.flush()?;
     /// assert_eq!(watcher.now(), Duration::from_secs(3_600).into());
-    /// assert!(watcher.is_empty()); // an hour of silence, and nobody slept
+    /// assert!(watcher.is_empty()); // the key expired after an hour that took no time
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn clock(mut self, clock: impl Into<Clock>) -> Self {
@@ -437,8 +449,8 @@ where
         self
     }
 
-    /// Seeds the hash of keys, so that they spread over workers and tables as in every other run. Default: random for
-    /// each watcher, which keeps strangers from choosing keys that collide; use a seed in tests only.
+    /// Sets the seed of the hash of keys, so that keys spread over workers and tables in the same way in every run.
+    /// Default: random for each watcher, which prevents others from choosing keys that collide. Use a seed in tests only.
     ///
     /// ```
     /// # use liveness::Watcher;
@@ -456,7 +468,8 @@ where
         self
     }
 
-    /// Calls `callback` with each event, on one delivery thread. It may block, panic and call the watcher: beats go on.
+    /// Calls `callback` with each event, on one delivery thread. The callback may block, panic and call the watcher, without
+    /// an effect on beats.
     /// A second sink, callback or channel is an error of [`build`](Builder::build).
     ///
     /// ```
@@ -464,13 +477,13 @@ where
     /// # use liveness::{ManualClock, Watcher};
     /// # let clock = ManualClock::new();
     /// let (sender, reports) = mpsc::channel();
-    /// let mut deaths = 0; // one thread makes the calls: no lock is needed
+    /// let mut expired = 0; // one thread makes the calls, so no lock is needed
     /// let watcher = Watcher::<u64>::builder()
     /// #     .clock(clock.clone())
     ///     .timeout(Duration::from_secs(1))
     ///     .on_event(move |_| {
-    ///         deaths += 1;
-    ///         let _ = sender.send(deaths);
+    ///         expired += 1;
+    ///         let _ = sender.send(expired);
     ///     })
     ///     .build()?;
     /// watcher.beat_many([7u64, 8, 9])?;
@@ -521,8 +534,9 @@ where
         self
     }
 
-    /// Calls `callback` with each event on the worker that detected it, several at a time if there are several workers.
-    /// Saves a thread switch, tens of microseconds of lateness; while the callback runs, its worker takes no beats.
+    /// Calls `callback` with each event on the worker that detected it, so several calls may run at the same time. Compared
+    /// with [`on_event`](Builder::on_event) it saves a thread switch, tens of microseconds of lateness. While the callback
+    /// runs, its worker applies no beats and detects no expiries.
     ///
     /// ```
     /// # use std::sync::Arc;
@@ -572,7 +586,8 @@ where
     ///
     /// # Errors
     ///
-    /// [`BuildError`] says which option is out of range, or which thread could not be spawned; no thread is left then.
+    /// [`BuildError`] names the option that is out of range, the two options that exclude each other, or the thread that
+    /// could not be spawned. No thread is left running then.
     ///
     /// ```
     /// # use std::{sync::Arc, thread};
@@ -590,8 +605,8 @@ where
         self.build_on(&mut |name, body| thread::Builder::new().name(name).spawn(body))
     }
 
-    /// Starts the watcher's threads, and gives events to a bounded channel for `capacity` of them (1 to 2^20), whose
-    /// receiver is returned. While the channel is full, expired keys wait in the workers.
+    /// Starts the watcher's threads, and returns the watcher with the receiver of its events. The channel is bounded: it
+    /// holds `capacity` events, from 1 to 2^20. While it is full, expired keys wait in the workers.
     ///
     /// # Errors
     ///
@@ -657,10 +672,10 @@ where
     fn build_on(mut self, spawn: Spawn<'_>) -> Result<Watcher<K, V>, BuildError> {
         self.validate()?;
         let id = WatcherId::new();
-        let workers = self
-            .workers
-            .unwrap_or_else(|| thread::available_parallelism().map_or(1, NonZeroUsize::get));
-        let workers = workers.min(MAX_WORKERS);
+        let workers = self.workers.unwrap_or_else(|| {
+            let cores = thread::available_parallelism().map_or(1, NonZeroUsize::get);
+            default_workers(cores)
+        });
         let clock = self.clock.clone().unwrap_or_default();
         let stall_threshold = match self.stall_threshold {
             Some(threshold) if !clock.is_manual() => clock::nanos(threshold),
@@ -747,6 +762,11 @@ where
     }
 }
 
+/// Returns how many workers a watcher has on a machine of `cores` cores unless it is given a number.
+fn default_workers(cores: usize) -> usize {
+    cores.min(MAX_DEFAULT_WORKERS)
+}
+
 impl<K, V> fmt::Debug for Builder<K, V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Builder")
@@ -804,6 +824,13 @@ mod tests {
             assert_eq!((spawned, ended), (fail_at, fail_at));
         }
         assert!(matches!(build_failing_at(99), (Ok(()), 5, 5)));
+    }
+
+    #[test]
+    fn a_watcher_on_a_large_machine_has_four_workers_unless_it_is_given_more() {
+        assert_eq!([1, 3, 4, 64].map(default_workers), [1, 3, 4, 4]);
+        let watcher = Builder::<u64, ()>::new().workers(6).build().unwrap();
+        assert_eq!(watcher.stats().live_by_worker.len(), 6);
     }
 
     #[test]

@@ -32,6 +32,7 @@ use crate::table::Table;
 ///     .max_keys(1_000)
 ///     .build()?;
 /// watcher.beat(7, s(1)).expect("there is room for 1000 keys");
+/// watcher.poll(s(1), |event| assert_eq!(event.kind(), EventKind::Joined));
 /// assert_eq!(watcher.next_deadline(), Some(s(6).into()));
 ///
 /// let error = LocalWatcher::<u64>::builder().max_keys(0).build().unwrap_err();
