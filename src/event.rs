@@ -97,6 +97,13 @@ impl Generation {
     }
 }
 
+impl From<u64> for Generation {
+    /// Converts a number, for a test of code that compares generations.
+    fn from(number: u64) -> Self {
+        Generation(number)
+    }
+}
+
 impl fmt::Display for Generation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
@@ -268,6 +275,48 @@ pub struct KeyEvent<K, V = ()> {
 }
 
 impl<K, V> KeyEvent<K, V> {
+    /// Creates an event about `key` for a test of the code that handles events. A watcher is not needed for that.
+    ///
+    /// It is about the first episode of a [`Mode::Once`] key that never expires: every point in time is the origin, and
+    /// there is no extra, no deadline and no miss. Assign to the fields to change that.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use liveness::{Event, KeyEvent};
+    ///
+    /// /// The code under test.
+    /// fn alarm(event: &Event<&str>) -> Option<String> {
+    ///     match event {
+    ///         Event::Expired(event) if event.misses >= 3 => Some(format!("{} is lost", event.key)),
+    ///         _ => None,
+    ///     }
+    /// }
+    ///
+    /// let mut event = KeyEvent::new("db-1");
+    /// event.last_beat = Duration::from_secs(5).into();
+    /// event.misses = 2;
+    /// assert_eq!(alarm(&Event::Expired(event.clone())), None);
+    /// event.misses = 3;
+    /// assert_eq!(alarm(&Event::Expired(event)).as_deref(), Some("db-1 is lost"));
+    /// ```
+    #[must_use]
+    pub fn new(key: K) -> Self {
+        KeyEvent {
+            key,
+            extra: None,
+            generation: Generation(1),
+            mode: Mode::Once,
+            joined: Timestamp::ORIGIN,
+            last_beat: Timestamp::ORIGIN,
+            timeout: Duration::MAX,
+            deadline: None,
+            detected: Timestamp::ORIGIN,
+            delivered: Timestamp::ORIGIN,
+            misses: 0,
+            down_for: None,
+        }
+    }
+
     /// From the deadline to the delivery: of an expiry, how late the user learns of it, time for which it was held back
     /// after a stall included. Zero where there is no deadline, or it lies ahead.
     ///
@@ -314,7 +363,7 @@ impl<K, V> KeyEvent<K, V> {
 ///
 /// ```
 /// use std::{sync::mpsc, thread::sleep, time::Duration};
-/// use liveness::{Event, EventKind, Watcher};
+/// use liveness::{Event, EventKind, Stall, Watcher};
 ///
 /// let (sender, stalls) = mpsc::channel();
 /// let watcher = Watcher::<u64>::builder()
@@ -331,9 +380,14 @@ impl<K, V> KeyEvent<K, V> {
 /// let gap = stall.resumed - stall.last_alive;
 /// assert!(gap >= Duration::from_millis(3));
 /// assert_eq!((stall.worker, stall.held_for), (0, gap));
+///
+/// // For a test of code that handles stalls:
+/// let mut stall = Stall::default();
+/// stall.resumed = Duration::from_secs(3).into();
+/// assert_eq!(Event::<u64>::Stalled(stall).to_string(), "stalled worker=0 gap=3s held_for=0ns");
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Stall {

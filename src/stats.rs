@@ -79,6 +79,8 @@ pub struct Histogram {
     buckets: Vec<u64>,
     /// How many values there are.
     count: u64,
+    /// Their sum, ns; saturates.
+    sum: u64,
     /// The largest, ns.
     max: u64,
 }
@@ -92,6 +94,7 @@ impl Histogram {
         }
         self.buckets[bucket_of(ns)] += 1;
         self.count += 1;
+        self.sum = self.sum.saturating_add(ns);
         self.max = self.max.max(ns);
     }
 
@@ -111,10 +114,11 @@ impl Histogram {
                 .for_each(|(mine, theirs)| *mine += theirs);
         }
         self.count += other.count;
+        self.sum = self.sum.saturating_add(other.sum);
         self.max = self.max.max(other.max);
     }
 
-    /// How many values there are.
+    /// Returns the number of values.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -132,7 +136,61 @@ impl Histogram {
         self.count
     }
 
-    /// The largest value, exactly; zero without values.
+    /// Returns the sum of all values, exactly; more than 584 years saturate. With [`count`](Histogram::count) it gives the
+    /// mean.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use liveness::LocalWatcher;
+    /// # let s = Duration::from_secs;
+    /// # let mut watcher = LocalWatcher::<u64>::builder().timeout(s(5)).build()?;
+    /// watcher.beat(7, s(0))?;
+    /// watcher.beat(8, s(2))?;
+    /// watcher.poll(s(8), drop); // the deadlines were at 5 and at 7 seconds
+    /// assert_eq!(watcher.stats().detection.sum(), s(3 + 1));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn sum(&self) -> Duration {
+        Duration::from_nanos(self.sum)
+    }
+
+    /// Returns the buckets that hold values, in ascending order: the largest value that falls into the bucket, and how many
+    /// values did. The bounds are the same for every histogram; from 16 ns on, each is at most 6.25 % above the one before.
+    ///
+    /// The counts are not cumulative. Prometheus wants cumulative counts at a few fixed bounds, which are sums of these:
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// use liveness::{Histogram, LocalWatcher};
+    ///
+    /// /// Returns the number of values up to each of `bounds`.
+    /// fn cumulative<const N: usize>(late: &Histogram, bounds: [Duration; N]) -> [u64; N] {
+    ///     bounds.map(|bound| {
+    ///         let below = late.buckets().take_while(|&(upper, _)| upper <= bound);
+    ///         below.map(|(_, count)| count).sum()
+    ///     })
+    /// }
+    ///
+    /// let ms = Duration::from_millis;
+    /// let mut watcher = LocalWatcher::<u64>::builder().timeout(ms(1_000)).build()?;
+    /// for key in 0..100 {
+    ///     watcher.beat(key, ms(key))?; // their deadlines are a millisecond apart
+    /// }
+    /// watcher.poll(ms(1_100), drop); // late by 1 to 100 ms
+    /// let late = watcher.stats().detection;
+    /// let [quick, all] = cumulative(&late, [ms(20), ms(200)]);
+    /// assert!((18..=20).contains(&quick)); // a bucket that the bound divides is not counted
+    /// assert_eq!(all, late.count());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn buckets(&self) -> impl Iterator<Item = (Duration, u64)> + '_ {
+        let counts = self.buckets.iter().enumerate();
+        let filled = counts.filter(|&(_, &count)| count > 0);
+        filled.map(|(bucket, &count)| (Duration::from_nanos(last_of(bucket)), count))
+    }
+
+    /// Returns the largest value, exactly, or zero if there is none.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -151,8 +209,8 @@ impl Histogram {
         Duration::from_nanos(self.max)
     }
 
-    /// The value that a fraction `q` of all values do not exceed, at most 6.25 % too large; zero without values. `q`
-    /// is brought into 0 to 1.
+    /// Returns the value that a fraction `q` of all values do not exceed, at most 6.25 % too large, or zero if there are no
+    /// values. A `q` outside 0 to 1 is clamped to it.
     ///
     /// ```
     /// let stats = liveness::Watcher::<u64>::builder().build()?.close();
@@ -178,6 +236,7 @@ impl fmt::Debug for Histogram {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Histogram")
             .field("count", &self.count)
+            .field("sum", &self.sum())
             .field("p50", &self.quantile(0.5))
             .field("p99", &self.quantile(0.99))
             .field("max", &self.max())
@@ -187,12 +246,13 @@ impl fmt::Debug for Histogram {
 
 #[cfg(feature = "serde")]
 impl serde::Serialize for Histogram {
-    /// As a map of `count`, `p50`, `p99`, `p999` and `max`.
+    /// Writes a map of `count`, `sum`, `p50`, `p99`, `p999` and `max`.
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         use serde::ser::SerializeStruct;
 
-        let mut map = serializer.serialize_struct("Histogram", 5)?;
+        let mut map = serializer.serialize_struct("Histogram", 6)?;
         map.serialize_field("count", &self.count)?;
+        map.serialize_field("sum", &self.sum())?;
         map.serialize_field("p50", &self.quantile(0.5))?;
         map.serialize_field("p99", &self.quantile(0.99))?;
         map.serialize_field("p999", &self.quantile(0.999))?;
@@ -473,6 +533,58 @@ mod tests {
         assert!(!stats.is_balanced());
         stats.started = 202 + 303 + 404 + 505 + 606;
         assert!(stats.is_balanced());
+    }
+
+    #[test]
+    fn buckets_hold_every_value_once_and_in_order_and_the_sum_saturates() {
+        let mut histogram = Histogram::default();
+        assert_eq!(
+            (histogram.buckets().next(), histogram.sum()),
+            (None, Duration::ZERO)
+        );
+        let values = [
+            0,
+            3,
+            3,
+            15,
+            16,
+            17,
+            1_000,
+            1_001,
+            1_000_000,
+            1 << 62,
+            u64::MAX,
+        ];
+        for ns in values {
+            histogram.record(ns);
+        }
+        let buckets: Vec<(u64, u64)> = histogram
+            .buckets()
+            .map(|(upper, count)| (upper.as_nanos() as u64, count))
+            .collect();
+        assert!(buckets.is_sorted_by(|(one, _), (next, _)| one < next));
+        let mut left = values.to_vec();
+        for (upper, count) in buckets {
+            let (inside, above): (Vec<u64>, Vec<u64>) =
+                left.into_iter().partition(|&ns| ns <= upper);
+            assert_eq!(inside.len() as u64, count, "up to {upper}");
+            assert!(
+                inside.iter().all(|&ns| upper - ns <= ns / 16),
+                "{inside:?} up to {upper}"
+            );
+            left = above;
+        }
+        assert!(left.is_empty());
+        assert_eq!(histogram.sum(), Duration::from_nanos(u64::MAX));
+        let mut both = histogram.clone();
+        both.merge(&histogram);
+        assert_eq!(both.sum(), histogram.sum());
+        let mut small = Histogram::default();
+        small.record(2);
+        small.record(5);
+        let clone = small.clone();
+        small.merge(&clone);
+        assert_eq!(small.sum(), Duration::from_nanos(14));
     }
 
     #[test]

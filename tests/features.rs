@@ -75,7 +75,7 @@ mod with_serde {
         let late = json!({ "secs": 0, "nanos": 8 });
         assert_eq!(
             written["detection"],
-            json!({ "count": 1, "p50": late, "p99": late, "p999": late, "max": late })
+            json!({ "count": 1, "sum": late, "p50": late, "p99": late, "p999": late, "max": late })
         );
         assert_eq!(
             (&written["live"], &written["delivered"]),
