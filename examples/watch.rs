@@ -260,14 +260,14 @@ fn report(
         // Beats wait in the inbox until a deadline comes near; a flush has them counted now.
         watcher.flush()?;
         let (now, stats) = (watcher.now(), watcher.stats());
-        let rate = (stats.beats - before.1) as f64 / (now - before.0).as_secs_f64();
-        before = (now, stats.beats);
+        let rate = (stats.applied_beats - before.1) as f64 / (now - before.0).as_secs_f64();
+        before = (now, stats.applied_beats);
         writeln!(
             io::stderr(),
             "[{:>5.1} s] {} keys watched, {} beats, {rate:.0} beats/s, {} expired",
             now.since_origin().as_secs_f64(),
             stats.live,
-            stats.beats,
+            stats.applied_beats,
             reported.len()
         )?;
     }
@@ -328,8 +328,8 @@ fn summarize(stats: &Stats, reported: &[CompactString], fleet: &Fleet) -> io::Re
     writeln!(
         out,
         "beats       {} in {seconds} s, {} per second",
-        stats.beats,
-        stats.beats / seconds
+        stats.applied_beats,
+        stats.applied_beats / seconds
     )?;
     writeln!(
         out,

@@ -334,7 +334,7 @@ where
     /// watched waits for the answer of the key's worker, 10 to 30 µs; `beat_many` does so once for up to 256 of them.
     /// [`try_beat`](Watcher::try_beat), [`beat_timeout`](Watcher::beat_timeout) and calls from worker threads do not
     /// wait. Such a beat is refused if the maximum is reached at that moment. If others take the last place before the
-    /// worker sees it, it is dropped and counted in [`Stats::refused`](crate::Stats::refused).
+    /// worker sees it, it is dropped and counted in [`Stats::refused_beats`](crate::Stats::refused_beats).
     ///
     /// ```
     /// # use liveness::{BeatErrorKind, Watcher};

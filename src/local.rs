@@ -383,7 +383,7 @@ where
     /// watcher.beat(8, s(4))?;
     /// watcher.poll(s(6), drop); // key 7 expires, a second late
     /// let stats = watcher.stats();
-    /// assert_eq!((stats.started, stats.live, stats.expiries, stats.beats), (2, 1, 1, 3));
+    /// assert_eq!((stats.started, stats.live, stats.expiries, stats.applied_beats), (2, 1, 1, 3));
     /// assert_eq!(stats.detection.max(), s(1));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```

@@ -54,8 +54,8 @@ const BUCKETS_PER_OCTAVE: u64 = 16;
 /// The number of buckets: 60 octaves, and the values below [`BUCKETS_PER_OCTAVE`], which stand for themselves.
 const BUCKETS: usize = 61 * BUCKETS_PER_OCTAVE as usize;
 
-/// How late events were: a histogram with 16 buckets per power of two (after Gil Tene's `HdrHistogram`), so that a quantile is at
-/// most 6.25 % too large.
+/// A histogram of how late events were, with 16 buckets per power of two (after Gil Tene's `HdrHistogram`): a quantile is at
+/// most 6.25 % too large. Takes 8 KB once it has a value.
 ///
 /// ```
 /// # use std::time::Duration;
@@ -282,12 +282,12 @@ fn last_of(bucket: usize) -> u64 {
     }
 }
 
-/// The accounting of a watcher. At every quiet point, such as after [`flush`](crate::Watcher::flush) and after
-/// [`close`](crate::Watcher::close), every episode is in exactly one place:
+/// The counters of a watcher. At every quiet point, such as after [`flush`](crate::Watcher::flush) and after
+/// [`close`](crate::Watcher::close), every episode is counted in exactly one place:
 ///
 /// `started = live + pending + delivered + removed + discarded`
 ///
-/// `Display` is that equation with its numbers, the beats, the stalls and the lateness of delivery, on one line.
+/// `Display` writes that equation with its numbers, the applied beats, the stalls and the lateness of delivery, on one line.
 ///
 /// ```
 /// use std::time::Duration;
@@ -312,60 +312,60 @@ fn last_of(bucket: usize) -> u64 {
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Stats {
-    /// Episodes begun.
+    /// Episodes that began.
     pub started: u64,
-    /// Keys watched now, those that are down among them.
+    /// Keys that are watched now, including those that are down.
     pub live: u64,
-    /// Keys that are silent and stay watched: [`Repeat`](crate::Mode::Repeat) and [`Track`](crate::Mode::Track) keys that have
-    /// expired and not beaten since.
+    /// Keys that are down now: [`Repeat`](crate::Mode::Repeat) and [`Track`](crate::Mode::Track) keys that have expired and not
+    /// beaten since.
     pub down: u64,
-    /// Expired episodes whose event waits for the sink or the callback.
+    /// Episodes that ended by expiry and whose event waits for the sink.
     pub pending: u64,
-    /// Expired episodes whose event the sink took or the callback was given. A key in `Repeat` mode is told of while its
-    /// episode goes on, and does not count here; see `expiries`.
+    /// Episodes that ended by expiry and whose event the sink took. Reports of a key that stays watched end no episode and are
+    /// counted in `expiries` only.
     pub delivered: u64,
-    /// Episodes ended by removal.
+    /// Episodes that ended by removal.
     pub removed: u64,
-    /// Expired episodes whose event nobody asked for, or could take: no sink, a sink that is gone, or a close.
+    /// Episodes that ended by expiry and whose event was not wanted, had no sink to go to, or still waited at the close.
     pub discarded: u64,
-    /// Beats that were applied: the key began an episode or lived on. Stores by hearts are not among them, nor are late and
-    /// refused beats.
-    pub beats: u64,
-    /// Beats that moved no deadline because a newer one of their key was applied first. Their options apply.
+    /// Beats by call that began an episode or moved a deadline. Beats of hearts are not counted: most are a store that no
+    /// worker sees.
+    pub applied_beats: u64,
+    /// Beats by call that moved no deadline because a newer beat of their key was applied first. Their options were applied.
     pub late_beats: u64,
-    /// Beats of new keys that a worker found no room for, whether their callers waited for the answer or not; see
+    /// Beats by call of new keys that a worker found no room for, whether their callers waited for the answer or not; see
     /// [`max_keys`](crate::Builder::max_keys).
-    pub refused: u64,
+    pub refused_beats: u64,
     /// Calls for keys that are watched already which found their key absent: beats with
     /// [`known_only`](crate::Options::known_only), and calls of [`set`](crate::Watcher::set).
     pub unknown: u64,
-    /// Deadlines missed; a [`Repeat`](crate::Mode::Repeat) key's count each time.
+    /// Deadlines that were missed. A [`Repeat`](crate::Mode::Repeat) key counts once per report that is due.
     pub expiries: u64,
-    /// Recoveries that were not reported because the report of the silence before them still waited for the sink when the key
-    /// fell silent again, which that report then covers, or when its episode ended.
-    pub folded: u64,
-    /// [`Beat`](crate::EventKind::Beat) events dropped because the sink was behind.
+    /// Recoveries that were not reported, because the key fell silent again or its episode ended while the report of the
+    /// silence before them still waited for the sink.
+    pub folded_recoveries: u64,
+    /// [`Beat`](crate::EventKind::Beat) events that were dropped because the sink was behind.
     pub beat_events_dropped: u64,
-    /// Calls of the callback, or of a sink of the user's, that panicked.
+    /// Calls of a callback or a user's sink that panicked.
     pub panics: u64,
-    /// Stalls noticed.
+    /// Stalls that were detected.
     pub stalls: u64,
-    /// Times a worker slept and woke.
+    /// Times that a worker slept and woke.
     pub wakeups: u64,
-    /// Workers that a panic in a key's `Eq`, `Clone` or `Drop` ended.
+    /// Workers that ended by a panic in `Eq`, `Clone` or `Drop` of a key.
     pub failed_workers: u64,
-    /// Bytes allocated by the tables; what keys and extras allocate themselves is not counted.
+    /// Bytes that the tables have allocated now, without what keys and extras allocate themselves.
     pub bytes: u64,
-    /// Keys watched by each worker; how evenly the hash spreads them is their [`imbalance`](Stats::imbalance).
+    /// Keys that each worker watches now; [`imbalance`](Stats::imbalance) tells how evenly they are spread.
     pub live_by_worker: Vec<u64>,
-    /// From the deadline to the detection of each expiry.
+    /// The time from the deadline to the detection of each expiry.
     pub detection: Histogram,
-    /// From the deadline to the delivery of each expiry.
+    /// The time from the deadline to the delivery of each expiry.
     pub delivery: Histogram,
 }
 
 impl Stats {
-    /// Whether every episode is accounted for; see the equation above.
+    /// Returns `true` if every episode is accounted for, by the equation above.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -386,16 +386,16 @@ impl Stats {
         self.started == self.live + self.pending + self.delivered + self.removed + self.discarded
     }
 
-    /// How many times its even share the worker with the most keys watches: 1 where all watch as many, the number of
-    /// workers where one watches them all. 1 while nothing is watched.
+    /// Returns the number of keys of the worker that watches the most, divided by the average over all workers. It is 1 if
+    /// all watch the same number or nothing is watched, and the number of workers if one watches all keys.
     ///
-    /// Among some thousands of keys and more it is close to 1. If it is not, the keys were chosen against a
-    /// [seed](crate::Builder::seed) that is known, or their `Hash` leaves out what tells them apart.
+    /// From some thousands of keys on it is close to 1. If it is not, the keys were chosen against a known
+    /// [seed](crate::Builder::seed), or their `Hash` does not cover what distinguishes them.
     ///
     /// ```
     /// use liveness::Watcher;
     ///
-    /// /// Whose hash is that of the vendor alone.
+    /// /// A key whose hash covers the vendor alone.
     /// #[derive(Clone, PartialEq, Eq)]
     /// struct Device { vendor: u16, serial: u64 }
     ///
@@ -408,7 +408,7 @@ impl Stats {
     /// let devices = Watcher::<Device>::builder().workers(4).build()?;
     /// devices.beat_many((0..500).map(|serial| Device { vendor: 7, serial }))?;
     /// devices.flush()?;
-    /// assert_eq!(devices.stats().imbalance(), 4.0); // one of four workers does it all
+    /// assert_eq!(devices.stats().imbalance(), 4.0); // one of four workers watches them all
     ///
     /// let numbers = Watcher::<u64>::builder().workers(4).build()?;
     /// numbers.beat_many(0..10_000u64)?;
@@ -430,14 +430,14 @@ impl Stats {
         self.started += counts.started;
         self.live += counts.live;
         self.down += counts.down;
-        self.folded += counts.folded;
+        self.folded_recoveries += counts.folded;
         self.pending += counts.pending;
         self.delivered += counts.delivered;
         self.removed += counts.removed;
         self.discarded += counts.discarded;
-        self.beats += counts.beats;
+        self.applied_beats += counts.beats;
         self.late_beats += counts.late_beats;
-        self.refused += counts.refused;
+        self.refused_beats += counts.refused;
         self.unknown += counts.unknown;
         self.expiries += counts.expiries;
         self.beat_events_dropped += counts.beat_events_dropped;
@@ -456,7 +456,7 @@ impl fmt::Display for Stats {
             delivered,
             removed,
             discarded,
-            beats,
+            applied_beats,
             stalls,
             delivery,
             ..
@@ -464,7 +464,7 @@ impl fmt::Display for Stats {
         write!(
             f,
             "{started} started = {live} live + {pending} pending + {delivered} delivered + {removed} removed + \
-             {discarded} discarded; {beats} beats, {stalls} stalls; late {:?} at p50, {:?} at p99, {:?} at most",
+             {discarded} discarded; {applied_beats} beats, {stalls} stalls; late {:?} at p50, {:?} at p99, {:?} at most",
             delivery.quantile(0.5),
             delivery.quantile(0.99),
             delivery.max()
@@ -516,15 +516,15 @@ mod tests {
             delivered: 404,
             removed: 505,
             discarded: 606,
-            beats: 707,
+            applied_beats: 707,
             late_beats: 808,
-            refused: 909,
+            refused_beats: 909,
             expiries: 1_010,
             beat_events_dropped: 1_111,
             stalls: 1_212,
             bytes: 1_313,
             down: 1_414,
-            folded: 1_515,
+            folded_recoveries: 1_515,
             unknown: 1_616,
             live_by_worker: vec![2, 200],
             ..Stats::default()

@@ -602,7 +602,7 @@ impl<K, V> Watcher<K, V> {
     /// watcher.remove(&7)?;
     /// watcher.flush()?;
     /// let stats = watcher.stats();
-    /// assert_eq!((stats.beats, stats.started), (3, 2));
+    /// assert_eq!((stats.applied_beats, stats.started), (3, 2));
     /// assert_eq!((stats.live, stats.removed), (1, 1));
     /// assert_eq!(stats.live_by_worker.iter().sum::<u64>(), 1);
     /// # Ok::<(), Box<dyn std::error::Error>>(())

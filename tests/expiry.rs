@@ -251,7 +251,7 @@ fn beats_of_watched_keys_do_not_wake_a_sleeping_worker() {
     }
     watcher.flush().unwrap();
     let stats = watcher.stats();
-    assert_eq!(stats.beats, 2_000);
+    assert_eq!(stats.applied_beats, 2_000);
     assert!(
         stats.wakeups - before < 20,
         "woke {} times",

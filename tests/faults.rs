@@ -63,7 +63,7 @@ fn leaving_producers_blocked_after_close() {
                     });
                 }
                 // Closed at a different moment of the tumult each time.
-                while watcher.stats().beats < round * 20 {
+                while watcher.stats().applied_beats < round * 20 {
                     thread::yield_now();
                 }
                 watcher.close();

@@ -500,7 +500,7 @@ fn a_maximum_holds_without_threads_too() {
     watcher.beat(2u64, TIMEOUT / 2).unwrap();
     watcher.poll(TIMEOUT, drop);
     watcher.beat(3u64, TIMEOUT).unwrap();
-    assert_eq!((watcher.len(), watcher.stats().refused), (2, 1));
+    assert_eq!((watcher.len(), watcher.stats().refused_beats), (2, 1));
 }
 
 #[test]
@@ -705,7 +705,7 @@ fn notices_behind_a_full_channel_are_bounded_by_the_maximum() {
     let stats = watcher.stats();
     assert_eq!(stats.bytes, settled, "it grows no further");
     assert!((500..5_000).contains(&stats.started), "{stats:?}");
-    assert_eq!(stats.beats + stats.refused, 20_000);
+    assert_eq!(stats.applied_beats + stats.refused_beats, 20_000);
     // Nothing that began is lost, and there is room again.
     let mut told = 0;
     while events.try_recv().is_ok() {
@@ -729,6 +729,6 @@ fn a_beat_for_known_keys_only_needs_no_room() {
     }
     watcher.flush().unwrap();
     let stats = watcher.stats();
-    assert_eq!((stats.live, stats.refused), (1, 0));
+    assert_eq!((stats.live, stats.refused_beats), (1, 0));
     assert_eq!(stats.unknown, 18 * 4);
 }

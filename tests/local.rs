@@ -218,7 +218,7 @@ fn the_accounting_balances() {
     }
     told(&mut watcher, TIMEOUT + Duration::from_nanos(49));
     let stats = watcher.stats();
-    assert_eq!((stats.beats, stats.started), (200, 100));
+    assert_eq!((stats.applied_beats, stats.started), (200, 100));
     assert_eq!((stats.live, stats.pending, stats.delivered), (50, 0, 40));
     assert_eq!((stats.removed, stats.discarded), (10, 0));
     assert!(stats.is_balanced());

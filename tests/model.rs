@@ -222,7 +222,7 @@ impl Model {
     }
 
     fn beat(&mut self, key: u64, timeout: Option<u64>, mode: Option<Mode>) {
-        self.stats.beats += 1;
+        self.stats.applied_beats += 1;
         let Some(mut life) = self.lives.get(&key).copied() else {
             self.stats.started += 1;
             let life = Life {
@@ -278,7 +278,7 @@ impl Model {
         };
         let reporting = life.reporting.take();
         let folded = reporting.filter(|silence| silence.recovery.is_some());
-        self.stats.folded += u64::from(folded.is_some());
+        self.stats.folded_recoveries += u64::from(folded.is_some());
         if life.mode == Mode::Once {
             self.lives.remove(&key);
             self.drop_report(key);
@@ -331,7 +331,7 @@ impl Model {
         }
         if let Some(life) = self.lives.remove(&key) {
             let recovery = life.reporting.and_then(|silence| silence.recovery);
-            self.stats.folded += u64::from(recovery.is_some());
+            self.stats.folded_recoveries += u64::from(recovery.is_some());
             self.stats.removed += 1;
             self.expect(key, Model::expected(EventKind::Removed, life));
         }

@@ -388,7 +388,7 @@ fn a_key_that_flaps_behind_a_full_sink_has_one_report_that_says_what_holds() {
             "{} from {before}",
             stats.bytes
         );
-        assert_eq!(stats.folded, 1_999);
+        assert_eq!(stats.folded_recoveries, 1_999);
         let mut told = Vec::new();
         while let Ok(event) = events.try_recv() {
             told.extend(event.into_key_event());
@@ -476,6 +476,6 @@ fn beats_for_known_keys_only_bring_nothing_back() {
     watcher.flush().unwrap();
     assert_eq!(gone.beat(), Err(HeartError::Removed));
     let stats = watcher.stats();
-    assert_eq!((stats.live, stats.unknown, stats.beats), (9, 5, 19));
+    assert_eq!((stats.live, stats.unknown, stats.applied_beats), (9, 5, 19));
     assert!(stats.is_balanced());
 }

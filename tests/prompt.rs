@@ -56,7 +56,7 @@ fn the_counters_of_a_quiet_watcher_follow_without_a_flush() {
             assert!(began.elapsed() < PATIENCE, "key {key} does not show");
             thread::yield_now();
         }
-        assert_eq!(watcher.stats().beats, key);
+        assert_eq!(watcher.stats().applied_beats, key);
     }
 }
 

@@ -50,7 +50,7 @@ fn every_call_works_on_the_delivery_thread_with_every_inbox_full() {
                     assert!(watcher.status(&20_000).unwrap().is_none());
                     assert!(watcher.snapshot().unwrap().len() >= 2_000);
                     assert!(watcher.len() >= 2_000 && !watcher.is_empty());
-                    assert!(watcher.stats().beats > 0 && watcher.now() > Timestamp::ORIGIN);
+                    assert!(watcher.stats().applied_beats > 0 && watcher.now() > Timestamp::ORIGIN);
                     done.send(()).unwrap();
                 })
                 .build()
@@ -158,7 +158,7 @@ fn two_workers_that_beat_each_others_keys_do_not_wait_for_each_other() {
         watcher.flush().unwrap();
         watcher.flush().unwrap();
         assert_eq!(watcher.len(), 1_500);
-        assert_eq!(watcher.stats().beats, 200 + 2 * 1_500);
+        assert_eq!(watcher.stats().applied_beats, 200 + 2 * 1_500);
     });
 }
 

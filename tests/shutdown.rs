@@ -19,7 +19,7 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How many beats reached a table: of two threads that beat for one key, one may come late.
 fn applied(stats: &Stats) -> u64 {
-    stats.beats + stats.late_beats
+    stats.applied_beats + stats.late_beats
 }
 
 #[test]
@@ -80,7 +80,10 @@ fn closing_twice_and_from_several_threads_is_fine() {
                 .collect()
         });
         for stats in finals {
-            assert_eq!((stats.started, stats.beats, stats.live), (100, 100, 100));
+            assert_eq!(
+                (stats.started, stats.applied_beats, stats.live),
+                (100, 100, 100)
+            );
         }
         assert_eq!(watcher.close(), watcher.stats());
     });
@@ -250,7 +253,7 @@ fn a_beat_that_is_accepted_while_the_watcher_closes_is_applied() {
                 });
             }
             start.wait();
-            while watcher.stats().beats == 0 {
+            while watcher.stats().applied_beats == 0 {
                 let _ = watcher.flush();
             }
             watcher.close();
@@ -344,7 +347,7 @@ fn sixty_four_blocked_producers_are_released_by_close() {
                 assert_eq!(refused.into_key(), key);
             }
             drop(gate);
-            assert_eq!(closer.join().unwrap().beats, 2);
+            assert_eq!(closer.join().unwrap().applied_beats, 2);
         });
     });
 }

@@ -510,12 +510,20 @@ impl Pair {
             )
         );
         assert_eq!(
-            (stats.beats, stats.late_beats, stats.refused, stats.expiries),
+            (
+                stats.applied_beats,
+                stats.late_beats,
+                stats.refused_beats,
+                stats.expiries
+            ),
             (model.beats, model.late_beats, model.refused, model.expiries)
         );
         let down = model.lives.values().filter(|life| life.down.is_some());
         // A report never waits here, so that no recovery is folded into a silence.
-        assert_eq!((stats.down, stats.folded), (down.count() as u64, 0));
+        assert_eq!(
+            (stats.down, stats.folded_recoveries),
+            (down.count() as u64, 0)
+        );
         assert_eq!(stats.detection.count(), model.expiries);
         assert_eq!(watcher.len(), model.lives.len());
         let expected = if model.notices.is_empty() {

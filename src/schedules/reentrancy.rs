@@ -64,7 +64,10 @@ fn workers_beat_each_other_s_keys_with_every_inbox_full() {
                 watcher.flush().unwrap();
             }
             let stats = quiet(watcher.close());
-            assert_eq!((stats.started, stats.live, stats.beats), (20, 20, 20));
+            assert_eq!(
+                (stats.started, stats.live, stats.applied_beats),
+                (20, 20, 20)
+            );
             assert!(stats.live_by_worker.iter().all(|&live| live > 0));
         },
     );
@@ -148,7 +151,7 @@ fn close_from_callbacks(on_worker: bool) {
     flushing.join().unwrap();
     let stats = quiet(watcher.close());
     beating.join().unwrap();
-    assert_eq!(stats.started, stats.beats);
+    assert_eq!(stats.started, stats.applied_beats);
     assert_eq!(stats.pending, 0);
 }
 

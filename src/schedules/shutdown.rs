@@ -67,7 +67,7 @@ fn close_lets_producers_go_and_applies_what_it_accepted() {
                 .iter()
                 .sum();
             let stats = quiet(watcher.stats());
-            assert_eq!((stats.beats, stats.started), (accepted, accepted));
+            assert_eq!((stats.applied_beats, stats.started), (accepted, accepted));
             assert_eq!(stats.live, accepted);
         },
     );
