@@ -55,7 +55,7 @@ const MAX_BATCH: usize = 4_096;
 /// # drop(watcher);
 ///
 /// let error = Watcher::<u64>::builder().workers(0).build().unwrap_err();
-/// assert_eq!(error.to_string(), "`workers` is 0; it must be from 1 to 1024");
+/// assert_eq!(error.to_string(), "`workers` must be greater than zero");
 /// # Ok::<(), BuildError>(())
 /// ```
 #[must_use]
@@ -839,32 +839,30 @@ mod tests {
         let message = |builder: Builder<u64, ()>| builder.build().unwrap_err().to_string();
         assert_eq!(
             message(builder().timeout(Duration::ZERO)),
-            "`timeout` is zero; give one of at least a nanosecond"
+            "`timeout` must be greater than zero"
         );
         assert_eq!(
             message(builder().workers(2_000)),
-            "`workers` is 2000; it must be from 1 to 1024"
+            "`workers` must be at most 1024, not 2000"
         );
         assert_eq!(
             message(builder().inbox_capacity(0)),
-            "`inbox_capacity` is 0; it must be from 1 to 1048576"
+            "`inbox_capacity` must be greater than zero"
         );
         assert_eq!(
             message(builder().batch(0)),
-            "`batch` is 0; it must be from 1 to 4096"
+            "`batch` must be greater than zero"
         );
         assert_eq!(
             message(builder().max_keys(0)),
-            "`max_keys` is 0; it must be from 1 to 4294967294"
+            "`max_keys` must be greater than zero"
         );
         assert!(message(builder().expected_keys(usize::MAX)).starts_with("`expected_keys`"));
         assert!(
-            message(builder().thread_name("a\0b")).starts_with("`thread_name` has a zero byte")
+            message(builder().thread_name("a\0b"))
+                .starts_with("`thread_name` must not contain a zero byte")
         );
         let error = builder().build_with_channel(0).unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "`capacity` is 0; it must be from 1 to 1048576"
-        );
+        assert_eq!(error.to_string(), "`capacity` must be greater than zero");
     }
 }

@@ -1,4 +1,4 @@
-//! One small error per operation. Whoever gave a key gets it back.
+//! One small error per operation. An error about a key gives the key back.
 
 use std::error::Error;
 use std::fmt;
@@ -6,7 +6,7 @@ use std::io;
 
 use crate::stats::Stats;
 
-/// Why a key was not accepted.
+/// The reason why a beat was refused.
 ///
 /// ```
 /// use liveness::{BeatErrorKind, Watcher};
@@ -15,12 +15,12 @@ use crate::stats::Stats;
 /// watcher.beat(1)?;
 /// let error = watcher.beat(2).unwrap_err();
 /// let advice = match error.kind() {
-///     BeatErrorKind::Full => "turn the client away",
+///     BeatErrorKind::Full => "reject the client",
 ///     BeatErrorKind::InboxFull | BeatErrorKind::TimedOut => "try again",
 ///     BeatErrorKind::Closed | BeatErrorKind::WorkerFailed => "give up",
-///     _ => "mend the caller",
+///     _ => "correct the caller",
 /// };
-/// assert_eq!(advice, "turn the client away");
+/// assert_eq!(advice, "reject the client");
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -28,49 +28,61 @@ use crate::stats::Stats;
 pub enum BeatErrorKind {
     /// The watcher is closed.
     Closed,
-    /// The worker of this key ended by a panic in some key's `Eq`, `Clone` or `Drop`.
+    /// The worker of the key has failed: `Eq`, `Clone` or `Drop` of a key panicked on it.
     WorkerFailed,
-    /// The key is not watched, and the maximum number of keys is.
+    /// The key is not watched, and the watcher already holds [`max_keys`](crate::Builder::max_keys) keys.
     Full,
-    /// The inbox of the key's worker is full just now (`try_beat`).
+    /// The inbox of the key's worker is full, and the call does not wait.
     InboxFull,
-    /// The inbox stayed full for as long as the call was to wait (`beat_timeout`).
+    /// The inbox of the key's worker stayed full for as long as the call was to wait.
     TimedOut,
-    /// The timeout given for the key is zero.
+    /// The timeout given with the key is zero.
     ZeroTimeout,
 }
 
 impl BeatErrorKind {
-    /// What was wrong, and what would be right.
-    fn message(self) -> &'static str {
+    /// What was wrong, and what would be right. `keys` are the keys that were refused, `whose` is their possessive.
+    fn describe(self, f: &mut fmt::Formatter<'_>, keys: &str, whose: &str) -> fmt::Result {
         match self {
-            BeatErrorKind::Closed => "the watcher is closed",
-            BeatErrorKind::WorkerFailed => {
-                "the worker of this key was ended by a panic in a key's Eq, Clone or Drop; build a new watcher"
-            }
+            BeatErrorKind::Closed => f.write_str(CLOSED),
+            BeatErrorKind::WorkerFailed => write!(f, "{whose} worker has failed{FAILED}"),
             BeatErrorKind::Full => {
-                "the maximum number of keys is reached; remove some, or raise `max_keys`"
+                write!(
+                    f,
+                    "{keys} new and the watcher already holds `max_keys` keys"
+                )
             }
-            BeatErrorKind::InboxFull => {
-                "the inbox of the key's worker is full; try again, or use `beat`, which waits"
-            }
+            BeatErrorKind::InboxFull => write!(
+                f,
+                "the inbox of {whose} worker is full; try again, or use a call that waits"
+            ),
             BeatErrorKind::TimedOut => {
-                "the inbox of the key's worker stayed full for the whole wait"
+                write!(
+                    f,
+                    "the inbox of {whose} worker stayed full for the whole wait"
+                )
             }
-            BeatErrorKind::ZeroTimeout => {
-                "a timeout of zero would expire at once; give one of at least a nanosecond"
-            }
+            BeatErrorKind::ZeroTimeout => f.write_str(ZERO_TIMEOUT),
         }
     }
 }
 
+/// What a call on a closed watcher says.
+const CLOSED: &str = "the watcher is closed";
+
+/// Why a worker has failed, and what to do.
+const FAILED: &str = ": `Eq`, `Clone` or `Drop` of a key panicked on it; build a new watcher";
+
+/// What is wrong with a timeout of zero.
+const ZERO_TIMEOUT: &str = "`timeout` must be greater than zero";
+
 impl fmt::Display for BeatErrorKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.message())
+        self.describe(f, "the key is", "the key's")
     }
 }
 
-/// A key that was not accepted, and why.
+/// The error of a beat that was refused: the key, and the reason.
 ///
 /// ```
 /// use liveness::{BeatErrorKind, Watcher};
@@ -97,7 +109,7 @@ impl<K> BeatError<K> {
         BeatError { kind, key }
     }
 
-    /// Why the key was not accepted.
+    /// Returns the reason.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -112,7 +124,7 @@ impl<K> BeatError<K> {
         self.kind
     }
 
-    /// The key that was not accepted.
+    /// Returns the key that was refused.
     ///
     /// ```
     /// # let watcher = liveness::Watcher::<String>::builder().build()?;
@@ -127,7 +139,7 @@ impl<K> BeatError<K> {
         &self.key
     }
 
-    /// The key that was not accepted, back.
+    /// Converts the error into the key that was refused.
     ///
     /// ```
     /// # let watcher = liveness::Watcher::<String>::builder().max_keys(1).build()?;
@@ -161,17 +173,23 @@ impl<K> fmt::Display for BeatError<K> {
 
 impl<K> Error for BeatError<K> {}
 
-/// The keys of a `beat_many` that were not accepted, and why. All others were.
+/// The error of a [`beat_many`](crate::Watcher::beat_many) of which some beats were refused: their keys, and the reason. All
+/// other beats were accepted.
+///
+/// Iterating over the error yields the keys.
 ///
 /// ```
 /// use liveness::{BeatErrorKind, Watcher};
 ///
 /// let watcher = Watcher::<u64>::builder().workers(1).max_keys(2).build()?;
-/// let error = watcher.beat_many([1u64, 2, 3, 4]).unwrap_err();
+/// let error = watcher.beat_many([1, 2, 3, 4]).unwrap_err();
 /// assert_eq!(error.kind(), BeatErrorKind::Full);
-/// assert!(error.to_string().starts_with("2 of the keys were not accepted"));
+/// assert!(error.to_string().starts_with("2 keys were refused: "));
 /// watcher.flush()?;
-/// assert_eq!(watcher.len(), 2); // the others were
+/// assert_eq!(watcher.len(), 2); // the other beats were accepted
+/// for key in error {
+///     assert!(!watcher.contains(&key)?);
+/// }
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, PartialEq, Eq)]
@@ -188,13 +206,13 @@ impl<K> BeatManyError<K> {
         BeatManyError { kind, keys }
     }
 
-    /// Why the keys were not accepted; of several reasons, the first that came up.
+    /// Returns the reason. If there are several, it is that of the first beat that was refused.
     ///
     /// ```
     /// # use liveness::{BeatErrorKind, Watcher};
     /// let watcher = Watcher::<u64>::builder().build()?;
     /// watcher.close();
-    /// assert_eq!(watcher.beat_many([1u64, 2]).unwrap_err().kind(), BeatErrorKind::Closed);
+    /// assert_eq!(watcher.beat_many([1, 2]).unwrap_err().kind(), BeatErrorKind::Closed);
     /// # Ok::<(), liveness::BuildError>(())
     /// ```
     #[must_use]
@@ -202,12 +220,12 @@ impl<K> BeatManyError<K> {
         self.kind
     }
 
-    /// The keys that were not accepted, back, in no order.
+    /// Converts the error into the keys that were refused, in no order.
     ///
     /// ```
     /// # use liveness::Watcher;
     /// let watcher = Watcher::<u64>::builder().workers(1).max_keys(2).build()?;
-    /// let error = watcher.beat_many([1u64, 2, 3, 4]).unwrap_err();
+    /// let error = watcher.beat_many([1, 2, 3, 4]).unwrap_err();
     /// let mut keys = error.into_keys();
     /// keys.sort();
     /// assert_eq!(keys, [3, 4]);
@@ -230,18 +248,32 @@ impl<K> fmt::Debug for BeatManyError<K> {
 
 impl<K> fmt::Display for BeatManyError<K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{} of the keys were not accepted: {}",
-            self.keys.len(),
-            self.kind
-        )
+        match self.keys.len() {
+            1 => {
+                f.write_str("1 key was refused: ")?;
+                self.kind.describe(f, "it is", "its")
+            }
+            count => {
+                write!(f, "{count} keys were refused: ")?;
+                self.kind.describe(f, "they are", "their")
+            }
+        }
+    }
+}
+
+impl<K> IntoIterator for BeatManyError<K> {
+    type Item = K;
+    type IntoIter = std::vec::IntoIter<K>;
+
+    /// Yields the keys that were refused, in no order.
+    fn into_iter(self) -> Self::IntoIter {
+        self.keys.into_iter()
     }
 }
 
 impl<K> Error for BeatManyError<K> {}
 
-/// Why a call that waits for the workers' answer got none.
+/// The error of a call that waits for an answer of the workers.
 ///
 /// ```
 /// use std::sync::{Arc, Weak, mpsc};
@@ -267,29 +299,27 @@ impl<K> Error for BeatManyError<K> {}
 pub enum CallError {
     /// The watcher is closed.
     Closed,
-    /// A worker ended by a panic in some key's `Eq`, `Clone` or `Drop`.
+    /// A worker has failed: `Eq`, `Clone` or `Drop` of a key panicked on it.
     WorkerFailed,
-    /// The call was made on a worker thread, by a callback or sink that runs there: the answer would wait for itself.
+    /// The call was made on a worker thread, by a callback or sink that runs there. The worker would wait for itself.
     OnWorker,
 }
 
 impl fmt::Display for CallError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            CallError::Closed => BeatErrorKind::Closed.message(),
-            CallError::WorkerFailed => {
-                "a worker was ended by a panic in a key's Eq, Clone or Drop; build a new watcher"
-            }
-            CallError::OnWorker => {
-                "a worker cannot wait for its own answer; make the call from another thread, or use `on_event`"
-            }
-        })
+        match self {
+            CallError::Closed => f.write_str(CLOSED),
+            CallError::WorkerFailed => write!(f, "a worker has failed{FAILED}"),
+            CallError::OnWorker => f.write_str(
+                "a callback or sink on a worker cannot wait for the workers; call from another thread, or use `on_event`",
+            ),
+        }
     }
 }
 
 impl Error for CallError {}
 
-/// Why a heart's beat counts for nothing any more.
+/// The error of a beat of a [`Heart`](crate::Heart) that no longer keeps its key alive.
 ///
 /// ```
 /// use std::time::Duration;
@@ -304,22 +334,22 @@ impl Error for CallError {}
 /// assert_eq!(one.beat(), Err(HeartError::Removed));
 /// assert_eq!(two.beat(), Err(HeartError::Expired));
 ///
-/// let (three, its_heir) = (watcher.watch(3)?, watcher.watch(3)?);
+/// let (old, new) = (watcher.watch(3)?, watcher.watch(3)?);
 /// watcher.close();
-/// assert_eq!(three.beat(), Err(HeartError::Replaced));
-/// assert_eq!(its_heir.beat(), Err(HeartError::Closed));
+/// assert_eq!(old.beat(), Err(HeartError::Replaced));
+/// assert_eq!(new.beat(), Err(HeartError::Closed));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum HeartError {
-    /// The key expired and was forgotten; `watch` it again to begin a new episode.
+    /// The key expired and was forgotten. Another call to [`watch`](crate::Watcher::watch) begins a new episode.
     Expired,
     /// The key was removed.
     Removed,
-    /// A younger heart watches the key: somebody called `watch` for it again.
+    /// A later call to [`watch`](crate::Watcher::watch) created another heart of the key.
     Replaced,
-    /// The watcher is closed, its worker failed, or there was no room for the key.
+    /// The watcher is closed, the key's worker has failed, or there was no room for the key.
     Closed,
     /// The options set a timeout of zero.
     ZeroTimeout,
@@ -328,12 +358,12 @@ pub enum HeartError {
 impl fmt::Display for HeartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            HeartError::Expired => "the key has expired; watch it again to begin a new episode",
+            HeartError::Expired => "the key has expired; call `watch` to begin a new episode",
             HeartError::Removed => "the key was removed",
-            HeartError::Replaced => "a younger heart watches the key",
-            HeartError::ZeroTimeout => "`timeout` must be greater than zero",
+            HeartError::Replaced => "another call to `watch` replaced this heart",
+            HeartError::ZeroTimeout => ZERO_TIMEOUT,
             HeartError::Closed => {
-                "nobody watches: the watcher is closed, the key's worker has failed, or there was no room"
+                "the watcher is closed, the key's worker has failed, or `max_keys` left no room for the key"
             }
         })
     }
@@ -440,7 +470,7 @@ impl fmt::Display for CloseTimeout {
 
 impl Error for CloseTimeout {}
 
-/// Why a watcher could not be built.
+/// The error of building a watcher.
 ///
 /// ```
 /// use liveness::{BuildError, Watcher};
@@ -457,38 +487,38 @@ impl Error for CloseTimeout {}
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum BuildError {
-    /// The default timeout is zero: every key would expire at once.
+    /// The default timeout is zero.
     ZeroTimeout,
-    /// An option that must be from 1 to `max` is not.
+    /// An option is zero, or larger than `max`.
     OutOfRange {
-        /// The builder's method.
+        /// The builder's method, or the argument of one.
         option: &'static str,
-        /// What was given.
+        /// The value that was given.
         given: usize,
-        /// The largest value that makes sense.
+        /// The largest value that is accepted.
         max: usize,
     },
-    /// There is no memory for what an option has allocated ahead of time.
+    /// There is not enough memory for what an option allocates ahead of time.
     OutOfMemory {
-        /// The builder's method, or its argument.
+        /// The builder's method, or the argument of one.
         option: &'static str,
-        /// What was given.
+        /// The value that was given.
         given: usize,
     },
-    /// The thread name has a zero byte in it.
+    /// The name of the threads contains a zero byte.
     ThreadName(String),
-    /// Two options say where events go.
+    /// Two options state where events go.
     TwoSinks {
         /// The builder's method that was called first.
         first: &'static str,
         /// The one that was called after it, perhaps the same.
         second: &'static str,
     },
-    /// A thread could not be spawned; those that were are gone again.
+    /// A thread could not be spawned. Those that were spawned before it have ended.
     Spawn {
-        /// The name that the thread was to have.
+        /// The name of the thread.
         name: String,
-        /// What the operating system said.
+        /// The error of the operating system.
         source: io::Error,
     },
 }
@@ -496,17 +526,24 @@ pub enum BuildError {
 impl fmt::Display for BuildError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            BuildError::ZeroTimeout => {
-                f.write_str("`timeout` is zero; give one of at least a nanosecond")
-            }
+            BuildError::ZeroTimeout => f.write_str(ZERO_TIMEOUT),
+            BuildError::OutOfRange {
+                option, given: 0, ..
+            } => write!(f, "`{option}` must be greater than zero"),
             BuildError::OutOfRange { option, given, max } => {
-                write!(f, "`{option}` is {given}; it must be from 1 to {max}")
+                write!(f, "`{option}` must be at most {max}, not {given}")
             }
             BuildError::OutOfMemory { option, given } => {
-                write!(f, "there is no memory for `{option}` of {given}; give less")
+                write!(
+                    f,
+                    "`{option}` is {given}, for which there is not enough memory"
+                )
             }
             BuildError::ThreadName(name) => {
-                write!(f, "`thread_name` has a zero byte in it: {name:?}")
+                write!(
+                    f,
+                    "`thread_name` must not contain a zero byte, as {name:?} does"
+                )
             }
             BuildError::TwoSinks { first, second } if first == second => {
                 write!(f, "`{first}` is given twice; a watcher has one sink")
@@ -526,5 +563,60 @@ impl Error for BuildError {
             BuildError::Spawn { source, .. } => Some(source),
             _ => None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_about_keys_agrees_with_their_number() {
+        let message = |kind, count| BeatManyError::new(kind, vec![7u64; count]).to_string();
+        let full = BeatErrorKind::Full;
+        assert_eq!(
+            BeatError::new(full, 7u64).to_string(),
+            "the key is new and the watcher already holds `max_keys` keys"
+        );
+        assert_eq!(
+            message(full, 1),
+            "1 key was refused: it is new and the watcher already holds `max_keys` keys"
+        );
+        assert_eq!(
+            message(full, 3),
+            "3 keys were refused: they are new and the watcher already holds `max_keys` keys"
+        );
+        assert_eq!(
+            message(BeatErrorKind::Closed, 3),
+            "3 keys were refused: the watcher is closed"
+        );
+        assert_eq!(
+            message(BeatErrorKind::InboxFull, 2),
+            "2 keys were refused: the inbox of their worker is full; try again, or use a call that waits"
+        );
+    }
+
+    #[test]
+    fn a_message_names_the_option_or_the_call_that_matters() {
+        assert_eq!(
+            BeatErrorKind::ZeroTimeout.to_string(),
+            "`timeout` must be greater than zero"
+        );
+        assert_eq!(
+            BuildError::ZeroTimeout.to_string(),
+            "`timeout` must be greater than zero"
+        );
+        assert_eq!(
+            HeartError::Replaced.to_string(),
+            "another call to `watch` replaced this heart"
+        );
+        assert_eq!(
+            HeartError::Expired.to_string(),
+            "the key has expired; call `watch` to begin a new episode"
+        );
+        assert_eq!(
+            CallError::OnWorker.to_string(),
+            "a callback or sink on a worker cannot wait for the workers; call from another thread, or use `on_event`"
+        );
     }
 }

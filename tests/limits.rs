@@ -664,7 +664,7 @@ fn room_for_more_keys_than_there_is_memory_is_refused_and_not_tried() {
         let error = refused.unwrap_err();
         assert_eq!(
             error.to_string(),
-            "there is no memory for `expected_keys` of 4294967294; give less"
+            "`expected_keys` is 4294967294, for which there is not enough memory"
         );
     }
     let error = Watcher::<u64, [[u64; 1 << 20]; 1 << 7]>::builder()
