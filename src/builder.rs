@@ -342,7 +342,7 @@ where
     /// watcher.beat(7)?;
     /// let error = watcher.beat(8).unwrap_err();
     /// assert_eq!((error.kind(), error.into_key()), (BeatErrorKind::Full, 8));
-    /// watcher.beat(7)?; // who is in stays in
+    /// watcher.beat(7)?; // a watched key is never refused
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn max_keys(mut self, keys: usize) -> Self {

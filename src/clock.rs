@@ -1,4 +1,4 @@
-//! Where the time comes from: the machine's monotonic clock, or one that a test moves by hand.
+//! Points in time, and the clocks that they are read from.
 
 use std::fmt;
 use std::ops::{Add, AddAssign, Sub, SubAssign};
@@ -157,7 +157,7 @@ impl Timestamp {
 }
 
 impl From<Duration> for Timestamp {
-    /// The point that long after the origin; what cannot be represented becomes the largest timestamp.
+    /// Returns the point `since_origin` after the origin, or the largest timestamp if that cannot be represented.
     fn from(since_origin: Duration) -> Self {
         Timestamp(nanos(since_origin))
     }
@@ -166,7 +166,7 @@ impl From<Duration> for Timestamp {
 impl Add<Duration> for Timestamp {
     type Output = Timestamp;
 
-    /// The point `duration` later; what cannot be represented becomes the largest timestamp.
+    /// Returns the point `duration` later, or the largest timestamp if that cannot be represented.
     fn add(self, duration: Duration) -> Timestamp {
         Timestamp(self.0.saturating_add(nanos(duration)))
     }
@@ -181,7 +181,7 @@ impl AddAssign<Duration> for Timestamp {
 impl Sub<Duration> for Timestamp {
     type Output = Timestamp;
 
-    /// The point `duration` earlier; what lies before the origin becomes the origin.
+    /// Returns the point `duration` earlier, or the origin if that lies before it.
     fn sub(self, duration: Duration) -> Timestamp {
         Timestamp(self.0.saturating_sub(nanos(duration)))
     }
@@ -196,21 +196,21 @@ impl SubAssign<Duration> for Timestamp {
 impl Sub for Timestamp {
     type Output = Duration;
 
-    /// The time from `earlier` to this point, zero if `earlier` is the later one.
+    /// Returns the time from `earlier` to this point, or zero if `earlier` is the later one.
     fn sub(self, earlier: Timestamp) -> Duration {
         self.saturating_duration_since(earlier)
     }
 }
 
 impl fmt::Debug for Timestamp {
-    /// As the [`Duration`] since the origin.
+    /// Formats the [`Duration`] since the origin.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Debug::fmt(&self.since_origin(), f)
     }
 }
 
 impl fmt::Display for Timestamp {
-    /// As the [`Duration`] since the origin, such as `1.5s`.
+    /// Formats the [`Duration`] since the origin, such as `1.5s`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Debug::fmt(&self.since_origin(), f)
     }
@@ -218,7 +218,7 @@ impl fmt::Display for Timestamp {
 
 #[cfg(feature = "serde")]
 impl serde::Serialize for Timestamp {
-    /// As the [`Duration`] since the origin.
+    /// Writes the [`Duration`] since the origin.
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         self.since_origin().serialize(serializer)
     }
@@ -226,7 +226,7 @@ impl serde::Serialize for Timestamp {
 
 #[cfg(feature = "serde")]
 impl<'de> serde::Deserialize<'de> for Timestamp {
-    /// From the [`Duration`] since the origin.
+    /// Reads the [`Duration`] since the origin.
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         Duration::deserialize(deserializer).map(Timestamp::from)
     }
@@ -234,8 +234,8 @@ impl<'de> serde::Deserialize<'de> for Timestamp {
 
 /// The time source of a watcher.
 ///
-/// Every point in time of this crate is a [`Timestamp`] of the watcher's clock. The origin of a
-/// monotonic clock is the moment it was made; steps of the wall clock do not move it. Clones share their origin.
+/// Every point in time of this crate is a [`Timestamp`] of the watcher's clock. The origin of a monotonic clock is the
+/// moment of its creation. Steps of the wall clock have no effect on it. Clones share the origin.
 ///
 /// ```
 /// use liveness::Clock;
@@ -257,12 +257,13 @@ enum Source {
     /// The processor's time-stamp counter, read as nanoseconds, and the reading at the origin.
     #[cfg(feature = "tsc")]
     Tsc(quanta::Clock, quanta::Instant),
-    /// A clock moved by hand, and the latest reading of it, ns: who goes by this never sees it go backwards.
+    /// A clock that is moved by hand, and the latest reading of it, ns, so that readings never go backwards.
     Manual(ManualClock, Arc<AtomicU64>),
 }
 
 impl Clock {
-    /// The operating system's monotonic clock, its origin now. A reading costs 20 to 30 ns on current machines.
+    /// Creates a clock that reads the operating system's monotonic clock, with its origin now. A reading costs 20 to 30 ns
+    /// on current machines.
     ///
     /// ```
     /// use liveness::{Clock, Watcher};
@@ -273,8 +274,8 @@ impl Clock {
     /// let jobs = Watcher::<u64>::builder().clock(clock).build()?;
     /// devices.beat(7)?;
     /// jobs.beat(8)?;
-    /// let beat_of_7 = devices.status(&7)?.expect("it is watched").last_beat;
-    /// let beat_of_8 = jobs.status(&8)?.expect("it is watched").last_beat;
+    /// let beat_of_7 = devices.status(&7)?.expect("the key is watched").last_beat;
+    /// let beat_of_8 = jobs.status(&8)?.expect("the key is watched").last_beat;
     /// assert!(beat_of_7 <= beat_of_8);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
@@ -285,7 +286,7 @@ impl Clock {
         }
     }
 
-    /// The time since the clock's origin.
+    /// Returns the current time.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -302,7 +303,7 @@ impl Clock {
     }
 
     /// Returns `timestamp` as an [`Instant`], or `None` if the platform cannot represent it. A manual clock counts from
-    /// the instant at which it was made. Costs a reading of one or two clocks.
+    /// the instant of its creation. Costs a reading of one or two clocks.
     ///
     /// ```
     /// # use std::time::{Duration, Instant};
@@ -311,7 +312,7 @@ impl Clock {
     /// let watcher = Watcher::<u64>::builder().build()?;
     /// let before = Instant::now();
     /// watcher.beat(7)?;
-    /// let status = watcher.status(&7)?.expect("it is watched");
+    /// let status = watcher.status(&7)?.expect("the key is watched");
     /// let last_beat = watcher.clock().instant(status.last_beat).expect("it is close to now");
     /// assert!(last_beat >= before && last_beat <= Instant::now());
     /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -332,10 +333,9 @@ impl Clock {
         }
     }
 
-    /// Returns `timestamp` as the wall clock shows it, for a log: the wall clock now, less the age of the timestamp. Steps
-    /// of the wall clock between the timestamp and this call therefore do not show, and the same timestamp may convert to
-    /// another time after a step. A manual clock counts from the wall time at which it was made. Costs a reading of two
-    /// clocks.
+    /// Returns `timestamp` as wall-clock time, for a log: the current wall-clock time minus the age of the timestamp. After
+    /// a step of the wall clock the same timestamp converts to another time. A manual clock counts from the wall-clock time
+    /// of its creation. Costs a reading of two clocks.
     ///
     /// ```
     /// # use std::time::{Duration, SystemTime};
@@ -365,9 +365,11 @@ impl Clock {
         converted.unwrap_or(wall)
     }
 
-    /// The processor's time-stamp counter, its origin now: a reading costs about 10 ns. Where the counter does not run
-    /// at a constant rate this is the operating system's monotonic clock. The first such clock in a process measures the
-    /// rate, which takes up to 200 ms; it is off by some millionths, and so are the watcher's timeouts.
+    /// Creates a clock that reads the processor's time-stamp counter, with its origin now. A reading costs about 10 ns.
+    ///
+    /// On a machine whose counter does not run at a constant rate, it reads the operating system's monotonic clock instead.
+    /// The first such clock in a process measures the rate, which blocks for up to 200 ms. The measured rate, and so every
+    /// timeout, is off by some parts per million.
     ///
     /// ```
     /// use std::time::Duration;
@@ -408,14 +410,14 @@ impl Clock {
         }
     }
 
-    /// Whether time only moves when somebody moves it, so that waiting for it is pointless.
+    /// Whether time only moves when a test moves it, so that waiting for it is pointless.
     pub(crate) fn is_manual(&self) -> bool {
         matches!(self.source, Source::Manual(..))
     }
 }
 
 impl Default for Clock {
-    /// The monotonic clock.
+    /// Creates a [monotonic](Clock::monotonic) clock.
     fn default() -> Self {
         Clock::monotonic()
     }
@@ -429,12 +431,12 @@ impl From<ManualClock> for Clock {
     }
 }
 
-/// A clock that stands still until it is told to move, for tests that do not sleep.
+/// A clock that moves only when it is moved, for tests that do not sleep.
 ///
-/// Clones share the time. To step a [`Watcher`](crate::Watcher) deterministically: give it such a clock and a
-/// channel sink, beat, [`advance`](ManualClock::advance), then [`flush`](crate::Watcher::flush). When `flush`
-/// returns, every beat before it is applied, everything due at the new time is expired, and its events are in the
-/// channel. Stall detection is off under a manual clock.
+/// Clones share the time. A test that steps a [`Watcher`](crate::Watcher) deterministically gives it such a clock, beats,
+/// calls [`advance`](ManualClock::advance) and then [`flush`](crate::Watcher::flush). When `flush` returns, every earlier
+/// beat is applied, every key that is due at the new time has expired, and the events are delivered. Stall detection is off
+/// under a manual clock.
 ///
 /// ```
 /// use std::time::Duration;
@@ -465,7 +467,7 @@ pub struct ManualClock {
 }
 
 impl ManualClock {
-    /// A clock that reads zero.
+    /// Creates a clock that is at its origin.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -483,7 +485,7 @@ impl ManualClock {
         }
     }
 
-    /// The time since the clock's origin.
+    /// Returns the current time.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -500,7 +502,7 @@ impl ManualClock {
         Timestamp(self.now_ns.load(Ordering::SeqCst))
     }
 
-    /// Moves the time forward by `by`; past the end of the representable time (584 years) it stays there.
+    /// Moves the time forward by `by`, or to the end of what can be represented (584 years) if that is earlier.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -520,8 +522,8 @@ impl ManualClock {
             .fetch_update(Ordering::SeqCst, Ordering::SeqCst, step);
     }
 
-    /// Sets the time, as a [`Timestamp`] or as a [`Duration`] since the origin, backwards too: a watcher takes a clock that goes backwards as standing still until it is past where
-    /// it was.
+    /// Sets the time, as a [`Timestamp`] or as a [`Duration`] since the origin. The time may go backwards: for a watcher it
+    /// then stands still until it is past the latest time again.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -531,8 +533,8 @@ impl ManualClock {
     /// clock.set(Duration::from_secs(60));
     /// watcher.beat(7)?;
     /// clock.set(Duration::from_secs(30));
-    /// watcher.beat(7)?; // older than the last one: changes nothing
-    /// let status = watcher.status(&7)?.expect("it is watched");
+    /// watcher.beat(7)?; // for the watcher it is still the 60th second
+    /// let status = watcher.status(&7)?.expect("the key is watched");
     /// assert_eq!(status.last_beat.since_origin(), Duration::from_secs(60));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
@@ -542,7 +544,7 @@ impl ManualClock {
 }
 
 impl Default for ManualClock {
-    /// A clock that reads zero.
+    /// Creates a clock that is at its origin.
     fn default() -> Self {
         ManualClock::new()
     }

@@ -1,4 +1,4 @@
-//! What a watcher tells: events about keys, the kinds one may ask for, and the status of a key on request.
+//! What a watcher reports: events about keys, their kinds, and the status of a key on request.
 
 use std::fmt;
 use std::time::Duration;
@@ -79,7 +79,7 @@ pub enum Mode {
 pub struct Generation(pub(crate) u64);
 
 impl Generation {
-    /// The number itself.
+    /// Returns the number.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -110,7 +110,7 @@ impl fmt::Display for Generation {
     }
 }
 
-/// The kinds of [`Event`]; the builder is told which are wanted, and only those are made.
+/// The kinds of [`Event`]. A watcher creates only those that its [builder](crate::Builder::events) was given.
 ///
 /// ```
 /// use std::time::Duration;
@@ -133,7 +133,7 @@ impl fmt::Display for Generation {
 pub enum EventKind {
     /// An absent key beat: an episode began.
     Joined,
-    /// A watched key beat. These are many; under pressure they are dropped, and counted.
+    /// A watched key beat. While the sink is behind, these events are dropped and counted.
     Beat,
     /// A key was silent for its timeout.
     Expired,
@@ -195,7 +195,7 @@ impl FromIterator<EventKind> for Kinds {
 
 /// One thing that happened.
 ///
-/// `Display` is fit for a log line, and needs a key that is `Debug`:
+/// `Display` writes a log line, and needs a key that is `Debug`:
 ///
 /// ```
 /// use std::time::Duration;
@@ -226,7 +226,8 @@ pub enum Event<K, V = ()> {
     Stalled(Stall),
 }
 
-/// What is known of a key at the moment of an event. Points in time are by the watcher's [clock](crate::Watcher::clock).
+/// What is known of a key at the moment of an event. Points in time are those of the watcher's
+/// [clock](crate::Watcher::clock).
 ///
 /// ```
 /// use std::time::Duration;
@@ -249,28 +250,28 @@ pub enum Event<K, V = ()> {
 pub struct KeyEvent<K, V = ()> {
     /// The key.
     pub key: K,
-    /// The value that the last beat with one carried.
+    /// The value that was given with the key last.
     pub extra: Option<V>,
     /// The number of the episode.
     pub generation: Generation,
-    /// Whether the key is forgotten after an expiry or stays watched.
+    /// What becomes of the key when it expires.
     pub mode: Mode,
     /// When the episode began.
     pub joined: Timestamp,
     /// The stamp of the last beat.
     pub last_beat: Timestamp,
-    /// The longest silence allowed; [`Duration::MAX`] for one that never ends.
+    /// The longest silence allowed, or [`Duration::MAX`] if it cannot be represented.
     pub timeout: Duration,
-    /// Expired: the deadline that passed. Otherwise the next one, `None` if it never comes.
+    /// In an expiry, the deadline that passed. Otherwise the next one, or `None` if it never comes.
     pub deadline: Option<Timestamp>,
-    /// When the worker saw it happen.
+    /// When the worker detected it.
     pub detected: Timestamp,
-    /// When the sink was given the event: just before the callback runs, or as the channel takes it.
+    /// When the event was delivered: just before the callback was called, or as the channel took it.
     pub delivered: Timestamp,
-    /// Expired: how often in a row the key was found to have missed its timeout, from 1; a look that comes
-    /// several timeouts late counts once. Recovered: how often it had. Otherwise 0.
+    /// In an expiry, the number of times in a row that the key was found silent, from 1. If the clock jumps over several
+    /// timeouts, they count once. In a recovery, the number of times before it. Otherwise 0.
     pub misses: u64,
-    /// Recovered: from the first missed deadline to the beat that ended the silence. Otherwise `None`.
+    /// In a recovery, the time from the first missed deadline to the beat that ended the silence. Otherwise `None`.
     pub down_for: Option<Duration>,
 }
 
@@ -317,8 +318,8 @@ impl<K, V> KeyEvent<K, V> {
         }
     }
 
-    /// From the deadline to the delivery: of an expiry, how late the user learns of it, time for which it was held back
-    /// after a stall included. Zero where there is no deadline, or it lies ahead.
+    /// Returns the time from the deadline to the delivery: how late an expiry is reported, including the time for which it was
+    /// held back after a stall. Returns zero if there is no deadline or it is in the future.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -337,7 +338,7 @@ impl<K, V> KeyEvent<K, V> {
             .map_or(Duration::ZERO, |deadline| self.delivered - deadline)
     }
 
-    /// From the last beat to the detection.
+    /// Returns the time from the last beat to the detection.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -356,7 +357,7 @@ impl<K, V> KeyEvent<K, V> {
     }
 }
 
-/// A worker that did not run for a while: the process was stopped, the machine paused or overloaded.
+/// A period in which a worker did not run: the process was stopped, or the machine was paused or overloaded.
 ///
 /// Beats sent meanwhile may still be on their way, so expiry is held back: no key expires before
 /// `resumed + min(its timeout, held_for)`.
@@ -397,7 +398,7 @@ pub struct Stall {
     pub last_alive: Timestamp,
     /// When it ran again.
     pub resumed: Timestamp,
-    /// How long expiry is held back at the most; less than the gap where the cap on grace was reached.
+    /// How long expiry is held back at most. Less than the gap if the [cap](crate::Builder::stall_cap) was reached.
     pub held_for: Duration,
 }
 
@@ -413,7 +414,7 @@ impl<K, V> Event<K, V> {
         }
     }
 
-    /// The kind of the event.
+    /// Returns the kind of the event.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -437,7 +438,7 @@ impl<K, V> Event<K, V> {
         }
     }
 
-    /// What is known of the key; `None` for a stall.
+    /// Returns what is known of the key, or `None` for a stall.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -462,7 +463,7 @@ impl<K, V> Event<K, V> {
         }
     }
 
-    /// As [`key_event`](Event::key_event), by value.
+    /// Converts the event into what is known of the key, or `None` for a stall.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -487,7 +488,7 @@ impl<K, V> Event<K, V> {
         }
     }
 
-    /// The key; `None` for a stall.
+    /// Returns the key, or `None` for a stall.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -617,14 +618,14 @@ pub struct Status<V = ()> {
     pub joined: Timestamp,
     /// The stamp of the last beat.
     pub last_beat: Timestamp,
-    /// The longest silence allowed; [`Duration::MAX`] for one that never ends.
+    /// The longest silence allowed, or [`Duration::MAX`] if it cannot be represented.
     pub timeout: Duration,
-    /// When the key expires next unless it beats, `None` for never. Of a key that is down: when it is reported again or
+    /// When the key expires unless it beats, or `None` for never. Of a key that is down, when it is reported again or
     /// forgotten.
     pub deadline: Option<Timestamp>,
-    /// How often in a row the key has missed its timeout; above zero only while it is down.
+    /// The number of times in a row that the key was found silent. Greater than zero only while it is down.
     pub misses: u64,
-    /// The time at which all this held.
+    /// The time of this status.
     pub as_of: Timestamp,
 }
 
@@ -696,10 +697,10 @@ impl<V> Status<V> {
     }
 }
 
-/// How one key is to be watched, where that differs from the watcher's defaults; goes with
+/// How one key is watched, as far as that differs from the defaults of the watcher; given to
 /// [`Watcher::beat_with`](crate::Watcher::beat_with).
 ///
-/// What is set holds for the rest of the episode or until it is set anew: later plain beats keep it.
+/// An option holds until it is set again or the episode ends. Later beats without options keep it.
 ///
 /// ```
 /// use std::time::Duration;
@@ -722,7 +723,7 @@ pub struct Options<V = ()> {
 }
 
 impl<V> Options<V> {
-    /// Nothing set: as a plain beat.
+    /// Creates options that set nothing.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -743,8 +744,8 @@ impl<V> Options<V> {
         }
     }
 
-    /// The longest silence allowed for this key. Zero is refused by the call that takes the options; what overflows
-    /// means never.
+    /// Sets the longest silence allowed for this key. The call that takes the options refuses zero. A key whose deadline
+    /// cannot be represented never expires.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -762,7 +763,7 @@ impl<V> Options<V> {
         self
     }
 
-    /// Whether the key is forgotten after an expiry or stays watched.
+    /// Sets what becomes of the key when it expires.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -779,7 +780,7 @@ impl<V> Options<V> {
         self
     }
 
-    /// A value that comes back in the key's events.
+    /// Sets a value that the key's events and its status contain.
     ///
     /// ```
     /// # use std::time::Duration;

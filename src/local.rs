@@ -1,4 +1,4 @@
-//! The engine without threads, for a caller that has a loop of its own.
+//! The engine without threads, for a caller with a loop of its own.
 
 use std::borrow::Borrow;
 use std::fmt;
@@ -13,11 +13,12 @@ use crate::event::{Event, Options, Status};
 use crate::stats::Stats;
 use crate::table::{Beat, EXPIRE_LIMIT, Offer, Refusal, Table, Tag};
 
-/// Watches keys without a thread, a channel or a clock: for a game server, a mio loop, an embedded main loop.
+/// A watcher without threads, channels and a clock, for a program with a loop of its own: a game server, a mio loop, the
+/// main loop of an embedded device.
 ///
-/// The caller says what time it is, as a [`Timestamp`] or as a [`Duration`](std::time::Duration) since an origin of its
-/// choice, and polls. Time that goes backwards is taken as standing still. The same engine as behind
-/// [`Watcher`](crate::Watcher).
+/// The caller states the time with each call, as a [`Timestamp`] or as a [`Duration`](std::time::Duration) since an origin of
+/// its choice, and calls [`poll`](LocalWatcher::poll) to receive events. A time before the latest one counts as the latest
+/// one. The engine is that of [`Watcher`](crate::Watcher).
 ///
 /// ```
 /// use std::time::{Duration, Instant};
@@ -68,12 +69,13 @@ where
         LocalWatcher { table, hasher }
     }
 
-    /// A sign of life of `key` at `now`: an absent key begins an episode, a watched one lives on. A beat older than the
-    /// key's last one moves no deadline back.
+    /// Records a sign of life of `key` at `now`. The first beat of an absent key begins an episode; a later one moves the
+    /// key's deadline. A beat that is older than the last one of its key does not move the deadline back.
     ///
     /// # Errors
     ///
-    /// [`Full`](BeatErrorKind::Full) if the key is new and the maximum reached. The key comes back.
+    /// [`Full`](BeatErrorKind::Full) if the key is absent and the watcher already holds
+    /// [`max_keys`](LocalBuilder::max_keys) keys. The error returns the key.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -82,7 +84,7 @@ where
     /// let mut watcher = LocalWatcher::<u64>::builder().timeout(s(5)).build()?;
     /// watcher.beat(7, s(0))?;
     /// watcher.beat(7, s(4))?;
-    /// watcher.beat(7, s(3))?; // came late: moves nothing back
+    /// watcher.beat(7, s(3))?; // older than the last beat
     /// assert_eq!(watcher.next_deadline(), Some(s(9).into()));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
@@ -90,11 +92,11 @@ where
         self.beat_with(key, now, Options::new())
     }
 
-    /// As [`beat`](LocalWatcher::beat), and says how the key is to be watched from now on.
+    /// Records a sign of life as [`beat`](LocalWatcher::beat) does, and sets how the key is watched from now on.
     ///
     /// # Errors
     ///
-    /// Those of `beat`, and [`ZeroTimeout`](BeatErrorKind::ZeroTimeout).
+    /// Those of `beat`, and [`ZeroTimeout`](BeatErrorKind::ZeroTimeout) if `options` has a timeout of zero.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -103,7 +105,7 @@ where
     /// # let s = Duration::from_secs;
     /// let mut watcher = LocalWatcher::<u64>::builder().timeout(s(5)).build()?;
     /// watcher.beat_with(7, s(0), Options::new().timeout(s(60)))?;
-    /// watcher.beat(7, s(10))?; // keeps the timeout of its own
+    /// watcher.beat(7, s(10))?; // keeps the timeout
     /// assert_eq!(watcher.next_deadline(), Some(s(70).into()));
     ///
     /// let error = watcher.beat_with(8, s(10), Options::new().timeout(Duration::ZERO)).unwrap_err();
@@ -156,8 +158,8 @@ where
         Ok(self.table.set(beat, None))
     }
 
-    /// Forgets `key` at `now`: its episode ends without an expiry, also if one waits for the next poll. Returns whether
-    /// there was one to end; an unknown key is fine. Takes a borrowed form of the key where it has one, as maps do.
+    /// Removes `key` at `now`, and returns whether it was watched or its expiry waited for the next poll. Its episode ends
+    /// without an expiry. As with maps, the key may be any borrowed form of `K`.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -179,8 +181,8 @@ where
         self.table.remove(self.tag(key), key)
     }
 
-    /// When [`poll`](LocalWatcher::poll) has something to do: the earliest deadline of all keys, or now (a time that
-    /// has passed) while events wait. `None` if nothing ever expires as things are.
+    /// Returns the time at which [`poll`](LocalWatcher::poll) has something to do: the earliest deadline of all keys, or
+    /// [`Timestamp::ORIGIN`] while events wait. Returns `None` if no key ever expires unless the watcher is called again.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -205,12 +207,12 @@ where
             .map(|(due, _)| Timestamp::from_nanos(due))
     }
 
-    /// Expires what is due at `now` and gives every event to `on_event`, in order. Costs tens of nanoseconds an event,
-    /// and nothing for keys that are not due.
+    /// Expires the keys that are due at `now`, and calls `on_event` with every event, in order. Costs tens of nanoseconds per
+    /// event, and nothing for keys that are not due.
     ///
     /// # Panics
     ///
-    /// Only if `on_event` does; that event counts as delivered, the others wait for the next poll.
+    /// If `on_event` panics. Its event counts as delivered, and the others wait for the next poll.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -228,7 +230,7 @@ where
     pub fn poll(&mut self, now: impl Into<Timestamp>, mut on_event: impl FnMut(Event<K, V>)) {
         let now_ns = now.into().as_nanos();
         loop {
-            // In turns, so that what was just found is still in the cache when it is told.
+            // In turns, so that what was just found is still in the cache when it is delivered.
             let more_due = self.table.expire(now_ns, EXPIRE_LIMIT);
             if !more_due && !self.table.has_queued() {
                 break;
@@ -249,7 +251,7 @@ where
         self.table.shrink();
     }
 
-    /// Returns what is known of `key`, if it is watched. Takes a borrowed form of the key where it has one, as maps do.
+    /// Returns the status of `key`, or `None` if it is not watched. As with maps, the key may be any borrowed form of `K`.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -270,7 +272,7 @@ where
         self.table.status(self.tag(key), key)
     }
 
-    /// Returns whether `key` is watched. Takes a borrowed form of the key where it has one, as maps do.
+    /// Returns `true` if `key` is watched. As with maps, the key may be any borrowed form of `K`.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -296,7 +298,7 @@ where
         self.status(key).is_some()
     }
 
-    /// Every watched key and what is known of it, in no order.
+    /// Returns an iterator over all watched keys and their status, in no order. Keys and extras are cloned.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -305,7 +307,7 @@ where
     /// # let mut watcher = LocalWatcher::<u64>::builder().timeout(s(5)).build()?;
     /// watcher.beat(7, s(1))?;
     /// watcher.beat(8, s(4))?;
-    /// // Who has been silent for more than 2 seconds?
+    /// // Which keys have been silent for more than 2 seconds?
     /// let silent = watcher.snapshot().filter(|(_, status)| s(5) - status.last_beat.since_origin() > s(2));
     /// assert_eq!(silent.map(|(key, _)| key).collect::<Vec<_>>(), [7]);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -314,7 +316,7 @@ where
         self.table.snapshot()
     }
 
-    /// Returns every key that is down, with its status, in no order. Costs nothing for the keys that are up.
+    /// Returns an iterator over the keys that are down and their status, in no order. Costs nothing for the keys that are up.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -333,7 +335,7 @@ where
         self.table.snapshot_down()
     }
 
-    /// How many keys are watched.
+    /// Returns the number of watched keys, including those that are down.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -353,7 +355,7 @@ where
         self.table.len()
     }
 
-    /// Whether no key is watched.
+    /// Returns `true` if no key is watched.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -370,8 +372,7 @@ where
         self.len() == 0
     }
 
-    /// The accounting. What a watcher counts of threads and sinks is zero, and so is the histogram of
-    /// deliveries.
+    /// Returns the counters. Those of threads and sinks are zero, and the histogram of deliveries is empty.
     ///
     /// ```
     /// # use std::time::Duration;
