@@ -167,7 +167,7 @@ where
     ///     .mode(Mode::Track)
     ///     .forget_after(s(3_600))
     ///     .build()?;
-    /// watcher.beat(7u64, s(0))?;
+    /// watcher.beat(7, s(0))?;
     /// watcher.poll(s(10), drop); // reported as down
     /// watcher.poll(s(3_609), drop);
     /// assert!(watcher.contains(&7));
@@ -220,7 +220,7 @@ where
     ///     .timeout(Duration::from_secs(1))
     ///     .add_events([EventKind::Joined])
     ///     .build()?;
-    /// watcher.beat(7u64, Duration::ZERO)?;
+    /// watcher.beat(7, Duration::ZERO)?;
     /// let mut kinds = Vec::new();
     /// watcher.poll(Duration::from_secs(60), |event| kinds.push(event.kind()));
     /// assert_eq!(kinds, [EventKind::Joined, EventKind::Expired]);
@@ -238,7 +238,7 @@ where
     /// ```
     /// # use liveness::Watcher;
     /// let watcher = Watcher::<u64>::builder().workers(3).build()?;
-    /// watcher.beat_many(0..3_000u64)?;
+    /// watcher.beat_many(0..3_000)?;
     /// watcher.flush()?;
     /// let live = watcher.stats().live_by_worker;
     /// assert_eq!((live.len(), live.iter().sum()), (3, 3_000));
@@ -358,7 +358,7 @@ where
     /// # use liveness::LocalWatcher;
     /// let mut roomy = LocalWatcher::<u64>::builder().expected_keys(10_000).build()?;
     /// let at_first = roomy.stats().bytes;
-    /// for key in 0..10_000u64 {
+    /// for key in 0..10_000 {
     ///     roomy.beat(key, Duration::ZERO)?;
     /// }
     /// assert!(roomy.stats().bytes < at_first + 1_000); // the room for the keys was there
@@ -456,7 +456,7 @@ where
     /// # use liveness::Watcher;
     /// let spread = |seed: u64| -> Result<Vec<u64>, Box<dyn std::error::Error>> {
     ///     let watcher = Watcher::<u64>::builder().workers(4).seed(seed).build()?;
-    ///     watcher.beat_many(0..1_000u64)?;
+    ///     watcher.beat_many(0..1_000)?;
     ///     watcher.flush()?;
     ///     Ok(watcher.stats().live_by_worker)
     /// };
@@ -486,7 +486,7 @@ where
     ///         let _ = sender.send(expired);
     ///     })
     ///     .build()?;
-    /// watcher.beat_many([7u64, 8, 9])?;
+    /// watcher.beat_many([7, 8, 9])?;
     /// # clock.advance(Duration::from_secs(1));
     /// # watcher.flush()?;
     /// // A second of silence later:
@@ -548,7 +548,7 @@ where
     ///     .events([EventKind::Joined])
     ///     .on_event_in_worker(move |_| drop(counter.fetch_add(1, Ordering::Relaxed)))
     ///     .build()?;
-    /// watcher.beat_many(0..100u64)?;
+    /// watcher.beat_many(0..100)?;
     /// watcher.flush()?; // each worker has made its calls
     /// assert_eq!(joined.load(Ordering::Relaxed), 100);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -620,7 +620,7 @@ where
     /// #     .clock(clock.clone())
     ///     .timeout(Duration::from_secs(1))
     ///     .build_with_channel(1)?;
-    /// watcher.beat_many([7u64, 8])?;
+    /// watcher.beat_many([7, 8])?;
     /// # clock.advance(Duration::from_secs(1));
     /// # watcher.flush()?;
     /// // A second of silence later there is room for one:

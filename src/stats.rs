@@ -20,7 +20,7 @@ pub(crate) struct Counts {
     pub(crate) delivered: u64,
     /// Episodes ended by removal.
     pub(crate) removed: u64,
-    /// Expired episodes that nobody asked for or could take.
+    /// Expired episodes that were not wanted or had no sink to go to.
     pub(crate) discarded: u64,
     /// Beats applied, late and refused ones not among them.
     pub(crate) beats: u64,
@@ -63,7 +63,7 @@ const BUCKETS: usize = 61 * BUCKETS_PER_OCTAVE as usize;
 ///
 /// let ms = Duration::from_millis;
 /// let mut watcher = LocalWatcher::<u64>::builder().timeout(ms(1_000)).build()?;
-/// for key in 0..100u64 {
+/// for key in 0..100 {
 ///     watcher.beat(key, ms(key))?; // their deadlines are a millisecond apart
 /// }
 /// watcher.poll(ms(1_100), drop); // late by 1 to 100 ms
@@ -295,7 +295,7 @@ fn last_of(bucket: usize) -> u64 {
 ///
 /// let clock = ManualClock::new();
 /// let (watcher, events) = Watcher::<u64>::builder().clock(clock.clone()).build_with_channel(2)?;
-/// watcher.beat_many(0..5u64)?;
+/// watcher.beat_many(0..5)?;
 /// watcher.remove(&0)?;
 /// clock.advance(Duration::from_secs(10));
 /// watcher.flush()?;
@@ -372,7 +372,7 @@ impl Stats {
     /// # use liveness::LocalWatcher;
     /// # let s = Duration::from_secs;
     /// # let mut watcher = LocalWatcher::<u64>::builder().timeout(s(5)).build()?;
-    /// (0..10u64).try_for_each(|key| watcher.beat(key, s(0)))?;
+    /// (0..10).try_for_each(|key| watcher.beat(key, s(0)))?;
     /// watcher.remove(&3, s(1));
     /// watcher.beat(4, s(2))?;
     /// watcher.poll(s(5), drop);
@@ -411,7 +411,7 @@ impl Stats {
     /// assert_eq!(devices.stats().imbalance(), 4.0); // one of four workers watches them all
     ///
     /// let numbers = Watcher::<u64>::builder().workers(4).build()?;
-    /// numbers.beat_many(0..10_000u64)?;
+    /// numbers.beat_many(0..10_000)?;
     /// numbers.flush()?;
     /// assert!(numbers.stats().imbalance() < 1.2);
     /// # Ok::<(), Box<dyn std::error::Error>>(())

@@ -171,8 +171,8 @@ struct Expected {
     last_beat: u64,
     misses: u64,
     mode: Mode,
-    /// Of an expiry, and of a recovery.
-    deadline: Option<Option<u64>>,
+    /// Of an expiry or a recovery, unless it never comes.
+    deadline: Option<u64>,
     /// Of a recovery.
     down_for: Option<u64>,
     /// Whether it ends an episode by expiry.
@@ -215,7 +215,7 @@ impl Model {
         Expected {
             last_beat: stamp,
             misses: down.misses,
-            deadline: Some(time(stamp.saturating_add(life.timeout))),
+            deadline: time(stamp.saturating_add(life.timeout)),
             down_for: Some(stamp.saturating_sub(down.since)),
             ..Model::expected(EventKind::Recovered, life)
         }
@@ -271,7 +271,7 @@ impl Model {
         self.stats.expiries += 1;
         let expected = Expected {
             misses: 1,
-            deadline: Some(time(deadline)),
+            deadline: time(deadline),
             is_terminal: life.mode == Mode::Once,
             is_report: life.mode != Mode::Once,
             ..Model::expected(EventKind::Expired, life)
@@ -350,12 +350,16 @@ impl Model {
         }
         let nanos = |duration: Duration| duration.as_nanos() as u64;
         let ns = |at: Timestamp| nanos(at.since_origin());
+        let deadline = match event.kind() {
+            EventKind::Expired | EventKind::Recovered => event_of_key.deadline.map(ns),
+            _ => None,
+        };
         let actual = Expected {
             kind: event.kind(),
             last_beat: ns(event_of_key.last_beat),
             misses: event_of_key.misses,
             mode: event_of_key.mode,
-            deadline: expected.deadline.map(|_| event_of_key.deadline.map(ns)),
+            deadline,
             down_for: event_of_key.down_for.map(nanos),
             ..expected
         };
@@ -377,7 +381,7 @@ impl Model {
             panic!("{life:?} is reported as {expected:?}")
         };
         (expected.last_beat, expected.misses) = (down.last_beat, down.misses);
-        (expected.mode, expected.deadline) = (down.mode, Some(time(down.deadline)));
+        (expected.mode, expected.deadline) = (down.mode, time(down.deadline));
         if let Some(stamp) = recovery {
             let recovered = Model::recovered(*life, down, stamp);
             self.waiting.entry(key).or_default().push_front(recovered);
