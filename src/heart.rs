@@ -55,16 +55,16 @@ struct Owner<K, V> {
 
 impl<K, V> Heart<K, V> {
     /// A heart for `key`, which the worker is being told of.
-    pub(crate) fn new(key: K, route: Route, pulse: Arc<Pulse>, router: Arc<Router<K, V>>) -> Self {
+    pub(crate) fn new(key: K, route: Route, beater: Beater, router: Arc<Router<K, V>>) -> Self {
         let owner = Owner {
             key: Some(key),
             route,
-            pulse: pulse.clone(),
+            pulse: beater.pulse().clone(),
             router,
             detached: AtomicBool::new(false),
         };
         Heart {
-            beater: Beater::new(pulse),
+            beater,
             owner: Arc::new(owner),
         }
     }

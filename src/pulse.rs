@@ -14,7 +14,7 @@
 use std::sync::Arc;
 
 use crate::clock::Clock;
-use crate::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering, fence};
+use crate::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering, fence};
 use crate::sync::thread;
 
 /// What a heart finds when it has stored its stamp.
@@ -57,44 +57,48 @@ pub(crate) struct Common {
     /// The watcher's clock.
     pub(crate) clock: Clock,
     /// How often the workers told a heart anything: raised after each change of a [`Vital`].
-    verdicts: AtomicU64,
+    verdicts: AtomicU32,
 }
 
 impl Common {
     /// What hearts that beat by `clock` share.
     pub(crate) fn new(clock: Clock) -> Arc<Self> {
-        let verdicts = AtomicU64::new(0);
+        let verdicts = AtomicU32::new(0);
         Arc::new(Common { clock, verdicts })
+    }
+
+    /// How many verdicts there were, modulo 2^32: a heart that has not looked for exactly so many takes itself for alive
+    /// once more.
+    #[inline]
+    fn verdicts(&self) -> u32 {
+        self.verdicts.load(Ordering::Acquire)
     }
 }
 
-/// [`Beater::seen`] of a heart that has not looked yet; more than any count.
-const NONE_SEEN: u64 = u64::MAX;
-
-/// A heart's share of a pulse.
+/// A heart's share of a pulse. As small as it can be: what many hearts beat through has to come out of memory.
 #[derive(Debug)]
 pub(crate) struct Beater {
     /// The shared word.
     pulse: Arc<Pulse>,
-    /// What the pulse points to; here too, for the pulse is seldom in the cache.
+    /// What all hearts of the watcher share; the pulse does not know it.
     common: Arc<Common>,
-    /// How many verdicts there had been when the pulse was last found alive.
-    seen: AtomicU64,
-    /// The thread that owns [`Pulse::stamp`], once this share has found that it beats on it; [`NOBODY`] before.
-    owner: AtomicUsize,
+    /// How many verdicts there had been when the pulse was last found alive, modulo 2^32.
+    seen: AtomicU32,
+    /// The thread that owns [`Pulse::stamp`], once this share has found that it beats on it and is alive; [`NOBODY`] before.
+    owner: AtomicU32,
 }
 
 /// A [token](thread::token) that no thread has.
-const NOBODY: usize = 0;
+const NOBODY: u32 = u32::MAX;
 
 impl Beater {
-    /// A share of `pulse`.
-    pub(crate) fn new(pulse: Arc<Pulse>) -> Self {
+    /// A share of `pulse`, which belongs to `common`.
+    fn new(pulse: Arc<Pulse>, common: Arc<Common>) -> Self {
         Beater {
-            common: pulse.common.clone(),
             pulse,
-            seen: AtomicU64::new(NONE_SEEN),
-            owner: AtomicUsize::new(NOBODY),
+            common,
+            seen: AtomicU32::new(0),
+            owner: AtomicU32::new(NOBODY),
         }
     }
 
@@ -111,12 +115,11 @@ impl Beater {
     /// One beat. The thread that beat first stores its stamps, all others raise theirs: no stamp replaces a newer one.
     #[inline]
     pub(crate) fn beat(&self, stamp: u64) -> Vital {
-        if self.owner.load(Ordering::Relaxed) == thread::token() {
-            self.pulse.stamp.store(stamp, Ordering::Release);
-        } else {
-            self.beat_elsewhere(stamp);
+        if self.owner.load(Ordering::Relaxed) != thread::token() {
+            return self.beat_elsewhere(stamp);
         }
-        let verdicts = self.common.verdicts.load(Ordering::Acquire);
+        self.pulse.stamp.store(stamp, Ordering::Release);
+        let verdicts = self.common.verdicts();
         if verdicts == self.seen.load(Ordering::Relaxed) {
             Vital::Alive
         } else {
@@ -124,21 +127,26 @@ impl Beater {
         }
     }
 
-    /// Stores the stamp where this share has not yet found that the current thread owns the pulse's.
+    /// As [`beat`](Beater::beat), where this share has not yet found that the current thread owns the pulse's stamp.
     #[cold]
-    fn beat_elsewhere(&self, stamp: u64) {
-        let me = thread::token();
-        if self.pulse.claim(me) {
-            self.owner.store(me, Ordering::Relaxed);
+    fn beat_elsewhere(&self, stamp: u64) -> Vital {
+        let me = thread::take_token();
+        let is_owner = me != 0 && self.pulse.claim(me);
+        if is_owner {
             self.pulse.stamp.store(stamp, Ordering::Release);
         } else {
             self.pulse.raise(stamp);
         }
+        let vital = self.look(self.common.verdicts());
+        if is_owner && vital == Vital::Alive {
+            self.owner.store(me, Ordering::Relaxed);
+        }
+        vital
     }
 
     /// What became of the key, where there were `verdicts` before. The state was written before its verdict was counted.
     #[cold]
-    fn look(&self, verdicts: u64) -> Vital {
+    fn look(&self, verdicts: u32) -> Vital {
         let vital = self.pulse.decided();
         if vital == Vital::Alive {
             self.seen.store(verdicts, Ordering::Relaxed);
@@ -149,8 +157,18 @@ impl Beater {
 
 impl Clone for Beater {
     fn clone(&self) -> Self {
-        Beater::new(self.pulse.clone())
+        Beater::new(self.pulse.clone(), self.common.clone())
     }
+}
+
+/// The two sides of a new pulse that beat at `stamp`, ns: the heart's and the worker's.
+pub(crate) fn pair(stamp: u64, common: &Arc<Common>) -> (Beater, Listener) {
+    let pulse = Arc::new(Pulse::new(stamp));
+    let listener = Listener {
+        pulse: pulse.clone(),
+        common: common.clone(),
+    };
+    (Beater::new(pulse, common.clone()), listener)
 }
 
 /// The shared word.
@@ -162,27 +180,24 @@ pub(crate) struct Pulse {
     raised: AtomicU64,
     /// The token of the thread whose heart beat first, or [`NOBODY`]. Set once: another thread that took over could be
     /// overtaken by an older stamp that the first is about to store.
-    owner: AtomicUsize,
+    owner: AtomicU32,
     /// A [`Vital`] by its number.
     vital: AtomicU8,
-    /// What it shares with the others of its watcher.
-    common: Arc<Common>,
 }
 
 impl Pulse {
     /// A living pulse that beat at `stamp`.
-    pub(crate) fn new(stamp: u64, common: Arc<Common>) -> Self {
+    fn new(stamp: u64) -> Self {
         Pulse {
             stamp: AtomicU64::new(stamp),
             raised: AtomicU64::new(stamp),
-            owner: AtomicUsize::new(NOBODY),
+            owner: AtomicU32::new(NOBODY),
             vital: AtomicU8::new(Vital::Alive as u8),
-            common,
         }
     }
 
     /// Makes the thread of the token `me` the owner of the stamp if no other is. Returns whether it is.
-    fn claim(&self, me: usize) -> bool {
+    fn claim(&self, me: u32) -> bool {
         let claimed = self
             .owner
             .compare_exchange(NOBODY, me, Ordering::Relaxed, Ordering::Relaxed);
@@ -214,34 +229,44 @@ impl Pulse {
     pub(crate) fn vital(&self) -> Vital {
         Vital::ALL[usize::from(self.vital.load(Ordering::Acquire))]
     }
+}
 
+/// The worker's share of a pulse. Dropped without a word (the worker closed or failed), it says so to the heart.
+#[derive(Debug)]
+pub(crate) struct Listener {
+    /// The shared word.
+    pub(crate) pulse: Arc<Pulse>,
+    /// What all hearts of the watcher share.
+    common: Arc<Common>,
+}
+
+impl Listener {
     /// Says what became of the key.
     pub(crate) fn set(&self, vital: Vital) {
-        self.vital.store(vital as u8, Ordering::Release);
+        self.pulse.vital.store(vital as u8, Ordering::Release);
         self.common.verdicts.fetch_add(1, Ordering::Release);
     }
 
     /// Ends the life as `end` if `is_silent` still says so of the stamp read after the heart could see the decision, and
     /// returns that stamp: the heart may store another at any moment, which is none of the life that ended.
     pub(crate) fn end_if(&self, end: Vital, is_silent: impl FnOnce(u64) -> bool) -> Option<u64> {
-        let before = self.vital();
+        let before = self.pulse.vital();
         self.set(Vital::Deciding);
         fence(Ordering::SeqCst);
-        let last = self.stamp();
+        let last = self.pulse.stamp();
         let ended = is_silent(last);
         self.set(if ended { end } else { before });
         ended.then_some(last)
     }
 }
 
-/// The worker's share of a pulse. Dropped without a word (the worker closed or failed), it says so to the heart.
-#[derive(Debug)]
-pub(crate) struct Listener(pub(crate) Arc<Pulse>);
-
 impl Drop for Listener {
     fn drop(&mut self) {
-        if matches!(self.0.vital(), Vital::Alive | Vital::Down | Vital::Deciding) {
-            self.0.set(Vital::Closed);
+        if matches!(
+            self.pulse.vital(),
+            Vital::Alive | Vital::Down | Vital::Deciding
+        ) {
+            self.set(Vital::Closed);
         }
     }
 }
@@ -252,14 +277,13 @@ mod tests {
 
     #[test]
     fn a_silent_pulse_ends_and_a_beating_one_does_not() {
-        let pulse = Arc::new(Pulse::new(5, Arc::default()));
-        let beater = Beater::new(pulse.clone());
-        assert_eq!(pulse.end_if(Vital::Expired, |stamp| stamp < 5), None);
+        let (beater, listener) = pair(5, &Arc::default());
+        assert_eq!(listener.end_if(Vital::Expired, |stamp| stamp < 5), None);
         for stamp in [6, 7] {
             assert_eq!(beater.beat(stamp), Vital::Alive);
-            assert_eq!(pulse.stamp(), stamp);
+            assert_eq!(listener.pulse.stamp(), stamp);
         }
-        assert_eq!(pulse.end_if(Vital::Expired, |stamp| stamp == 7), Some(7));
+        assert_eq!(listener.end_if(Vital::Expired, |stamp| stamp == 7), Some(7));
         for _ in 0..2 {
             assert_eq!(beater.beat(8), Vital::Expired);
             assert_eq!(beater.clone().beat(8), Vital::Expired);
@@ -269,28 +293,27 @@ mod tests {
     #[test]
     fn an_older_stamp_of_another_thread_never_replaces_a_newer_one() {
         for raised_by_message in [false, true] {
-            let pulse = Arc::new(Pulse::new(0, Arc::default()));
-            let beater = Beater::new(pulse.clone());
+            let (beater, listener) = pair(0, &Arc::default());
             let clone = beater.clone();
             assert_eq!(clone.beat(1), Vital::Alive);
             // This thread read its clock first, was preempted, and stores last.
             if raised_by_message {
-                pulse.raise(10);
+                listener.pulse.raise(10);
             } else {
                 std::thread::scope(|scope| {
                     scope.spawn(|| assert_eq!(beater.beat(10), Vital::Alive));
                 });
             }
             assert_eq!(clone.beat(5), Vital::Alive);
-            assert_eq!(pulse.stamp(), 10);
+            assert_eq!(listener.pulse.stamp(), 10);
         }
     }
 
     #[test]
     fn a_beat_is_told_of_every_change_and_untouched_by_those_of_others() {
-        let common = Arc::<Common>::default();
-        let [mine, other] = [0, 0].map(|stamp| Arc::new(Pulse::new(stamp, common.clone())));
-        let beater = Beater::new(mine.clone());
+        let common = Arc::default();
+        let (beater, mine) = pair(0, &common);
+        let (_, other) = pair(0, &common);
         for vital in Vital::ALL
             .into_iter()
             .filter(|&vital| vital != Vital::Deciding)
@@ -305,13 +328,33 @@ mod tests {
     }
 
     #[test]
+    fn a_heart_whose_first_beat_finds_a_verdict_hears_of_it_again() {
+        let (beater, listener) = pair(0, &Arc::default());
+        listener.set(Vital::Down);
+        // As many verdicts as a share has seen that has not looked.
+        listener.common.verdicts.store(0, Ordering::Relaxed);
+        for _ in 0..2 {
+            assert_eq!(beater.beat(1), Vital::Down);
+        }
+    }
+
+    #[test]
     fn a_listener_dropped_without_a_word_closes_but_never_overwrites_a_verdict() {
-        let pulse = Arc::new(Pulse::new(0, Arc::default()));
-        drop(Listener(pulse.clone()));
-        assert_eq!(pulse.vital(), Vital::Closed);
-        pulse.set(Vital::Removed);
-        drop(Listener(pulse.clone()));
-        assert_eq!(pulse.vital(), Vital::Removed);
+        for (vital, end) in [
+            (Vital::Alive, Vital::Closed),
+            (Vital::Removed, Vital::Removed),
+        ] {
+            let (beater, listener) = pair(0, &Arc::default());
+            listener.set(vital);
+            drop(listener);
+            assert_eq!(beater.pulse().vital(), end);
+        }
+    }
+
+    #[test]
+    fn what_many_hearts_beat_through_is_small() {
+        assert_eq!(size_of::<Beater>(), 24);
+        assert_eq!(size_of::<Pulse>(), 24);
     }
 
     #[test]

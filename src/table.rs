@@ -281,20 +281,20 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
             }
             _ if beat.known_only => {
                 self.counts.unknown += 1;
-                listener.0.set(Vital::Removed);
+                listener.set(Vital::Removed);
                 return Ok(());
             }
             newest => self.join(newest, beat)?,
         };
-        listener.0.raise(self.last_beat(at));
+        listener.pulse.raise(self.last_beat(at));
         if self.down(at).is_some() {
-            listener.0.set(Vital::Down);
+            listener.set(Vital::Down);
         }
         if self.pulses.len() <= at as usize {
             self.pulses.resize_with(at as usize + 1, || None);
         }
         if let Some(old) = self.pulses[at as usize].replace(listener) {
-            old.0.set(Vital::Replaced);
+            old.set(Vital::Replaced);
         }
         let policy = Policy {
             hearts: true,
@@ -310,8 +310,8 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
         let is_tied = |at: u32| match pulse {
             None => true,
             Some(pulse) => self
-                .pulse(at)
-                .is_some_and(|listener| Arc::ptr_eq(&listener.0, pulse)),
+                .listener(at)
+                .is_some_and(|listener| Arc::ptr_eq(&listener.pulse, pulse)),
         };
         match self.find(beat.tag, &beat.key) {
             Some((_, at)) if self.is_live(at) && is_tied(at) => {
@@ -332,8 +332,8 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
             return false;
         };
         if !self
-            .pulse(at)
-            .is_some_and(|listener| Arc::ptr_eq(&listener.0, pulse))
+            .listener(at)
+            .is_some_and(|listener| Arc::ptr_eq(&listener.pulse, pulse))
         {
             return false;
         }
@@ -477,7 +477,7 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
 
     /// The heart of slot `at`.
     #[inline]
-    fn pulse(&self, at: u32) -> Option<&Listener> {
+    fn listener(&self, at: u32) -> Option<&Listener> {
         self.pulses.get(at as usize)?.as_ref()
     }
 
@@ -503,8 +503,8 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
     /// The stamp of the last beat of slot `at`.
     #[inline]
     fn last_beat(&self, at: u32) -> u64 {
-        if let Some(pulse) = self.pulse(at) {
-            return pulse.0.stamp();
+        if let Some(listener) = self.listener(at) {
+            return listener.pulse.stamp();
         }
         self.down(at)
             .map_or(self.slab[at].stamp, |down| down.last_beat)
@@ -620,7 +620,7 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
         self.unlink(at);
         self.index.remove(position);
         if let Some(listener) = self.pulses.get_mut(at as usize).and_then(Option::take) {
-            listener.0.set(end);
+            listener.set(end);
         }
         self.clear_down(at);
         self.leave(at);

@@ -12,7 +12,7 @@ use crate::error::{BeatError, BeatErrorKind, BeatManyError, CallError, CloseTime
 use crate::event::{Options, Status};
 use crate::heart::Heart;
 use crate::inbox::{Command, Patience, Phase};
-use crate::pulse::{Listener, Pulse};
+use crate::pulse;
 use crate::router::{Role, Route, Router};
 use crate::sink::Outbox;
 use crate::stats::Stats;
@@ -352,10 +352,10 @@ impl<K, V> Watcher<K, V> {
         K: Hash + Clone,
     {
         let (route, beat) = self.beat_of(key, options)?;
-        let pulse = Arc::new(Pulse::new(beat.stamp, self.router.common.clone()));
+        let (beater, listener) = pulse::pair(beat.stamp, &self.router.common);
         let key = beat.key.clone();
-        match self.router.watch(beat, Listener(pulse.clone()), route) {
-            Ok(()) => Ok(Heart::new(key, route, pulse, self.router.clone())),
+        match self.router.watch(beat, listener, route) {
+            Ok(()) => Ok(Heart::new(key, route, beater, self.router.clone())),
             Err(kind) => Err(BeatError::new(kind, key)),
         }
     }

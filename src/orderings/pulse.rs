@@ -5,23 +5,22 @@ use std::sync::Arc;
 use loom::thread;
 
 use super::explore;
-use crate::pulse::{Beater, Common, Listener, Pulse, Vital};
+use crate::pulse::{Beater, Listener, Vital, pair};
 use crate::sync::atomic::{Ordering, fence};
 
 /// More interruptions than any of these models can have use of.
 const ALL: usize = 4;
 
-/// A pulse that beat at 1, and a heart's share of it that has found it alive at least once.
-fn living() -> (Arc<Pulse>, Beater) {
-    let pulse = Arc::new(Pulse::new(1, Arc::<Common>::default()));
-    let beater = Beater::new(pulse.clone());
+/// The two sides of a pulse that beat at 1, of which the heart's has found it alive at least once.
+fn living() -> (Beater, Listener) {
+    let (beater, listener) = pair(1, &Arc::default());
     assert_eq!(beater.beat(1), Vital::Alive);
-    (pulse, beater)
+    (beater, listener)
 }
 
 /// The worker judges at 5: whoever has not beaten by then is silent.
-fn judge(pulse: &Pulse, end: Vital) -> Option<u64> {
-    pulse.end_if(end, |stamp| stamp < 5)
+fn judge(listener: &Listener, end: Vital) -> Option<u64> {
+    listener.end_if(end, |stamp| stamp < 5)
 }
 
 #[test]
@@ -29,12 +28,12 @@ fn of_two_beats_with_a_fence_between_them_the_first_counts_if_the_second_finds_l
     // The race that is documented at `Heart::beat` is the one without the fence: tens of nanoseconds, after which a
     // store has left its core anyway.
     explore(ALL, || {
-        let (pulse, beater) = living();
-        let worker = thread::spawn(move || judge(&pulse, Vital::Expired));
+        let (beater, listener) = living();
+        let worker = thread::spawn(move || (judge(&listener, Vital::Expired), listener));
         let first = beater.beat(5);
         fence(Ordering::SeqCst);
         let second = beater.beat(6);
-        let ended = worker.join().unwrap();
+        let (ended, _listener) = worker.join().unwrap();
         if first == Vital::Alive && second == Vital::Alive {
             assert_eq!(ended, None, "a beat that counted was overlooked");
         }
@@ -47,11 +46,11 @@ fn of_two_beats_with_a_fence_between_them_the_first_counts_if_the_second_finds_l
 #[test]
 fn a_beat_never_returns_before_the_decision_it_has_seen() {
     explore(ALL, || {
-        let (pulse, beater) = living();
-        let worker = thread::spawn(move || judge(&pulse, Vital::Expired));
+        let (beater, listener) = living();
+        let worker = thread::spawn(move || (judge(&listener, Vital::Expired), listener));
         let found = beater.beat(5);
         assert!(matches!(found, Vital::Alive | Vital::Expired));
-        let ended = worker.join().unwrap();
+        let (ended, _listener) = worker.join().unwrap();
         if found == Vital::Expired {
             assert_eq!(ended, Some(1), "it ended, and by the beat before");
         }
@@ -61,10 +60,10 @@ fn a_beat_never_returns_before_the_decision_it_has_seen() {
 #[test]
 fn a_beat_after_the_verdict_is_told_of_it() {
     explore(ALL, || {
-        let (pulse, beater) = living();
-        let worker = thread::spawn(move || judge(&pulse, Vital::Expired));
+        let (beater, listener) = living();
+        let worker = thread::spawn(move || (judge(&listener, Vital::Expired), listener));
         let first = beater.beat(5);
-        let ended = worker.join().unwrap();
+        let (ended, _listener) = worker.join().unwrap();
         let last = beater.beat(6);
         if ended.is_some() {
             assert_eq!(last, Vital::Expired);
@@ -79,10 +78,9 @@ fn a_beat_after_the_verdict_is_told_of_it() {
 fn what_a_heart_was_told_stays_told() {
     for end in [Vital::Removed, Vital::Replaced, Vital::Expired] {
         explore(ALL, move || {
-            let (pulse, beater) = living();
+            let (beater, listener) = living();
             let worker = thread::spawn(move || {
-                let listener = Listener(pulse);
-                listener.0.set(end);
+                listener.set(end);
                 // The worker lets the key go, and with it the share.
                 drop(listener);
             });
@@ -99,8 +97,8 @@ fn what_a_heart_was_told_stays_told() {
 #[test]
 fn a_worker_that_goes_without_a_word_closes_its_hearts() {
     explore(ALL, || {
-        let (pulse, beater) = living();
-        let worker = thread::spawn(move || drop(Listener(pulse)));
+        let (beater, listener) = living();
+        let worker = thread::spawn(move || drop(listener));
         let found = beater.beat(5);
         assert!(matches!(found, Vital::Alive | Vital::Closed));
         worker.join().unwrap();
@@ -111,12 +109,13 @@ fn a_worker_that_goes_without_a_word_closes_its_hearts() {
 #[test]
 fn a_verdict_on_another_s_pulse_ends_nobody_else_s_life() {
     explore(ALL, || {
-        let common = Arc::<Common>::default();
-        let [mine, other] = [1, 1].map(|stamp| Arc::new(Pulse::new(stamp, common.clone())));
-        let beater = Beater::new(mine.clone());
+        let common = Arc::default();
+        let (beater, mine) = pair(1, &common);
+        let (_, other) = pair(1, &common);
         let worker = thread::spawn(move || {
             other.set(Vital::Removed);
             mine.set(Vital::Down);
+            (mine, other)
         });
         let found = [beater.beat(5), beater.beat(6)];
         assert!(found.is_sorted_by_key(|&vital| vital as u8));
@@ -125,7 +124,7 @@ fn a_verdict_on_another_s_pulse_ends_nobody_else_s_life() {
                 .iter()
                 .all(|vital| matches!(vital, Vital::Alive | Vital::Down))
         );
-        worker.join().unwrap();
+        let _sides = worker.join().unwrap();
         assert_eq!(beater.beat(7), Vital::Down);
     });
 }
@@ -133,13 +132,13 @@ fn a_verdict_on_another_s_pulse_ends_nobody_else_s_life() {
 #[test]
 fn two_shares_are_told_the_same_in_the_end() {
     explore(2, || {
-        let (pulse, beater) = living();
+        let (beater, listener) = living();
         let clone = beater.clone();
-        let worker = thread::spawn(move || judge(&pulse, Vital::Down));
+        let worker = thread::spawn(move || (judge(&listener, Vital::Down), listener));
         let other = thread::spawn(move || (clone.beat(5), clone));
         let mine = beater.beat(5);
         let (its, clone) = other.join().unwrap();
-        let ended = worker.join().unwrap();
+        let (ended, _listener) = worker.join().unwrap();
         for found in [mine, its] {
             assert!(found == Vital::Alive || (found == Vital::Down && ended.is_some()));
         }
@@ -151,12 +150,11 @@ fn two_shares_are_told_the_same_in_the_end() {
 #[test]
 fn of_beats_on_two_threads_the_later_stamp_stays() {
     explore(ALL, || {
-        let pulse = Arc::new(Pulse::new(1, Arc::<Common>::default()));
-        let beater = Beater::new(pulse.clone());
+        let (beater, listener) = pair(1, &Arc::default());
         let clone = beater.clone();
         let other = thread::spawn(move || clone.beat(7));
         assert_eq!(beater.beat(5), Vital::Alive);
         assert_eq!(other.join().unwrap(), Vital::Alive);
-        assert_eq!(pulse.stamp(), 7);
+        assert_eq!(listener.pulse.stamp(), 7);
     });
 }

@@ -32,12 +32,14 @@ pub(crate) mod answer {
 /// Atomics. Loom's have no `get_mut`; those that need it are in no loom model.
 pub(crate) mod atomic {
     #[cfg(loom)]
-    pub(crate) use loom::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, fence};
+    pub(crate) use loom::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, fence};
     #[cfg(shuttle)]
-    pub(crate) use shuttle::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, fence};
-    #[cfg(loom)]
-    pub(crate) use std::sync::atomic::AtomicBool;
+    pub(crate) use shuttle::sync::atomic::{
+        AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, fence,
+    };
     pub(crate) use std::sync::atomic::Ordering;
+    #[cfg(loom)]
+    pub(crate) use std::sync::atomic::{AtomicBool, AtomicUsize};
 }
 
 /// Threads.
@@ -48,11 +50,16 @@ pub(crate) mod thread {
     pub(crate) use shuttle::thread::{Builder, JoinHandle, Thread, current, park, yield_now};
     pub(crate) use std::thread::available_parallelism;
 
-    /// Returns a number above zero that no other thread has.
-    pub(crate) fn token() -> usize {
-        use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+    /// Returns the number of the current thread, or zero if it has [taken](take_token) none yet.
+    pub(crate) fn token() -> u32 {
+        super::tokens::TOKEN.with(std::cell::Cell::get)
+    }
 
-        static LAST: AtomicUsize = AtomicUsize::new(0);
+    /// Returns a number above zero that no other thread has had.
+    pub(crate) fn take_token() -> u32 {
+        use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+
+        static LAST: AtomicU32 = AtomicU32::new(0);
         super::tokens::TOKEN.with(|token| {
             if token.get() == 0 {
                 token.set(LAST.fetch_add(1, Relaxed) + 1);
@@ -77,7 +84,7 @@ mod tokens {
     use shuttle::thread_local;
 
     thread_local! {
-        pub(super) static TOKEN: Cell<usize> = Cell::new(0);
+        pub(super) static TOKEN: Cell<u32> = Cell::new(0);
     }
 }
 

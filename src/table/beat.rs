@@ -156,7 +156,7 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
         let is_plain = beat.timeout.is_none() && beat.mode.is_none() && beat.extra.is_none();
         let is_simple = is_plain
             && self.slab.body(at).state == State::Listed
-            && self.pulse(at).is_none()
+            && self.listener(at).is_none()
             && self.down(at).is_none();
         if !is_simple {
             return self.touch_with_care(at, beat);
@@ -189,8 +189,8 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
             self.counts.late_beats += 1;
             return;
         }
-        if let Some(pulse) = self.pulse(at) {
-            pulse.0.raise(stamp);
+        if let Some(listener) = self.listener(at) {
+            listener.pulse.raise(stamp);
         }
         let was_down = self.down(at).is_some();
         if was_down {
@@ -243,8 +243,8 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
         } else {
             self.downs.remove(&at)
         };
-        if let Some(pulse) = self.pulse(at) {
-            pulse.0.set(Vital::Alive);
+        if let Some(listener) = self.listener(at) {
+            listener.set(Vital::Alive);
         }
         if let Some(down) = down
             && self.config.wanted.has(EventKind::Recovered)

@@ -179,11 +179,11 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
     /// its deadline waits even if the deadline has passed by now, so that the expired come in the order of deadlines.
     fn look_at(&mut self, at: u32, due: Due) {
         let policy = self.policy(at);
-        let pulse = self.pulse(at).map(|listener| listener.0.clone());
-        if let (Some(pulse), Some(down)) = (&pulse, self.down(at))
-            && pulse.stamp() > down.last_beat
-        {
-            self.recover(at, pulse.stamp());
+        if let (Some(listener), Some(down)) = (self.listener(at), self.down(at)) {
+            let stamp = listener.pulse.stamp();
+            if stamp > down.last_beat {
+                self.recover(at, stamp);
+            }
         }
         let down = self.down(at);
         let is_silent = |last_beat: u64| {
@@ -200,10 +200,10 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
             _ => Vital::Expired,
         };
         let last_beat = self.last_beat(at);
-        let judged = match pulse {
+        let judged = match self.listener(at) {
             _ if !is_silent(last_beat) => None,
             None => Some(last_beat),
-            Some(pulse) => pulse.end_if(end, is_silent),
+            Some(listener) => listener.end_if(end, is_silent),
         };
         match judged {
             Some(_) if is_forgotten => self.forget_down(at),

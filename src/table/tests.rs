@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::expiry::STALE_STRAYS;
 use super::*;
 use crate::clock::NEVER;
-use crate::pulse::Beater;
+use crate::pulse::pair;
 
 impl<K: Eq + Clone, V: Clone> Table<K, V> {
     /// Panics unless every part of the table agrees with every other.
@@ -42,7 +42,11 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
                 "slot {at}"
             );
             let wants_heart = self.policy(at).hearts && is_live(body.state);
-            assert_eq!(self.pulse(at).is_some(), wants_heart, "heart of slot {at}");
+            assert_eq!(
+                self.listener(at).is_some(),
+                wants_heart,
+                "heart of slot {at}"
+            );
             if body.state == State::Aside && self.deadline(at) != NEVER {
                 assert!(current.contains(&at), "slot {at} is aside and forgotten");
             }
@@ -153,11 +157,10 @@ fn options_of_a_late_beat_apply_and_its_stamp_does_not() {
     for has_heart in [false, true] {
         let mut table = quiet(&config());
         apply(&mut table, beat(1, 10));
-        let pulse = Arc::new(Pulse::new(10, Arc::default()));
         if has_heart {
-            let listener = Listener(pulse.clone());
+            let (beater, listener) = pair(10, &Arc::default());
             assert!(table.watch(beat(1, 10), listener).is_ok());
-            assert_eq!(Beater::new(pulse.clone()).beat(50), Vital::Alive);
+            assert_eq!(beater.beat(50), Vital::Alive);
         } else {
             apply(&mut table, beat(1, 50));
         }
@@ -190,7 +193,7 @@ fn options_of_a_late_watch_apply_and_the_last_applied_win() {
             timeout: NonZeroU64::new(timeout),
             ..beat(1, stamp)
         };
-        let listener = Listener(Arc::new(Pulse::new(stamp, Arc::default())));
+        let (_, listener) = pair(stamp, &Arc::default());
         assert!(table.watch(late, listener).is_ok());
     }
     assert_eq!(expired_at(&mut table, 249), [0; 0]);
@@ -320,11 +323,11 @@ fn a_heart_that_was_down_and_stored_a_beat_has_recovered_before_its_message_come
         None,
     )
     .unwrap();
-    let pulse = Arc::new(Pulse::new(0, Arc::default()));
-    assert!(table.watch(beat(1, 0), Listener(pulse.clone())).is_ok());
+    let (beater, listener) = pair(0, &Arc::default());
+    assert!(table.watch(beat(1, 0), listener).is_ok());
     assert!(expired_at(&mut table, 100).is_empty());
-    assert_eq!(pulse.vital(), Vital::Down);
-    pulse.raise(150);
+    assert_eq!(beater.pulse().vital(), Vital::Down);
+    beater.pulse().raise(150);
     // The next miss would be at 200.
     while table.expire(200, 9) {}
     let mut told = Vec::new();
@@ -340,7 +343,7 @@ fn a_heart_that_was_down_and_stored_a_beat_has_recovered_before_its_message_come
         told,
         [(Timestamp::from_nanos(150), Some(Duration::from_nanos(50)))]
     );
-    assert_eq!(pulse.vital(), Vital::Alive);
+    assert_eq!(beater.pulse().vital(), Vital::Alive);
     assert_eq!(
         table.status(spread(1), &1).map(|status| status.misses),
         Some(0)
@@ -373,23 +376,23 @@ fn removing_a_key_whose_last_expiry_waits_takes_its_older_reports_back_too() {
 #[test]
 fn a_heart_that_beat_while_held_back_keeps_the_order_of_deadlines() {
     let mut table = quiet(&config());
-    let pulse = Arc::new(Pulse::new(0, Arc::default()));
-    assert!(table.watch(beat(1, 0), Listener(pulse.clone())).is_ok());
+    let (beater, listener) = pair(0, &Arc::default());
+    assert!(table.watch(beat(1, 0), listener).is_ok());
     apply(&mut table, beat(2, 2));
     // Key 1 is set aside for 100, then held back to 200.
     assert!(expired_at(&mut table, 50).is_empty());
     table.stall(0, 0, 100);
     assert!(expired_at(&mut table, 199).is_empty());
     // Now its deadline is 200 by itself; that of key 2 was 102.
-    pulse.raise(100);
+    beater.pulse().raise(100);
     assert_eq!(expired_at(&mut table, 200), [2, 1]);
 }
 
 #[test]
 fn a_heart_that_is_due_at_its_next_check_keeps_the_order_of_deadlines() {
     let mut table = quiet(&config());
-    let pulse = Arc::new(Pulse::new(0, Arc::default()));
-    assert!(table.watch(beat(1, 0), Listener(pulse)).is_ok());
+    let (_beater, listener) = pair(0, &Arc::default());
+    assert!(table.watch(beat(1, 0), listener).is_ok());
     table.stall(0, 0, 100);
     apply(&mut table, beat(2, 100));
     assert!(expired_at(&mut table, 150).is_empty());
@@ -535,8 +538,8 @@ fn memory_comes_back_after_a_mass_expiry_and_the_survivors_live_on() {
         apply(&mut table, beat(key, 0));
     }
     let full = table.counts().bytes;
-    let pulse = Arc::new(Pulse::new(0, Arc::default()));
-    assert!(table.watch(beat(7, 50), Listener(pulse.clone())).is_ok());
+    let (beater, listener) = pair(0, &Arc::default());
+    assert!(table.watch(beat(7, 50), listener).is_ok());
     for key in (0..50_000).step_by(1_000) {
         apply(&mut table, beat(key, 60));
     }
@@ -547,7 +550,7 @@ fn memory_comes_back_after_a_mass_expiry_and_the_survivors_live_on() {
         table.counts().bytes
     );
     assert_eq!(expired_at(&mut table, 159), [7]);
-    assert_eq!(pulse.vital(), Vital::Expired);
+    assert_eq!(beater.pulse().vital(), Vital::Expired);
     let mut last = expired_at(&mut table, 160);
     last.sort_unstable();
     assert_eq!(last, (0..50_000).step_by(1_000).collect::<Vec<_>>());

@@ -14,7 +14,7 @@ use super::model::Model;
 use super::{config, spread};
 use crate::clock::NEVER;
 use crate::key_limit::{KeyLimit, Standing};
-use crate::pulse::{Beater, Common};
+use crate::pulse::{Common, pair};
 
 /// The uptimes, in ns, at which earlier systems broke, the beginning, and the end.
 const STARTS: [u64; 7] = [
@@ -335,9 +335,9 @@ impl Pair {
 
     fn watch(&mut self, sign: Sign) {
         let beat = self.beat_of(sign);
-        let pulse = Arc::new(Pulse::new(beat.stamp, self.common.clone()));
+        let (beater, listener) = pair(beat.stamp, &self.common);
         let full = self.beat_model(&beat);
-        let watched = self.table.watch(beat, Listener(pulse.clone()));
+        let watched = self.table.watch(beat, listener);
         assert_eq!(watched.is_err(), full.is_some());
         let Some(life) = self.model.lives.get_mut(&sign.key) else {
             let end = if full.is_some() {
@@ -345,9 +345,9 @@ impl Pair {
             } else {
                 Vital::Removed
             };
-            return assert_eq!(pulse.vital(), end);
+            return assert_eq!(beater.pulse().vital(), end);
         };
-        let old = life.heart.replace(Arc::new(Beater::new(pulse)));
+        let old = life.heart.replace(Arc::new(beater));
         self.model
             .ended
             .extend(old.map(|old| (old, Vital::Replaced)));
