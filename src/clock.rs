@@ -353,9 +353,10 @@ impl Clock {
     /// ```
     #[must_use]
     pub fn system_time(&self, timestamp: Timestamp) -> SystemTime {
-        let (known, wall) = match &self.source {
-            Source::Manual(clock, _) => (Timestamp::ORIGIN, clock.made.1),
-            _ => (self.now(), SystemTime::now()),
+        let (known, wall) = if let Source::Manual(clock, _) = &self.source {
+            (Timestamp::ORIGIN, clock.made.1)
+        } else {
+            (self.now(), SystemTime::now())
         };
         let converted = match timestamp.checked_duration_since(known) {
             Some(ahead) => wall.checked_add(ahead),

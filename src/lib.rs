@@ -47,47 +47,42 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![forbid(unsafe_code)]
 
-mod builder;
 mod clock;
 mod error;
 mod event;
-mod heart;
-mod inbox;
-mod key_limit;
 mod local;
 mod log;
-#[cfg(all(test, loom))]
-mod orderings;
+#[cfg(all(test, any(loom, shuttle)))]
+mod models;
+mod options;
 #[cfg(feature = "pacemaker")]
 pub mod pacemaker;
 mod panic;
-mod pulse;
 #[cfg(feature = "registry")]
 pub mod registry;
-mod router;
-#[cfg(all(test, shuttle))]
-mod schedules;
 mod sink;
 mod stats;
+mod status;
 mod sync;
 mod table;
-mod threads;
 mod watcher;
-mod worker;
 
-pub use builder::{Builder, LocalBuilder};
 pub use crossbeam_channel::Receiver;
 
 pub use clock::{Clock, ManualClock, Timestamp};
 pub use error::{
     BeatError, BeatErrorKind, BeatManyError, BuildError, CallError, CloseTimeout, HeartError,
 };
-pub use event::{Event, EventKind, Generation, KeyEvent, Mode, Options, Stall, Status};
-pub use heart::Heart;
+pub use event::{Event, EventKind, Generation, KeyEvent, Stall};
 pub use local::LocalWatcher;
+pub use local::builder::LocalBuilder;
+pub use options::{Mode, Options};
 pub use sink::{Refused, Sink};
 pub use stats::{Histogram, Stats};
+pub use status::Status;
 pub use watcher::Watcher;
+pub use watcher::builder::Builder;
+pub use watcher::heart::Heart;
 
 /// How it works: terms, protocols and races.
 #[cfg(doc)]

@@ -1,16 +1,19 @@
 //! The engine without threads, for a caller with a loop of its own.
 
+pub(crate) mod builder;
+
 use std::borrow::Borrow;
 use std::fmt;
 use std::hash::Hash;
 
 use ahash::RandomState;
 
-use crate::builder::LocalBuilder;
 use crate::clock::Timestamp;
 use crate::error::{BeatError, BeatErrorKind};
-use crate::event::{Event, Options, Status};
+use crate::event::Event;
+use crate::options::Options;
 use crate::stats::Stats;
+use crate::status::Status;
 use crate::table::{Beat, EXPIRE_LIMIT, Offer, Refusal, Table, Tag};
 
 /// A watcher without threads, channels and a clock, for a program with a loop of its own: a game server, a mio loop, the
@@ -49,21 +52,6 @@ where
     K: Eq + Hash + Clone + Send + 'static,
     V: Clone + Send + 'static,
 {
-    /// Returns the options for a new watcher; [`build`](LocalBuilder::build) creates it.
-    ///
-    /// ```
-    /// # use std::time::Duration;
-    /// # use liveness::LocalWatcher;
-    /// # let s = Duration::from_secs;
-    /// let mut watcher = LocalWatcher::<String>::builder().timeout(s(5)).build()?;
-    /// watcher.beat("db-1".to_owned(), s(2))?;
-    /// assert_eq!(watcher.next_deadline(), Some(s(7).into()));
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    pub fn builder() -> LocalBuilder<K, V> {
-        LocalBuilder::new()
-    }
-
     /// A face for `table`.
     pub(crate) fn new(table: Table<K, V>, hasher: RandomState) -> Self {
         LocalWatcher { table, hasher }
@@ -75,7 +63,7 @@ where
     /// # Errors
     ///
     /// [`Full`](BeatErrorKind::Full) if the key is absent and the watcher already holds
-    /// [`max_keys`](LocalBuilder::max_keys) keys. The error returns the key.
+    /// [`max_keys`](crate::LocalBuilder::max_keys) keys. The error returns the key.
     ///
     /// ```
     /// # use std::time::Duration;

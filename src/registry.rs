@@ -112,7 +112,8 @@ use arc_swap::{ArcSwap, Guard as Loaded};
 use parking_lot::Mutex;
 
 use crate::clock::{Clock, Timestamp};
-use crate::event::{Event, EventKind, Mode, Options};
+use crate::event::{Event, EventKind};
+use crate::options::{Mode, Options};
 use crate::watcher::Watcher;
 pub use available::{Available, Node, Nodes};
 pub use error::{RegisterError, RegistryError};

@@ -1,16 +1,8 @@
-//! Where events go: a callback on a thread of its own, a callback on the workers, a channel, or a sink of the user's.
-
-mod outbox;
-
-use std::fmt;
-use std::sync::Arc;
-use std::time::Duration;
+//! A destination for events that is offered them on the worker threads: a channel, or a sink of the user's.
 
 use crossbeam_channel::{Sender, TrySendError};
 
 use crate::event::Event;
-use crate::sync::sized;
-pub(crate) use outbox::Outbox;
 
 /// An event that a [`Sink`] did not take.
 ///
@@ -94,55 +86,3 @@ where
         })
     }
 }
-
-/// A callback that runs on the workers.
-pub(crate) struct OnWorker<F>(pub(crate) F);
-
-impl<K, V, F> Sink<K, V> for OnWorker<F>
-where
-    F: Fn(Event<K, V>) + Send + Sync + 'static,
-{
-    fn offer(&self, event: Event<K, V>) -> Result<(), Refused<K, V>> {
-        (self.0)(event);
-        Ok(())
-    }
-}
-
-/// A callback that runs on the delivery thread.
-pub(crate) type Callback<K, V> = Box<dyn FnMut(Event<K, V>) + Send>;
-
-/// The way out of a worker.
-pub(crate) enum Outlet<K, V> {
-    /// Nobody listens.
-    Nowhere,
-    /// The worker itself offers.
-    Direct(Arc<dyn Sink<K, V>>),
-    /// The delivery thread calls back.
-    Queued(Arc<Outbox<K, V>>),
-}
-
-impl<K, V> Clone for Outlet<K, V> {
-    fn clone(&self) -> Self {
-        match self {
-            Outlet::Nowhere => Outlet::Nowhere,
-            Outlet::Direct(sink) => Outlet::Direct(sink.clone()),
-            Outlet::Queued(outbox) => Outlet::Queued(outbox.clone()),
-        }
-    }
-}
-
-impl<K, V> fmt::Debug for Outlet<K, V> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Outlet::Nowhere => "Nowhere",
-            Outlet::Direct(_) => "Direct",
-            Outlet::Queued(_) => "Queued",
-        })
-    }
-}
-
-/// How many events of one worker wait in the outbox at the most; all others wait in the worker's slab.
-pub(crate) const OUTBOX_QUOTA: usize = sized(1_024, 2);
-
-/// How long delivery goes on with what waits when the watcher closes.
-pub(crate) const CLOSE_GRACE: Duration = Duration::from_millis(100);

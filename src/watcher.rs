@@ -1,28 +1,38 @@
 //! The public face of the threads: beats in, questions, accounting, close.
 
+pub(crate) mod builder;
+pub(crate) mod heart;
+pub(crate) mod inbox;
+pub(crate) mod outbox;
+pub(crate) mod outlet;
+pub(crate) mod router;
+pub(crate) mod start;
+pub(crate) mod threads;
+pub(crate) mod worker;
+
 use std::borrow::Borrow;
 use std::fmt;
 use std::hash::Hash;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::builder::Builder;
 use crate::clock::{Clock, Timestamp};
 use crate::error::{BeatError, BeatErrorKind, BeatManyError, CallError, CloseTimeout};
-use crate::event::{Options, Status};
-use crate::heart::Heart;
-use crate::inbox::{Command, Patience, Phase};
-use crate::pulse;
-use crate::router::{Role, Route, Router};
-use crate::sink::Outbox;
+use crate::options::Options;
 use crate::stats::Stats;
+use crate::status::Status;
 use crate::sync::Instant;
 use crate::table::Beat;
-use crate::threads::Threads;
+use crate::table::heart_cell;
+use heart::Heart;
+use inbox::{Command, Patience, Phase};
+use outbox::Outbox;
+use router::{Role, Route, Router};
+use threads::Threads;
 
 /// Watches keys on worker threads of its own and reports each that was silent for longer than its timeout.
 ///
-/// Shared by reference or in an [`Arc`]; every method takes `&self`. Made by a [`Builder`].
+/// Shared by reference or in an [`Arc`]; every method takes `&self`. Made by a [`Builder`](crate::Builder).
 ///
 /// ```
 /// use std::{thread, time::Duration};
@@ -67,30 +77,6 @@ pub struct Watcher<K, V = ()> {
     threads: Threads,
 }
 
-impl<K, V> Watcher<K, V>
-where
-    K: Eq + Hash + Clone + Send + 'static,
-    V: Clone + Send + 'static,
-{
-    /// Options for a new watcher.
-    ///
-    /// ```
-    /// use liveness::{EventKind, Options, Watcher};
-    ///
-    /// // Keys are strings; a beat may carry a port number, which comes back in events.
-    /// let (watcher, events) = Watcher::<String, u16>::builder()
-    ///     .events([EventKind::Joined])
-    ///     .build_with_channel(64)?;
-    /// watcher.beat_with("db-1".to_owned(), Options::new().extra(5432))?;
-    /// let event = events.recv()?.into_key_event().expect("it is about a key");
-    /// assert_eq!((event.key.as_str(), event.extra), ("db-1", Some(5432)));
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    pub fn builder() -> Builder<K, V> {
-        Builder::new()
-    }
-}
-
 impl<K, V> Watcher<K, V> {
     /// A watcher around running threads.
     pub(crate) fn new(
@@ -113,7 +99,7 @@ impl<K, V> Watcher<K, V> {
     /// A sign of life of `key`: an absent key begins an episode, a watched one lives on.
     ///
     /// Costs a hash, a clock reading and a short lock, and allocates nothing for a cheap key. Waits only while the
-    /// inbox of the key's worker is full, and where [`max_keys`](Builder::max_keys) is set, for the worker's answer about
+    /// inbox of the key's worker is full, and where [`max_keys`](crate::Builder::max_keys) is set, for the worker's answer about
     /// a key that is not watched.
     ///
     /// # Errors
@@ -352,7 +338,7 @@ impl<K, V> Watcher<K, V> {
         K: Hash + Clone,
     {
         let (route, beat) = self.beat_of(key, options)?;
-        let (beater, listener) = pulse::pair(beat.stamp, &self.router.common);
+        let (beater, listener) = heart_cell::pair(beat.stamp, &self.router.common);
         let key = beat.key.clone();
         match self.router.watch(beat, listener, route) {
             Ok(()) => Ok(Heart::new(key, route, beater, self.router.clone())),
@@ -392,7 +378,7 @@ impl<K, V> Watcher<K, V> {
     }
 
     /// Blocks until everything that the calling thread sent before is applied, everything due by then is expired, and
-    /// every event of it is delivered: the call of an [`on_event`](Builder::on_event) callback has returned, a callback on
+    /// every event of it is delivered: the call of an [`on_event`](crate::Builder::on_event) callback has returned, a callback on
     /// a worker too, and a channel or [`Sink`](crate::Sink) has been offered the event. A sink without room is not waited
     /// for. Events that come meanwhile are not waited for either, so it returns however many there are.
     ///

@@ -5,15 +5,16 @@ use std::hint::black_box;
 use std::num::NonZeroU64;
 use std::time::Duration;
 
+use super::ids::MAX_SLOTS;
 use super::index::Position;
 use super::lists::Policy;
 use super::queue::Item;
-use super::slab::{Body, MAX_SLOTS, PackedGeneration, State};
+use super::slab::{Body, PackedGeneration, State};
 use super::{Beat, Down, Recovery, Refusal, Table, Tag};
 use crate::clock::{self, Timestamp};
 use crate::event::{Event, EventKind, Generation};
 use crate::panic::{OneByOne, discard};
-use crate::pulse::Vital;
+use crate::table::heart_cell::Vital;
 
 /// Up to so many slots a table is taken to be in the second-level cache, 0.5 MB: reading it ahead only costs. So few in
 /// tests that the model test exceeds it.

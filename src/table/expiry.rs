@@ -3,13 +3,15 @@
 use std::cmp::Reverse;
 use std::time::Duration;
 
+use super::ids::NIL;
 use super::lists::{Due, Policy};
 use super::queue::Item;
-use super::slab::{NIL, State};
+use super::slab::State;
 use super::{Down, Stray, Table};
 use crate::clock::{NEVER, Timestamp};
-use crate::event::{Event, EventKind, Mode, Stall};
-use crate::pulse::Vital;
+use crate::event::{Event, EventKind, Stall};
+use crate::options::Mode;
+use crate::table::heart_cell::Vital;
 
 /// How many stale entries the stray heap may hold beyond the number of keys; so few in tests that the model test meets it.
 pub(super) const STALE_STRAYS: usize = if cfg!(test) { 4 } else { 1_024 };

@@ -8,11 +8,7 @@
 
 use std::collections::TryReserveError;
 
-use super::slab::NIL;
-
-/// The half of a key's hash that the index uses. The router uses the other half.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Tag(pub(crate) u32);
+use super::ids::{NIL, Tag};
 
 /// One bucket.
 #[derive(Clone, Copy, Debug)]

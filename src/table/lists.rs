@@ -10,10 +10,11 @@ use std::collections::binary_heap::{BinaryHeap, PeekMut};
 use std::collections::{BTreeMap, HashMap};
 
 use super::grace::Grace;
+use super::ids::NIL;
 use super::map_bytes;
-use super::slab::{NIL, Slab};
+use super::slab::Slab;
 use crate::clock::NEVER;
-use crate::event::Mode;
+use crate::options::Mode;
 
 /// What the keys of one list have in common.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

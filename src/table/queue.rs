@@ -6,8 +6,9 @@
 
 use std::collections::VecDeque;
 
+use super::ids::NIL;
 use super::shrink::SHRINK_DIVISOR;
-use super::slab::{NIL, Slab};
+use super::slab::Slab;
 use crate::event::{Event, Generation};
 
 /// What the sink is offered next.

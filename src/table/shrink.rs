@@ -3,10 +3,11 @@
 use std::cmp::Reverse;
 use std::collections::HashMap;
 
+use super::ids::NIL;
 use super::index::Index;
-use super::slab::{NIL, Slab, State};
+use super::slab::{Slab, State};
 use super::{Stray, Table};
-use crate::key_limit::Share;
+use crate::table::key_limit::Share;
 
 /// What has room for fewer entries than this is not worth shrinking.
 const SHRINK_FLOOR: usize = 4_096;

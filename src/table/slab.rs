@@ -3,15 +3,9 @@
 use std::collections::TryReserveError;
 use std::mem::needs_drop;
 
-use super::index::Tag;
+use super::ids::{MAX_SLOTS, NIL, Tag};
 use crate::event::Generation;
 use crate::panic::drop_both;
-
-/// The slot number that stands for none.
-pub(super) const NIL: u32 = u32::MAX;
-
-/// The most slots a slab can have: [`NIL`] is not one.
-pub(super) const MAX_SLOTS: usize = NIL as usize;
 
 /// What a taken slot is in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

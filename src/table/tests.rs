@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::expiry::STALE_STRAYS;
 use super::*;
 use crate::clock::NEVER;
-use crate::pulse::pair;
+use crate::table::heart_cell::pair;
 
 impl<K: Eq + Clone, V: Clone> Table<K, V> {
     /// Panics unless every part of the table agrees with every other.

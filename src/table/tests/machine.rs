@@ -13,8 +13,8 @@ use super::super::*;
 use super::model::Model;
 use super::{config, spread};
 use crate::clock::NEVER;
-use crate::key_limit::{KeyLimit, Standing};
-use crate::pulse::{Common, pair};
+use crate::table::heart_cell::{Common, pair};
+use crate::table::key_limit::{KeyLimit, Standing};
 
 /// The uptimes, in ns, at which earlier systems broke, the beginning, and the end.
 const STARTS: [u64; 7] = [

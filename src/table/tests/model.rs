@@ -7,9 +7,11 @@ use std::time::Duration;
 
 use super::super::{Beat, Config};
 use crate::clock::{self, NEVER, Timestamp};
-use crate::event::{Event, EventKind, Generation, KeyEvent, Mode, Stall, Status};
-use crate::pulse::{Beater, Vital};
+use crate::event::{Event, EventKind, Generation, KeyEvent, Stall};
+use crate::options::Mode;
 use crate::stats::{Counts, Histogram};
+use crate::status::Status;
+use crate::table::heart_cell::{Beater, Vital};
 
 /// An event that the sink is to be offered.
 #[derive(Clone, Debug)]

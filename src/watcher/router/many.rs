@@ -4,10 +4,10 @@ use std::hash::Hash;
 
 use super::{Admission, Route, Router};
 use crate::error::{BeatError, BeatErrorKind, BeatManyError};
-use crate::event::Options;
-use crate::inbox::{Chunk, Command, Message, Patience};
+use crate::options::Options;
 use crate::sync::answer;
 use crate::table::Beat;
+use crate::watcher::inbox::{Chunk, Command, Message, Patience};
 
 /// How many keys one message carries at the most.
 const CHUNK: usize = 256;

@@ -4,8 +4,9 @@ use super::{Setup, Worker};
 use crate::clock::{self, Timestamp};
 use crate::event::Event;
 use crate::panic::survive;
-use crate::sink::{Outlet, Refused, Sink};
+use crate::sink::{Refused, Sink};
 use crate::table::Offer;
+use crate::watcher::outlet::Outlet;
 
 /// How long a round offers events to a sink before the inbox is drained again, ns.
 pub(super) const LIMIT: u64 = 1_000_000;

@@ -1,31 +1,23 @@
 //! The options of a watcher: defaults, units, validation, and the spawning of its threads.
 
-mod local;
-mod shared;
-
 use std::fmt;
 use std::hash::Hash;
-use std::io;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam_channel::Receiver;
 
-use crate::clock::{self, Clock, NEVER};
+use super::Watcher;
+use super::outlet::OnWorker;
+use super::start::{Destination, Plan, Spawn};
+use crate::clock::Clock;
 use crate::error::BuildError;
-use crate::event::{Event, EventKind, Mode};
-use crate::inbox::Inbox;
-use crate::key_limit::KeyLimit;
-use crate::router::{self, Role, Router, WatcherId};
-use crate::sink::{Callback, OnWorker, Outbox, Outlet, Sink};
-use crate::sync::thread::{self, JoinHandle};
-use crate::table::Table;
-use crate::threads::Threads;
-use crate::watcher::Watcher;
-use crate::worker::{self, Setup};
-pub use local::LocalBuilder;
-use shared::{Shared, in_range};
+use crate::event::{Event, EventKind};
+use crate::options::Mode;
+use crate::sink::Sink;
+use crate::sync::thread;
+use crate::table::settings::{Shared, in_range};
 
 /// The most workers by default: each handles about ten million beats a second, and an application has other use for the
 /// cores of a large machine.
@@ -80,16 +72,29 @@ pub struct Builder<K, V = ()> {
     destinations: Vec<(&'static str, Destination<K, V>)>,
 }
 
-/// Where events go.
-enum Destination<K, V> {
-    /// To a sink on the workers.
-    Sink(Arc<dyn Sink<K, V>>),
-    /// To a callback on the delivery thread.
-    Callback(Callback<K, V>),
+impl<K, V> Watcher<K, V>
+where
+    K: Eq + Hash + Clone + Send + 'static,
+    V: Clone + Send + 'static,
+{
+    /// Options for a new watcher.
+    ///
+    /// ```
+    /// use liveness::{EventKind, Options, Watcher};
+    ///
+    /// // Keys are strings; a beat may carry a port number, which comes back in events.
+    /// let (watcher, events) = Watcher::<String, u16>::builder()
+    ///     .events([EventKind::Joined])
+    ///     .build_with_channel(64)?;
+    /// watcher.beat_with("db-1".to_owned(), Options::new().extra(5432))?;
+    /// let event = events.recv()?.into_key_event().expect("it is about a key");
+    /// assert_eq!((event.key.as_str(), event.extra), ("db-1", Some(5432)));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn builder() -> Builder<K, V> {
+        Builder::new()
+    }
 }
-
-/// What makes threads: [`thread::Builder`] in life, something that fails in tests.
-type Spawn<'a> = &'a mut dyn FnMut(String, Box<dyn FnOnce() + Send>) -> io::Result<JoinHandle<()>>;
 
 impl<K, V> Builder<K, V>
 where
@@ -671,94 +676,22 @@ where
     /// [`build`](Builder::build) with threads made by `spawn`.
     fn build_on(mut self, spawn: Spawn<'_>) -> Result<Watcher<K, V>, BuildError> {
         self.validate()?;
-        let id = WatcherId::new();
         let workers = self.workers.unwrap_or_else(|| {
             let cores = thread::available_parallelism().map_or(1, NonZeroUsize::get);
             default_workers(cores)
         });
-        let clock = self.clock.clone().unwrap_or_default();
-        let stall_threshold = match self.stall_threshold {
-            Some(threshold) if !clock.is_manual() => clock::nanos(threshold),
-            _ => NEVER,
+        let plan = Plan {
+            shared: self.shared,
+            workers,
+            inbox_capacity: self.inbox_capacity,
+            batch: self.batch,
+            thread_name: self.thread_name,
+            stall_threshold: self.stall_threshold,
+            grace_cap: self.grace_cap,
+            clock: self.clock.unwrap_or_default(),
+            destination: self.destinations.pop().map(|(_, destination)| destination),
         };
-        let limit = self.shared.max_keys.map(|max| KeyLimit::new(max, workers));
-        let hasher = router::hasher(self.shared.seed);
-        let config = self.shared.config(workers, self.grace_cap);
-        let too_many_expected = |_| self.shared.too_many_expected();
-        Table::<K, V>::probe(self.shared.expected_keys).map_err(too_many_expected)?;
-        let tables: Result<Vec<_>, _> = (0..workers)
-            .map(|worker| {
-                let share = limit.as_ref().map(|limit| {
-                    let hasher = hasher.clone();
-                    limit.share(worker, move |key| (hasher.hash_one(key) >> 32) as u32)
-                });
-                Table::new(config.clone(), share).map_err(too_many_expected)
-            })
-            .collect();
-        let tables = tables?;
-        let destination = self.destinations.pop().map(|(_, destination)| destination);
-        let (outlet, callback) = match destination {
-            None => (Outlet::Nowhere, None),
-            Some(Destination::Sink(sink)) => (Outlet::Direct(sink), None),
-            Some(Destination::Callback(callback)) => (
-                Outlet::Queued(Arc::new(Outbox::new(workers))),
-                Some(callback),
-            ),
-        };
-        let (inboxes, receivers): (Vec<_>, Vec<_>) = (0..workers)
-            .map(|_| Inbox::new(self.inbox_capacity))
-            .map(|(inbox, receiver)| (Arc::new(inbox), receiver))
-            .unzip();
-        let router = Arc::new(Router::new(
-            id,
-            inboxes.into(),
-            hasher,
-            clock.clone(),
-            config.timeout,
-            limit,
-        ));
-        let outbox = match &outlet {
-            Outlet::Queued(outbox) => Some(outbox.clone()),
-            _ => None,
-        };
-        // From here on dropping the watcher ends and joins the threads that run so far.
-        let watcher = Watcher::new(router.clone(), outbox.clone(), Threads::new());
-        let mut start = |name: String, is_worker, body: Box<dyn FnOnce() + Send>| {
-            let ring = watcher.threads().ring(name.clone(), is_worker);
-            let body = Box::new(move || {
-                let _ring = ring;
-                body();
-            });
-            let thread = spawn(name.clone(), body);
-            let thread = thread.map_err(|source| BuildError::Spawn { name, source })?;
-            watcher.threads().add(thread, is_worker);
-            Ok(())
-        };
-        for (index, (receiver, table)) in receivers.into_iter().zip(tables).enumerate() {
-            let setup = Setup {
-                id,
-                index,
-                inbox: router.inboxes[index].clone(),
-                receiver,
-                table,
-                outlet: outlet.clone(),
-                clock: clock.clone(),
-                batch: self.batch,
-                stall_threshold,
-                wanted: self.shared.wanted,
-            };
-            let name = format!("{}-{index}", self.thread_name);
-            start(name, true, Box::new(move || worker::main(setup)))?;
-        }
-        if let (Some(callback), Some(outbox)) = (callback, outbox) {
-            let body = move || {
-                router::enter(id, Role::Delivery);
-                outbox.run(callback, &clock, &router.inboxes);
-            };
-            let name = format!("{}-delivery", self.thread_name);
-            start(name, false, Box::new(body))?;
-        }
-        Ok(watcher)
+        plan.start(spawn)
     }
 }
 
@@ -781,6 +714,7 @@ impl<K, V> fmt::Debug for Builder<K, V> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     /// Builds with a spawner that fails at the thread number `fail_at`, and returns how many threads were spawned and

@@ -4,12 +4,12 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::error::HeartError;
-use crate::event::Options;
-use crate::inbox::{Command, Patience};
-use crate::pulse::{Beater, Pulse, Vital};
-use crate::router::{Route, Router};
+use crate::options::Options;
 use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::table::Beat;
+use crate::table::heart_cell::{Beater, Pulse, Vital};
+use crate::watcher::inbox::{Command, Patience};
+use crate::watcher::router::{Route, Router};
 
 /// A handle on one watched key, made by [`Watcher::watch`](crate::Watcher::watch).
 ///

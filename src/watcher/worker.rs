@@ -10,15 +10,17 @@ use std::time::Duration;
 
 use crossbeam_channel::Receiver;
 
+use super::outbox::CLOSE_GRACE;
+use super::outlet::Outlet;
 use crate::clock::{Clock, NEVER};
-use crate::event::{Event, EventKind, Kinds, Status};
-use crate::inbox::{COUNTERS_LAG, Command, Inbox, Message, Messages, Phase, Statuses};
+use crate::event::{Event, EventKind, Kinds};
 use crate::panic::{OneByOne, discard, drop_both, survive};
-use crate::router::{self, Role, WatcherId};
-use crate::sink::{CLOSE_GRACE, Outlet};
 use crate::stats::Histogram;
+use crate::status::Status;
 use crate::sync::{Instant, answer};
 use crate::table::{Beat, EXPIRE_LIMIT, Refusal, Table, Tag};
+use crate::watcher::inbox::{COUNTERS_LAG, Command, Inbox, Message, Messages, Phase, Statuses};
+use crate::watcher::router::{self, Role, WatcherId};
 use delivery::Delivery;
 use flush::Flushes;
 use stall::StallDetector;

@@ -3,7 +3,7 @@
 //!
 //! `RUSTFLAGS="--cfg shuttle" cargo test --lib schedules`. Time is a message: a manual clock that some thread moves.
 //! Executions are run in batches, each by a scheduler with a seed of its own. The seed of a batch that fails is appended
-//! to `src/schedules/kept.txt`, and every later run begins with the seeds kept there.
+//! to `src/models/schedules/kept.txt`, and every later run begins with the seeds kept there.
 
 mod early;
 mod flush;
@@ -37,7 +37,7 @@ const SCHEDULES: usize = 500;
 const MOST_STEPS: usize = 100_000;
 
 /// Where the seeds of batches that failed are kept: a model, a scheduler and a seed on each line.
-const KEPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/schedules/kept.txt");
+const KEPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/models/schedules/kept.txt");
 
 /// Who chooses the next thread.
 #[derive(Clone, Copy, Debug)]

@@ -5,12 +5,12 @@ use std::hash::Hash;
 use std::marker::PhantomData;
 use std::time::Duration;
 
-use super::shared::Shared;
+use super::LocalWatcher;
 use crate::error::BuildError;
-use crate::event::{EventKind, Mode};
-use crate::local::LocalWatcher;
-use crate::router;
+use crate::event::EventKind;
+use crate::options::Mode;
 use crate::table::Table;
+use crate::table::settings::Shared;
 
 /// Options for a [`LocalWatcher`], made by [`LocalWatcher::builder`]. Setters never fail; [`build`](LocalBuilder::build)
 /// returns an error that names what is wrong.
@@ -45,6 +45,27 @@ pub struct LocalBuilder<K, V = ()> {
     shared: Shared,
     /// Of what keys and values the watcher is to be.
     types: PhantomData<fn(K, V)>,
+}
+
+impl<K, V> LocalWatcher<K, V>
+where
+    K: Eq + Hash + Clone + Send + 'static,
+    V: Clone + Send + 'static,
+{
+    /// Returns the options for a new watcher; [`build`](LocalBuilder::build) creates it.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use liveness::LocalWatcher;
+    /// # let s = Duration::from_secs;
+    /// let mut watcher = LocalWatcher::<String>::builder().timeout(s(5)).build()?;
+    /// watcher.beat("db-1".to_owned(), s(2))?;
+    /// assert_eq!(watcher.next_deadline(), Some(s(7).into()));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn builder() -> LocalBuilder<K, V> {
+        LocalBuilder::new()
+    }
 }
 
 impl<K, V> LocalBuilder<K, V>
@@ -135,7 +156,7 @@ where
         self.shared.validate()?;
         let config = self.shared.config(1, Duration::ZERO);
         let table = Table::new(config, None).map_err(|_| self.shared.too_many_expected())?;
-        Ok(LocalWatcher::new(table, router::hasher(self.shared.seed)))
+        Ok(LocalWatcher::new(table, self.shared.hasher()))
     }
 }
 

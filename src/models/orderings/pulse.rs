@@ -5,8 +5,8 @@ use std::sync::Arc;
 use loom::thread;
 
 use super::explore;
-use crate::pulse::{Beater, Listener, Vital, pair};
 use crate::sync::atomic::{Ordering, fence};
+use crate::table::heart_cell::{Beater, Listener, Vital, pair};
 
 /// More interruptions than any of these models can have use of.
 const ALL: usize = 4;

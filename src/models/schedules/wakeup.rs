@@ -8,8 +8,8 @@ use shuttle::thread;
 
 use super::{builder, explore, quiet};
 use crate::clock::Clock;
-use crate::inbox::{Inbox, Message, Patience};
 use crate::table::{Beat, Tag};
+use crate::watcher::inbox::{Inbox, Message, Patience};
 use crate::{EventKind, ManualClock};
 
 /// Senders and a worker's side of one inbox, without a worker: `sends` are the due times of the messages of each sender,

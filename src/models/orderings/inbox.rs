@@ -9,8 +9,8 @@ use super::explore;
 use crate::ManualClock;
 use crate::clock::{Clock, NEVER};
 use crate::error::BeatErrorKind;
-use crate::inbox::{Inbox, Message, Messages, Patience, Phase};
 use crate::table::{Beat, Tag};
+use crate::watcher::inbox::{Inbox, Message, Messages, Patience, Phase};
 
 /// A beat that is due at `due`, sent with all patience.
 fn send(inbox: &Inbox<u64, ()>, due: u64) -> Result<(), BeatErrorKind> {

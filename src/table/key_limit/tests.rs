@@ -6,8 +6,8 @@ use std::time::Duration;
 use crossbeam_channel::Receiver;
 
 use super::{KeyLimit, Mark, Share, Standing};
-use crate::router;
 use crate::table::Tag;
+use crate::table::settings;
 use crate::{BeatErrorKind, Event, ManualClock, Watcher};
 
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -15,7 +15,7 @@ const SEED: u64 = 7;
 
 /// The hash of `key` in a watcher of [`SEED`].
 fn hash(key: u64) -> u64 {
-    router::hasher(Some(SEED)).hash_one(key)
+    settings::hasher(Some(SEED)).hash_one(key)
 }
 
 /// Which of two workers has `key`.

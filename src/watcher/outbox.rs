@@ -6,14 +6,23 @@
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
+use std::time::Duration;
 
-use super::{CLOSE_GRACE, Callback, OUTBOX_QUOTA};
+use super::inbox::Inbox;
 use crate::clock::Clock;
 use crate::event::{Event, EventKind, Kinds};
-use crate::inbox::Inbox;
 use crate::panic::survive;
 use crate::stats::Histogram;
-use crate::sync::{Condvar, Instant, Mutex};
+use crate::sync::{Condvar, Instant, Mutex, sized};
+
+/// A callback that runs on the delivery thread.
+pub(crate) type Callback<K, V> = Box<dyn FnMut(Event<K, V>) + Send>;
+
+/// How many events of one worker wait in the outbox at the most; all others wait in the worker's slab.
+pub(crate) const OUTBOX_QUOTA: usize = sized(1_024, 2);
+
+/// How long delivery goes on with what waits when the watcher closes.
+pub(crate) const CLOSE_GRACE: Duration = Duration::from_millis(100);
 
 /// What the outbox counts.
 #[derive(Clone, Debug, Default)]

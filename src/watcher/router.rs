@@ -11,11 +11,11 @@ use ahash::RandomState;
 
 use crate::clock::Clock;
 use crate::error::{BeatError, BeatErrorKind, CallError};
-use crate::inbox::{COUNTERS_LAG, Command, Inbox, LOCK_WAIT, Message, Patience, Phase};
-use crate::key_limit::{KeyLimit, Mark, Standing};
-use crate::pulse::{Common, Listener, Pulse};
 use crate::sync::{Mutex, answer, thread_local};
+use crate::table::heart_cell::{Common, Listener, Pulse};
+use crate::table::key_limit::{KeyLimit, Mark, Standing};
 use crate::table::{Beat, Tag};
+use crate::watcher::inbox::{COUNTERS_LAG, Command, Inbox, LOCK_WAIT, Message, Patience, Phase};
 use many::Chunks;
 
 /// The number of a watcher in this process.
@@ -92,14 +92,6 @@ pub(crate) struct Router<K, V> {
     limit: Option<Arc<KeyLimit>>,
     /// Sets of chunks that `beat_many` is not using just now.
     chunks: Mutex<Vec<Chunks<K>>>,
-}
-
-/// The hasher of a watcher: random, or made from `seed`.
-pub(crate) fn hasher(seed: Option<u64>) -> RandomState {
-    seed.map_or_else(RandomState::new, |seed| {
-        let step = |n: u64| seed.wrapping_add(n.wrapping_mul(0x9E37_79B9_7F4A_7C15));
-        RandomState::with_seeds(step(1), step(2), step(3), step(4))
-    })
 }
 
 impl<K, V> Router<K, V> {
@@ -386,7 +378,7 @@ mod tests {
         Router::new(
             WatcherId::new(),
             inboxes,
-            hasher(Some(seed)),
+            crate::table::settings::hasher(Some(seed)),
             clock,
             1,
             None,

@@ -17,13 +17,13 @@ use crossbeam_channel::{Receiver, Sender};
 
 use crate::clock::{Clock, NEVER};
 use crate::error::BeatErrorKind;
-use crate::event::Status;
 use crate::panic::discard;
-use crate::pulse::{Listener, Pulse};
 use crate::stats::{Counts, Histogram};
+use crate::status::Status;
 use crate::sync::atomic::{AtomicU8, Ordering};
 use crate::sync::thread::{self, Thread};
 use crate::sync::{Condvar, Instant, Mutex, MutexGuard, answer, sized};
+use crate::table::heart_cell::{Listener, Pulse};
 use crate::table::{Beat, Tag};
 
 /// Keys of one worker that beat at the same time, with their tags.

@@ -2,31 +2,34 @@
 
 use std::time::Duration;
 
+use ahash::RandomState;
+
+use super::Config;
 use crate::clock::{self, NEVER};
 use crate::error::BuildError;
-use crate::event::{EventKind, Kinds, Mode};
-use crate::table::Config;
+use crate::event::{EventKind, Kinds};
+use crate::options::Mode;
 
 /// The most keys: slots are numbered with 32 bits.
 const MAX_KEYS: usize = u32::MAX as usize - 1;
 
 /// What both builders hold. Setters only store; [`validate`](Shared::validate) checks.
 #[derive(Debug)]
-pub(super) struct Shared {
+pub(crate) struct Shared {
     /// The default timeout.
-    pub(super) timeout: Duration,
+    pub(crate) timeout: Duration,
     /// The default mode.
-    pub(super) mode: Mode,
+    pub(crate) mode: Mode,
     /// How long a key may be down before it is forgotten; never if not set.
-    pub(super) forget_after: Option<Duration>,
+    pub(crate) forget_after: Option<Duration>,
     /// The kinds of event wanted.
-    pub(super) wanted: Kinds,
+    pub(crate) wanted: Kinds,
     /// The most keys, if there is a most.
-    pub(super) max_keys: Option<usize>,
+    pub(crate) max_keys: Option<usize>,
     /// The keys to make room for.
-    pub(super) expected_keys: usize,
+    pub(crate) expected_keys: usize,
     /// What the hash of keys is seeded with; random if not set.
-    pub(super) seed: Option<u64>,
+    pub(crate) seed: Option<u64>,
 }
 
 impl Default for Shared {
@@ -46,8 +49,13 @@ impl Default for Shared {
 }
 
 impl Shared {
+    /// The hasher of keys.
+    pub(crate) fn hasher(&self) -> RandomState {
+        hasher(self.seed)
+    }
+
     /// Checks every option.
-    pub(super) fn validate(&self) -> Result<(), BuildError> {
+    pub(crate) fn validate(&self) -> Result<(), BuildError> {
         if self.timeout.is_zero() {
             return Err(BuildError::ZeroTimeout);
         }
@@ -56,7 +64,7 @@ impl Shared {
     }
 
     /// The configuration of the table of one of `workers` workers, which grants at most `grace_cap` after stalls.
-    pub(super) fn config(&self, workers: usize, grace_cap: Duration) -> Config {
+    pub(crate) fn config(&self, workers: usize, grace_cap: Duration) -> Config {
         // An even spread is never quite even: four standard deviations more than the share save the growing.
         let share = self.expected_keys / workers;
         let slack = if workers == 1 { 0 } else { 4 * share.isqrt() };
@@ -72,7 +80,7 @@ impl Shared {
     }
 
     /// There is no memory for the keys that are expected.
-    pub(super) fn too_many_expected(&self) -> BuildError {
+    pub(crate) fn too_many_expected(&self) -> BuildError {
         BuildError::OutOfMemory {
             option: "expected_keys",
             given: self.expected_keys,
@@ -80,8 +88,16 @@ impl Shared {
     }
 }
 
+/// The hasher of a watcher: random, or made from `seed`.
+pub(crate) fn hasher(seed: Option<u64>) -> RandomState {
+    seed.map_or_else(RandomState::new, |seed| {
+        let step = |n: u64| seed.wrapping_add(n.wrapping_mul(0x9E37_79B9_7F4A_7C15));
+        RandomState::with_seeds(step(1), step(2), step(3), step(4))
+    })
+}
+
 /// Checks that `given` is from 1 to `max`.
-pub(super) fn in_range(option: &'static str, given: usize, max: usize) -> Result<(), BuildError> {
+pub(crate) fn in_range(option: &'static str, given: usize, max: usize) -> Result<(), BuildError> {
     if (1..=max).contains(&given) {
         Ok(())
     } else {

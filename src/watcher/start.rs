@@ -1,0 +1,149 @@
+//! Starting a watcher: its tables, the ways between its threads, and the threads themselves.
+
+use std::hash::Hash;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Watcher;
+use super::inbox::Inbox;
+use super::outbox::{Callback, Outbox};
+use super::outlet::Outlet;
+use super::router::{self, Role, Router, WatcherId};
+use super::threads::Threads;
+use super::worker::{self, Setup};
+use crate::clock::{self, Clock, NEVER};
+use crate::error::BuildError;
+use crate::sink::Sink;
+use crate::sync::thread::JoinHandle;
+use crate::table::Table;
+use crate::table::key_limit::KeyLimit;
+use crate::table::settings::Shared;
+
+/// Where events go.
+pub(super) enum Destination<K, V> {
+    /// To a sink on the workers.
+    Sink(Arc<dyn Sink<K, V>>),
+    /// To a callback on the delivery thread.
+    Callback(Callback<K, V>),
+}
+
+/// What makes threads: [`thread::Builder`] in life, something that fails in tests.
+pub(super) type Spawn<'a> =
+    &'a mut dyn FnMut(String, Box<dyn FnOnce() + Send>) -> io::Result<JoinHandle<()>>;
+
+/// What is to be started; every option is in range.
+pub(super) struct Plan<K, V> {
+    /// The options that a watcher without threads has too.
+    pub(super) shared: Shared,
+    /// The number of workers.
+    pub(super) workers: usize,
+    /// The beats an inbox holds.
+    pub(super) inbox_capacity: usize,
+    /// The beats applied at a time.
+    pub(super) batch: usize,
+    /// What the names of the threads begin with.
+    pub(super) thread_name: String,
+    /// How late a wake-up is a stall; `None` to look for none.
+    pub(super) stall_threshold: Option<Duration>,
+    /// The most grace in a row.
+    pub(super) grace_cap: Duration,
+    /// The time source.
+    pub(super) clock: Clock,
+    /// Where events go, if anywhere.
+    pub(super) destination: Option<Destination<K, V>>,
+}
+
+impl<K, V> Plan<K, V>
+where
+    K: Eq + Hash + Clone + Send + 'static,
+    V: Clone + Send + 'static,
+{
+    /// Starts the watcher on threads that `spawn` creates.
+    pub(super) fn start(self, spawn: Spawn<'_>) -> Result<Watcher<K, V>, BuildError> {
+        let id = WatcherId::new();
+        let workers = self.workers;
+        let clock = self.clock;
+        let stall_threshold = match self.stall_threshold {
+            Some(threshold) if !clock.is_manual() => clock::nanos(threshold),
+            _ => NEVER,
+        };
+        let limit = self.shared.max_keys.map(|max| KeyLimit::new(max, workers));
+        let hasher = self.shared.hasher();
+        let config = self.shared.config(workers, self.grace_cap);
+        let too_many_expected = |_| self.shared.too_many_expected();
+        Table::<K, V>::probe(self.shared.expected_keys).map_err(too_many_expected)?;
+        let tables: Result<Vec<_>, _> = (0..workers)
+            .map(|worker| {
+                let share = limit.as_ref().map(|limit| {
+                    let hasher = hasher.clone();
+                    limit.share(worker, move |key| (hasher.hash_one(key) >> 32) as u32)
+                });
+                Table::new(config.clone(), share).map_err(too_many_expected)
+            })
+            .collect();
+        let tables = tables?;
+        let (outlet, callback) = match self.destination {
+            None => (Outlet::Nowhere, None),
+            Some(Destination::Sink(sink)) => (Outlet::Direct(sink), None),
+            Some(Destination::Callback(callback)) => (
+                Outlet::Queued(Arc::new(Outbox::new(workers))),
+                Some(callback),
+            ),
+        };
+        let (inboxes, receivers): (Vec<_>, Vec<_>) = (0..workers)
+            .map(|_| Inbox::new(self.inbox_capacity))
+            .map(|(inbox, receiver)| (Arc::new(inbox), receiver))
+            .unzip();
+        let router = Arc::new(Router::new(
+            id,
+            inboxes.into(),
+            hasher,
+            clock.clone(),
+            config.timeout,
+            limit,
+        ));
+        let outbox = match &outlet {
+            Outlet::Queued(outbox) => Some(outbox.clone()),
+            _ => None,
+        };
+        // From here on dropping the watcher ends and joins the threads that run so far.
+        let watcher = Watcher::new(router.clone(), outbox.clone(), Threads::new());
+        let mut start = |name: String, is_worker, body: Box<dyn FnOnce() + Send>| {
+            let ring = watcher.threads().ring(name.clone(), is_worker);
+            let body = Box::new(move || {
+                let _ring = ring;
+                body();
+            });
+            let thread = spawn(name.clone(), body);
+            let thread = thread.map_err(|source| BuildError::Spawn { name, source })?;
+            watcher.threads().add(thread, is_worker);
+            Ok(())
+        };
+        for (index, (receiver, table)) in receivers.into_iter().zip(tables).enumerate() {
+            let setup = Setup {
+                id,
+                index,
+                inbox: router.inboxes[index].clone(),
+                receiver,
+                table,
+                outlet: outlet.clone(),
+                clock: clock.clone(),
+                batch: self.batch,
+                stall_threshold,
+                wanted: self.shared.wanted,
+            };
+            let name = format!("{}-{index}", self.thread_name);
+            start(name, true, Box::new(move || worker::main(setup)))?;
+        }
+        if let (Some(callback), Some(outbox)) = (callback, outbox) {
+            let body = move || {
+                router::enter(id, Role::Delivery);
+                outbox.run(callback, &clock, &router.inboxes);
+            };
+            let name = format!("{}-delivery", self.thread_name);
+            start(name, false, Box::new(body))?;
+        }
+        Ok(watcher)
+    }
+}
