@@ -99,6 +99,7 @@ mod options;
 mod policy;
 #[cfg(feature = "serde")]
 mod saved;
+mod stats;
 mod update;
 
 use std::borrow::Borrow;
@@ -125,6 +126,7 @@ pub use options::{Builder, FlapDamping, Guard, NodeOptions};
 pub use policy::{PhiAccrual, Policy, PolicyError};
 #[cfg(feature = "serde")]
 pub use saved::Saved;
+pub use stats::RegistryStats;
 pub use update::{Change, Fleet, Gap, GuardChange, NodeStatus, State, Transition, Update, Vitals};
 
 /// Keeps the nodes that may receive traffic; see the [module](self).
@@ -164,75 +166,20 @@ struct Inner<N, D> {
 /// take it with [`to_arc`](Current::to_arc).
 pub struct Current<N, D>(Loaded<Arc<Available<N, D>>>);
 
-/// The gauges and counters of a registry; returned by [`Registry::stats`].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize))]
-#[non_exhaustive]
-pub struct RegistryStats {
-    /// The version of the fleet: the number of updates so far.
-    pub version: u64,
-    /// Nodes that are joining.
-    pub joining: usize,
-    /// Nodes that are up.
-    pub up: usize,
-    /// Nodes that are suspect, held ones among them.
-    pub suspect: usize,
-    /// Nodes that are down.
-    pub down: usize,
-    /// Nodes that have left and are not forgotten.
-    pub left: usize,
-    /// Nodes that are listed.
-    pub listed: usize,
-    /// Nodes that the guard holds.
-    pub held: usize,
-    /// Nodes that are drained.
-    pub drained: usize,
-    /// Nodes that are suppressed for flapping.
-    pub suppressed: usize,
-    /// How often a node went down. One that the guard took back and lets go down later counts once.
-    pub deaths: u64,
-    /// How often a node that had been up came back after it was down.
-    pub recoveries: u64,
-    /// How often the guard came into force.
-    pub guards: u64,
-    /// How often the registry did not run for a while.
-    pub stalls: u64,
-    /// Nodes that were refused because there was no room.
-    pub refused: u64,
-    /// Subscriptions that have not ended.
-    pub subscribers: usize,
-    /// Updates that slow subscribers missed.
-    pub missed_updates: u64,
-}
-
-/// `Display` is fit for a log line.
-impl fmt::Display for RegistryStats {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let RegistryStats {
-            version,
-            joining,
-            up,
-            suspect,
-            down,
-            left,
-            listed,
-            held,
-            drained,
-            suppressed,
-            deaths,
-            recoveries,
-            guards,
-            stalls,
-            refused,
-            subscribers,
-            missed_updates,
-        } = self;
-        write!(
-            f,
-            "listed={listed} joining={joining} up={up} suspect={suspect} down={down} left={left} held={held} \
-             drained={drained} suppressed={suppressed} deaths={deaths} recoveries={recoveries} guards={guards} \
-             stalls={stalls} refused={refused} subscribers={subscribers} missed_updates={missed_updates} version={version}"
-        )
+impl<N, D> Builder<N, D>
+where
+    N: Eq + Hash + Clone + Send + Sync + 'static,
+    D: Send + Sync + 'static,
+{
+    /// Starts the registry's worker thread.
+    ///
+    /// # Errors
+    ///
+    /// [`RegistryError`] names the option that makes no sense. Otherwise it says that the thread could not be spawned, or that
+    /// what is to be restored has more nodes than [`max_nodes`](Builder::max_nodes) or a policy that makes no sense.
+    pub fn build(self) -> Result<Registry<N, D>, RegistryError> {
+        self.config.check()?;
+        Registry::start(self)
     }
 }
 

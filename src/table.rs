@@ -10,8 +10,10 @@ mod grace;
 pub(crate) mod heart_cell;
 mod ids;
 mod index;
+mod input;
 pub(crate) mod key_limit;
 mod lists;
+mod memory;
 mod queue;
 pub(crate) mod settings;
 mod shrink;
@@ -20,13 +22,11 @@ mod slab;
 use std::borrow::Borrow;
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, TryReserveError};
-use std::num::NonZeroU64;
 use std::sync::Arc;
 
 use crate::clock::{self, Timestamp};
 use crate::event::{Event, EventKind, KeyEvent, Kinds};
-use crate::options::{Mode, Options};
-use crate::panic::drop_both;
+use crate::options::Mode;
 use crate::stats::{Counts, Histogram};
 use crate::status::Status;
 use crate::table::heart_cell::{Listener, Pulse, Vital};
@@ -34,7 +34,9 @@ use crate::table::key_limit::Share;
 use grace::Grace;
 pub(crate) use ids::Tag;
 use index::{Index, Position};
+pub(crate) use input::Beat;
 use lists::{Due, Lists, Policy};
+use memory::map_bytes;
 use queue::{Item, Queue};
 use slab::{Slab, State};
 
@@ -55,70 +57,6 @@ pub(crate) struct Config {
     pub(crate) forget_after: u64,
     /// The most grace granted in a row after stalls, ns.
     pub(crate) grace_cap: u64,
-}
-
-/// One sign of life on its way into a table.
-#[derive(Debug)]
-pub(crate) struct Beat<K, V> {
-    /// The tag of the key.
-    pub(crate) tag: Tag,
-    /// When the caller made it, ns.
-    pub(crate) stamp: u64,
-    /// The key.
-    pub(crate) key: K,
-    /// The key's timeout from now on, ns, where it is given.
-    pub(crate) timeout: Option<NonZeroU64>,
-    /// The key's mode from now on, where it is given.
-    pub(crate) mode: Option<Mode>,
-    /// The key's value from now on, where it is given.
-    pub(crate) extra: Option<V>,
-    /// Whether it is for a watched key only, and begins no episode.
-    pub(crate) known_only: bool,
-}
-
-impl<K, V> Beat<K, V> {
-    /// A beat that carries nothing.
-    #[inline]
-    pub(crate) fn plain(tag: Tag, key: K, stamp: u64) -> Self {
-        Beat {
-            tag,
-            stamp,
-            key,
-            timeout: None,
-            mode: None,
-            extra: None,
-            known_only: false,
-        }
-    }
-
-    /// A beat that carries `options`; `Err` with the key if their timeout is zero.
-    pub(crate) fn with_options(
-        tag: Tag,
-        key: K,
-        stamp: u64,
-        options: Options<V>,
-    ) -> Result<Self, K> {
-        let timeout = match options.timeout.map(clock::nanos).map(NonZeroU64::new) {
-            Some(None) => return Err(key),
-            given => given.flatten(),
-        };
-        Ok(Beat {
-            tag,
-            stamp,
-            key,
-            timeout,
-            mode: options.mode,
-            extra: options.extra,
-            known_only: options.known_only,
-        })
-    }
-}
-
-impl<K, V> Beat<K, V> {
-    /// Drops the key and then the value, each of which may panic.
-    pub(crate) fn dismantle(self) {
-        drop_both(self.key, self.extra);
-    }
 }
 
 /// There is no room for another key; here is the one that was refused.
@@ -638,12 +576,6 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
             self.queue.push(Item::Notice(Event::Removed(event)));
         }
     }
-}
-
-/// The bytes that a map of entries `T` with room for `capacity` of them has allocated: it has a byte of its own for each
-/// bucket, and 8 buckets for at most 7 entries.
-pub(crate) fn map_bytes<T>(capacity: usize) -> usize {
-    capacity * 8 / 7 * (size_of::<T>() + 1)
 }
 
 /// Whether `state` is that of a watched key.

@@ -5,6 +5,7 @@ pub(crate) mod heart;
 pub(crate) mod inbox;
 pub(crate) mod outbox;
 pub(crate) mod outlet;
+pub(crate) mod role;
 pub(crate) mod router;
 pub(crate) mod start;
 pub(crate) mod threads;
@@ -27,7 +28,8 @@ use crate::table::heart_cell;
 use heart::Heart;
 use inbox::{Command, Patience, Phase};
 use outbox::Outbox;
-use router::{Role, Route, Router};
+use role::Role;
+use router::{Route, Router};
 use threads::Threads;
 
 /// Watches keys on worker threads of its own and reports each that was silent for longer than its timeout.

@@ -1,4 +1,4 @@
-//! The user's hold on one pacemaker, and what its thread has of it.
+//! The user's hold on one pacemaker.
 
 use std::fmt;
 use std::sync::Arc;
@@ -9,14 +9,12 @@ use std::time::Duration;
 use fastrand::Rng;
 use parking_lot::Mutex;
 
-use super::pacer::Handle;
+use super::member::{BeatFn, Member, Shared, Work};
+use super::pacer::{Handle, Pacer};
 use super::rhythm::Rhythm;
-use super::{BoxError, Builder, Change, Connection, Listener, PaceError, PacemakerStats};
-use crate::clock::Clock;
+use super::stats::{Connection, PacemakerStats};
+use super::{BoxError, Builder, PaceError};
 use crate::panic::survive;
-
-/// A beat function, its errors boxed.
-pub(super) type BeatFn = Box<dyn FnMut() -> Result<(), BoxError> + Send>;
 
 /// Calls a beat function at an interval; see the [module](super).
 ///
@@ -31,6 +29,22 @@ pub struct Pacemaker {
     goodbye: Option<Box<dyn FnOnce() + Send>>,
     /// The thread.
     handle: Arc<Handle>,
+}
+
+impl Pacer {
+    /// Starts a pacemaker with `options` that calls `beat` on this thread.
+    ///
+    /// # Errors
+    ///
+    /// [`PaceError`] if an option is out of its range.
+    pub fn start<F, E>(&self, options: Builder, mut beat: F) -> Result<Pacemaker, PaceError>
+    where
+        F: FnMut() -> Result<(), E> + Send + 'static,
+        E: Into<BoxError>,
+    {
+        let beat = Box::new(move || beat().map_err(Into::into));
+        Pacemaker::start(options, beat, &self.handle)
+    }
 }
 
 impl Pacemaker {
@@ -216,92 +230,5 @@ impl Drop for Guard<'_> {
     fn drop(&mut self) {
         *self.0.shared.work.lock() = Work::None;
         self.0.wait_for_call();
-    }
-}
-
-/// What there is to beat for.
-#[derive(Debug)]
-enum Work {
-    /// Nothing.
-    None,
-    /// Something that is taken to be alive.
-    Running,
-    /// Something that is alive if it makes progress. Set by the work, cleared by the tick or retry that reports it.
-    Progressing(Arc<AtomicBool>),
-}
-
-/// What a pacemaker shares with its thread.
-#[derive(Debug)]
-struct Shared {
-    /// What there is to beat for.
-    work: Mutex<Work>,
-    /// What the thread last showed.
-    seen: Mutex<(Connection, PacemakerStats)>,
-}
-
-/// A pacemaker as its thread has it.
-pub(super) struct Member {
-    /// When it is due.
-    rhythm: Rhythm,
-    /// Called when it is.
-    beat: BeatFn,
-    /// Told of changes.
-    on_change: Option<Listener>,
-    /// What it shares with the handle.
-    shared: Arc<Shared>,
-    /// Whether the last call failed, so that what it was to report is still to be reported by a retry.
-    is_unreported: bool,
-}
-
-impl Member {
-    /// When it is to be called next, ns.
-    pub(super) fn due(&self) -> u64 {
-        self.rhythm.due()
-    }
-
-    /// There is something to beat for from `now` on.
-    pub(super) fn restart(&mut self, now: u64) {
-        self.rhythm.restart(now);
-    }
-
-    /// It is due: beats, if there is anything to beat for.
-    pub(super) fn call(&mut self, clock: &Clock) {
-        let began = clock.now_ns();
-        if !self.is_alive() {
-            self.is_unreported = false;
-            self.rhythm.withheld(began);
-            self.show();
-            return;
-        }
-        let outcome =
-            survive(&mut self.beat).unwrap_or_else(|| Err("the beat function panicked".into()));
-        self.is_unreported = outcome.is_err();
-        let changed = self.rhythm.called(began, clock.now_ns(), outcome.is_ok());
-        self.show();
-        let error = outcome.err();
-        let listener = self.on_change.as_mut();
-        // The error is dropped in here too: that is code of the user's.
-        let _ = survive(move || match (changed, listener) {
-            (Some(connection), Some(listener)) => listener(Change { connection, error }),
-            _ => drop(error),
-        });
-    }
-
-    /// Whether there is something to beat for that is alive.
-    fn is_alive(&self) -> bool {
-        match &*self.shared.work.lock() {
-            Work::None => false,
-            Work::Running => true,
-            Work::Progressing(progress) => {
-                // A tick asks for progress of its own: what a peer hears is never older than a tick and its retries.
-                let is_retry = self.is_unreported && !self.rhythm.is_at_tick();
-                progress.swap(false, Ordering::AcqRel) || is_retry
-            }
-        }
-    }
-
-    /// Shows the handle what there is to see.
-    fn show(&self) {
-        *self.shared.seen.lock() = (self.rhythm.connection(), self.rhythm.stats());
     }
 }

@@ -8,9 +8,8 @@ use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
-use super::handle::Member;
+use super::member::Member;
 use super::plan::Plan;
-use super::{BoxError, Builder, PaceError, Pacemaker};
 use crate::clock::Clock;
 use crate::panic::survive;
 
@@ -43,7 +42,7 @@ use crate::panic::survive;
 #[must_use = "the thread ends when the `Pacer` and all its pacemakers are dropped"]
 pub struct Pacer {
     /// The thread, joined with the last handle.
-    handle: Arc<Handle>,
+    pub(super) handle: Arc<Handle>,
 }
 
 impl Pacer {
@@ -65,20 +64,6 @@ impl Pacer {
                 thread: Some(thread),
             }),
         })
-    }
-
-    /// Starts a pacemaker with `options` that calls `beat` on this thread.
-    ///
-    /// # Errors
-    ///
-    /// [`PaceError`] if an option is out of its range.
-    pub fn start<F, E>(&self, options: Builder, mut beat: F) -> Result<Pacemaker, PaceError>
-    where
-        F: FnMut() -> Result<(), E> + Send + 'static,
-        E: Into<BoxError>,
-    {
-        let beat = Box::new(move || beat().map_err(Into::into));
-        Pacemaker::start(options, beat, &self.handle)
     }
 }
 

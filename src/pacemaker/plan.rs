@@ -6,7 +6,7 @@
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
 
-use super::handle::Member;
+use super::member::Member;
 
 /// So many entries of the heap may be stale before it is cleaned, beside as many as there are pacemakers.
 const STALE_ENTRIES: usize = 64;

@@ -8,7 +8,7 @@
 
 use fastrand::Rng;
 
-use super::{Connection, PacemakerStats};
+use super::stats::{Connection, PacemakerStats};
 
 /// The options of one pacemaker; times in nanoseconds.
 #[derive(Clone, Debug)]

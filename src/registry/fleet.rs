@@ -23,6 +23,7 @@ mod guard;
 mod register;
 #[cfg(test)]
 mod tests;
+mod watch;
 
 use std::borrow::Borrow;
 use std::collections::{BTreeSet, HashMap};
@@ -31,15 +32,15 @@ use std::time::Duration;
 
 use ahash::RandomState;
 
-use super::RegistryStats;
 use super::available::{Available, Listed, Node};
 use super::error::RegistryError;
 use super::incarnation::Incarnation;
 use super::options::{Config, after};
+use super::stats::RegistryStats;
 use super::update::{Change, NodeStatus, State, Update, Vitals};
 use crate::event::Stall;
 pub(super) use entry::Entry;
-use guard::Watch;
+use watch::Watch;
 
 /// What the watcher watches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -4,7 +4,7 @@ use std::fmt;
 use std::hash::Hash;
 use std::time::Duration;
 
-use super::{Incarnation, Policy, Registry, RegistryError};
+use super::{Incarnation, Policy, RegistryError};
 use crate::clock::Clock;
 
 /// The weight of a node that is given none: large enough that others may have less.
@@ -78,7 +78,7 @@ impl Guard {
     }
 
     /// Whether it makes sense.
-    fn check(&self) -> Result<(), RegistryError> {
+    pub(super) fn check(&self) -> Result<(), RegistryError> {
         must_be(
             "Guard::fraction",
             "from 0 to 1",
@@ -164,7 +164,7 @@ impl FlapDamping {
     }
 
     /// Whether it makes sense.
-    fn check(&self) -> Result<(), RegistryError> {
+    pub(super) fn check(&self) -> Result<(), RegistryError> {
         must_be(
             "FlapDamping::half_life",
             "above zero",
@@ -312,7 +312,7 @@ impl Config {
     }
 
     /// Whether it makes sense.
-    fn check(&self) -> Result<(), RegistryError> {
+    pub(super) fn check(&self) -> Result<(), RegistryError> {
         self.policy.check().map_err(RegistryError::Policy)?;
         must_be("rise", "above zero", self.rise > 0)?;
         must_be("fall", "above zero", self.fall > 0)?;
@@ -454,17 +454,6 @@ where
     pub fn restore(mut self, saved: super::Saved<N, D>, grace: Duration) -> Self {
         self.saved = Some((saved, grace));
         self
-    }
-
-    /// Starts the registry's worker thread.
-    ///
-    /// # Errors
-    ///
-    /// [`RegistryError`] names the option that makes no sense. Otherwise it says that the thread could not be spawned, or that
-    /// what is to be restored has more nodes than [`max_nodes`](Builder::max_nodes) or a policy that makes no sense.
-    pub fn build(self) -> Result<Registry<N, D>, RegistryError> {
-        self.config.check()?;
-        Registry::start(self)
     }
 }
 

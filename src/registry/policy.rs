@@ -45,12 +45,6 @@ pub enum Policy {
 }
 
 impl Policy {
-    /// Returns the timeout of a node that has no history yet, which is that of every node unless the policy is adaptive.
-    #[must_use]
-    pub fn initial_timeout(&self) -> Duration {
-        History::new().timeout(self)
-    }
-
     /// Whether it makes sense.
     pub(super) fn check(&self) -> Result<(), PolicyError> {
         let positive = match *self {

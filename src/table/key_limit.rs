@@ -12,9 +12,10 @@ use std::time::Duration;
 
 use ahash::RandomState;
 
+use super::ids::Tag;
+use super::memory::map_bytes;
 use crate::sync::atomic::{AtomicUsize, Ordering};
 use crate::sync::{Mutex, MutexGuard};
-use crate::table::{Tag, map_bytes};
 
 /// How many locks the marks of one worker are spread over.
 const SHARDS: usize = 16;

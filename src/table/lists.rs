@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::grace::Grace;
 use super::ids::NIL;
-use super::map_bytes;
+use super::memory::map_bytes;
 use super::slab::Slab;
 use crate::clock::NEVER;
 use crate::options::Mode;

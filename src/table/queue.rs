@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 
 use super::ids::NIL;
-use super::shrink::SHRINK_DIVISOR;
+use super::memory::SHRINK_DIVISOR;
 use super::slab::Slab;
 use crate::event::{Event, Generation};
 

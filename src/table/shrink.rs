@@ -5,20 +5,10 @@ use std::collections::HashMap;
 
 use super::ids::NIL;
 use super::index::Index;
+use super::memory::is_sparse;
 use super::slab::{Slab, State};
 use super::{Stray, Table};
 use crate::table::key_limit::Share;
-
-/// What has room for fewer entries than this is not worth shrinking.
-const SHRINK_FLOOR: usize = 4_096;
-
-/// What grew is shrunk when less than one part in this many is taken.
-pub(super) const SHRINK_DIVISOR: usize = 8;
-
-/// Whether `len` entries leave so much of the room for `capacity` empty that it is worth giving back.
-fn is_sparse(len: usize, capacity: usize) -> bool {
-    len * SHRINK_DIVISOR < capacity && capacity >= SHRINK_FLOOR
-}
 
 /// Gives back the memory of a map by slot that was large once.
 fn shrink_map<T>(map: &mut HashMap<u32, T, ahash::RandomState>) {

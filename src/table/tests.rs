@@ -5,6 +5,7 @@ mod machine;
 mod model;
 
 use std::collections::HashSet;
+use std::num::NonZeroU64;
 use std::time::Duration;
 
 use super::expiry::STALE_STRAYS;

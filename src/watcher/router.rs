@@ -1,59 +1,21 @@
-//! From a key to its worker: hash once, stamp, send. Also who is calling: a worker thread must never wait.
+//! From a key to its worker: hash once, stamp, send. A worker thread never waits.
 
 mod many;
 
-use std::cell::Cell;
 use std::hash::Hash;
 use std::num::NonZeroU64;
-use std::sync::{Arc, atomic};
+use std::sync::Arc;
 
 use ahash::RandomState;
 
+use super::inbox::{COUNTERS_LAG, Chunk, Command, Inbox, LOCK_WAIT, Message, Patience, Phase};
+use super::role::{self, Role, WatcherId};
 use crate::clock::Clock;
 use crate::error::{BeatError, BeatErrorKind, CallError};
-use crate::sync::{Mutex, answer, thread_local};
+use crate::sync::{Mutex, answer};
 use crate::table::heart_cell::{Common, Listener, Pulse};
 use crate::table::key_limit::{KeyLimit, Mark, Standing};
 use crate::table::{Beat, Tag};
-use crate::watcher::inbox::{COUNTERS_LAG, Command, Inbox, LOCK_WAIT, Message, Patience, Phase};
-use many::Chunks;
-
-/// The number of a watcher in this process.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct WatcherId(u64);
-
-impl WatcherId {
-    /// A number no other watcher has; zero is none's. In no model: no thread learns anything from it.
-    pub(crate) fn new() -> Self {
-        static LAST: atomic::AtomicU64 = atomic::AtomicU64::new(0);
-        WatcherId(LAST.fetch_add(1, atomic::Ordering::Relaxed) + 1)
-    }
-}
-
-/// What a thread is to a watcher.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Role {
-    /// One of the user's threads.
-    Caller,
-    /// A worker.
-    Worker,
-    /// A worker of another watcher.
-    WorkerOfAnother,
-    /// The delivery thread.
-    Delivery,
-    /// The delivery thread of another watcher.
-    DeliveryOfAnother,
-}
-
-thread_local! {
-    /// Whose thread this is, and in which role.
-    static ROLE: Cell<(WatcherId, Role)> = const { Cell::new((WatcherId(0), Role::Caller)) };
-}
-
-/// Makes the current thread one of the watcher's own.
-pub(crate) fn enter(id: WatcherId, role: Role) {
-    ROLE.with(|mine| mine.set((id, role)));
-}
 
 /// Where a key goes.
 #[derive(Clone, Copy, Debug)]
@@ -73,6 +35,15 @@ enum Admission {
     Send,
     /// Send it, and wait for the worker to say whether there was room.
     Ask,
+}
+
+/// A chunk for each worker, to be filled.
+#[derive(Debug)]
+struct Chunks<K> {
+    /// The keys that are sent like any others.
+    sent: Box<[Chunk<K>]>,
+    /// The keys that are not watched, where there is a maximum of keys: they are sent as questions.
+    asked: Box<[Chunk<K>]>,
 }
 
 /// The callers' side of a watcher; hearts share it.
@@ -136,19 +107,7 @@ impl<K, V> Router<K, V> {
     /// What the current thread is to this watcher.
     #[inline]
     pub(crate) fn role(&self) -> Role {
-        match ROLE.with(Cell::get) {
-            (id, role) if id == self.id => role,
-            (_, Role::Worker) => Role::WorkerOfAnother,
-            (_, Role::Delivery) => Role::DeliveryOfAnother,
-            _ => Role::Caller,
-        }
-    }
-
-    /// Whether the current thread must not wait for a worker: it is one, of whatever watcher. Workers of two watchers
-    /// whose callbacks call the other watcher would wait for each other.
-    #[inline]
-    fn must_not_wait() -> bool {
-        ROLE.with(Cell::get).1 == Role::Worker
+        role::of_current_thread(self.id)
     }
 
     /// Takes no more, and tells every worker to finish.
@@ -199,7 +158,7 @@ impl<K, V> Router<K, V> {
         patience: Patience,
     ) -> Result<Admission, BeatErrorKind> {
         let Route { worker, mark, .. } = route;
-        let may_wait = matches!(patience, Patience::Forever) && !Self::must_not_wait();
+        let may_wait = matches!(patience, Patience::Forever) && !role::must_not_wait();
         let standing = match patience {
             Patience::Forever => limit.look(worker, mark),
             Patience::Never | Patience::Until(_) => limit
@@ -332,7 +291,7 @@ impl<K, V> Router<K, V> {
         workers: impl Iterator<Item = usize>,
         mut question: impl FnMut(answer::Sender<T>) -> Command<K, V>,
     ) -> Result<Vec<T>, CallError> {
-        if Self::must_not_wait() {
+        if role::must_not_wait() {
             return Err(CallError::OnWorker);
         }
         let mut answers = Vec::new();
@@ -358,7 +317,7 @@ impl<K, V> Router<K, V> {
         patience: Patience,
     ) -> Result<(), (BeatErrorKind, Message<K, V>)> {
         let inbox = &self.inboxes[worker];
-        if Self::must_not_wait() {
+        if role::must_not_wait() {
             return inbox.send_from_worker(message);
         }
         inbox.send(message, due, patience)

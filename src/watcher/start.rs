@@ -9,7 +9,8 @@ use super::Watcher;
 use super::inbox::Inbox;
 use super::outbox::{Callback, Outbox};
 use super::outlet::Outlet;
-use super::router::{self, Role, Router, WatcherId};
+use super::role::{self, Role, WatcherId};
+use super::router::Router;
 use super::threads::Threads;
 use super::worker::{self, Setup};
 use crate::clock::{self, Clock, NEVER};
@@ -138,7 +139,7 @@ where
         }
         if let (Some(callback), Some(outbox)) = (callback, outbox) {
             let body = move || {
-                router::enter(id, Role::Delivery);
+                role::enter(id, Role::Delivery);
                 outbox.run(callback, &clock, &router.inboxes);
             };
             let name = format!("{}-delivery", self.thread_name);

@@ -5,9 +5,9 @@
 use std::process;
 use std::sync::Arc;
 
+use super::role::Role;
 use crate::sync::thread::{self, JoinHandle};
 use crate::sync::{Condvar, Instant, Mutex};
-use crate::watcher::router::Role;
 
 /// The threads of a watcher.
 #[derive(Debug)]

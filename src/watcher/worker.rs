@@ -12,6 +12,7 @@ use crossbeam_channel::Receiver;
 
 use super::outbox::CLOSE_GRACE;
 use super::outlet::Outlet;
+use super::role::{self, Role, WatcherId};
 use crate::clock::{Clock, NEVER};
 use crate::event::{Event, EventKind, Kinds};
 use crate::panic::{OneByOne, discard, drop_both, survive};
@@ -20,8 +21,6 @@ use crate::status::Status;
 use crate::sync::{Instant, answer};
 use crate::table::{Beat, EXPIRE_LIMIT, Refusal, Table, Tag};
 use crate::watcher::inbox::{COUNTERS_LAG, Command, Inbox, Message, Messages, Phase, Statuses};
-use crate::watcher::router::{self, Role, WatcherId};
-use delivery::Delivery;
 use flush::Flushes;
 use stall::StallDetector;
 
@@ -59,6 +58,17 @@ pub(crate) struct Setup<K, V> {
     pub(crate) stall_threshold: u64,
     /// The kinds of event wanted.
     pub(crate) wanted: Kinds,
+}
+
+/// How a round of delivery ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Delivery {
+    /// Nothing waits.
+    Done,
+    /// More waits, and the sink takes it.
+    More,
+    /// More waits, and the sink has no room.
+    Blocked,
 }
 
 /// The worker's state while it runs.
@@ -103,7 +113,7 @@ where
     K: Eq + Clone + 'static,
     V: Clone + 'static,
 {
-    router::enter(setup.id, Role::Worker);
+    role::enter(setup.id, Role::Worker);
     setup.inbox.enter();
     let index = setup.index;
     let outbox = match &setup.outlet {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, unbounded};
 
+use super::super::{BoxError, Builder, Pacemaker};
 use super::*;
 use crate::clock::ManualClock;
 

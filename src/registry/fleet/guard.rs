@@ -1,10 +1,10 @@
 //! The guard against mass death; its rules are those of [`Guard`](super::super::Guard).
 
-use std::collections::VecDeque;
 use std::hash::Hash;
 use std::time::Duration;
 
 use super::entry::{Death, Entry};
+use super::watch::Active;
 use super::{Keeper, Task};
 use crate::registry::options::after;
 use crate::registry::policy::Gap;
@@ -12,38 +12,6 @@ use crate::registry::update::{Change, GuardChange, State, Update};
 
 /// How many deaths of nodes that are alive again may be kept, beside as many as count; so few in tests that they meet it.
 const STALE_DEATHS: usize = if cfg!(test) { 4 } else { 1_024 };
-
-/// Where the guard stands.
-#[derive(Debug, Default)]
-pub(super) struct Watch {
-    /// When listed nodes went down, and their slots, the oldest first. A node whose [`Death`] is another or none is alive
-    /// again, or gone.
-    deaths: VecDeque<(Duration, u32)>,
-    /// How many of them count.
-    recent: usize,
-    /// While it is active, until when.
-    active: Option<Active>,
-}
-
-/// Until when the guard is active.
-#[derive(Clone, Copy, Debug)]
-struct Active {
-    /// When it ends in any case; `None` for never.
-    end: Option<Duration>,
-    /// When it ends if it stays calm; `None` if it is not calm.
-    calm_end: Option<Duration>,
-    /// When the agenda has it.
-    due: Option<Duration>,
-}
-
-impl Watch {
-    /// A death counts no more: the node beats, or is gone.
-    pub(super) fn revive(&mut self, death: &mut Option<Death>) {
-        if death.take().is_some() {
-            self.recent -= 1;
-        }
-    }
-}
 
 impl<N: Eq + Hash + Clone, D> Keeper<N, D> {
     /// The node in `slot` has missed too many timeouts: it goes down, or is held.
@@ -218,28 +186,5 @@ impl<N: Eq + Hash + Clone, D> Keeper<N, D> {
             held,
             listed,
         }));
-    }
-}
-
-#[cfg(test)]
-impl Watch {
-    /// How many deaths count.
-    pub(super) fn recent(&self) -> usize {
-        self.recent
-    }
-
-    /// How many deaths are kept.
-    pub(super) fn remembered(&self) -> usize {
-        self.deaths.len()
-    }
-
-    /// Whether it is active.
-    pub(super) fn is_active(&self) -> bool {
-        self.active.is_some()
-    }
-
-    /// Whether the agenda has it.
-    pub(super) fn is_scheduled(&self) -> bool {
-        self.active.is_some_and(|active| active.due.is_some())
     }
 }

@@ -27,6 +27,14 @@ pub(in crate::registry) struct History {
     window: Option<Box<Window>>,
 }
 
+impl Policy {
+    /// Returns the timeout of a node that has no history yet, which is that of every node unless the policy is adaptive.
+    #[must_use]
+    pub fn initial_timeout(&self) -> Duration {
+        History::new().timeout(self)
+    }
+}
+
 impl History {
     /// One without beats.
     pub(in crate::registry) fn new() -> Self {

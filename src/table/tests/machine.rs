@@ -9,6 +9,8 @@ use proptest::prelude::*;
 use proptest::sample::select;
 use proptest::test_runner::FileFailurePersistence;
 
+use std::num::NonZeroU64;
+
 use super::super::*;
 use super::model::Model;
 use super::{config, spread};

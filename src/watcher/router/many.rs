@@ -2,7 +2,7 @@
 
 use std::hash::Hash;
 
-use super::{Admission, Route, Router};
+use super::{Admission, Chunks, Route, Router};
 use crate::error::{BeatError, BeatErrorKind, BeatManyError};
 use crate::options::Options;
 use crate::sync::answer;
@@ -14,15 +14,6 @@ const CHUNK: usize = 256;
 
 /// How many questions may wait for their answers at one time.
 const MOST_QUESTIONS: usize = 16;
-
-/// A chunk for each worker, to be filled.
-#[derive(Debug)]
-pub(super) struct Chunks<K> {
-    /// The keys that are sent like any others.
-    sent: Box<[Chunk<K>]>,
-    /// The keys that are not watched, where there is a maximum of keys: they are sent as questions.
-    asked: Box<[Chunk<K>]>,
-}
 
 /// One call.
 struct Call<'a, K, V> {

@@ -1,6 +1,6 @@
 //! The part of a round in which events leave the worker.
 
-use super::{Setup, Worker};
+use super::{Delivery, Setup, Worker};
 use crate::clock::{self, Timestamp};
 use crate::event::Event;
 use crate::panic::survive;
@@ -10,17 +10,6 @@ use crate::watcher::outlet::Outlet;
 
 /// How long a round offers events to a sink before the inbox is drained again, ns.
 pub(super) const LIMIT: u64 = 1_000_000;
-
-/// How a round of delivery ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Delivery {
-    /// Nothing waits.
-    Done,
-    /// More waits, and the sink takes it.
-    More,
-    /// More waits, and the sink has no room.
-    Blocked,
-}
 
 impl<K: Eq + Clone + 'static, V: Clone + 'static> Worker<K, V> {
     /// Gives the sink what it takes, for a while.
