@@ -4,7 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// Runs code of the user's; `None` if it panicked. What a panic carries may panic again when it is dropped, and what
 /// that carries is leaked.
-pub(crate) fn survive<T>(code: impl FnOnce() -> T) -> Option<T> {
+pub(crate) fn catch_panic<T>(code: impl FnOnce() -> T) -> Option<T> {
     let result = catch_unwind(AssertUnwindSafe(code));
     result
         .map_err(|panic| {
@@ -17,12 +17,12 @@ pub(crate) fn survive<T>(code: impl FnOnce() -> T) -> Option<T> {
 
 /// Drops something of the user's; a panic is caught.
 pub(crate) fn discard<T>(value: T) {
-    let _ = survive(|| drop(value));
+    let _ = catch_panic(|| drop(value));
 }
 
 /// Drops a key and then its value, each of which may panic. Returns whether neither did.
 pub(crate) fn drop_both<K, V>(key: K, extra: V) -> bool {
-    survive(|| drop(key)).is_some() & survive(|| drop(extra)).is_some()
+    catch_panic(|| drop(key)).is_some() & catch_panic(|| drop(extra)).is_some()
 }
 
 /// The items of an iterator, of which those that nobody takes are dropped one by one, for example because a panic unwinds.

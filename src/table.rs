@@ -29,7 +29,7 @@ use crate::event::{Event, EventKind, KeyEvent, Kinds};
 use crate::options::Mode;
 use crate::stats::{Counts, Histogram};
 use crate::status::Status;
-use crate::table::heart_cell::{Listener, Pulse, Vital};
+use crate::table::heart_cell::{HeartCell, HeartState, TableSide};
 use crate::table::key_limit::Share;
 use grace::Grace;
 pub(crate) use ids::Tag;
@@ -109,7 +109,7 @@ struct Recovery {
 
 /// A slot set aside from its list until `due`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Stray {
+struct Deferred {
     /// When to look at it.
     due: Due,
     /// Where it is.
@@ -134,11 +134,11 @@ pub(crate) struct Table<K, V> {
     /// The live keys by deadline.
     lists: Lists,
     /// The live keys that are not linked, by when to look at them.
-    strays: BinaryHeap<Reverse<Stray>>,
-    /// The number of the next stray entry.
+    deferred: BinaryHeap<Reverse<Deferred>>,
+    /// The number of the next deferred entry.
     next_ticket: u32,
     /// The hearts, by slot; only as long as the last slot that has one.
-    pulses: Vec<Option<Listener>>,
+    hearts: Vec<Option<TableSide>>,
     /// The keys that are down, by slot.
     downs: HashMap<u32, Down, ahash::RandomState>,
     /// The events that the sink has not taken, in order.
@@ -188,9 +188,9 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
             slab: Slab::with_capacity(config.expected_keys)?,
             index: Index::with_capacity(config.expected_keys)?,
             lists: Lists::new(default),
-            strays: BinaryHeap::new(),
+            deferred: BinaryHeap::new(),
             next_ticket: 0,
-            pulses: Vec::new(),
+            hearts: Vec::new(),
             downs: HashMap::default(),
             queue: Queue::new(),
             read_ahead: 0,
@@ -216,8 +216,12 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
         self.now
     }
 
-    /// As [`beat`](Table::beat), and ties the key to `listener`'s heart; a heart that it had is told that it was replaced.
-    pub(crate) fn watch(&mut self, beat: Beat<K, V>, listener: Listener) -> Result<(), Refusal<K>> {
+    /// As [`beat`](Table::beat), and ties the key to `table_side`'s heart; a heart that it had is told that it was replaced.
+    pub(crate) fn watch(
+        &mut self,
+        beat: Beat<K, V>,
+        table_side: TableSide,
+    ) -> Result<(), Refusal<K>> {
         let at = match self.find(beat.tag, &beat.key) {
             Some((_, at)) if self.is_live(at) => {
                 self.touch(at, beat);
@@ -225,20 +229,20 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
             }
             _ if beat.known_only => {
                 self.counts.unknown += 1;
-                listener.set(Vital::Removed);
+                table_side.set(HeartState::Removed);
                 return Ok(());
             }
             newest => self.join(newest, beat)?,
         };
-        listener.pulse.raise(self.last_beat(at));
+        table_side.cell.raise(self.last_beat(at));
         if self.down(at).is_some() {
-            listener.set(Vital::Down);
+            table_side.set(HeartState::Down);
         }
-        if self.pulses.len() <= at as usize {
-            self.pulses.resize_with(at as usize + 1, || None);
+        if self.hearts.len() <= at as usize {
+            self.hearts.resize_with(at as usize + 1, || None);
         }
-        if let Some(old) = self.pulses[at as usize].replace(listener) {
-            old.set(Vital::Replaced);
+        if let Some(old) = self.hearts[at as usize].replace(table_side) {
+            old.set(HeartState::Replaced);
         }
         let policy = Policy {
             hearts: true,
@@ -248,14 +252,14 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
         Ok(())
     }
 
-    /// Applies the options of `beat` to its key if that is watched, and, where `pulse` is given, still tied to it. It is no
+    /// Applies the options of `beat` to its key if that is watched, and, where `cell` is given, still tied to it. It is no
     /// sign of life: the key's stamp stays. Returns whether they applied.
-    pub(crate) fn set(&mut self, beat: Beat<K, V>, pulse: Option<&Arc<Pulse>>) -> bool {
-        let is_tied = |at: u32| match pulse {
+    pub(crate) fn set(&mut self, beat: Beat<K, V>, cell: Option<&Arc<HeartCell>>) -> bool {
+        let is_tied = |at: u32| match cell {
             None => true,
-            Some(pulse) => self
-                .listener(at)
-                .is_some_and(|listener| Arc::ptr_eq(&listener.pulse, pulse)),
+            Some(cell) => self
+                .table_side(at)
+                .is_some_and(|table_side| Arc::ptr_eq(&table_side.cell, cell)),
         };
         match self.find(beat.tag, &beat.key) {
             Some((_, at)) if self.is_live(at) && is_tied(at) => {
@@ -269,15 +273,21 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
         }
     }
 
-    /// Unties the key from `pulse` if it is still tied to it: the key is left to its beats, or removed. Returns whether
+    /// Unties the key from `cell` if it is still tied to it: the key is left to its beats, or removed. Returns whether
     /// it was removed.
-    pub(crate) fn release(&mut self, tag: Tag, key: &K, pulse: &Arc<Pulse>, leave: bool) -> bool {
+    pub(crate) fn release(
+        &mut self,
+        tag: Tag,
+        key: &K,
+        cell: &Arc<HeartCell>,
+        leave: bool,
+    ) -> bool {
         let Some((_, at)) = self.find(tag, key) else {
             return false;
         };
         if !self
-            .listener(at)
-            .is_some_and(|listener| Arc::ptr_eq(&listener.pulse, pulse))
+            .table_side(at)
+            .is_some_and(|table_side| Arc::ptr_eq(&table_side.cell, cell))
         {
             return false;
         }
@@ -287,7 +297,7 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
         let stamp = self
             .down(at)
             .map_or_else(|| self.last_beat(at), |down| down.reported);
-        self.pulses[at as usize] = None;
+        self.hearts[at as usize] = None;
         let policy = Policy {
             hearts: false,
             ..self.policy(at)
@@ -310,7 +320,7 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
         };
         let mut older = self.older.remove(&newest);
         if self.is_live(newest) {
-            self.remove_live(newest, position, Vital::Removed);
+            self.remove_live(newest, position, HeartState::Removed);
         } else {
             self.index.remove(position);
             self.cancel(newest);
@@ -387,8 +397,8 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
             + self.index.bytes()
             + self.lists.bytes()
             + self.queue.bytes()
-            + self.strays.capacity() * size_of::<Reverse<Stray>>()
-            + self.pulses.capacity() * size_of::<Option<Listener>>()
+            + self.deferred.capacity() * size_of::<Reverse<Deferred>>()
+            + self.hearts.capacity() * size_of::<Option<TableSide>>()
             + map_bytes::<(u32, Down)>(self.downs.capacity())
             + map_bytes::<(u32, u32)>(self.older.capacity())
             + self.guesses.capacity() * size_of::<u32>()
@@ -421,8 +431,8 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
 
     /// The heart of slot `at`.
     #[inline]
-    fn listener(&self, at: u32) -> Option<&Listener> {
-        self.pulses.get(at as usize)?.as_ref()
+    fn table_side(&self, at: u32) -> Option<&TableSide> {
+        self.hearts.get(at as usize)?.as_ref()
     }
 
     /// How `at` is down, if it is.
@@ -447,8 +457,8 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
     /// The stamp of the last beat of slot `at`.
     #[inline]
     fn last_beat(&self, at: u32) -> u64 {
-        if let Some(listener) = self.listener(at) {
-            return listener.pulse.stamp();
+        if let Some(table_side) = self.table_side(at) {
+            return table_side.cell.stamp();
         }
         self.down(at)
             .map_or(self.slab[at].stamp, |down| down.last_beat)
@@ -559,12 +569,12 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
     }
 
     /// Ends the episode of the live slot `at`, which the index has at `position`, by removal; a heart finds `end`.
-    fn remove_live(&mut self, at: u32, position: Position, end: Vital) {
+    fn remove_live(&mut self, at: u32, position: Position, end: HeartState) {
         let status = self.status_of(at);
         self.unlink(at);
         self.index.remove(position);
-        if let Some(listener) = self.pulses.get_mut(at as usize).and_then(Option::take) {
-            listener.set(end);
+        if let Some(table_side) = self.hearts.get_mut(at as usize).and_then(Option::take) {
+            table_side.set(end);
         }
         self.clear_down(at);
         self.leave(at);
@@ -580,7 +590,7 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
 
 /// Whether `state` is that of a watched key.
 fn is_live(state: State) -> bool {
-    matches!(state, State::Listed | State::Aside)
+    matches!(state, State::Listed | State::Deferred)
 }
 
 /// An event about a key of `status`, without misses.

@@ -340,10 +340,10 @@ impl<K, V> Watcher<K, V> {
         K: Hash + Clone,
     {
         let (route, beat) = self.beat_of(key, options)?;
-        let (beater, listener) = heart_cell::pair(beat.stamp, &self.router.common);
+        let (heart_side, table_side) = heart_cell::pair(beat.stamp, &self.router.common);
         let key = beat.key.clone();
-        match self.router.watch(beat, listener, route) {
-            Ok(()) => Ok(Heart::new(key, route, beater, self.router.clone())),
+        match self.router.watch(beat, table_side, route) {
+            Ok(()) => Ok(Heart::new(key, route, heart_side, self.router.clone())),
             Err(kind) => Err(BeatError::new(kind, key)),
         }
     }

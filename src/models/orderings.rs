@@ -4,8 +4,8 @@
 //! `RUSTFLAGS="--cfg loom" cargo test --release --lib orderings`. Models have two or three threads and a few steps each;
 //! what is larger is for the random schedules of `cfg(shuttle)`.
 
+mod heart_cell;
 mod inbox;
-mod pulse;
 
 /// Explores all executions of `model` in which no thread is interrupted more than `interruptions` times where it could
 /// have gone on.

@@ -14,7 +14,7 @@ use super::pacer::{Handle, Pacer};
 use super::rhythm::Rhythm;
 use super::stats::{Connection, PacemakerStats};
 use super::{BoxError, Builder, PaceError};
-use crate::panic::survive;
+use crate::panic::catch_panic;
 
 /// Calls a beat function at an interval; see the [module](super).
 ///
@@ -181,13 +181,13 @@ impl Pacemaker {
 impl Drop for Pacemaker {
     fn drop(&mut self) {
         let member = self.handle.core.remove(self.id);
-        let _ = survive(|| drop(member));
+        let _ = catch_panic(|| drop(member));
         self.wait_for_call();
         let goodbye = self.goodbye.take();
         if thread::panicking() {
-            let _ = survive(|| drop(goodbye));
+            let _ = catch_panic(|| drop(goodbye));
         } else if let Some(goodbye) = goodbye {
-            let _ = survive(goodbye);
+            let _ = catch_panic(goodbye);
         }
     }
 }

@@ -9,7 +9,7 @@ use super::rhythm::Rhythm;
 use super::stats::{Connection, PacemakerStats};
 use super::{BoxError, Change, Listener};
 use crate::clock::Clock;
-use crate::panic::survive;
+use crate::panic::catch_panic;
 
 /// A beat function, its errors boxed.
 pub(super) type BeatFn = Box<dyn FnMut() -> Result<(), BoxError> + Send>;
@@ -69,14 +69,14 @@ impl Member {
             return;
         }
         let outcome =
-            survive(&mut self.beat).unwrap_or_else(|| Err("the beat function panicked".into()));
+            catch_panic(&mut self.beat).unwrap_or_else(|| Err("the beat function panicked".into()));
         self.is_unreported = outcome.is_err();
         let changed = self.rhythm.called(began, clock.now_ns(), outcome.is_ok());
         self.show();
         let error = outcome.err();
         let listener = self.on_change.as_mut();
         // The error is dropped in here too: that is code of the user's.
-        let _ = survive(move || match (changed, listener) {
+        let _ = catch_panic(move || match (changed, listener) {
             (Some(connection), Some(listener)) => listener(Change { connection, error }),
             _ => drop(error),
         });

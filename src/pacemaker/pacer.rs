@@ -11,7 +11,7 @@ use parking_lot::{Condvar, Mutex, MutexGuard};
 use super::member::Member;
 use super::plan::Plan;
 use crate::clock::Clock;
-use crate::panic::survive;
+use crate::panic::catch_panic;
 
 /// One thread for many pacemakers.
 ///
@@ -173,7 +173,7 @@ impl Core {
         MutexGuard::unlocked(state, || member.call(&self.clock));
         if let Some(retired) = state.plan.come_back(id, member, self.clock.now_ns()) {
             // What the beat function owns goes before whoever stopped it goes on, and not under the lock.
-            MutexGuard::unlocked(state, || survive(|| drop(retired)));
+            MutexGuard::unlocked(state, || catch_panic(|| drop(retired)));
         }
         state.plan.call_ended();
         self.call_ended.notify_all();

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use super::update::Update;
-use crate::panic::survive;
+use crate::panic::catch_panic;
 
 /// The queue of one subscriber.
 struct Queue<N, D> {
@@ -367,7 +367,7 @@ impl Subscription {
             .name("subscriber".into())
             .spawn(move || {
                 for update in updates {
-                    if survive(|| callback(update)).is_none() {
+                    if catch_panic(|| callback(update)).is_none() {
                         crate::log::error!(
                             "a subscriber panicked; it goes on with the next update"
                         );

@@ -17,7 +17,7 @@
 //! Everything that needs time but silence is in one agenda. The watcher is asked to report its first entry when no earlier
 //! report is to come; a report too many does no harm.
 
-mod books;
+mod effects;
 mod entry;
 mod guard;
 mod register;

@@ -14,7 +14,7 @@ use super::{Beat, Down, Recovery, Refusal, Table, Tag};
 use crate::clock::{self, Timestamp};
 use crate::event::{Event, EventKind, Generation};
 use crate::panic::{OneByOne, discard};
-use crate::table::heart_cell::Vital;
+use crate::table::heart_cell::HeartState;
 
 /// Up to so many slots a table is taken to be in the second-level cache, 0.5 MB: reading it ahead only costs. So few in
 /// tests that the model test exceeds it.
@@ -157,7 +157,7 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
         let is_plain = beat.timeout.is_none() && beat.mode.is_none() && beat.extra.is_none();
         let is_simple = is_plain
             && self.slab.body(at).state == State::Listed
-            && self.listener(at).is_none()
+            && self.table_side(at).is_none()
             && self.down(at).is_none();
         if !is_simple {
             return self.touch_with_care(at, beat);
@@ -190,8 +190,8 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
             self.counts.late_beats += 1;
             return;
         }
-        if let Some(listener) = self.listener(at) {
-            listener.pulse.raise(stamp);
+        if let Some(table_side) = self.table_side(at) {
+            table_side.cell.raise(stamp);
         }
         let was_down = self.down(at).is_some();
         if was_down {
@@ -244,8 +244,8 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
         } else {
             self.downs.remove(&at)
         };
-        if let Some(listener) = self.listener(at) {
-            listener.set(Vital::Alive);
+        if let Some(table_side) = self.table_side(at) {
+            table_side.set(HeartState::Alive);
         }
         if let Some(down) = down
             && self.config.wanted.has(EventKind::Recovered)

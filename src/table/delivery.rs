@@ -78,7 +78,7 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
     /// Drops every key and value, one by one, each of which may panic, and closes the hearts. The table is of no use
     /// afterwards.
     pub(crate) fn dismantle(&mut self) {
-        self.pulses.clear();
+        self.hearts.clear();
         self.queue.dismantle();
         self.slab.dismantle();
     }

@@ -1,4 +1,4 @@
-//! Finding what is due: the lists' fronts, the strays, and second chances for hearts.
+//! Finding what is due: the lists' fronts, the deferred, and second chances for hearts.
 
 use std::cmp::Reverse;
 use std::time::Duration;
@@ -7,14 +7,14 @@ use super::ids::NIL;
 use super::lists::{Due, Policy};
 use super::queue::Item;
 use super::slab::State;
-use super::{Down, Stray, Table};
+use super::{Deferred, Down, Table};
 use crate::clock::{NEVER, Timestamp};
 use crate::event::{Event, EventKind, Stall};
 use crate::options::Mode;
-use crate::table::heart_cell::Vital;
+use crate::table::heart_cell::HeartState;
 
-/// How many stale entries the stray heap may hold beyond the number of keys; so few in tests that the model test meets it.
-pub(super) const STALE_STRAYS: usize = if cfg!(test) { 4 } else { 1_024 };
+/// How many stale entries the deferred heap may hold beyond the number of keys; so few in tests that the model test meets it.
+pub(super) const STALE_DEFERRED: usize = if cfg!(test) { 4 } else { 1_024 };
 
 impl<K: Eq + Clone, V: Clone> Table<K, V> {
     /// Finds what is due at `now` and moves it to the queue, after at most `limit` looks. Returns whether more is
@@ -24,18 +24,18 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
         let now = self.now;
         for _ in 0..limit {
             let listed = self.lists.first(&self.slab, &self.grace);
-            let stray = self.first_stray();
-            let (due, at, is_stray) = match (listed, stray) {
+            let deferred = self.first_deferred();
+            let (due, at, is_deferred) = match (listed, deferred) {
                 (Some((due, at)), None) => (due, at, false),
-                (Some((due, at)), Some(stray)) if due <= stray.due => (due, at, false),
-                (_, Some(stray)) => (stray.due, stray.slot, true),
+                (Some((due, at)), Some(deferred)) if due <= deferred.due => (due, at, false),
+                (_, Some(deferred)) => (deferred.due, deferred.slot, true),
                 (None, None) => return false,
             };
             if due.at > now {
                 return false;
             }
-            if is_stray {
-                self.strays.pop();
+            if is_deferred {
+                self.deferred.pop();
             }
             self.look_at(at, due);
         }
@@ -47,8 +47,10 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
     /// be the deadline, grace not counted.
     pub(crate) fn next_due(&mut self) -> Option<(u64, u64)> {
         let listed = self.lists.first(&self.slab, &self.grace);
-        let stray = self.first_stray().map(|stray| (stray.due, stray.slot));
-        let (due, at) = listed.into_iter().chain(stray).min()?;
+        let deferred = self
+            .first_deferred()
+            .map(|deferred| (deferred.due, deferred.slot));
+        let (due, at) = listed.into_iter().chain(deferred).min()?;
         Some((due.at, self.policy(at).timeout))
     }
 
@@ -75,7 +77,7 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
     pub(super) fn link(&mut self, at: u32) {
         self.slab.body_mut(at).state = State::Listed;
         if !self.lists.link(&mut self.slab, at) {
-            self.set_aside(at);
+            self.defer(at);
         }
     }
 
@@ -84,7 +86,7 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
     pub(super) fn unlink(&mut self, at: u32) {
         if self.slab.body(at).state == State::Listed {
             self.lists.unlink(&mut self.slab, at);
-            self.slab.body_mut(at).state = State::Aside;
+            self.slab.body_mut(at).state = State::Deferred;
             self.slab[at].prev = NIL;
         }
     }
@@ -111,12 +113,12 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
                 self.slab[at].stamp = self.now;
                 self.link(at);
             } else {
-                self.set_aside(at);
+                self.defer(at);
             }
         } else if !is_tracked_down && self.listed_until(at) == self.deadline(at) {
             self.link(at);
         } else {
-            self.set_aside(at);
+            self.defer(at);
         }
     }
 
@@ -125,17 +127,17 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
         self.slab[at].stamp.saturating_add(self.policy(at).timeout)
     }
 
-    /// Leaves slot `at`, which is not linked, to the stray heap until it is due.
-    fn set_aside(&mut self, at: u32) {
+    /// Leaves slot `at`, which is not linked, to the deferred heap until it is due.
+    fn defer(&mut self, at: u32) {
         self.next_ticket = self.next_ticket.wrapping_add(1) % NIL;
-        self.slab.body_mut(at).state = State::Aside;
+        self.slab.body_mut(at).state = State::Deferred;
         self.slab[at].prev = self.next_ticket;
-        if self.strays.len() > 2 * self.counts.live as usize + STALE_STRAYS {
-            self.forget_stale_strays();
+        if self.deferred.len() > 2 * self.counts.live as usize + STALE_DEFERRED {
+            self.forget_stale_deferred();
         }
         let due = self.due(at);
         if due.at != NEVER {
-            self.strays.push(Reverse(Stray {
+            self.deferred.push(Reverse(Deferred {
                 due,
                 slot: at,
                 ticket: self.next_ticket,
@@ -145,10 +147,10 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
 
     /// Drops the entries of slots that have moved on, so that the heap stays as small as the number of keys.
     #[cold]
-    fn forget_stale_strays(&mut self) {
-        let mut strays = std::mem::take(&mut self.strays).into_vec();
-        strays.retain(|&Reverse(stray)| self.is_current(stray));
-        self.strays = strays.into();
+    fn forget_stale_deferred(&mut self) {
+        let mut deferred = std::mem::take(&mut self.deferred).into_vec();
+        deferred.retain(|&Reverse(deferred)| self.is_current(deferred));
+        self.deferred = deferred.into();
     }
 
     /// When the live slot `at` expires unless it beats.
@@ -161,28 +163,29 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
         }
     }
 
-    /// The stray that is due first; entries that are stale go.
-    fn first_stray(&mut self) -> Option<Stray> {
-        while let Some(&Reverse(stray)) = self.strays.peek() {
-            if self.is_current(stray) {
-                return Some(stray);
+    /// The deferred that is due first; entries that are stale go.
+    fn first_deferred(&mut self) -> Option<Deferred> {
+        while let Some(&Reverse(deferred)) = self.deferred.peek() {
+            if self.is_current(deferred) {
+                return Some(deferred);
             }
-            self.strays.pop();
+            self.deferred.pop();
         }
         None
     }
 
-    /// Whether `stray` is the entry that its slot waits for.
-    pub(super) fn is_current(&self, stray: Stray) -> bool {
-        self.slab.is_aside(stray.slot) && self.slab[stray.slot].prev == stray.ticket
+    /// Whether `deferred` is the entry that its slot waits for.
+    pub(super) fn is_current(&self, deferred: Deferred) -> bool {
+        self.slab.is_deferred_slot(deferred.slot)
+            && self.slab[deferred.slot].prev == deferred.ticket
     }
 
     /// The turn of the live slot `at` has come, at `due`: it expires, or it waits again. A slot that is looked at before
     /// its deadline waits even if the deadline has passed by now, so that the expired come in the order of deadlines.
     fn look_at(&mut self, at: u32, due: Due) {
         let policy = self.policy(at);
-        if let (Some(listener), Some(down)) = (self.listener(at), self.down(at)) {
-            let stamp = listener.pulse.stamp();
+        if let (Some(table_side), Some(down)) = (self.table_side(at), self.down(at)) {
+            let stamp = table_side.cell.stamp();
             if stamp > down.last_beat {
                 self.recover(at, stamp);
             }
@@ -198,14 +201,14 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
         };
         let is_forgotten = down.is_some_and(|down| self.forgotten_at(&down) <= due.deadline);
         let end = match policy.mode {
-            Mode::Repeat | Mode::Track if !is_forgotten => Vital::Down,
-            _ => Vital::Expired,
+            Mode::Repeat | Mode::Track if !is_forgotten => HeartState::Down,
+            _ => HeartState::Expired,
         };
         let last_beat = self.last_beat(at);
-        let judged = match self.listener(at) {
+        let judged = match self.table_side(at) {
             _ if !is_silent(last_beat) => None,
             None => Some(last_beat),
-            Some(listener) => listener.end_if(end, is_silent),
+            Some(table_side) => table_side.end_if(end, is_silent),
         };
         match judged {
             Some(_) if is_forgotten => self.forget_down(at),
@@ -225,8 +228,8 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
         }
         self.unlink(at);
         self.slab[at].stamp = last_beat;
-        if let Some(listener) = self.pulses.get_mut(at as usize) {
-            *listener = None;
+        if let Some(table_side) = self.hearts.get_mut(at as usize) {
+            *table_side = None;
         }
         self.clear_down(at);
         self.leave(at);
@@ -243,7 +246,7 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
     /// Ends the episode of slot `at`, which has been down for long enough to be forgotten.
     fn forget_down(&mut self, at: u32) {
         if let Some((position, _)) = self.index.find(self.slab[at].tag, |slot| slot == at) {
-            self.remove_live(at, position, Vital::Expired);
+            self.remove_live(at, position, HeartState::Expired);
         }
     }
 

@@ -225,7 +225,7 @@ impl<K, V> Queue<K, V> {
         let mut at = self.head;
         for _ in 0..chained {
             assert!(
-                !matches!(slab.body(at).state, State::Listed | State::Aside),
+                !matches!(slab.body(at).state, State::Listed | State::Deferred),
                 "slot {at} is live and queued"
             );
             if slab[at].next == NIL {

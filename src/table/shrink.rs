@@ -7,7 +7,7 @@ use super::ids::NIL;
 use super::index::Index;
 use super::memory::is_sparse;
 use super::slab::{Slab, State};
-use super::{Stray, Table};
+use super::{Deferred, Table};
 use crate::table::key_limit::Share;
 
 /// Gives back the memory of a map by slot that was large once.
@@ -26,8 +26,8 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
         }
         self.lists.shrink(&mut self.slab);
         self.queue.shrink();
-        if is_sparse(self.strays.len(), self.strays.capacity()) {
-            self.strays.shrink_to(self.strays.len() * 2);
+        if is_sparse(self.deferred.len(), self.deferred.capacity()) {
+            self.deferred.shrink_to(self.deferred.len() * 2);
         }
         shrink_map(&mut self.downs);
         shrink_map(&mut self.older);
@@ -44,8 +44,8 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
             // What is to be given back comes back another time.
             return;
         };
-        let mut strays = std::mem::take(&mut self.strays).into_vec();
-        strays.retain(|&Reverse(stray)| self.is_current(stray));
+        let mut deferred = std::mem::take(&mut self.deferred).into_vec();
+        deferred.retain(|&Reverse(deferred)| self.is_current(deferred));
         let lists: Vec<u32> = self.lists.numbers().collect();
         let listed: Vec<u32> = lists
             .into_iter()
@@ -54,7 +54,7 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
         let aside = self
             .slab
             .iter()
-            .filter(|(_, body)| body.state == State::Aside);
+            .filter(|(_, body)| body.state == State::Deferred);
         let aside: Vec<u32> = aside.map(|(at, _)| at).collect();
 
         let mut old = std::mem::replace(&mut self.slab, slab);
@@ -81,12 +81,12 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
         }
 
         let moved = |at: u32| moved_to[at as usize];
-        self.strays = strays
+        self.deferred = deferred
             .into_iter()
-            .map(|Reverse(stray)| {
-                Reverse(Stray {
-                    slot: moved(stray.slot),
-                    ..stray
+            .map(|Reverse(deferred)| {
+                Reverse(Deferred {
+                    slot: moved(deferred.slot),
+                    ..deferred
                 })
             })
             .collect();
@@ -95,15 +95,15 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
             .drain()
             .map(|(at, down)| (moved(at), down))
             .collect();
-        let pulses = std::mem::take(&mut self.pulses);
-        for (at, listener) in (0u32..)
-            .zip(pulses)
-            .filter(|(_, listener)| listener.is_some())
+        let hearts = std::mem::take(&mut self.hearts);
+        for (at, table_side) in (0u32..)
+            .zip(hearts)
+            .filter(|(_, table_side)| table_side.is_some())
         {
             let to = moved(at) as usize;
-            self.pulses
-                .resize_with(self.pulses.len().max(to + 1), || None);
-            self.pulses[to] = listener;
+            self.hearts
+                .resize_with(self.hearts.len().max(to + 1), || None);
+            self.hearts[to] = table_side;
         }
     }
 }

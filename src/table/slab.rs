@@ -12,8 +12,8 @@ use crate::panic::drop_both;
 pub(super) enum State {
     /// Watched, and linked into the list `Slot::list`.
     Listed,
-    /// Watched, not linked: the stray heap knows when to look at it.
-    Aside,
+    /// Watched, not linked: the deferred heap knows when to look at it.
+    Deferred,
     /// Expired and waiting for the sink, linked into the pending queue; the newest episode of its key.
     Pending,
     /// As `Pending`, but the key has begun a newer episode, and the index points to that one.
@@ -29,7 +29,7 @@ pub(super) struct Slot<K, V> {
     /// Listed: what its list is sorted by, ns: the last beat, or for a heart the last check, or for a key that is down
     /// the last report. Pending: the last beat.
     pub(super) stamp: u64,
-    /// The slot before this one in its list, or [`NIL`]. Aside: the ticket of its stray entry. Superseded: the slot of the
+    /// The slot before this one in its list, or [`NIL`]. Aside: the ticket of its deferred entry. Superseded: the slot of the
     /// newer episode.
     pub(super) prev: u32,
     /// The slot after this one in its list, in the pending queue, or in the chain of vacant slots; or [`NIL`].
@@ -263,7 +263,7 @@ impl<K, V> Slab<K, V> {
     {
         let body = self.get(at).and_then(|slot| slot.body.as_ref());
         body.is_some_and(|body| {
-            matches!(body.state, State::Listed | State::Aside) && body.key == *key
+            matches!(body.state, State::Listed | State::Deferred) && body.key == *key
         })
     }
 
@@ -274,9 +274,9 @@ impl<K, V> Slab<K, V> {
     }
 
     /// Whether slot `at` holds a key that is set aside.
-    pub(super) fn is_aside(&self, at: u32) -> bool {
+    pub(super) fn is_deferred_slot(&self, at: u32) -> bool {
         let body = self.get(at).and_then(|slot| slot.body.as_ref());
-        body.is_some_and(|body| body.state == State::Aside)
+        body.is_some_and(|body| body.state == State::Deferred)
     }
 
     /// Makes each taken slot, whose body must be there, name the list that its list `moved` to.

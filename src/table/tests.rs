@@ -8,7 +8,7 @@ use std::collections::HashSet;
 use std::num::NonZeroU64;
 use std::time::Duration;
 
-use super::expiry::STALE_STRAYS;
+use super::expiry::STALE_DEFERRED;
 use super::*;
 use crate::clock::NEVER;
 use crate::table::heart_cell::pair;
@@ -24,10 +24,10 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
             .flat_map(|list| self.lists.iter(&self.slab, list))
             .collect();
         let current: HashSet<u32> = self
-            .strays
+            .deferred
             .iter()
-            .filter(|&&Reverse(stray)| self.is_current(stray))
-            .map(|&Reverse(stray)| stray.slot)
+            .filter(|&&Reverse(deferred)| self.is_current(deferred))
+            .map(|&Reverse(deferred)| deferred.slot)
             .collect();
         let (mut live, mut pending, mut indexed) = (0, 0, 0);
         for (at, body) in self.slab.iter() {
@@ -44,11 +44,11 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
             );
             let wants_heart = self.policy(at).hearts && is_live(body.state);
             assert_eq!(
-                self.listener(at).is_some(),
+                self.table_side(at).is_some(),
                 wants_heart,
                 "heart of slot {at}"
             );
-            if body.state == State::Aside && self.deadline(at) != NEVER {
+            if body.state == State::Deferred && self.deadline(at) != NEVER {
                 assert!(current.contains(&at), "slot {at} is aside and forgotten");
             }
         }
@@ -159,9 +159,9 @@ fn options_of_a_late_beat_apply_and_its_stamp_does_not() {
         let mut table = quiet(&config());
         apply(&mut table, beat(1, 10));
         if has_heart {
-            let (beater, listener) = pair(10, &Arc::default());
-            assert!(table.watch(beat(1, 10), listener).is_ok());
-            assert_eq!(beater.beat(50), Vital::Alive);
+            let (heart_side, table_side) = pair(10, &Arc::default());
+            assert!(table.watch(beat(1, 10), table_side).is_ok());
+            assert_eq!(heart_side.beat(50), HeartState::Alive);
         } else {
             apply(&mut table, beat(1, 50));
         }
@@ -194,8 +194,8 @@ fn options_of_a_late_watch_apply_and_the_last_applied_win() {
             timeout: NonZeroU64::new(timeout),
             ..beat(1, stamp)
         };
-        let (_, listener) = pair(stamp, &Arc::default());
-        assert!(table.watch(late, listener).is_ok());
+        let (_, table_side) = pair(stamp, &Arc::default());
+        assert!(table.watch(late, table_side).is_ok());
     }
     assert_eq!(expired_at(&mut table, 249), [0; 0]);
     assert_eq!(expired_at(&mut table, 250), [1]);
@@ -324,11 +324,11 @@ fn a_heart_that_was_down_and_stored_a_beat_has_recovered_before_its_message_come
         None,
     )
     .unwrap();
-    let (beater, listener) = pair(0, &Arc::default());
-    assert!(table.watch(beat(1, 0), listener).is_ok());
+    let (heart_side, table_side) = pair(0, &Arc::default());
+    assert!(table.watch(beat(1, 0), table_side).is_ok());
     assert!(expired_at(&mut table, 100).is_empty());
-    assert_eq!(beater.pulse().vital(), Vital::Down);
-    beater.pulse().raise(150);
+    assert_eq!(heart_side.cell().state(), HeartState::Down);
+    heart_side.cell().raise(150);
     // The next miss would be at 200.
     while table.expire(200, 9) {}
     let mut told = Vec::new();
@@ -344,7 +344,7 @@ fn a_heart_that_was_down_and_stored_a_beat_has_recovered_before_its_message_come
         told,
         [(Timestamp::from_nanos(150), Some(Duration::from_nanos(50)))]
     );
-    assert_eq!(beater.pulse().vital(), Vital::Alive);
+    assert_eq!(heart_side.cell().state(), HeartState::Alive);
     assert_eq!(
         table.status(spread(1), &1).map(|status| status.misses),
         Some(0)
@@ -377,23 +377,23 @@ fn removing_a_key_whose_last_expiry_waits_takes_its_older_reports_back_too() {
 #[test]
 fn a_heart_that_beat_while_held_back_keeps_the_order_of_deadlines() {
     let mut table = quiet(&config());
-    let (beater, listener) = pair(0, &Arc::default());
-    assert!(table.watch(beat(1, 0), listener).is_ok());
+    let (heart_side, table_side) = pair(0, &Arc::default());
+    assert!(table.watch(beat(1, 0), table_side).is_ok());
     apply(&mut table, beat(2, 2));
     // Key 1 is set aside for 100, then held back to 200.
     assert!(expired_at(&mut table, 50).is_empty());
     table.stall(0, 0, 100);
     assert!(expired_at(&mut table, 199).is_empty());
     // Now its deadline is 200 by itself; that of key 2 was 102.
-    beater.pulse().raise(100);
+    heart_side.cell().raise(100);
     assert_eq!(expired_at(&mut table, 200), [2, 1]);
 }
 
 #[test]
 fn a_heart_that_is_due_at_its_next_check_keeps_the_order_of_deadlines() {
     let mut table = quiet(&config());
-    let (_beater, listener) = pair(0, &Arc::default());
-    assert!(table.watch(beat(1, 0), listener).is_ok());
+    let (_beater, table_side) = pair(0, &Arc::default());
+    assert!(table.watch(beat(1, 0), table_side).is_ok());
     table.stall(0, 0, 100);
     apply(&mut table, beat(2, 100));
     assert!(expired_at(&mut table, 150).is_empty());
@@ -493,7 +493,7 @@ fn a_beat_while_pending_begins_a_new_episode_and_both_end_once() {
 }
 
 #[test]
-fn a_stamp_that_comes_very_late_is_set_aside_and_expires_in_time() {
+fn a_stamp_that_comes_very_late_is_defer_and_expires_in_time() {
     let mut table = quiet(&config());
     for key in 0..200 {
         apply(&mut table, beat(key, 50));
@@ -520,13 +520,13 @@ fn strays_that_moved_on_are_forgotten() {
         for key in 0..100 {
             apply(&mut table, beat(500 + key, now + (key * 1_999) % 500));
         }
-        let strays = table.strays.len();
-        assert!(strays <= 2 * 600 + STALE_STRAYS, "{strays} entries");
+        let deferred = table.deferred.len();
+        assert!(deferred <= 2 * 600 + STALE_DEFERRED, "{deferred} entries");
         table.now = now + 500;
     }
     assert!(
         table.next_ticket > 1_000,
-        "{} strays are no test",
+        "{} deferred are no test",
         table.next_ticket
     );
     table.validate();
@@ -539,8 +539,8 @@ fn memory_comes_back_after_a_mass_expiry_and_the_survivors_live_on() {
         apply(&mut table, beat(key, 0));
     }
     let full = table.counts().bytes;
-    let (beater, listener) = pair(0, &Arc::default());
-    assert!(table.watch(beat(7, 50), listener).is_ok());
+    let (heart_side, table_side) = pair(0, &Arc::default());
+    assert!(table.watch(beat(7, 50), table_side).is_ok());
     for key in (0..50_000).step_by(1_000) {
         apply(&mut table, beat(key, 60));
     }
@@ -551,7 +551,7 @@ fn memory_comes_back_after_a_mass_expiry_and_the_survivors_live_on() {
         table.counts().bytes
     );
     assert_eq!(expired_at(&mut table, 159), [7]);
-    assert_eq!(beater.pulse().vital(), Vital::Expired);
+    assert_eq!(heart_side.cell().state(), HeartState::Expired);
     let mut last = expired_at(&mut table, 160);
     last.sort_unstable();
     assert_eq!(last, (0..50_000).step_by(1_000).collect::<Vec<_>>());

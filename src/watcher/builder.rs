@@ -310,14 +310,14 @@ where
     /// let (sender, names) = mpsc::channel();
     /// let watcher = Watcher::<u64>::builder()
     ///     .workers(1)
-    ///     .thread_name("pulse")
+    ///     .thread_name("cell")
     ///     .events([EventKind::Joined])
     ///     .on_event_in_worker(move |_| {
     ///         let _ = sender.send(thread::current().name().map(str::to_owned));
     ///     })
     ///     .build()?;
     /// watcher.beat(7)?;
-    /// assert_eq!(names.recv()?.as_deref(), Some("pulse-0"));
+    /// assert_eq!(names.recv()?.as_deref(), Some("cell-0"));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn thread_name(mut self, name: impl Into<String>) -> Self {

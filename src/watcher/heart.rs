@@ -7,7 +7,7 @@ use crate::error::HeartError;
 use crate::options::Options;
 use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::table::Beat;
-use crate::table::heart_cell::{Beater, Pulse, Vital};
+use crate::table::heart_cell::{HeartCell, HeartSide, HeartState};
 use crate::watcher::inbox::{Command, Patience};
 use crate::watcher::router::{Route, Router};
 
@@ -34,7 +34,7 @@ use crate::watcher::router::{Route, Router};
 #[must_use = "dropping the last clone of a heart removes its key"]
 pub struct Heart<K, V = ()> {
     /// The word shared with the worker, and what of it was seen.
-    beater: Beater,
+    heart_side: HeartSide,
     /// What all clones share.
     owner: Arc<Owner<K, V>>,
 }
@@ -46,7 +46,7 @@ struct Owner<K, V> {
     /// Where the key goes.
     route: Route,
     /// The word shared with the worker.
-    pulse: Arc<Pulse>,
+    cell: Arc<HeartCell>,
     /// The way to the worker.
     router: Arc<Router<K, V>>,
     /// Whether the key stays watched when this is dropped.
@@ -55,16 +55,21 @@ struct Owner<K, V> {
 
 impl<K, V> Heart<K, V> {
     /// A heart for `key`, which the worker is being told of.
-    pub(crate) fn new(key: K, route: Route, beater: Beater, router: Arc<Router<K, V>>) -> Self {
+    pub(crate) fn new(
+        key: K,
+        route: Route,
+        heart_side: HeartSide,
+        router: Arc<Router<K, V>>,
+    ) -> Self {
         let owner = Owner {
             key: Some(key),
             route,
-            pulse: beater.pulse().clone(),
+            cell: heart_side.cell().clone(),
             router,
             detached: AtomicBool::new(false),
         };
         Heart {
-            beater,
+            heart_side,
             owner: Arc::new(owner),
         }
     }
@@ -101,9 +106,9 @@ impl<K, V> Heart<K, V> {
     where
         K: Clone,
     {
-        let now = self.beater.clock().now_ns();
-        match self.beater.beat(now) {
-            Vital::Alive => Ok(()),
+        let now = self.heart_side.clock().now_ns();
+        match self.heart_side.beat(now) {
+            HeartState::Alive => Ok(()),
             other => self.beat_anyway(other, now),
         }
     }
@@ -132,17 +137,17 @@ impl<K, V> Heart<K, V> {
     where
         K: Clone,
     {
-        match self.beater.pulse().vital() {
-            Vital::Alive | Vital::Deciding | Vital::Down => {}
+        match self.heart_side.cell().state() {
+            HeartState::Alive | HeartState::Deciding | HeartState::Down => {}
             over => return self.beat_anyway(over, 0),
         }
         let Owner { route, router, .. } = &*self.owner;
         let stamp = router.clock().now_ns();
         let beat = Beat::with_options(route.tag, self.key().clone(), stamp, options)
             .map_err(|_| HeartError::ZeroTimeout)?;
-        let pulse = self.beater.pulse().clone();
+        let cell = self.heart_side.cell().clone();
         router
-            .set(beat, *route, Some(pulse))
+            .set(beat, *route, Some(cell))
             .map_err(|_| HeartError::Closed)
     }
 
@@ -177,8 +182,8 @@ impl<K, V> Heart<K, V> {
     #[must_use]
     pub fn is_watched(&self) -> bool {
         matches!(
-            self.beater.pulse().vital(),
-            Vital::Alive | Vital::Deciding | Vital::Down
+            self.heart_side.cell().state(),
+            HeartState::Alive | HeartState::Deciding | HeartState::Down
         )
     }
 
@@ -199,13 +204,13 @@ impl<K, V> Heart<K, V> {
 
     /// What to do with a beat of a key that is not simply alive.
     #[cold]
-    fn beat_anyway(&self, vital: Vital, now: u64) -> Result<(), HeartError>
+    fn beat_anyway(&self, state: HeartState, now: u64) -> Result<(), HeartError>
     where
         K: Clone,
     {
-        match vital {
-            Vital::Alive | Vital::Deciding => Ok(()),
-            Vital::Down => {
+        match state {
+            HeartState::Alive | HeartState::Deciding => Ok(()),
+            HeartState::Down => {
                 let Owner { route, router, .. } = &*self.owner;
                 let key = self.key().clone();
                 let beat = Beat::plain(route.tag, key, now);
@@ -213,10 +218,10 @@ impl<K, V> Heart<K, V> {
                     .beat(beat, *route, Patience::Forever)
                     .map_err(|_| HeartError::Closed)
             }
-            Vital::Expired => Err(HeartError::Expired),
-            Vital::Removed => Err(HeartError::Removed),
-            Vital::Replaced => Err(HeartError::Replaced),
-            Vital::Closed => Err(HeartError::Closed),
+            HeartState::Expired => Err(HeartError::Expired),
+            HeartState::Removed => Err(HeartError::Removed),
+            HeartState::Replaced => Err(HeartError::Replaced),
+            HeartState::Closed => Err(HeartError::Closed),
         }
     }
 }
@@ -224,7 +229,7 @@ impl<K, V> Heart<K, V> {
 impl<K, V> Clone for Heart<K, V> {
     fn clone(&self) -> Self {
         Heart {
-            beater: self.beater.clone(),
+            heart_side: self.heart_side.clone(),
             owner: self.owner.clone(),
         }
     }
@@ -234,7 +239,7 @@ impl<K: fmt::Debug, V> fmt::Debug for Heart<K, V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Heart")
             .field("key", self.key())
-            .field("vital", &self.beater.pulse().vital())
+            .field("state", &self.heart_side.cell().state())
             .finish_non_exhaustive()
     }
 }
@@ -243,19 +248,19 @@ impl<K, V> Drop for Owner<K, V> {
     /// Tells the worker, waiting for room in its inbox if need be. A heart that nobody watches any more tells nobody.
     fn drop(&mut self) {
         let is_over = matches!(
-            self.pulse.vital(),
-            Vital::Expired | Vital::Removed | Vital::Replaced | Vital::Closed
+            self.cell.state(),
+            HeartState::Expired | HeartState::Removed | HeartState::Replaced | HeartState::Closed
         );
         if let (false, Some(key)) = (is_over, self.key.take()) {
             // A thread that unwinds has crashed: silence is what its key is watched for.
             let leave = *self.detached.get_mut() || std::thread::panicking();
-            let (tag, pulse) = (self.route.tag, self.pulse.clone());
+            let (tag, cell) = (self.route.tag, self.cell.clone());
             let _ = self.router.command(
                 self.route.worker,
                 Command::Release {
                     tag,
                     key,
-                    pulse,
+                    cell,
                     leave,
                 },
             );

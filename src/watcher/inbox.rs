@@ -23,7 +23,7 @@ use crate::status::Status;
 use crate::sync::atomic::{AtomicU8, Ordering};
 use crate::sync::thread::{self, Thread};
 use crate::sync::{Condvar, Instant, Mutex, MutexGuard, answer, sized};
-use crate::table::heart_cell::{Listener, Pulse};
+use crate::table::heart_cell::{HeartCell, TableSide};
 use crate::table::{Beat, Tag};
 
 /// Keys of one worker that beat at the same time, with their tags.
@@ -87,7 +87,7 @@ pub(crate) enum Command<K, V> {
         reply: answer::Sender<Vec<K>>,
     },
     /// A beat that ties its key to a heart. Was there room? Nobody asks about a key that was watched.
-    Watch(Beat<K, V>, Listener, Option<answer::Sender<bool>>),
+    Watch(Beat<K, V>, TableSide, Option<answer::Sender<bool>>),
     /// The last clone of a heart is gone.
     Release {
         /// The key's tag.
@@ -95,12 +95,12 @@ pub(crate) enum Command<K, V> {
         /// The key.
         key: K,
         /// The heart.
-        pulse: Arc<Pulse>,
+        cell: Arc<HeartCell>,
         /// Whether the key is left to its beats instead of removed.
         leave: bool,
     },
     /// The options of this beat are to apply to its key, if that is still tied to this heart where one is given.
-    Set(Beat<K, V>, Option<Arc<Pulse>>),
+    Set(Beat<K, V>, Option<Arc<HeartCell>>),
     /// The key is to be forgotten.
     Remove(Tag, K),
     /// What is known of the key?

@@ -11,7 +11,7 @@ use std::time::Duration;
 use super::inbox::Inbox;
 use crate::clock::Clock;
 use crate::event::{Event, EventKind, Kinds};
-use crate::panic::survive;
+use crate::panic::catch_panic;
 use crate::stats::Histogram;
 use crate::sync::{Condvar, Instant, Mutex, sized};
 
@@ -275,12 +275,12 @@ impl<K, V> Outbox<K, V> {
         inboxes: &[Arc<Inbox<K, V>>],
     ) {
         while let Some(event) = self.next(clock, inboxes) {
-            if survive(|| callback(event)).is_none() {
+            if catch_panic(|| callback(event)).is_none() {
                 self.inner.lock().counts.panics += 1;
                 crate::log::error!("a callback panicked; delivery goes on");
             }
         }
-        if survive(|| drop(callback)).is_none() {
+        if catch_panic(|| drop(callback)).is_none() {
             crate::log::error!("a callback panicked as it was dropped");
         }
     }

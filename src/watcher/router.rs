@@ -13,7 +13,7 @@ use super::role::{self, Role, WatcherId};
 use crate::clock::Clock;
 use crate::error::{BeatError, BeatErrorKind, CallError};
 use crate::sync::{Mutex, answer};
-use crate::table::heart_cell::{Common, Listener, Pulse};
+use crate::table::heart_cell::{Common, HeartCell, TableSide};
 use crate::table::key_limit::{KeyLimit, Mark, Standing};
 use crate::table::{Beat, Tag};
 
@@ -196,7 +196,7 @@ impl<K, V> Router<K, V> {
         }
     }
 
-    /// Sends a beat that ties its key to `listener`'s heart.
+    /// Sends a beat that ties its key to `table_side`'s heart.
     ///
     /// # Errors
     ///
@@ -204,7 +204,7 @@ impl<K, V> Router<K, V> {
     pub(crate) fn watch(
         &self,
         beat: Beat<K, V>,
-        listener: Listener,
+        table_side: TableSide,
         route: Route,
     ) -> Result<(), BeatErrorKind> {
         let admission = match &self.limit {
@@ -218,7 +218,7 @@ impl<K, V> Router<K, V> {
                 (Some(reply), Some(answer))
             }
         };
-        self.command(route.worker, Command::Watch(beat, listener, reply))
+        self.command(route.worker, Command::Watch(beat, table_side, reply))
             .map_err(|(kind, _)| kind)?;
         match answer.map(|answer| answer.recv()) {
             Some(Ok(false)) => Err(BeatErrorKind::Full),
@@ -226,7 +226,7 @@ impl<K, V> Router<K, V> {
         }
     }
 
-    /// Sends the options of `beat` for its key, if that is still tied to `pulse` where one is given.
+    /// Sends the options of `beat` for its key, if that is still tied to `cell` where one is given.
     ///
     /// # Errors
     ///
@@ -235,9 +235,9 @@ impl<K, V> Router<K, V> {
         &self,
         beat: Beat<K, V>,
         route: Route,
-        pulse: Option<Arc<Pulse>>,
+        cell: Option<Arc<HeartCell>>,
     ) -> Result<(), (BeatErrorKind, K)> {
-        self.command(route.worker, Command::Set(beat, pulse))
+        self.command(route.worker, Command::Set(beat, cell))
             .map_err(|(kind, command)| {
                 let Command::Set(beat, _) = command else {
                     unreachable!("the command comes back as it was")

@@ -15,7 +15,7 @@ use super::outlet::Outlet;
 use super::role::{self, Role, WatcherId};
 use crate::clock::{Clock, NEVER};
 use crate::event::{Event, EventKind, Kinds};
-use crate::panic::{OneByOne, discard, drop_both, survive};
+use crate::panic::{OneByOne, catch_panic, discard, drop_both};
 use crate::stats::Histogram;
 use crate::status::Status;
 use crate::sync::{Instant, answer};
@@ -122,7 +122,7 @@ where
     };
     let mut worker = Worker::new(setup);
     crate::log::debug!("worker {index} runs");
-    if survive(|| worker.run()).is_none() {
+    if catch_panic(|| worker.run()).is_none() {
         worker.fail();
         crate::log::error!("worker {index} was ended by a panic in a key's Eq, Clone or Drop");
     }
@@ -261,7 +261,7 @@ impl<K: Eq + Clone + 'static, V: Clone + 'static> Worker<K, V> {
                 self.apply_batch();
                 self.apply_batches();
                 if let Some(command) = self.command.take() {
-                    self.obey(*command);
+                    self.execute(*command);
                 }
                 self.record_progress();
             }
@@ -305,7 +305,7 @@ impl<K: Eq + Clone + 'static, V: Clone + 'static> Worker<K, V> {
     }
 
     /// Does what a command says.
-    fn obey(&mut self, command: Command<K, V>) {
+    fn execute(&mut self, command: Command<K, V>) {
         let Setup {
             index,
             inbox,
@@ -331,8 +331,8 @@ impl<K: Eq + Clone + 'static, V: Clone + 'static> Worker<K, V> {
                 }
                 inbox.give_buffer(keys);
             }
-            Command::Watch(beat, listener, reply) => {
-                let has_room = table.watch(beat, listener).is_ok();
+            Command::Watch(beat, table_side, reply) => {
+                let has_room = table.watch(beat, table_side).is_ok();
                 match reply {
                     Some(reply) => drop(reply.send(has_room)),
                     None if !has_room => warn_of_refusal(*index),
@@ -342,14 +342,14 @@ impl<K: Eq + Clone + 'static, V: Clone + 'static> Worker<K, V> {
             Command::Release {
                 tag,
                 key,
-                pulse,
+                cell,
                 leave,
             } => {
-                if table.release(tag, &key, &pulse, leave) {
+                if table.release(tag, &key, &cell, leave) {
                     self.take_back(&key);
                 }
             }
-            Command::Set(beat, pulse) => drop(table.set(beat, pulse.as_ref())),
+            Command::Set(beat, cell) => drop(table.set(beat, cell.as_ref())),
             Command::Remove(tag, key) => {
                 table.remove(tag, &key);
                 self.take_back(&key);

@@ -337,22 +337,22 @@ impl Pair {
 
     fn watch(&mut self, sign: Sign) {
         let beat = self.beat_of(sign);
-        let (beater, listener) = pair(beat.stamp, &self.common);
+        let (heart_side, table_side) = pair(beat.stamp, &self.common);
         let full = self.beat_model(&beat);
-        let watched = self.table.watch(beat, listener);
+        let watched = self.table.watch(beat, table_side);
         assert_eq!(watched.is_err(), full.is_some());
         let Some(life) = self.model.lives.get_mut(&sign.key) else {
             let end = if full.is_some() {
-                Vital::Closed
+                HeartState::Closed
             } else {
-                Vital::Removed
+                HeartState::Removed
             };
-            return assert_eq!(beater.pulse().vital(), end);
+            return assert_eq!(heart_side.cell().state(), end);
         };
-        let old = life.heart.replace(Arc::new(beater));
+        let old = life.heart.replace(Arc::new(heart_side));
         self.model
             .ended
-            .extend(old.map(|old| (old, Vital::Replaced)));
+            .extend(old.map(|old| (old, HeartState::Replaced)));
     }
 
     fn heart_beat(&mut self, key: u64) {
@@ -363,8 +363,15 @@ impl Pair {
         let Some(heart) = life.heart.clone() else {
             return;
         };
-        let vital = heart.beat(stamp);
-        assert_eq!(vital, if is_down { Vital::Down } else { Vital::Alive });
+        let state = heart.beat(stamp);
+        assert_eq!(
+            state,
+            if is_down {
+                HeartState::Down
+            } else {
+                HeartState::Alive
+            }
+        );
         if is_down {
             let beat = Beat::plain((self.tag)(key), key, stamp);
             assert_eq!(self.beat_model(&beat), None);
@@ -381,12 +388,12 @@ impl Pair {
         };
         let tag = (self.tag)(key);
         for is_first in [true, false] {
-            let removed = self.table.release(tag, &key, heart.pulse(), leave);
+            let removed = self.table.release(tag, &key, heart.cell(), leave);
             assert_eq!(removed, is_first && !leave, "a heart lets go once");
         }
         if !leave {
             self.model.remove(key);
-            self.model.ended.push((heart, Vital::Removed));
+            self.model.ended.push((heart, HeartState::Removed));
         }
     }
 
@@ -454,8 +461,8 @@ impl Pair {
         let lives = self.model.lives.iter();
         let expected = lives.filter_map(|(&key, life)| life.down.map(|_| key));
         assert!(down.into_iter().eq(expected));
-        for (heart, vital) in self.model.ended.drain(..) {
-            assert_eq!(heart.pulse().vital(), vital);
+        for (heart, state) in self.model.ended.drain(..) {
+            assert_eq!(heart.cell().state(), state);
         }
         self.compare_places();
     }

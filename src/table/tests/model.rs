@@ -11,7 +11,7 @@ use crate::event::{Event, EventKind, Generation, KeyEvent, Stall};
 use crate::options::Mode;
 use crate::stats::{Counts, Histogram};
 use crate::status::Status;
-use crate::table::heart_cell::{Beater, Vital};
+use crate::table::heart_cell::{HeartSide, HeartState};
 
 /// An event that the sink is to be offered.
 #[derive(Clone, Debug)]
@@ -46,7 +46,7 @@ pub(super) struct Life {
     timeout: u64,
     mode: Mode,
     extra: Option<u64>,
-    pub(super) heart: Option<Arc<Beater>>,
+    pub(super) heart: Option<Arc<HeartSide>>,
     pub(super) down: Option<Down>,
     /// The silence whose report waits for the sink.
     reporting: Option<Silence>,
@@ -161,7 +161,7 @@ pub(super) struct Model {
     /// that may not even show it.
     pub(super) taken: usize,
     /// The hearts whose episodes ended in this step, and how.
-    pub(super) ended: Vec<(Arc<Beater>, Vital)>,
+    pub(super) ended: Vec<(Arc<HeartSide>, HeartState)>,
 }
 
 impl Model {
@@ -349,7 +349,7 @@ impl Model {
         if life.forgotten() <= deadline {
             self.counts.removed += 1;
             self.ended
-                .extend(life.heart.clone().map(|heart| (heart, Vital::Expired)));
+                .extend(life.heart.clone().map(|heart| (heart, HeartState::Expired)));
             let mut event = life.event(key, self.now);
             event.deadline = clock::deadline(deadline);
             return Some(Expected {
@@ -369,7 +369,7 @@ impl Model {
             // Of a key that was down when it became one to forget, the report tells the first deadline.
             event.deadline = clock::deadline(life.last_beat.saturating_add(life.timeout));
             if let Some(heart) = life.heart {
-                self.ended.push((heart, Vital::Expired));
+                self.ended.push((heart, HeartState::Expired));
             }
             if let Some(silence) = life.reporting {
                 self.counts.folded += u64::from(silence.recovery.is_some());
@@ -433,7 +433,7 @@ impl Model {
             removed.push((key, life.generation));
             self.expect(Event::Removed(life.event(key, self.now)));
             self.ended
-                .extend(life.heart.map(|heart| (heart, Vital::Removed)));
+                .extend(life.heart.map(|heart| (heart, HeartState::Removed)));
         }
         let wants_removed = self.config.wanted.has(EventKind::Removed);
         for batch in &mut self.queue {

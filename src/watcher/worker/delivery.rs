@@ -3,7 +3,7 @@
 use super::{Delivery, Setup, Worker};
 use crate::clock::{self, Timestamp};
 use crate::event::Event;
-use crate::panic::survive;
+use crate::panic::catch_panic;
 use crate::sink::{Refused, Sink};
 use crate::table::Offer;
 use crate::watcher::outlet::Outlet;
@@ -66,7 +66,7 @@ impl<K: Eq + Clone + 'static, V: Clone + 'static> Worker<K, V> {
                     Event::Expired(event) => Some(clock::nanos(event.lateness())),
                     _ => None,
                 };
-                let offer = match survive(|| sink.offer(event)) {
+                let offer = match catch_panic(|| sink.offer(event)) {
                     Some(Ok(())) => Offer::Taken,
                     Some(Err(Refused::Full(event))) => Offer::Full(event),
                     Some(Err(Refused::Gone(event))) => {
