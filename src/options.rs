@@ -7,7 +7,7 @@ use std::time::Duration;
 /// | mode | reported | then |
 /// |---|---|---|
 /// | `Once` | once | forgotten; the next beat begins a new episode |
-/// | `Track` | once | stays known; the next beat is a [`Recovered`](EventKind::Recovered) event |
+/// | `Track` | once | stays known; the next beat is a [`Recovered`](crate::EventKind::Recovered) event |
 /// | `Repeat` | after each further timeout of silence | as `Track` |
 ///
 /// A key that stays known while it is silent is *down*. It can be
@@ -43,12 +43,12 @@ pub enum Mode {
     /// It is reported and forgotten; its next beat begins a new episode.
     #[default]
     Once,
-    /// It is reported once and stays watched; its next beat is a [`Recovered`](EventKind::Recovered) event. While it is
+    /// It is reported once and stays watched; its next beat is a [`Recovered`](crate::EventKind::Recovered) event. While it is
     /// down it costs no time.
     Track,
     /// It stays watched and is reported again after each further timeout of silence, with the number of misses: once for
     /// all timeouts that passed, where the clock jumped over several. Its next beat is a
-    /// [`Recovered`](EventKind::Recovered) event.
+    /// [`Recovered`](crate::EventKind::Recovered) event.
     Repeat,
 }
 

@@ -14,6 +14,8 @@ pub(crate) struct Counts {
     pub(crate) down: u64,
     /// Recoveries that were not reported because more happened to the key while the report of its silence waited.
     pub(crate) folded: u64,
+    /// Keys that were down and beat again, those whose recovery was folded among them.
+    pub(crate) recoveries: u64,
     /// Expired episodes that the sink has not taken.
     pub(crate) pending: u64,
     /// Expired episodes that the sink took.
@@ -287,7 +289,11 @@ fn last_of(bucket: usize) -> u64 {
 ///
 /// `started = live + pending + delivered + removed + discarded`
 ///
-/// `Display` writes that equation with its numbers, the applied beats, the stalls and the lateness of delivery, on one line.
+/// A key of [`Track`](crate::Mode::Track) or [`Repeat`](crate::Mode::Repeat) goes down and recovers within one episode: what is
+/// reported of it is counted in `expiries` and `recoveries`.
+///
+/// `Display` writes that equation with its numbers, the other counters of events, the stalls and the lateness of delivery, on
+/// one line.
 ///
 /// ```
 /// use std::time::Duration;
@@ -341,6 +347,8 @@ pub struct Stats {
     pub unknown: u64,
     /// Deadlines that were missed. A [`Repeat`](crate::Mode::Repeat) key counts once per report that is due.
     pub expiries: u64,
+    /// Keys that were down and beat again.
+    pub recoveries: u64,
     /// Recoveries that were not reported, because the key fell silent again or its episode ended while the report of the
     /// silence before them still waited for the sink.
     pub folded_recoveries: u64,
@@ -431,6 +439,7 @@ impl Stats {
         self.live += counts.live;
         self.down += counts.down;
         self.folded_recoveries += counts.folded;
+        self.recoveries += counts.recoveries;
         self.pending += counts.pending;
         self.delivered += counts.delivered;
         self.removed += counts.removed;
@@ -457,6 +466,9 @@ impl fmt::Display for Stats {
             removed,
             discarded,
             applied_beats,
+            expiries,
+            recoveries,
+            down,
             stalls,
             delivery,
             ..
@@ -464,7 +476,8 @@ impl fmt::Display for Stats {
         write!(
             f,
             "{started} started = {live} live + {pending} pending + {delivered} delivered + {removed} removed + \
-             {discarded} discarded; {applied_beats} beats, {stalls} stalls; late {:?} at p50, {:?} at p99, {:?} at most",
+             {discarded} discarded; {applied_beats} beats by call, {expiries} expiries, {recoveries} recoveries, {down} down, \
+             {stalls} stalls; late {:?} at p50, {:?} at p99, {:?} at most",
             delivery.quantile(0.5),
             delivery.quantile(0.99),
             delivery.max()
@@ -504,6 +517,7 @@ mod tests {
             bytes: factor * 13,
             down: factor * 14,
             folded: factor * 15,
+            recoveries: factor * 17,
             unknown: factor * 16,
         };
         let mut stats = Stats::default();
@@ -525,6 +539,7 @@ mod tests {
             bytes: 1_313,
             down: 1_414,
             folded_recoveries: 1_515,
+            recoveries: 1_717,
             unknown: 1_616,
             live_by_worker: vec![2, 200],
             ..Stats::default()

@@ -14,17 +14,16 @@ pub(crate) mod worker;
 use std::borrow::Borrow;
 use std::fmt;
 use std::hash::Hash;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::{Clock, Timestamp};
-use crate::error::{BeatError, BeatErrorKind, BeatManyError, CallError, CloseTimeout};
+use crate::error::{BeatError, BeatManyError, CallError, CloseTimeout};
 use crate::options::Options;
 use crate::stats::Stats;
 use crate::status::Status;
 use crate::sync::Instant;
-use crate::table::Beat;
-use crate::table::heart_cell;
 use heart::Heart;
 use inbox::{Command, Patience, Phase};
 use outbox::Outbox;
@@ -67,8 +66,8 @@ use threads::Threads;
 ///
 /// # Calls from callbacks
 ///
-/// Every method may be called from a callback. On the delivery thread ([`Builder::on_event`]) all of them work as
-/// anywhere. On a worker thread ([`Builder::on_event_in_worker`], [`Sink`](crate::Sink)) beats never wait, and calls
+/// Every method may be called from a callback. On the delivery thread ([`Builder::on_event`](crate::Builder::on_event)) all of them work as
+/// anywhere. On a worker thread ([`Builder::on_event_in_worker`](crate::Builder::on_event_in_worker), [`Sink`](crate::Sink)) beats never wait, and calls
 /// that need an answer from a worker return [`CallError::OnWorker`].
 pub struct Watcher<K, V = ()> {
     /// The callers' side.
@@ -106,8 +105,8 @@ impl<K, V> Watcher<K, V> {
     ///
     /// # Errors
     ///
-    /// [`Closed`](BeatErrorKind::Closed), [`WorkerFailed`](BeatErrorKind::WorkerFailed), and
-    /// [`Full`](BeatErrorKind::Full) if the key is new and there is a maximum. The key comes back.
+    /// [`Closed`](crate::BeatErrorKind::Closed), [`WorkerFailed`](crate::BeatErrorKind::WorkerFailed), and
+    /// [`Full`](crate::BeatErrorKind::Full) if the key is new and there is a maximum. The key comes back.
     ///
     /// ```
     /// # let watcher = liveness::Watcher::<u64>::builder().build()?;
@@ -120,7 +119,7 @@ impl<K, V> Watcher<K, V> {
     where
         K: Hash,
     {
-        self.send_beat(key, Patience::Forever)
+        self.router.beat(key, Patience::Forever)
     }
 
     /// As [`beat`](Watcher::beat), but never waits: a call takes a millisecond at the most on a thread that runs, even if
@@ -128,7 +127,7 @@ impl<K, V> Watcher<K, V> {
     ///
     /// # Errors
     ///
-    /// Those of `beat`, and [`InboxFull`](BeatErrorKind::InboxFull), also where the inbox's lock was not to be had.
+    /// Those of `beat`, and [`InboxFull`](crate::BeatErrorKind::InboxFull), also where the inbox's lock was not to be had.
     ///
     /// ```
     /// # let watcher = liveness::Watcher::<u64>::builder().build()?;
@@ -140,14 +139,14 @@ impl<K, V> Watcher<K, V> {
     where
         K: Hash,
     {
-        self.send_beat(key, Patience::Never)
+        self.router.beat(key, Patience::Never)
     }
 
     /// As [`beat`](Watcher::beat), but waits for room no longer than `wait`.
     ///
     /// # Errors
     ///
-    /// Those of `beat`, and [`TimedOut`](BeatErrorKind::TimedOut).
+    /// Those of `beat`, and [`TimedOut`](crate::BeatErrorKind::TimedOut).
     ///
     /// ```
     /// # use std::time::Duration;
@@ -162,7 +161,7 @@ impl<K, V> Watcher<K, V> {
         let patience = Instant::now()
             .checked_add(wait)
             .map_or(Patience::Forever, Patience::Until);
-        self.send_beat(key, patience)
+        self.router.beat(key, patience)
     }
 
     /// As [`beat`](Watcher::beat), and says how the key is to be watched from now on: its timeout, its mode, a value to
@@ -170,7 +169,7 @@ impl<K, V> Watcher<K, V> {
     ///
     /// # Errors
     ///
-    /// Those of `beat`, and [`ZeroTimeout`](BeatErrorKind::ZeroTimeout).
+    /// Those of `beat`, and [`ZeroTimeout`](crate::BeatErrorKind::ZeroTimeout).
     ///
     /// ```
     /// use std::time::Duration;
@@ -187,8 +186,7 @@ impl<K, V> Watcher<K, V> {
     where
         K: Hash,
     {
-        let (route, beat) = self.beat_of(key, options)?;
-        self.router.beat(beat, route, Patience::Forever)
+        self.router.beat_with(key, options, Patience::Forever)
     }
 
     /// As [`beat_with`](Watcher::beat_with), but never waits, as [`try_beat`](Watcher::try_beat).
@@ -209,8 +207,7 @@ impl<K, V> Watcher<K, V> {
     where
         K: Hash,
     {
-        let (route, beat) = self.beat_of(key, options)?;
-        self.router.beat(beat, route, Patience::Never)
+        self.router.beat_with(key, options, Patience::Never)
     }
 
     /// Applies `options` to `key` without a beat: what is set holds from now on, and the deadline goes by the last beat. A key
@@ -220,8 +217,8 @@ impl<K, V> Watcher<K, V> {
     ///
     /// # Errors
     ///
-    /// [`ZeroTimeout`](BeatErrorKind::ZeroTimeout), [`Closed`](BeatErrorKind::Closed) and
-    /// [`WorkerFailed`](BeatErrorKind::WorkerFailed). The key comes back.
+    /// [`ZeroTimeout`](crate::BeatErrorKind::ZeroTimeout), [`Closed`](crate::BeatErrorKind::Closed) and
+    /// [`WorkerFailed`](crate::BeatErrorKind::WorkerFailed). The key comes back.
     ///
     /// ```
     /// use std::time::Duration;
@@ -239,10 +236,7 @@ impl<K, V> Watcher<K, V> {
     where
         K: Hash,
     {
-        let (route, beat) = self.beat_of(key, options)?;
-        self.router
-            .set(beat, route, None)
-            .map_err(|(kind, key)| BeatError::new(kind, key))
+        self.router.set(key, options)
     }
 
     /// A sign of life of each of `keys`, all made now: one clock reading, and one message for each worker and chunk of
@@ -339,11 +333,8 @@ impl<K, V> Watcher<K, V> {
     where
         K: Hash + Clone,
     {
-        let (route, beat) = self.beat_of(key, options)?;
-        let (heart_side, table_side) = heart_cell::pair(beat.stamp, &self.router.common);
-        let key = beat.key.clone();
-        match self.router.watch(beat, table_side, route) {
-            Ok(()) => Ok(Heart::new(key, route, heart_side, self.router.clone())),
+        match self.router.watch(key.clone(), options) {
+            Ok((heart_side, route)) => Ok(Heart::new(key, route, heart_side, self.router.clone())),
             Err(kind) => Err(BeatError::new(kind, key)),
         }
     }
@@ -656,14 +647,18 @@ impl<K, V> Watcher<K, V> {
         self.router.clock()
     }
 
-    /// Takes no more beats, applies those accepted, offers what is due once more, joins every thread, and returns the
-    /// final accounting. Callers that wait for room are released with their keys. A call of the callback that runs is waited for, however long it
-    /// takes, and then it gets up to 100 ms for what has already left the workers; what no sink took by then is counted
-    /// as discarded. Keys that are alive end without an event.
+    /// Closes the watcher: refuses further beats, applies those that were accepted, offers what is due once more, joins every
+    /// thread, and returns the final account. Dropping the watcher does the same.
     ///
-    /// Closing twice, or from several threads, is fine: all return when the threads are gone. From a callback it
-    /// returns without waiting for its own thread, on the delivery thread of another watcher without waiting for
-    /// this one's, and on a worker of another watcher without waiting at all. Dropping the watcher closes it.
+    /// Callers that wait for room get their keys back. Blocks until a call of the callback that runs has returned, however
+    /// long that takes. After it, delivery goes on for up to 100 ms with the events that have left the workers; those that no
+    /// sink takes by then are counted as discarded. Keys that are alive end without an event. The receiver of
+    /// [`build_with_channel`](crate::Builder::build_with_channel) still yields what the channel holds, and is disconnected
+    /// after that.
+    ///
+    /// It may be called again and from several threads: all calls return when the threads are gone. Called from a callback,
+    /// it does not wait for the callback's own thread; on the delivery thread of another watcher it does not wait for this
+    /// one's; and on a worker of another watcher it does not wait at all.
     ///
     /// ```
     /// # let watcher = liveness::Watcher::<u64>::builder().build()?;
@@ -723,32 +718,11 @@ impl<K, V> Watcher<K, V> {
         }
         self.threads.end(self.router.role(), deadline)
     }
-
-    /// Routes, stamps and sends a plain beat.
-    #[inline]
-    fn send_beat(&self, key: K, patience: Patience) -> Result<(), BeatError<K>>
-    where
-        K: Hash,
-    {
-        let route = self.router.route(&key);
-        let stamp = self.router.clock().now_ns();
-        let beat = Beat::plain(route.tag, key, stamp);
-        self.router.beat(beat, route, patience)
-    }
-
-    /// Routes and stamps a beat with options.
-    fn beat_of(&self, key: K, options: Options<V>) -> Result<(Route, Beat<K, V>), BeatError<K>>
-    where
-        K: Hash,
-    {
-        let route = self.router.route(&key);
-        let stamp = self.router.clock().now_ns();
-        match Beat::with_options(route.tag, key, stamp, options) {
-            Ok(beat) => Ok((route, beat)),
-            Err(key) => Err(BeatError::new(BeatErrorKind::ZeroTimeout, key)),
-        }
-    }
 }
+
+/// A panic leaves nothing half done in a watcher: what it changes is changed on its own threads.
+impl<K, V> UnwindSafe for Watcher<K, V> {}
+impl<K, V> RefUnwindSafe for Watcher<K, V> {}
 
 impl<K, V> Drop for Watcher<K, V> {
     fn drop(&mut self) {

@@ -241,6 +241,7 @@ impl Model {
         life.timeout = timeout.unwrap_or(life.timeout);
         life.mode = mode.unwrap_or(life.mode);
         if let Some(down) = life.down.take() {
+            self.stats.recoveries += 1;
             match &mut life.reporting {
                 // The silence is reported first, and then its end.
                 Some(silence) => silence.recovery = Some(self.now),

@@ -323,7 +323,7 @@ impl Config {
     }
 }
 
-/// The options of a [`Registry`]. Only [`build`](Builder::build) fails.
+/// The options of a [`Registry`](super::Registry). Only [`build`](Builder::build) fails.
 ///
 /// ```
 /// use std::time::Duration;

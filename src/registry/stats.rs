@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// The gauges and counters of a registry; returned by [`Registry::stats`].
+/// The gauges and counters of a registry; returned by [`Registry::stats`](super::Registry::stats).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]

@@ -234,6 +234,7 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
             return;
         };
         self.counts.down -= 1;
+        self.counts.recoveries += 1;
         let recovery = Recovery {
             stamp,
             detected: self.now.max(stamp),

@@ -8,7 +8,7 @@
 //! looked; only then the heart loads its own state. So a beat never waits for its cell to come out of memory: the store
 //! waits in the core's store buffer, and the count of what was told is in the cache. The worker reads the stamp when the
 //! key's turn comes. Only the decision to expire needs care, and the worker pays for it: it says that it is deciding,
-//! puts a fence, and reads the stamp once more ([`HeartCell::end_if`]). A beat that finds the decision open waits for it; that
+//! puts a fence, and reads the stamp once more ([`TableSide::end_if`]). A beat that finds the decision open waits for it; that
 //! is a few instructions of the worker's, once per expiry.
 
 use std::sync::Arc;

@@ -33,7 +33,7 @@ const MAX_CAPACITY: usize = 1 << 20;
 const MAX_BATCH: usize = 4_096;
 
 /// Options for a [`Watcher`], made by [`Watcher::builder`]. Setters never fail; [`build`](Builder::build) returns an error
-/// that names what is wrong. A watcher without threads has a [`LocalBuilder`].
+/// that names what is wrong. A watcher without threads has a [`LocalBuilder`](crate::LocalBuilder).
 ///
 /// ```
 /// use std::time::Duration;
@@ -501,8 +501,9 @@ where
     ///
     /// # Calling the watcher
     ///
-    /// A callback reaches its own watcher through a weak reference, which is set as soon as the watcher is built. (A strong
-    /// one would keep the watcher from ever being dropped.) The same goes for
+    /// A callback reaches its own watcher through a weak reference, which you set when the watcher is built. (A strong one
+    /// would keep the watcher from ever being dropped.) `beat`, `watch`, `remove` and dropping a heart are fine while you hold
+    /// a lock that the callback takes; `flush` and `close` wait for the callback and would deadlock. The same goes for
     /// [`on_event_in_worker`](Builder::on_event_in_worker) and [`sink`](Builder::sink).
     ///
     /// ```

@@ -1,6 +1,7 @@
 //! A handle on one watched key: its beat is one clock reading and one atomic store.
 
 use std::fmt;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
 
 use crate::error::HeartError;
@@ -11,13 +12,15 @@ use crate::table::heart_cell::{HeartCell, HeartSide, HeartState};
 use crate::watcher::inbox::{Command, Patience};
 use crate::watcher::router::{Route, Router};
 
-/// A handle on one watched key, made by [`Watcher::watch`](crate::Watcher::watch).
+/// A handle on one watched key, created by [`Watcher::watch`](crate::Watcher::watch).
 ///
-/// Its [`beat`](Heart::beat) hashes nothing and sends nothing. Clones beat for the same key. When the last clone is
-/// dropped the key is removed. It stays watched, and expires unless it beats by other means, if a clone was
-/// [detached](Heart::detach), or if the thread that drops the last clone is panicking: a crash is reported. A beat of a heart
-/// whose key expired, was removed or was taken over by another call of `watch` returns an error, and never touches another
-/// key.
+/// Its [`beat`](Heart::beat) hashes nothing and sends nothing. Clones beat for the same key. When the last clone is dropped,
+/// the key is removed and not reported. It stays watched, and expires unless it beats by other means, if a clone was
+/// [detached](Heart::detach), or if the thread that drops the last clone is panicking: a crash is reported.
+///
+/// A heart belongs to one episode of its key. Once the key has expired, was removed, or was taken over by another call of
+/// `watch`, the heart's beats return an error, and neither they nor its drop touch a later episode of the key.
+/// [`is_watched`](Heart::is_watched) says whether it is still the current one, for example where keys are used again.
 ///
 /// ```
 /// use std::time::Duration;
@@ -29,6 +32,26 @@ use crate::watcher::router::{Route, Router};
 /// assert!(watcher.contains(&17)?);
 /// drop(heart);
 /// assert!(!watcher.contains(&17)?);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// # Jobs that may crash
+///
+/// Code that catches panics drops the heart when the panic is over, which looks like a normal end. Move the heart into the
+/// closure, so that it is dropped by the panic:
+///
+/// ```
+/// use std::panic::catch_unwind;
+/// use liveness::Watcher;
+///
+/// let watcher = Watcher::<&str>::builder().build()?;
+/// let heart = watcher.watch("job-1")?;
+/// let crashed = catch_unwind(move || {
+///     heart.beat().expect("job-1 is watched");
+///     panic!("this job crashes");
+/// });
+/// assert!(crashed.is_err());
+/// assert!(watcher.contains(&"job-1")?); // it will be reported after its timeout
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[must_use = "dropping the last clone of a heart removes its key"]
@@ -147,7 +170,7 @@ impl<K, V> Heart<K, V> {
             .map_err(|_| HeartError::ZeroTimeout)?;
         let cell = self.heart_side.cell().clone();
         router
-            .set(beat, *route, Some(cell))
+            .send_options(beat, *route, Some(cell))
             .map_err(|_| HeartError::Closed)
     }
 
@@ -215,7 +238,7 @@ impl<K, V> Heart<K, V> {
                 let key = self.key().clone();
                 let beat = Beat::plain(route.tag, key, now);
                 router
-                    .beat(beat, *route, Patience::Forever)
+                    .send_beat(beat, *route, Patience::Forever)
                     .map_err(|_| HeartError::Closed)
             }
             HeartState::Expired => Err(HeartError::Expired),
@@ -225,6 +248,10 @@ impl<K, V> Heart<K, V> {
         }
     }
 }
+
+/// A panic leaves nothing half done in a heart: its state is atomics, and its worker's is on another thread.
+impl<K, V> UnwindSafe for Heart<K, V> {}
+impl<K, V> RefUnwindSafe for Heart<K, V> {}
 
 impl<K, V> Clone for Heart<K, V> {
     fn clone(&self) -> Self {

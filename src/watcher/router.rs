@@ -12,8 +12,9 @@ use super::inbox::{COUNTERS_LAG, Chunk, Command, Inbox, LOCK_WAIT, Message, Pati
 use super::role::{self, Role, WatcherId};
 use crate::clock::Clock;
 use crate::error::{BeatError, BeatErrorKind, CallError};
+use crate::options::Options;
 use crate::sync::{Mutex, answer};
-use crate::table::heart_cell::{Common, HeartCell, TableSide};
+use crate::table::heart_cell::{self, Common, HeartCell, HeartSide};
 use crate::table::key_limit::{KeyLimit, Mark, Standing};
 use crate::table::{Beat, Tag};
 
@@ -115,10 +116,48 @@ impl<K, V> Router<K, V> {
         self.inboxes.iter().for_each(|inbox| inbox.close());
     }
 
+    /// Routes, stamps and sends a plain beat of `key`.
+    #[inline]
+    pub(crate) fn beat(&self, key: K, patience: Patience) -> Result<(), BeatError<K>>
+    where
+        K: Hash,
+    {
+        let route = self.route(&key);
+        let stamp = self.clock().now_ns();
+        self.send_beat(Beat::plain(route.tag, key, stamp), route, patience)
+    }
+
+    /// As [`beat`](Router::beat), with options.
+    pub(crate) fn beat_with(
+        &self,
+        key: K,
+        options: Options<V>,
+        patience: Patience,
+    ) -> Result<(), BeatError<K>>
+    where
+        K: Hash,
+    {
+        let (beat, route) = self.beat_of(key, options)?;
+        self.send_beat(beat, route, patience)
+    }
+
+    /// Routes and stamps a beat with options.
+    fn beat_of(&self, key: K, options: Options<V>) -> Result<(Beat<K, V>, Route), BeatError<K>>
+    where
+        K: Hash,
+    {
+        let route = self.route(&key);
+        let stamp = self.clock().now_ns();
+        match Beat::with_options(route.tag, key, stamp, options) {
+            Ok(beat) => Ok((beat, route)),
+            Err(key) => Err(BeatError::new(BeatErrorKind::ZeroTimeout, key)),
+        }
+    }
+
     /// Sends one beat. Where there is a maximum of keys and the key is not watched, waits for its worker's answer if
     /// `patience` and the thread allow that.
     #[inline]
-    pub(crate) fn beat(
+    pub(crate) fn send_beat(
         &self,
         beat: Beat<K, V>,
         route: Route,
@@ -196,17 +235,17 @@ impl<K, V> Router<K, V> {
         }
     }
 
-    /// Sends a beat that ties its key to `table_side`'s heart.
-    ///
-    /// # Errors
-    ///
-    /// Why it is refused.
+    /// Sends a beat that ties `key` to a new heart, whose side is returned with the way to the key's worker.
     pub(crate) fn watch(
         &self,
-        beat: Beat<K, V>,
-        table_side: TableSide,
-        route: Route,
-    ) -> Result<(), BeatErrorKind> {
+        key: K,
+        options: Options<V>,
+    ) -> Result<(HeartSide, Route), BeatErrorKind>
+    where
+        K: Hash,
+    {
+        let (beat, route) = self.beat_of(key, options).map_err(|error| error.kind())?;
+        let (heart_side, table_side) = heart_cell::pair(beat.stamp, &self.common);
         let admission = match &self.limit {
             Some(limit) if !beat.known_only => self.admission(limit, route, Patience::Forever)?,
             _ => Admission::Send,
@@ -222,27 +261,32 @@ impl<K, V> Router<K, V> {
             .map_err(|(kind, _)| kind)?;
         match answer.map(|answer| answer.recv()) {
             Some(Ok(false)) => Err(BeatErrorKind::Full),
-            _ => Ok(()),
+            _ => Ok((heart_side, route)),
         }
     }
 
+    /// Sends `options` for `key` without a beat.
+    pub(crate) fn set(&self, key: K, options: Options<V>) -> Result<(), BeatError<K>>
+    where
+        K: Hash,
+    {
+        let (beat, route) = self.beat_of(key, options)?;
+        self.send_options(beat, route, None)
+    }
+
     /// Sends the options of `beat` for its key, if that is still tied to `cell` where one is given.
-    ///
-    /// # Errors
-    ///
-    /// The key back.
-    pub(crate) fn set(
+    pub(crate) fn send_options(
         &self,
         beat: Beat<K, V>,
         route: Route,
         cell: Option<Arc<HeartCell>>,
-    ) -> Result<(), (BeatErrorKind, K)> {
+    ) -> Result<(), BeatError<K>> {
         self.command(route.worker, Command::Set(beat, cell))
             .map_err(|(kind, command)| {
                 let Command::Set(beat, _) = command else {
                     unreachable!("the command comes back as it was")
                 };
-                (kind, beat.key)
+                BeatError::new(kind, beat.key)
             })
     }
 

@@ -29,7 +29,7 @@ pub(super) enum Destination<K, V> {
     Callback(Callback<K, V>),
 }
 
-/// What makes threads: [`thread::Builder`] in life, something that fails in tests.
+/// Spawns a thread of a name: [`std::thread::Builder`], or in tests something that fails.
 pub(super) type Spawn<'a> =
     &'a mut dyn FnMut(String, Box<dyn FnOnce() + Send>) -> io::Result<JoinHandle<()>>;
 

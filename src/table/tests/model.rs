@@ -265,6 +265,7 @@ impl Model {
         life.last_beat = beat.stamp;
         if let Some(down) = life.down.take() {
             let recovery = (beat.stamp, self.now.max(beat.stamp));
+            self.counts.recoveries += 1;
             if let Some(silence) = &mut life.reporting {
                 silence.recovery = Some(recovery);
                 silence.down = down;

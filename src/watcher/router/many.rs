@@ -99,7 +99,7 @@ impl<K: Hash, V> Router<K, V> {
             count += 1;
             let route = self.route(&key);
             let sent = match Beat::with_options(route.tag, key, call.stamp, options.clone()) {
-                Ok(beat) => self.beat(beat, route, Patience::Forever),
+                Ok(beat) => self.send_beat(beat, route, Patience::Forever),
                 Err(key) => Err(BeatError::new(BeatErrorKind::ZeroTimeout, key)),
             };
             if let Err(error) = sent {
