@@ -1,4 +1,4 @@
-//! The public face of the threads: beats in, questions, accounting, close.
+//! The threaded watcher: beats, queries, statistics and closing.
 
 pub(crate) mod builder;
 pub(crate) mod heart;
@@ -31,9 +31,10 @@ use role::Role;
 use router::{Route, Router};
 use threads::Threads;
 
-/// Watches keys on worker threads of its own and reports each that was silent for longer than its timeout.
+/// Watches keys on its own worker threads and reports each key that is silent for longer than its timeout.
 ///
-/// Shared by reference or in an [`Arc`]; every method takes `&self`. Made by a [`Builder`](crate::Builder).
+/// A watcher is shared by reference or in an [`Arc`]; every method takes `&self`. It is created by a
+/// [`Builder`](crate::Builder).
 ///
 /// ```
 /// use std::{thread, time::Duration};
@@ -59,27 +60,28 @@ use threads::Threads;
 ///
 /// # Keys
 ///
-/// A beat moves a key to another thread, so a key should be cheap to make and to drop. Integers and other `Copy` types,
-/// inline small strings (such as `compact_str::CompactString` up to 24 bytes) and clones of an `Arc<str>` allocate
-/// nothing. A `String` costs an allocation and a free on another thread with every beat, about 300 ns; it works, but it
-/// is most of the cost. Keys that beat very often are better served by a [`Heart`].
+/// A beat moves a key to another thread, so a key should be cheap to create and to drop. Integers and other `Copy`
+/// types, inline small strings (such as `compact_str::CompactString` up to 24 bytes) and clones of an `Arc<str>`
+/// allocate nothing. A `String` works, but each beat costs an allocation and a deallocation on another thread, about
+/// 300 ns, which is most of the cost of the beat. For keys that beat very often, use a [`Heart`].
 ///
 /// # Calls from callbacks
 ///
-/// Every method may be called from a callback. On the delivery thread ([`Builder::on_event`](crate::Builder::on_event)) all of them work as
-/// anywhere. On a worker thread ([`Builder::on_event_in_worker`](crate::Builder::on_event_in_worker), [`Sink`](crate::Sink)) beats never wait, and calls
-/// that need an answer from a worker return [`CallError::OnWorker`].
+/// Every method may be called from a callback. On the delivery thread
+/// ([`Builder::on_event`](crate::Builder::on_event)), all methods behave as on any other thread. On a worker thread
+/// ([`Builder::on_event_in_worker`](crate::Builder::on_event_in_worker), [`Sink`](crate::Sink)), beats never wait, and
+/// calls that need an answer from a worker return [`CallError::OnWorker`].
 pub struct Watcher<K, V = ()> {
     /// The callers' side.
     router: Arc<Router<K, V>>,
-    /// The events on their way to the callback, where there is one.
+    /// The events that wait for the callback, if there is one.
     outbox: Option<Arc<Outbox<K, V>>>,
-    /// The threads to wait for.
+    /// The threads that `close` joins.
     threads: Threads,
 }
 
 impl<K, V> Watcher<K, V> {
-    /// A watcher around running threads.
+    /// Creates a watcher from running threads.
     pub(crate) fn new(
         router: Arc<Router<K, V>>,
         outbox: Option<Arc<Outbox<K, V>>>,
@@ -92,21 +94,22 @@ impl<K, V> Watcher<K, V> {
         }
     }
 
-    /// The threads, for the builder to add to.
+    /// Returns the threads, so that the builder can add to them.
     pub(crate) fn threads(&self) -> &Threads {
         &self.threads
     }
 
-    /// A sign of life of `key`: an absent key begins an episode, a watched one lives on.
+    /// Records a sign of life of `key`. For a key that is not watched, this begins an episode; for a watched key, it
+    /// extends the deadline.
     ///
     /// Costs a hash, a clock reading and a short lock, and allocates nothing for a cheap key. Waits only while the
-    /// inbox of the key's worker is full, and where [`max_keys`](crate::Builder::max_keys) is set, for the worker's answer about
-    /// a key that is not watched.
+    /// inbox of the key's worker is full. If [`max_keys`](crate::Builder::max_keys) is set and the key is not watched,
+    /// it also waits for the worker's answer.
     ///
     /// # Errors
     ///
-    /// [`Closed`](crate::BeatErrorKind::Closed), [`WorkerFailed`](crate::BeatErrorKind::WorkerFailed), and
-    /// [`Full`](crate::BeatErrorKind::Full) if the key is new and there is a maximum. The key comes back.
+    /// Returns [`Closed`](crate::BeatErrorKind::Closed), [`WorkerFailed`](crate::BeatErrorKind::WorkerFailed), or, if
+    /// the key is new and `max_keys` is set, [`Full`](crate::BeatErrorKind::Full). The error returns the key.
     ///
     /// ```
     /// # let watcher = liveness::Watcher::<u64>::builder().build()?;
@@ -122,12 +125,13 @@ impl<K, V> Watcher<K, V> {
         self.router.beat(key, Patience::Forever)
     }
 
-    /// As [`beat`](Watcher::beat), but never waits: a call takes a millisecond at the most on a thread that runs, even if
-    /// another thread was preempted while it held the inbox's lock.
+    /// Records a sign of life like [`beat`](Watcher::beat), but never waits. On a thread that is running, a call takes
+    /// at most a millisecond, even if another thread was preempted while it held the inbox's lock.
     ///
     /// # Errors
     ///
-    /// Those of `beat`, and [`InboxFull`](crate::BeatErrorKind::InboxFull), also where the inbox's lock was not to be had.
+    /// Those of `beat`, and [`InboxFull`](crate::BeatErrorKind::InboxFull), which is also returned if the inbox's lock
+    /// could not be acquired.
     ///
     /// ```
     /// # let watcher = liveness::Watcher::<u64>::builder().build()?;
@@ -142,7 +146,7 @@ impl<K, V> Watcher<K, V> {
         self.router.beat(key, Patience::Never)
     }
 
-    /// As [`beat`](Watcher::beat), but waits for room no longer than `wait`.
+    /// Records a sign of life like [`beat`](Watcher::beat), but waits for room for at most `wait`.
     ///
     /// # Errors
     ///
@@ -164,8 +168,10 @@ impl<K, V> Watcher<K, V> {
         self.router.beat(key, patience)
     }
 
-    /// As [`beat`](Watcher::beat), and says how the key is to be watched from now on: its timeout, its mode, a value to
-    /// carry. Costs what `beat` does, plus a look-up when the timeout or mode is a new one for the key.
+    /// Records a sign of life like [`beat`](Watcher::beat), and applies `options` to the key: its timeout, its mode,
+    /// and a value that it carries.
+    ///
+    /// Costs the same as `beat`, plus a look-up when the timeout or mode is new for the key.
     ///
     /// # Errors
     ///
@@ -189,7 +195,8 @@ impl<K, V> Watcher<K, V> {
         self.router.beat_with(key, options, Patience::Forever)
     }
 
-    /// As [`beat_with`](Watcher::beat_with), but never waits, as [`try_beat`](Watcher::try_beat).
+    /// Records a sign of life like [`beat_with`](Watcher::beat_with), but never waits, like
+    /// [`try_beat`](Watcher::try_beat).
     ///
     /// # Errors
     ///
@@ -210,15 +217,16 @@ impl<K, V> Watcher<K, V> {
         self.router.beat_with(key, options, Patience::Never)
     }
 
-    /// Applies `options` to `key` without a beat: what is set holds from now on, and the deadline goes by the last beat. A key
-    /// that is absent when its worker applies them stays absent and is counted in [`Stats::unknown`].
+    /// Applies `options` to `key` without recording a beat. The options hold from now on, and the deadline is still
+    /// computed from the last beat. A key that is absent when its worker applies the options stays absent and is
+    /// counted in [`Stats::unknown`].
     ///
     /// Costs a message and an allocation. Waits only while the inbox of the key's worker is full.
     ///
     /// # Errors
     ///
-    /// [`ZeroTimeout`](crate::BeatErrorKind::ZeroTimeout), [`Closed`](crate::BeatErrorKind::Closed) and
-    /// [`WorkerFailed`](crate::BeatErrorKind::WorkerFailed). The key comes back.
+    /// Returns [`ZeroTimeout`](crate::BeatErrorKind::ZeroTimeout), [`Closed`](crate::BeatErrorKind::Closed) or
+    /// [`WorkerFailed`](crate::BeatErrorKind::WorkerFailed). The error returns the key.
     ///
     /// ```
     /// use std::time::Duration;
@@ -239,13 +247,14 @@ impl<K, V> Watcher<K, V> {
         self.router.set(key, options)
     }
 
-    /// A sign of life of each of `keys`, all made now: one clock reading, and one message for each worker and chunk of
-    /// 256 keys. Waits while an inbox is full. Returns how many keys there were.
+    /// Records a sign of life of each of `keys` and returns the number of keys. All beats have the same timestamp.
+    ///
+    /// Costs one clock reading, and one message for each worker and chunk of 256 keys. Waits while an inbox is full.
     ///
     /// # Errors
     ///
-    /// [`BeatManyError`] holds the keys that were not accepted, for the reasons of [`beat`](Watcher::beat); the others
-    /// were.
+    /// Returns a [`BeatManyError`] that holds the keys that were not accepted, for the reasons listed at
+    /// [`beat`](Watcher::beat). All other keys were accepted.
     ///
     /// ```
     /// # let watcher = liveness::Watcher::<u64>::builder().build()?;
@@ -262,12 +271,13 @@ impl<K, V> Watcher<K, V> {
         self.router.beat_many(keys.into_iter())
     }
 
-    /// As [`beat_many`](Watcher::beat_many), and says how each of the keys is to be watched from now on, as
-    /// [`beat_with`](Watcher::beat_with) does. Costs a message and a copy of `options` for each key.
+    /// Records a sign of life of each of `keys` like [`beat_many`](Watcher::beat_many), and applies `options` to each
+    /// of them like [`beat_with`](Watcher::beat_with). Costs a message and a copy of `options` for each key.
     ///
     /// # Errors
     ///
-    /// [`BeatManyError`] holds the keys that were not accepted, for the reasons of `beat_with`; the others were.
+    /// Returns a [`BeatManyError`] that holds the keys that were not accepted, for the reasons listed at `beat_with`.
+    /// All other keys were accepted.
     ///
     /// ```
     /// use std::time::Duration;
@@ -291,8 +301,9 @@ impl<K, V> Watcher<K, V> {
         self.router.beat_many_with(keys.into_iter(), options)
     }
 
-    /// Watches `key` through a [`Heart`]: as [`beat`](Watcher::beat), and later beats are one atomic store. If the key
-    /// has a heart already, this one takes over, and the other says so at its next beat.
+    /// Records a sign of life of `key` like [`beat`](Watcher::beat), and returns a [`Heart`] whose later beats cost one
+    /// atomic store. If the key already has a heart, the new one replaces it, and the next beat of the old one returns
+    /// [`HeartError::Replaced`](crate::HeartError::Replaced).
     ///
     /// # Errors
     ///
@@ -314,7 +325,8 @@ impl<K, V> Watcher<K, V> {
         self.watch_with(key, Options::new())
     }
 
-    /// As [`watch`](Watcher::watch), and says how the key is to be watched, as [`beat_with`](Watcher::beat_with) does.
+    /// Watches `key` like [`watch`](Watcher::watch), and applies `options` to it like
+    /// [`beat_with`](Watcher::beat_with).
     ///
     /// # Errors
     ///
@@ -339,16 +351,18 @@ impl<K, V> Watcher<K, V> {
         }
     }
 
-    /// Forgets `key`: its episode ends without an expiry, also where one waits for the sink. An unknown key is fine.
-    /// Takes effect in the order of calls; after a [`flush`](Watcher::flush) no expiry of the key is delivered any
-    /// more, but for a call of the callback that has begun.
+    /// Forgets `key`. Its episode ends without an expiry, even if one is waiting for the sink. Removing a key that is
+    /// not watched is not an error.
     ///
-    /// Takes the key by reference, or a borrowed form of it, as [`contains`](Watcher::contains) does. Costs an owned copy of
-    /// the key, a message and an allocation. Waits only while the inbox of the key's worker is full.
+    /// Calls take effect in the order in which they are made. After a [`flush`](Watcher::flush), no expiry of the key
+    /// is delivered, except by a callback that was already running.
+    ///
+    /// The key may be a reference to it or any borrowed form of it, as for [`contains`](Watcher::contains). Costs an
+    /// owned copy of the key, a message and an allocation. Waits only while the inbox of the key's worker is full.
     ///
     /// # Errors
     ///
-    /// [`Closed`](CallError::Closed) and [`WorkerFailed`](CallError::WorkerFailed).
+    /// Returns [`Closed`](CallError::Closed) or [`WorkerFailed`](CallError::WorkerFailed).
     ///
     /// ```
     /// # let watcher = liveness::Watcher::<u64>::builder().build()?;
@@ -371,18 +385,22 @@ impl<K, V> Watcher<K, V> {
     }
 
     /// Blocks until everything that the calling thread sent before is applied, everything due by then is expired, and
-    /// every event of it is delivered: the call of an [`on_event`](crate::Builder::on_event) callback has returned, a callback on
-    /// a worker too, and a channel or [`Sink`](crate::Sink) has been offered the event. A sink without room is not waited
-    /// for. Events that come meanwhile are not waited for either, so it returns however many there are.
+    /// all resulting events are delivered.
     ///
-    /// Called from an `on_event` callback, of this watcher or another, it does not wait for `on_event` callbacks. A thread
-    /// that holds a lock which the callback needs must not call it.
+    /// An event is delivered when the [`on_event`](crate::Builder::on_event) callback or the callback on a worker has
+    /// returned, or when it has been offered to the channel or [`Sink`](crate::Sink). This call does not wait for a
+    /// sink that has no room. It does not wait for events that occur in the meantime either, so it returns however many
+    /// of them there are.
     ///
-    /// Costs a round trip to every worker, and the time of the callbacks.
+    /// When called from an `on_event` callback, of this watcher or another, it does not wait for `on_event` callbacks.
+    /// Do not call it while holding a lock that the callback needs: that is a deadlock.
+    ///
+    /// Costs a round trip to every worker, and the run time of the callbacks.
     ///
     /// # Errors
     ///
-    /// [`CallError`]. If the watcher closes meanwhile and gives up events, [`Closed`](CallError::Closed).
+    /// Returns a [`CallError`]. If the watcher closes in the meantime and discards events, it is
+    /// [`Closed`](CallError::Closed).
     ///
     /// ```
     /// # use std::sync::{Arc, Mutex};
@@ -414,9 +432,10 @@ impl<K, V> Watcher<K, V> {
         }
     }
 
-    /// How many keys are watched, as of the workers' last rounds; beats that wake nobody may wait in an inbox until the
-    /// next deadline, so call [`flush`](Watcher::flush) first where it must be exact. Does not
-    /// wait for the workers.
+    /// Returns the number of keys that are watched, as of each worker's last round. Does not wait for the workers.
+    ///
+    /// The number lags by at most about 100 ms behind the beats that were accepted. For an exact number, call
+    /// [`flush`](Watcher::flush) first.
     ///
     /// ```
     /// # let watcher = liveness::Watcher::<u64>::builder().build()?;
@@ -436,7 +455,7 @@ impl<K, V> Watcher<K, V> {
             .sum()
     }
 
-    /// Whether no key is watched; see [`len`](Watcher::len).
+    /// Returns `true` if no key is watched; see [`len`](Watcher::len).
     ///
     /// ```
     /// # let watcher = liveness::Watcher::<u64>::builder().build()?;
@@ -453,11 +472,11 @@ impl<K, V> Watcher<K, V> {
         self.len() == 0
     }
 
-    /// Returns whether `key` is watched. Sees every call the same thread made before.
+    /// Returns `true` if `key` is watched. The answer reflects every earlier call of the same thread.
     ///
-    /// The key may be any borrowed form of `K` whose owned form converts to `K`: of a `String`, a `CompactString` or an
-    /// `Arc<str>`, a `&str`. It must hash as `K` does, as [`Borrow`] demands. Costs an owned copy of the key and a round
-    /// trip to the key's worker.
+    /// The key may be any borrowed form of `K` whose owned form converts to `K`. For a `String`, a `CompactString` or
+    /// an `Arc<str>`, it may be a `&str`. The borrowed form must hash like `K`, as [`Borrow`] requires. Costs an owned
+    /// copy of the key and a round trip to the key's worker.
     ///
     /// # Errors
     ///
@@ -487,8 +506,10 @@ impl<K, V> Watcher<K, V> {
         self.status(key).map(|status| status.is_some())
     }
 
-    /// Returns what is known of `key`, or `None` if it is not watched. Sees every call the same thread made before. Takes
-    /// borrowed forms of the key as [`contains`](Watcher::contains) does, and costs the same.
+    /// Returns the status of `key`, or `None` if it is not watched. The answer reflects every earlier call of the same
+    /// thread.
+    ///
+    /// Takes borrowed forms of the key like [`contains`](Watcher::contains), and costs the same.
     ///
     /// # Errors
     ///
@@ -514,8 +535,10 @@ impl<K, V> Watcher<K, V> {
         Ok(answers.into_iter().next().flatten())
     }
 
-    /// Every watched key and what is known of it, in no order; each worker's part is of one moment. Costs a clone of
-    /// every key, during which that worker takes no beats: about 100 ms for a million keys.
+    /// Returns every watched key with its status, in no particular order. The keys of each worker are a consistent
+    /// snapshot.
+    ///
+    /// Costs a clone of every key, about 100 ms for a million keys. A worker applies no beats while it clones its keys.
     ///
     /// # Errors
     ///
@@ -536,8 +559,10 @@ impl<K, V> Watcher<K, V> {
         Ok(parts.into_iter().flatten().collect())
     }
 
-    /// Returns every key that is down, with its status, in no order; each worker's part is of one moment. Costs a round trip
-    /// to every worker and a clone of each key that is down.
+    /// Returns every key that is down with its status, in no particular order. The keys of each worker are a consistent
+    /// snapshot.
+    ///
+    /// Costs a round trip to every worker and a clone of each key that is down.
     ///
     /// # Errors
     ///
@@ -569,9 +594,11 @@ impl<K, V> Watcher<K, V> {
         Ok(parts.into_iter().flatten().collect())
     }
 
-    /// The accounting, as of the workers' last rounds; beats that wake nobody may wait in an inbox until the next
-    /// deadline, so call [`flush`](Watcher::flush) first where it must be exact. Does not wait for the
-    /// workers, and works after [`close`](Watcher::close).
+    /// Returns the statistics, as of each worker's last round. Does not wait for the workers, and works after
+    /// [`close`](Watcher::close).
+    ///
+    /// The numbers lag by at most about 100 ms behind what was accepted. For exact ones, call [`flush`](Watcher::flush)
+    /// first.
     ///
     /// ```
     /// # let watcher = liveness::Watcher::<u64>::builder().build()?;
@@ -611,7 +638,7 @@ impl<K, V> Watcher<K, V> {
         stats
     }
 
-    /// Returns the time by the watcher's clock, which stamps, deadlines and events are given in.
+    /// Returns the current time of the watcher's clock. Beats, deadlines and events use the same clock.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -631,7 +658,7 @@ impl<K, V> Watcher<K, V> {
         self.router.clock().now()
     }
 
-    /// Returns the watcher's clock. It converts timestamps for a log.
+    /// Returns the watcher's clock, which can convert timestamps for a log.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -647,18 +674,20 @@ impl<K, V> Watcher<K, V> {
         self.router.clock()
     }
 
-    /// Closes the watcher: refuses further beats, applies those that were accepted, offers what is due once more, joins every
-    /// thread, and returns the final account. Dropping the watcher does the same.
+    /// Closes the watcher, joins every thread, and returns the final statistics. Dropping the watcher does the same.
     ///
-    /// Callers that wait for room get their keys back. Blocks until a call of the callback that runs has returned, however
-    /// long that takes. After it, delivery goes on for up to 100 ms with the events that have left the workers; those that no
-    /// sink takes by then are counted as discarded. Keys that are alive end without an event. The receiver of
-    /// [`build_with_channel`](crate::Builder::build_with_channel) still yields what the channel holds, and is disconnected
-    /// after that.
+    /// Further beats are refused, beats that were accepted are applied, and events that are due are offered once more.
     ///
-    /// It may be called again and from several threads: all calls return when the threads are gone. Called from a callback,
-    /// it does not wait for the callback's own thread; on the delivery thread of another watcher it does not wait for this
-    /// one's; and on a worker of another watcher it does not wait at all.
+    /// Calls that are waiting for room return an error with their keys. `close` blocks until a callback that is running
+    /// has returned, however long that takes. Delivery then continues for up to 100 ms with the events that have left
+    /// the workers; events that no sink accepts by then are counted as discarded. Keys that are alive end without an
+    /// event. The receiver of [`build_with_channel`](crate::Builder::build_with_channel) still yields the events in the
+    /// channel, and is then disconnected.
+    ///
+    /// `close` may be called more than once and from several threads; all calls return when the threads have ended.
+    /// When called from a callback, it does not wait for the callback's own thread. On the delivery thread of another
+    /// watcher, it does not wait for this watcher's delivery thread. On a worker of another watcher, it does not wait
+    /// at all.
     ///
     /// ```
     /// # let watcher = liveness::Watcher::<u64>::builder().build()?;
@@ -673,15 +702,18 @@ impl<K, V> Watcher<K, V> {
         self.stats()
     }
 
-    /// As [`close`](Watcher::close), but blocks for no longer than `wait`, zero for not at all. What was begun goes on: the
-    /// watcher takes no more beats, and the threads end as soon as they can. A later `close` waits for the rest.
+    /// Closes the watcher like [`close`](Watcher::close), but blocks for at most `wait`. If `wait` is zero, it does not
+    /// block.
     ///
-    /// A thread that does not end runs code of yours: a callback, a [`Sink`](crate::Sink), or a key's `Eq`, `Clone` or
-    /// `Drop`. To drop the watcher waits for it without a limit.
+    /// After a timeout, closing continues: the watcher accepts no beats, and the threads end as soon as they can. A
+    /// later `close` waits for the remaining threads.
+    ///
+    /// A thread that does not end is running user code: a callback, a [`Sink`](crate::Sink), or a key's `Eq`, `Clone`
+    /// or `Drop`. Dropping the watcher waits for it without a limit.
     ///
     /// # Errors
     ///
-    /// [`CloseTimeout`] has the names of the threads that still run, and the accounting so far.
+    /// Returns a [`CloseTimeout`] with the names of the threads that are still running and the statistics so far.
     ///
     /// ```
     /// # use std::{sync::mpsc, time::Duration};
@@ -720,7 +752,7 @@ impl<K, V> Watcher<K, V> {
     }
 }
 
-/// A panic leaves nothing half done in a watcher: what it changes is changed on its own threads.
+/// A panic leaves no change of a watcher incomplete: its state changes on its own threads.
 impl<K, V> UnwindSafe for Watcher<K, V> {}
 impl<K, V> RefUnwindSafe for Watcher<K, V> {}
 
