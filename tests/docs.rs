@@ -18,22 +18,25 @@ fn sources(folder: &Path) -> String {
 }
 
 #[test]
-fn every_test_that_the_page_names_exists() {
+fn every_test_that_the_pages_name_exists() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let page = fs::read_to_string(root.join("docs/promises.md")).unwrap();
-    let sources = sources(&root.join("src")) + &sources(&root.join("tests"));
+    let folders = ["src", "tests", "examples"].map(|folder| sources(&root.join(folder)));
+    let sources = folders.concat();
     let is_name = |word: &&str| {
         let is_plain = word
             .bytes()
             .all(|byte| byte.is_ascii_lowercase() || byte == b'_');
         is_plain && word.matches('_').count() >= 3
     };
-    let names: Vec<&str> = page.split('`').skip(1).step_by(2).filter(is_name).collect();
-    assert!(names.len() > 50, "only {} names were found", names.len());
-    for name in names {
-        assert!(
-            sources.contains(&format!("fn {name}(")),
-            "no test is called {name}"
-        );
+    for page in ["docs/promises.md", "docs/lab.md"] {
+        let text = fs::read_to_string(root.join(page)).unwrap();
+        let names: Vec<&str> = text.split('`').skip(1).step_by(2).filter(is_name).collect();
+        assert!(names.len() > 30, "{page}: only {} names", names.len());
+        for name in names {
+            assert!(
+                sources.contains(&format!("fn {name}(")),
+                "{page}: no test is called {name}"
+            );
+        }
     }
 }
