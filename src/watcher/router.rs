@@ -93,7 +93,7 @@ impl<K, V> Router<K, V> {
         &self.common.clock
     }
 
-    /// Where `key` goes. The only place where a key is hashed.
+    /// Returns where `key` goes. A beat hashes its key here, once.
     #[inline]
     pub(crate) fn route<Q: Hash + ?Sized>(&self, key: &Q) -> Route {
         let hash = self.hasher.hash_one(key);
