@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// What becomes of a key when it expires.
+/// What happens to a key when it expires.
 ///
 /// | mode | reported | then |
 /// |---|---|---|
@@ -10,8 +10,8 @@ use std::time::Duration;
 /// | `Track` | once | stays known; the next beat is a [`Recovered`](crate::EventKind::Recovered) event |
 /// | `Repeat` | after each further timeout of silence | as `Track` |
 ///
-/// A key that stays known while it is silent is *down*. It can be
-/// [forgotten after a while](crate::Builder::forget_after).
+/// A key that stays known while it is silent is *down*. It can be [forgotten after a
+/// period](crate::Builder::forget_after).
 ///
 /// ```
 /// use std::time::Duration;
@@ -40,22 +40,22 @@ use std::time::Duration;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub enum Mode {
-    /// It is reported and forgotten; its next beat begins a new episode.
+    /// The key is reported and forgotten; its next beat begins a new episode.
     #[default]
     Once,
-    /// It is reported once and stays watched; its next beat is a [`Recovered`](crate::EventKind::Recovered) event. While it is
-    /// down it costs no time.
+    /// The key is reported once and stays watched; its next beat emits a [`Recovered`](crate::EventKind::Recovered)
+    /// event. While it is down it costs no time.
     Track,
-    /// It stays watched and is reported again after each further timeout of silence, with the number of misses: once for
-    /// all timeouts that passed, where the clock jumped over several. Its next beat is a
+    /// The key stays watched and is reported again after each further timeout of silence, with the number of misses. If
+    /// the clock jumps over several timeouts, there is one report for all of them. The next beat emits a
     /// [`Recovered`](crate::EventKind::Recovered) event.
     Repeat,
 }
 
-/// How one key is watched, as far as that differs from the defaults of the watcher; given to
+/// Options of one key, which override the defaults of the watcher; passed to
 /// [`Watcher::beat_with`](crate::Watcher::beat_with).
 ///
-/// An option holds until it is set again or the episode ends. Later beats without options keep it.
+/// An option holds until it is set again or the episode ends. Later beats without that option do not change it.
 ///
 /// ```
 /// use std::time::Duration;
@@ -73,7 +73,7 @@ pub struct Options<V = ()> {
     pub(crate) mode: Option<Mode>,
     /// The value to carry, if there is one.
     pub(crate) extra: Option<V>,
-    /// Whether an absent key begins no episode.
+    /// Whether a beat of an absent key is ignored instead of beginning an episode.
     pub(crate) known_only: bool,
 }
 
@@ -99,8 +99,8 @@ impl<V> Options<V> {
         }
     }
 
-    /// Sets the longest silence allowed for this key. The call that takes the options refuses zero. A key whose deadline
-    /// cannot be represented never expires.
+    /// Sets the longest silence allowed for this key. If it is zero, the call that takes the options returns an error.
+    /// A key whose deadline cannot be represented never expires.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -118,7 +118,7 @@ impl<V> Options<V> {
         self
     }
 
-    /// Sets what becomes of the key when it expires.
+    /// Sets what happens to the key when it expires.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -154,9 +154,9 @@ impl<V> Options<V> {
         self
     }
 
-    /// Makes the beat one for a key that is watched already: it begins no episode of an absent key, and is counted in
-    /// [`Stats::unknown`](crate::Stats::unknown) instead. For senders that are not to bring a key back which was removed or
-    /// has expired.
+    /// Restricts the beat to a key that is already watched. A beat of an absent key begins no episode and is counted in
+    /// [`Stats::unknown`](crate::Stats::unknown) instead. Use this for senders that must not bring back a key which was
+    /// removed or has expired.
     ///
     /// ```
     /// # use std::time::Duration;

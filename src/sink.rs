@@ -1,10 +1,10 @@
-//! A destination for events that is offered them on the worker threads: a channel, or a sink of the user's.
+//! A destination for events that runs on the worker threads: a channel, or a sink of the user's.
 
 use crossbeam_channel::{Sender, TrySendError};
 
 use crate::event::Event;
 
-/// An event that a [`Sink`] did not take.
+/// An event that a [`Sink`] did not accept.
 ///
 /// ```
 /// use std::time::Duration;
@@ -24,17 +24,17 @@ use crate::event::Event;
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refused<K, V> {
-    /// There is no room for it now; the key waits in the worker, and the same event is offered again a millisecond later
-    /// (under a manual clock, when the worker is next woken, by a flush for example).
+    /// The sink has no room now. The key waits in the worker, and the same event is offered again a millisecond later.
+    /// Under a manual clock, it is offered again when the worker is next woken, for example by a flush.
     Full(Event<K, V>),
-    /// There will never be room for any: this event and all later ones are discarded, and counted.
+    /// The sink will never accept an event again. This event and all later ones are discarded and counted.
     Gone(Event<K, V>),
 }
 
 /// A destination for events.
 ///
-/// `offer` runs on the worker threads, several at a time if there are several workers, and keeps its worker from taking
-/// beats while it runs: it must not block. Each worker offers its events in order.
+/// `offer` runs on the worker threads, on several at a time if there are several workers. It must not block, because
+/// its worker applies no beats while it runs. Each worker offers its events in order.
 ///
 /// ```
 /// use std::sync::Mutex;
@@ -65,15 +65,16 @@ pub enum Refused<K, V> {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub trait Sink<K, V>: Send + Sync + 'static {
-    /// Takes `event`, or hands it back.
+    /// Accepts `event`, or returns it.
     ///
     /// # Errors
     ///
-    /// [`Refused::Full`] to be offered it again, [`Refused::Gone`] to be offered none any more.
+    /// Returns [`Refused::Full`] if the event is to be offered again, or [`Refused::Gone`] if no further event is to be
+    /// offered.
     fn offer(&self, event: Event<K, V>) -> Result<(), Refused<K, V>>;
 }
 
-/// Never blocks: a full channel refuses, a channel without a receiver is gone.
+/// Never blocks. If the channel is full, `offer` returns [`Refused::Full`]; if it has no receiver, [`Refused::Gone`].
 impl<K, V> Sink<K, V> for Sender<Event<K, V>>
 where
     K: Send + 'static,

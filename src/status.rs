@@ -1,4 +1,4 @@
-//! What a watcher knows of a key.
+//! The status of one watched key.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use crate::clock::Timestamp;
 use crate::event::Generation;
 use crate::options::Mode;
 
-/// What a watcher knows of a key. Points in time are those of the watcher's clock.
+/// The status of a watched key. All timestamps are those of the watcher's clock.
 ///
 /// ```
 /// use std::time::Duration;
@@ -28,29 +28,29 @@ use crate::options::Mode;
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Status<V = ()> {
-    /// The value that was given with the key last.
+    /// The value that was last set for the key.
     pub extra: Option<V>,
-    /// The number of the episode.
+    /// The generation, which is the number of the episode.
     pub generation: Generation,
-    /// What becomes of the key when it expires.
+    /// What happens to the key when it expires.
     pub mode: Mode,
     /// When the episode began.
     pub joined: Timestamp,
-    /// The stamp of the last beat.
+    /// The timestamp of the last beat.
     pub last_beat: Timestamp,
     /// The longest silence allowed, or [`Duration::MAX`] if it cannot be represented.
     pub timeout: Duration,
-    /// When the key expires unless it beats, or `None` for never. Of a key that is down, when it is reported again or
-    /// forgotten.
+    /// When the key expires unless it beats, or `None` if it never expires. For a key that is down, when it is next
+    /// reported or forgotten.
     pub deadline: Option<Timestamp>,
-    /// The number of times in a row that the key was found silent. Greater than zero only while it is down.
+    /// The number of consecutive times that the key was found silent. Greater than zero only while it is down.
     pub misses: u64,
-    /// The time of this status.
+    /// When this status was taken.
     pub as_of: Timestamp,
 }
 
 impl Status {
-    /// The same with the key's value.
+    /// Returns the same status with the key's value.
     pub(crate) fn with_extra<V>(self, extra: Option<V>) -> Status<V> {
         Status {
             extra,

@@ -1,4 +1,4 @@
-//! The options of a watcher: defaults, units, validation, and the spawning of its threads.
+//! The options of a watcher: defaults, units and validation.
 
 use std::fmt;
 use std::hash::Hash;
@@ -19,21 +19,23 @@ use crate::sink::Sink;
 use crate::sync::thread;
 use crate::table::settings::{Shared, in_range};
 
-/// The most workers by default: each handles about ten million beats a second, and an application has other use for the
-/// cores of a large machine.
+/// The maximum number of workers by default. Each handles about ten million beats per second, and an application needs
+/// the cores of a large machine for other work.
 const MAX_DEFAULT_WORKERS: usize = 4;
 
-/// The most workers; more threads than any machine has cores only cost memory.
+/// The maximum number of workers. More threads than any machine has cores only cost memory.
 const MAX_WORKERS: usize = 1_024;
 
-/// The largest inbox and channel; a million beats of 40 bytes are 40 MB a worker.
+/// The maximum capacity of inbox and channel. A million beats of 40 bytes take 40 MB for each worker.
 const MAX_CAPACITY: usize = 1 << 20;
 
-/// The largest batch; beyond it the messages no longer fit the first-level cache.
+/// The maximum batch. The messages of a larger one do not fit the first-level cache.
 const MAX_BATCH: usize = 4_096;
 
-/// Options for a [`Watcher`], made by [`Watcher::builder`]. Setters never fail; [`build`](Builder::build) returns an error
-/// that names what is wrong. A watcher without threads has a [`LocalBuilder`](crate::LocalBuilder).
+/// Options for a [`Watcher`], created by [`Watcher::builder`].
+///
+/// Setters never fail; [`build`](Builder::build) returns an error that names the invalid option. A watcher without
+/// threads has a [`LocalBuilder`](crate::LocalBuilder).
 ///
 /// ```
 /// use std::time::Duration;
@@ -52,23 +54,23 @@ const MAX_BATCH: usize = 4_096;
 /// ```
 #[must_use]
 pub struct Builder<K, V = ()> {
-    /// The options that a watcher without threads has too.
+    /// The options that it shares with a watcher without threads.
     shared: Shared,
     /// The number of workers, if set.
     workers: Option<usize>,
-    /// The beats an inbox holds.
+    /// The number of beats that an inbox holds.
     inbox_capacity: usize,
-    /// The beats applied at a time.
+    /// The number of beats that are applied at a time.
     batch: usize,
-    /// What the names of the threads begin with.
+    /// The prefix of the names of the threads.
     thread_name: String,
-    /// How late a wake-up is a stall; `None` to look for none.
+    /// How late a worker may wake before the delay counts as a stall; `None` turns the detection off.
     stall_threshold: Option<Duration>,
-    /// The most grace in a row.
+    /// The longest time for which expiry is held back after stalls in a row.
     grace_cap: Duration,
-    /// The time source; a monotonic clock if not set.
+    /// The time source; a monotonic clock if it is not set.
     clock: Option<Clock>,
-    /// Where events go, and the option that said so. More than one is an error.
+    /// The destinations of events, each with the option that set it. More than one is an error.
     destinations: Vec<(&'static str, Destination<K, V>)>,
 }
 
@@ -77,7 +79,7 @@ where
     K: Eq + Hash + Clone + Send + 'static,
     V: Clone + Send + 'static,
 {
-    /// Options for a new watcher.
+    /// Returns the options for a new watcher, with default values.
     ///
     /// ```
     /// use liveness::{EventKind, Options, Watcher};
@@ -101,7 +103,7 @@ where
     K: Eq + Hash + Clone + Send + 'static,
     V: Clone + Send + 'static,
 {
-    /// The defaults.
+    /// Creates the default options.
     pub(crate) fn new() -> Self {
         Builder {
             shared: Shared::default(),
@@ -116,9 +118,9 @@ where
         }
     }
 
-    /// Sets the longest silence allowed for a key that is given no timeout of its own. Default: 10 seconds. Zero is an
-    /// error. A key whose deadline cannot be represented, because it is more than 584 years after the origin of the clock,
-    /// never expires.
+    /// Sets the longest silence allowed for a key that has no timeout of its own. Default: 10 seconds. Zero is an
+    /// error. A key whose deadline cannot be represented, because it is more than 584 years after the origin of the
+    /// clock, never expires.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -137,7 +139,7 @@ where
         self
     }
 
-    /// Sets what becomes of an expired key that is given no mode of its own. Default: [`Mode::Once`].
+    /// Sets what happens to an expired key that has no mode of its own. Default: [`Mode::Once`].
     ///
     /// ```
     /// # use std::time::Duration;
@@ -158,9 +160,9 @@ where
         self
     }
 
-    /// Sets how long a key of [`Mode::Track`] or [`Mode::Repeat`] may be down, from its first missed deadline on. Then it is
-    /// forgotten as if it were [removed](Watcher::remove): its next beat begins a new episode. A key is not forgotten before
-    /// its report is delivered. Default: a key that is down is kept until it is removed.
+    /// Sets how long a key of [`Mode::Track`] or [`Mode::Repeat`] may be down, counted from its first missed deadline.
+    /// After that it is forgotten as if it were [removed](Watcher::remove): its next beat begins a new episode. A key
+    /// is not forgotten before its report is delivered. Default: a key that is down is kept until it is removed.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -185,13 +187,13 @@ where
         self
     }
 
-    /// Sets the kinds of event that are wanted. Others are not created. Default: [`EventKind::Expired`] and
-    /// [`EventKind::Recovered`], which this call replaces; [`add_events`](Builder::add_events) adds to them. The set may be
-    /// empty: [`status`](Watcher::status) and [`stats`](Watcher::stats) do not depend on it.
+    /// Sets the kinds of event that are emitted. Events of other kinds are not created. Default: [`EventKind::Expired`]
+    /// and [`EventKind::Recovered`]. This call replaces the set; [`add_events`](Builder::add_events) extends it. The
+    /// set may be empty: [`status`](Watcher::status) and [`stats`](Watcher::stats) do not depend on it.
     ///
-    /// Every event but the expiry of a [`Mode::Once`] key clones the key, so `Beat` costs a clone with every beat. With
-    /// `Joined` or `Beat` in the set, a beat wakes a sleeping worker, which costs microseconds instead of nanoseconds; with
-    /// `Recovered`, only while a key of that worker is down.
+    /// Every event except the expiry of a [`Mode::Once`] key clones the key, so `Beat` costs a clone with every beat.
+    /// With `Joined` or `Beat` in the set, a beat wakes a sleeping worker, which costs microseconds instead of
+    /// nanoseconds. With `Recovered`, a beat does so only while a key of that worker is down.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -215,7 +217,7 @@ where
         self
     }
 
-    /// Adds kinds of event to those that are wanted already; see [`events`](Builder::events).
+    /// Adds kinds of event to the set of those that are emitted; see [`events`](Builder::events).
     ///
     /// ```
     /// # use std::time::Duration;
@@ -236,9 +238,9 @@ where
         self
     }
 
-    /// Sets the number of worker threads, from 1 to 1024. Zero is an error. Default: the available parallelism, but at most
-    /// four. A worker handles about ten million beats a second, so more are rarely needed, and each costs a thread and an
-    /// inbox.
+    /// Sets the number of worker threads, from 1 to 1024. Zero is an error. Default: the available parallelism, but at
+    /// most four. A worker handles about ten million beats per second, so more are rarely needed. Each worker costs a
+    /// thread and an inbox.
     ///
     /// ```
     /// # use liveness::Watcher;
@@ -300,9 +302,9 @@ where
         self
     }
 
-    /// Sets what the names of the threads begin with: `name-0`, `name-1` and so on for the workers, `name-delivery` for the
-    /// thread of [`on_event`](Builder::on_event). Default: `liveness`. A name that contains a zero byte is an error. Linux
-    /// shows the first 15 bytes.
+    /// Sets the prefix of the thread names. The workers are named `name-0`, `name-1` and so on, and the thread of
+    /// [`on_event`](Builder::on_event) `name-delivery`. Default: `liveness`. A name that contains a zero byte is an
+    /// error. Linux shows the first 15 bytes.
     ///
     /// ```
     /// # use std::{sync::mpsc, thread};
@@ -325,21 +327,23 @@ where
         self
     }
 
-    /// The most episodes at one time, live ones and expired ones that the sink has not taken, 1 to 2^32 - 2; zero is an
-    /// error. Default: no limit below what 32 bits can number in each worker.
+    /// Sets the maximum number of episodes at one time, from 1 to 2^32 - 2. Live episodes count, and so do expired ones
+    /// that the sink has not accepted. Zero is an error. Default: no limit, except that each worker numbers its keys
+    /// with 32 bits.
     ///
-    /// A key that is not watched is refused with [`Full`](crate::BeatErrorKind::Full) and handed back while the maximum
-    /// is reached. A watched key is never refused, and none is evicted. The maximum holds over all workers and is never
-    /// exceeded. A key that beats again while its expiry waits for a full sink begins another episode, which takes
-    /// another place or is refused as well. Other events that wait behind a full sink are bounded too: while `max_keys` plus
-    /// 1024 of them wait, a key that is not watched is refused. What has left for the callback of
-    /// [`on_event`](Builder::on_event) no longer counts.
+    /// While the maximum is reached, a beat of a key that is not watched returns [`Full`](crate::BeatErrorKind::Full)
+    /// with the key. A beat of a watched key is never refused, and no key is evicted. The maximum holds over all
+    /// workers and is never exceeded. A key that beats again while its expiry waits for a full sink begins another
+    /// episode, which takes another place or is refused. The number of other events that wait behind a full sink is
+    /// bounded too: while `max_keys` plus 1024 of them wait, a key that is not watched is refused. Events that are
+    /// already queued for the callback of [`on_event`](Builder::on_event) do not count.
     ///
-    /// Costs a locked look-up with every beat, about 30 ns, and 14 to 25 bytes a key. A call with a key that is not
-    /// watched waits for the answer of the key's worker, 10 to 30 µs; `beat_many` does so once for up to 256 of them.
+    /// Costs a locked look-up with every beat, about 30 ns, and 14 to 25 bytes per key. A call with a key that is not
+    /// watched waits for the answer of the key's worker, 10 to 30 µs; `beat_many` does so once for up to 256 such keys.
     /// [`try_beat`](Watcher::try_beat), [`beat_timeout`](Watcher::beat_timeout) and calls from worker threads do not
-    /// wait. Such a beat is refused if the maximum is reached at that moment. If others take the last place before the
-    /// worker sees it, it is dropped and counted in [`Stats::refused_beats`](crate::Stats::refused_beats).
+    /// wait. Their beat is refused if the maximum is reached at that moment. If other calls take the last place before
+    /// the worker receives the beat, it is dropped and counted in
+    /// [`Stats::refused_beats`](crate::Stats::refused_beats).
     ///
     /// ```
     /// # use liveness::{BeatErrorKind, Watcher};
@@ -355,8 +359,9 @@ where
         self
     }
 
-    /// How many keys to allocate room for at once, at most 2^32 - 2; they are assumed to spread evenly over the workers.
-    /// Default, and zero: none; the tables grow as needed. More than there is memory for is an error.
+    /// Sets the number of keys for which memory is allocated in advance, at most 2^32 - 2. The keys are assumed to
+    /// spread evenly over the workers. Default: zero, which allocates nothing in advance; the tables grow as needed. It
+    /// is an error if there is not enough memory.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -374,13 +379,13 @@ where
         self
     }
 
-    /// Sets how late a worker may wake before the delay counts as a stall: the process was stopped, or the machine was
-    /// paused or overloaded. Default: 100 ms, or a quarter of the shortest timeout in use if that is less, but at least two
-    /// milliseconds.
+    /// Sets how late a worker may wake before the delay counts as a stall, which means that the process was stopped, or
+    /// that the machine was paused or overloaded. Default: 100 ms, or a quarter of the shortest timeout in use if that
+    /// is less, but at least 2 ms.
     ///
-    /// A single step of the user's code on the worker that takes longer, such as a slow callback, is a stall too. Many beats
-    /// or a long [`snapshot`](Watcher::snapshot) are not. Zero turns the detection off: a watcher that stalls then reports
-    /// every key whose beats it could not receive. Under a manual clock the detection is always off.
+    /// A single step of user code on the worker that takes longer, such as a slow callback, is a stall too. Many beats
+    /// or a long [`snapshot`](Watcher::snapshot) are not. Zero turns the detection off: after a stall, the watcher then
+    /// reports every key whose beats it could not receive. With a manual clock the detection is always off.
     ///
     /// ```
     /// # use std::{thread::sleep, time::Duration};
@@ -405,9 +410,9 @@ where
         self
     }
 
-    /// Sets the longest time for which expiry may be held back after stalls in a row. A quarter of the time for which the
-    /// watcher runs is added back to that allowance. Default: 30 seconds. With zero, stalls are counted and reported, but
-    /// expiry is not held back.
+    /// Sets the longest time for which expiry may be held back after stalls in a row. While the watcher runs, this
+    /// allowance refills by a quarter of the elapsed time. Default: 30 seconds. With zero, stalls are counted and
+    /// reported, but expiry is not held back.
     ///
     /// ```
     /// # use std::{sync::mpsc, thread::sleep, time::Duration};
@@ -455,7 +460,8 @@ where
     }
 
     /// Sets the seed of the hash of keys, so that keys spread over workers and tables in the same way in every run.
-    /// Default: random for each watcher, which prevents others from choosing keys that collide. Use a seed in tests only.
+    /// Default: random for each watcher, which prevents attackers from choosing keys that collide. Set a seed only in
+    /// tests.
     ///
     /// ```
     /// # use liveness::Watcher;
@@ -473,9 +479,8 @@ where
         self
     }
 
-    /// Calls `callback` with each event, on one delivery thread. The callback may block, panic and call the watcher, without
-    /// an effect on beats.
-    /// A second sink, callback or channel is an error of [`build`](Builder::build).
+    /// Calls `callback` with each event on one delivery thread. The callback may block, panic and call the watcher
+    /// without affecting beats. It is an error of [`build`](Builder::build) to set a second sink, callback or channel.
     ///
     /// ```
     /// # use std::{sync::mpsc, time::Duration};
@@ -501,10 +506,10 @@ where
     ///
     /// # Calling the watcher
     ///
-    /// A callback reaches its own watcher through a weak reference, which you set when the watcher is built. (A strong one
-    /// would keep the watcher from ever being dropped.) `beat`, `watch`, `remove` and dropping a heart are fine while you hold
-    /// a lock that the callback takes; `flush` and `close` wait for the callback and would deadlock. The same goes for
-    /// [`on_event_in_worker`](Builder::on_event_in_worker) and [`sink`](Builder::sink).
+    /// A callback can call its own watcher through a weak reference that is set after the watcher is built. (A strong
+    /// reference would prevent the watcher from being dropped.) It is safe to call `beat`, `watch` and `remove`, and to
+    /// drop a heart, while holding a lock that the callback takes. `flush` and `close` wait for the callback and would
+    /// deadlock. The same applies to [`on_event_in_worker`](Builder::on_event_in_worker) and [`sink`](Builder::sink).
     ///
     /// ```
     /// use std::sync::{Arc, OnceLock, Weak};
@@ -540,9 +545,9 @@ where
         self
     }
 
-    /// Calls `callback` with each event on the worker that detected it, so several calls may run at the same time. Compared
-    /// with [`on_event`](Builder::on_event) it saves a thread switch, tens of microseconds of lateness. While the callback
-    /// runs, its worker applies no beats and detects no expiries.
+    /// Calls `callback` with each event on the worker that detected it, so several calls may run at the same time.
+    /// Compared with [`on_event`](Builder::on_event), this saves a thread switch, which takes tens of microseconds.
+    /// While the callback runs, its worker applies no beats and detects no expiries.
     ///
     /// ```
     /// # use std::sync::Arc;
@@ -592,8 +597,8 @@ where
     ///
     /// # Errors
     ///
-    /// [`BuildError`] names the option that is out of range, the two options that exclude each other, or the thread that
-    /// could not be spawned. No thread is left running then.
+    /// Returns a [`BuildError`] that names the option that is out of range, the two options that exclude each other, or
+    /// the thread that could not be spawned. No thread is left running.
     ///
     /// ```
     /// # use std::{sync::Arc, thread};
@@ -611,12 +616,13 @@ where
         self.build_on(&mut |name, body| thread::Builder::new().name(name).spawn(body))
     }
 
-    /// Starts the watcher's threads, and returns the watcher with the receiver of its events. The channel is bounded: it
-    /// holds `capacity` events, from 1 to 2^20. While it is full, expired keys wait in the workers.
+    /// Starts the watcher's threads, and returns the watcher with the receiver of its events. The channel is bounded:
+    /// it holds `capacity` events, from 1 to 2^20. While it is full, expired keys wait in the workers.
     ///
     /// # Errors
     ///
-    /// Those of [`build`](Builder::build), and a capacity out of range or beyond what there is memory for.
+    /// Those of [`build`](Builder::build). It is also an error if the capacity is out of range or exceeds the available
+    /// memory.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -674,7 +680,7 @@ where
         Ok(())
     }
 
-    /// [`build`](Builder::build) with threads made by `spawn`.
+    /// Builds like [`build`](Builder::build), with threads spawned by `spawn`.
     fn build_on(mut self, spawn: Spawn<'_>) -> Result<Watcher<K, V>, BuildError> {
         self.validate()?;
         let workers = self.workers.unwrap_or_else(|| {
@@ -696,7 +702,7 @@ where
     }
 }
 
-/// Returns how many workers a watcher has on a machine of `cores` cores unless it is given a number.
+/// Returns the default number of workers on a machine with `cores` cores.
 fn default_workers(cores: usize) -> usize {
     cores.min(MAX_DEFAULT_WORKERS)
 }

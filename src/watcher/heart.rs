@@ -1,4 +1,4 @@
-//! A handle on one watched key: its beat is one clock reading and one atomic store.
+//! A handle to one watched key, whose beat costs one clock reading and one atomic store.
 
 use std::fmt;
 use std::panic::{RefUnwindSafe, UnwindSafe};
@@ -12,15 +12,16 @@ use crate::table::heart_cell::{HeartCell, HeartSide, HeartState};
 use crate::watcher::inbox::{Command, Patience};
 use crate::watcher::router::{Route, Router};
 
-/// A handle on one watched key, created by [`Watcher::watch`](crate::Watcher::watch).
+/// A handle to one watched key, created by [`Watcher::watch`](crate::Watcher::watch).
 ///
-/// Its [`beat`](Heart::beat) hashes nothing and sends nothing. Clones beat for the same key. When the last clone is dropped,
-/// the key is removed and not reported. It stays watched, and expires unless it beats by other means, if a clone was
-/// [detached](Heart::detach), or if the thread that drops the last clone is panicking: a crash is reported.
+/// A [`beat`](Heart::beat) hashes nothing and normally sends no message. Clones beat for the same key. When the last
+/// clone is dropped, the key is removed and no expiry is reported. There are two exceptions, in which the key stays
+/// watched and expires unless it beats by other means: a clone was [detached](Heart::detach), or the thread that drops
+/// the last clone is panicking, so that a crash is reported.
 ///
-/// A heart belongs to one episode of its key. Once the key has expired, was removed, or was taken over by another call of
-/// `watch`, the heart's beats return an error, and neither they nor its drop touch a later episode of the key.
-/// [`is_watched`](Heart::is_watched) says whether it is still the current one, for example where keys are used again.
+/// A heart belongs to one episode of its key. Once the key has expired, was removed, or has a newer heart from another
+/// call of `watch`, beats of this heart return an error. Neither its beats nor its drop affect a later episode of the
+/// key. Where keys are reused, [`is_watched`](Heart::is_watched) returns whether the heart is still the current one.
 ///
 /// ```
 /// use std::time::Duration;
@@ -37,7 +38,7 @@ use crate::watcher::router::{Route, Router};
 ///
 /// # Jobs that may crash
 ///
-/// Code that catches panics drops the heart when the panic is over, which looks like a normal end. Move the heart into the
+/// If code catches a panic and drops the heart afterwards, the drop looks like a normal end. Move the heart into the
 /// closure, so that it is dropped by the panic:
 ///
 /// ```
@@ -56,28 +57,28 @@ use crate::watcher::router::{Route, Router};
 /// ```
 #[must_use = "dropping the last clone of a heart removes its key"]
 pub struct Heart<K, V = ()> {
-    /// The word shared with the worker, and what of it was seen.
+    /// The cell shared with the worker, and the part of it that this clone has seen.
     heart_side: HeartSide,
-    /// What all clones share.
+    /// The data that all clones share.
     owner: Arc<Owner<K, V>>,
 }
 
-/// What all clones of a heart share; dropped with the last of them.
+/// The data that all clones of a heart share; dropped with the last of them.
 struct Owner<K, V> {
-    /// The key; gone only while this is dropped.
+    /// The key; `None` only while this is dropped.
     key: Option<K>,
-    /// Where the key goes.
+    /// The route of the key: its worker and its tag.
     route: Route,
-    /// The word shared with the worker.
+    /// The cell shared with the worker.
     cell: Arc<HeartCell>,
-    /// The way to the worker.
+    /// Sends messages to the worker.
     router: Arc<Router<K, V>>,
     /// Whether the key stays watched when this is dropped.
     detached: AtomicBool,
 }
 
 impl<K, V> Heart<K, V> {
-    /// A heart for `key`, which the worker is being told of.
+    /// Creates a heart for `key`, which has been sent to the worker.
     pub(crate) fn new(
         key: K,
         route: Route,
@@ -97,16 +98,17 @@ impl<K, V> Heart<K, V> {
         }
     }
 
-    /// One sign of life: one clock reading and one store, about 25 ns. Never blocks, except that the first beat of a
-    /// [`Repeat`](crate::Mode::Repeat) key that is down is sent like [`Watcher::beat`](crate::Watcher::beat), so that
-    /// its recovery is told at once.
+    /// Records a sign of life of the key. Costs one clock reading and one store, about 25 ns.
     ///
-    /// A beat that comes within nanoseconds of its own deadline may be too late although this returns `Ok`; the next
-    /// one then says so.
+    /// Never blocks, with one exception: the first beat of a [`Repeat`](crate::Mode::Repeat) key that is down is sent
+    /// like [`Watcher::beat`](crate::Watcher::beat), so that its recovery is reported at once.
+    ///
+    /// A beat within nanoseconds of its own deadline may be too late although this returns `Ok`. The next beat then
+    /// returns the error.
     ///
     /// # Errors
     ///
-    /// [`HeartError`] says what became of the key.
+    /// Returns a [`HeartError`] that gives the reason why the key is no longer watched by this heart.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -136,14 +138,15 @@ impl<K, V> Heart<K, V> {
         }
     }
 
-    /// Applies `options` to the key without a beat: what is set holds from now on, and the deadline goes by the last beat.
-    /// [`known_only`](Options::known_only) changes nothing, since a heart never brings its key back.
+    /// Applies `options` to the key without recording a beat. The options hold from now on, and the deadline is still
+    /// computed from the last beat. [`known_only`](Options::known_only) has no effect, because a heart never brings its
+    /// key back.
     ///
     /// Costs a message, an allocation and a copy of the key. Waits only while the inbox of the key's worker is full.
     ///
     /// # Errors
     ///
-    /// [`HeartError`] says what became of the key, or that the timeout is zero.
+    /// Returns a [`HeartError`] if the key is no longer watched by this heart, or if the timeout is zero.
     ///
     /// ```
     /// use std::time::Duration;
@@ -174,7 +177,7 @@ impl<K, V> Heart<K, V> {
             .map_err(|_| HeartError::Closed)
     }
 
-    /// The key.
+    /// Returns the key.
     ///
     /// ```
     /// # let watcher = liveness::Watcher::<String>::builder().build()?;
@@ -191,7 +194,7 @@ impl<K, V> Heart<K, V> {
         }
     }
 
-    /// Whether a beat would count.
+    /// Returns `true` while this heart still keeps its key watched.
     ///
     /// ```
     /// # let watcher = liveness::Watcher::<u64>::builder().build()?;
@@ -210,8 +213,8 @@ impl<K, V> Heart<K, V> {
         )
     }
 
-    /// Drops this clone and keeps the key watched when the last clone goes: it then expires like any other key unless
-    /// it beats by other means.
+    /// Drops this clone, and keeps the key watched when the last clone is dropped. The key then expires like any other
+    /// unless it beats by other means.
     ///
     /// ```
     /// # let watcher = liveness::Watcher::<u64>::builder().build()?;
@@ -225,7 +228,7 @@ impl<K, V> Heart<K, V> {
         self.owner.detached.store(true, Ordering::Release);
     }
 
-    /// What to do with a beat of a key that is not simply alive.
+    /// Handles a beat of a key that is not in the state `Alive`.
     #[cold]
     fn beat_anyway(&self, state: HeartState, now: u64) -> Result<(), HeartError>
     where
@@ -249,7 +252,8 @@ impl<K, V> Heart<K, V> {
     }
 }
 
-/// A panic leaves nothing half done in a heart: its state is atomics, and its worker's is on another thread.
+/// A panic leaves no change of a heart incomplete: its state consists of atomics, and the worker's state is on another
+/// thread.
 impl<K, V> UnwindSafe for Heart<K, V> {}
 impl<K, V> RefUnwindSafe for Heart<K, V> {}
 
@@ -272,7 +276,8 @@ impl<K: fmt::Debug, V> fmt::Debug for Heart<K, V> {
 }
 
 impl<K, V> Drop for Owner<K, V> {
-    /// Tells the worker, waiting for room in its inbox if need be. A heart that nobody watches any more tells nobody.
+    /// Sends the end of the heart to the worker, and waits for room in its inbox if necessary. A heart whose key is no
+    /// longer watched through it sends nothing.
     fn drop(&mut self) {
         let is_over = matches!(
             self.cell.state(),
