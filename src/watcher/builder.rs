@@ -509,7 +509,11 @@ where
     /// A callback can call its own watcher through a weak reference that is set after the watcher is built. (A strong
     /// reference would prevent the watcher from being dropped.) It is safe to call `beat`, `watch` and `remove`, and to
     /// drop a heart, while holding a lock that the callback takes. `flush` and `close` wait for the callback and would
-    /// deadlock. The same applies to [`on_event_in_worker`](Builder::on_event_in_worker) and [`sink`](Builder::sink).
+    /// deadlock.
+    ///
+    /// The weak reference serves callbacks of [`on_event_in_worker`](Builder::on_event_in_worker) and
+    /// [`sink`](Builder::sink) too. While holding a lock that one of those takes, use only calls that never wait, such as
+    /// [`try_beat`](Watcher::try_beat).
     ///
     /// ```
     /// use std::sync::{Arc, OnceLock, Weak};

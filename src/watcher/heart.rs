@@ -100,7 +100,7 @@ impl<K, V> Heart<K, V> {
 
     /// Records a sign of life of the key. Costs one clock reading and one store, about 25 ns.
     ///
-    /// Never blocks, with one exception: the first beat of a [`Repeat`](crate::Mode::Repeat) key that is down is sent
+    /// Never blocks, with one exception: the first beat of a key that is [down](crate::Mode) is sent
     /// like [`Watcher::beat`](crate::Watcher::beat), so that its recovery is reported at once.
     ///
     /// A beat within nanoseconds of its own deadline may be too late although this returns `Ok`. The next beat then
