@@ -48,6 +48,7 @@
 #![forbid(unsafe_code)]
 
 mod clock;
+mod due;
 mod error;
 mod event;
 mod local;

@@ -20,11 +20,11 @@ mod shrink;
 mod slab;
 
 use std::borrow::Borrow;
-use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap, TryReserveError};
+use std::collections::{HashMap, TryReserveError};
 use std::sync::Arc;
 
 use crate::clock::{self, Timestamp};
+use crate::due::DueQueue;
 use crate::event::{Event, EventKind, KeyEvent, Kinds};
 use crate::options::Mode;
 use crate::stats::{Counts, Histogram};
@@ -107,11 +107,9 @@ struct Recovery {
     detected: u64,
 }
 
-/// A slot set aside from its list until `due`.
+/// A slot set aside from its list until it is due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Deferred {
-    /// When to look at it.
-    due: Due,
     /// Where it is.
     slot: u32,
     /// The number of this entry, which the slot remembers in `prev`: older entries for it are stale.
@@ -134,7 +132,7 @@ pub(crate) struct Table<K, V> {
     /// The live keys by deadline.
     lists: Lists,
     /// The live keys that are not linked, by when to look at them.
-    deferred: BinaryHeap<Reverse<Deferred>>,
+    deferred: DueQueue<Deferred, Due>,
     /// The number of the next deferred entry.
     next_ticket: u32,
     /// The hearts, by slot; only as long as the last slot that has one.
@@ -188,7 +186,7 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
             slab: Slab::with_capacity(config.expected_keys)?,
             index: Index::with_capacity(config.expected_keys)?,
             lists: Lists::new(default),
-            deferred: BinaryHeap::new(),
+            deferred: DueQueue::new(),
             next_ticket: 0,
             hearts: Vec::new(),
             downs: HashMap::default(),
@@ -397,7 +395,7 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
             + self.index.bytes()
             + self.lists.bytes()
             + self.queue.bytes()
-            + self.deferred.capacity() * size_of::<Reverse<Deferred>>()
+            + self.deferred.bytes()
             + self.hearts.capacity() * size_of::<Option<TableSide>>()
             + map_bytes::<(u32, Down)>(self.downs.capacity())
             + map_bytes::<(u32, u32)>(self.older.capacity())

@@ -3,13 +3,10 @@
 //! A pacemaker is either among the members, or out for its call, when `running` names it. So no lock is held while code of
 //! the user's runs, and whoever stops a pacemaker waits only for its own call.
 
-use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap};
+use std::collections::HashMap;
 
 use super::member::Member;
-
-/// So many entries of the heap may be stale before it is cleaned, beside as many as there are pacemakers.
-const STALE_ENTRIES: usize = 64;
+use crate::due::DueQueue;
 
 /// The pacemakers of a thread.
 #[derive(Default)]
@@ -17,7 +14,7 @@ pub(super) struct Plan {
     /// Those that are not out for a call, by number.
     members: HashMap<u64, Member>,
     /// When each is due, ns, and its number. An entry is stale if its member is due at another time, or gone.
-    due: BinaryHeap<Reverse<(u64, u64)>>,
+    due: DueQueue<u64>,
     /// The one that is out for its call.
     running: Option<u64>,
     /// What that one has to do afterwards.
@@ -77,15 +74,17 @@ impl Plan {
 
     /// Sends the pacemaker that is due first out for its call, if it is due at `now`.
     pub(super) fn depart(&mut self, now: u64) -> Option<(u64, Member)> {
-        let id = self.next().filter(|&(due, _)| due <= now)?.1;
-        self.due.pop();
+        let members = &self.members;
+        let (_, id) = self.due.pop_due(now, |due, id| is_due(members, due, *id))?;
         self.running = Some(id);
         self.members.remove(&id).map(|member| (id, member))
     }
 
     /// When the next call is due.
     pub(super) fn next_due(&mut self) -> Option<u64> {
-        self.next().map(|(due, _)| due)
+        let members = &self.members;
+        let next = self.due.peek(|due, id| is_due(members, due, *id));
+        next.map(|(due, _)| due)
     }
 
     /// Takes pacemaker `id` back from its call, which ended at `now`; hands it out if it was removed meanwhile.
@@ -105,27 +104,17 @@ impl Plan {
         self.running = None;
     }
 
-    /// The first entry that is not stale.
-    fn next(&mut self) -> Option<(u64, u64)> {
-        while let Some(&Reverse((due, id))) = self.due.peek() {
-            if self.members.get(&id).is_some_and(|it| it.due() == due) {
-                return Some((due, id));
-            }
-            self.due.pop();
-        }
-        None
-    }
-
     /// Puts `member` back among the others.
     fn put(&mut self, id: u64, member: Member) {
-        self.due.push(Reverse((member.due(), id)));
+        self.due.push(member.due(), id);
         self.members.insert(id, member);
-        if self.due.len() > 2 * self.members.len() + STALE_ENTRIES {
-            let members = &self.members;
-            self.due.retain(|Reverse((due, id))| {
-                let member = members.get(id);
-                member.is_some_and(|member| member.due() == *due)
-            });
-        }
+        let members = &self.members;
+        self.due
+            .sweep(members.len(), |due, id| is_due(members, due, *id));
     }
+}
+
+/// Whether pacemaker `id` is among `members` and due at `due`.
+fn is_due(members: &HashMap<u64, Member>, due: u64, id: u64) -> bool {
+    members.get(&id).is_some_and(|member| member.due() == due)
 }

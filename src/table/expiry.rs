@@ -1,20 +1,23 @@
 //! Finding what is due: the lists' fronts, the deferred, and second chances for hearts.
 
-use std::cmp::Reverse;
 use std::time::Duration;
 
 use super::ids::NIL;
 use super::lists::{Due, Policy};
 use super::queue::Item;
-use super::slab::State;
+use super::slab::{Slab, State};
 use super::{Deferred, Down, Table};
 use crate::clock::{NEVER, Timestamp};
 use crate::event::{Event, EventKind, Stall};
 use crate::options::Mode;
 use crate::table::heart_cell::HeartState;
 
-/// How many stale entries the deferred heap may hold beyond the number of keys; so few in tests that the model test meets it.
-pub(super) const STALE_DEFERRED: usize = if cfg!(test) { 4 } else { 1_024 };
+impl Deferred {
+    /// Whether this is the entry that its slot waits for.
+    pub(super) fn is_current<K, V>(self, slab: &Slab<K, V>) -> bool {
+        slab.is_deferred_slot(self.slot) && slab[self.slot].prev == self.ticket
+    }
+}
 
 impl<K: Eq + Clone, V: Clone> Table<K, V> {
     /// Finds what is due at `now` and moves it to the queue, after at most `limit` looks. Returns whether more is
@@ -27,15 +30,16 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
             let deferred = self.first_deferred();
             let (due, at, is_deferred) = match (listed, deferred) {
                 (Some((due, at)), None) => (due, at, false),
-                (Some((due, at)), Some(deferred)) if due <= deferred.due => (due, at, false),
-                (_, Some(deferred)) => (deferred.due, deferred.slot, true),
+                (Some((due, at)), Some((deferred, _))) if due <= deferred => (due, at, false),
+                (_, Some((due, at))) => (due, at, true),
                 (None, None) => return false,
             };
             if due.at > now {
                 return false;
             }
             if is_deferred {
-                self.deferred.pop();
+                let slab = &self.slab;
+                self.deferred.pop_due(due, |_, it| it.is_current(slab));
             }
             self.look_at(at, due);
         }
@@ -47,9 +51,7 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
     /// be the deadline, grace not counted.
     pub(crate) fn next_due(&mut self) -> Option<(u64, u64)> {
         let listed = self.lists.first(&self.slab, &self.grace);
-        let deferred = self
-            .first_deferred()
-            .map(|deferred| (deferred.due, deferred.slot));
+        let deferred = self.first_deferred();
         let (due, at) = listed.into_iter().chain(deferred).min()?;
         Some((due.at, self.policy(at).timeout))
     }
@@ -132,25 +134,13 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
         self.next_ticket = self.next_ticket.wrapping_add(1) % NIL;
         self.slab.body_mut(at).state = State::Deferred;
         self.slab[at].prev = self.next_ticket;
-        if self.deferred.len() > 2 * self.counts.live as usize + STALE_DEFERRED {
-            self.forget_stale_deferred();
-        }
+        let (live, slab) = (self.counts.live as usize, &self.slab);
+        self.deferred.sweep(live, |_, it| it.is_current(slab));
         let due = self.due(at);
         if due.at != NEVER {
-            self.deferred.push(Reverse(Deferred {
-                due,
-                slot: at,
-                ticket: self.next_ticket,
-            }));
+            let ticket = self.next_ticket;
+            self.deferred.push(due, Deferred { slot: at, ticket });
         }
-    }
-
-    /// Drops the entries of slots that have moved on, so that the heap stays as small as the number of keys.
-    #[cold]
-    fn forget_stale_deferred(&mut self) {
-        let mut deferred = std::mem::take(&mut self.deferred).into_vec();
-        deferred.retain(|&Reverse(deferred)| self.is_current(deferred));
-        self.deferred = deferred.into();
     }
 
     /// When the live slot `at` expires unless it beats.
@@ -163,21 +153,11 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
         }
     }
 
-    /// The deferred that is due first; entries that are stale go.
-    fn first_deferred(&mut self) -> Option<Deferred> {
-        while let Some(&Reverse(deferred)) = self.deferred.peek() {
-            if self.is_current(deferred) {
-                return Some(deferred);
-            }
-            self.deferred.pop();
-        }
-        None
-    }
-
-    /// Whether `deferred` is the entry that its slot waits for.
-    pub(super) fn is_current(&self, deferred: Deferred) -> bool {
-        self.slab.is_deferred_slot(deferred.slot)
-            && self.slab[deferred.slot].prev == deferred.ticket
+    /// The deferred slot that is due first: when, and which.
+    fn first_deferred(&mut self) -> Option<(Due, u32)> {
+        let slab = &self.slab;
+        let first = self.deferred.peek(|_, it| it.is_current(slab));
+        first.map(|(due, it)| (due, it.slot))
     }
 
     /// The turn of the live slot `at` has come, at `due`: it expires, or it waits again. A slot that is looked at before

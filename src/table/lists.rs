@@ -5,8 +5,6 @@
 //! when it comes to the top. A beat moves a slot within its list and never touches the heap, so a per-key timeout costs
 //! what a fixed one does.
 
-use std::cmp::Reverse;
-use std::collections::binary_heap::{BinaryHeap, PeekMut};
 use std::collections::{BTreeMap, HashMap};
 
 use super::grace::Grace;
@@ -14,6 +12,7 @@ use super::ids::NIL;
 use super::memory::map_bytes;
 use super::slab::Slab;
 use crate::clock::NEVER;
+use crate::due::DueQueue;
 use crate::options::Mode;
 
 /// What the keys of one list have in common.
@@ -86,9 +85,6 @@ const SHRINK_FLOOR: usize = if cfg!(test) { 4 } else { 1_024 };
 /// The lists are shrunk when less than one in this many is in use; more often in tests.
 const SHRINK_DIVISOR: usize = if cfg!(test) { 2 } else { 8 };
 
-/// How many stale entries the heap may hold beyond the number of lists; few in tests, as above.
-const STALE_FRONTS: usize = if cfg!(test) { 2 } else { 64 };
-
 /// The number of the default policy's list, which is never given up.
 const DEFAULT: u32 = 0;
 
@@ -105,7 +101,7 @@ pub(super) struct Lists {
     vacant: Vec<u32>,
     /// A lower bound of the due time of each list that has a slot linked, the least on top. An entry that is not the
     /// bound its list remembers is stale.
-    fronts: BinaryHeap<Reverse<(Due, u32)>>,
+    fronts: DueQueue<u32, Due>,
     /// How many slots the next late stamp may walk over.
     credit: u32,
 }
@@ -118,7 +114,7 @@ impl Lists {
             by_policy: HashMap::default(),
             timeouts: BTreeMap::new(),
             vacant: Vec::new(),
-            fronts: BinaryHeap::new(),
+            fronts: DueQueue::new(),
             credit: 0,
         };
         lists.add(default);
@@ -247,14 +243,10 @@ impl Lists {
     /// Adds a heap entry. Stale ones, of lists that were given up before their entries came to the top, go when they are
     /// more than the others.
     fn push_front(&mut self, due: Due, list: u32) {
-        if self.fronts.len() > 2 * self.by_policy.len() + STALE_FRONTS {
-            let mut fronts = std::mem::take(&mut self.fronts).into_vec();
-            fronts.retain(|&Reverse((bound, list))| self.all[list as usize].bound == bound);
-            fronts.sort_unstable();
-            fronts.dedup();
-            self.fronts = fronts.into();
-        }
-        self.fronts.push(Reverse((due, list)));
+        let (in_use, all) = (self.by_policy.len(), &self.all);
+        self.fronts
+            .sweep(in_use, |bound, list| all[*list as usize].bound == bound);
+        self.fronts.push(due, list);
     }
 
     /// Gives slot `at`, which is linked, the newer `stamp` and moves it to the tail of its list. Returns false and does
@@ -341,28 +333,19 @@ impl Lists {
 
     /// The slot that is due first of all that are linked: when, and which.
     pub(super) fn first<K, V>(&mut self, slab: &Slab<K, V>, grace: &Grace) -> Option<(Due, u32)> {
-        while let Some(mut top) = self.fronts.peek_mut() {
-            let Reverse((bound, list)) = *top;
-            let entry = &mut self.all[list as usize];
+        let all = &mut self.all;
+        let first = self.fronts.settle(|bound, list| {
+            let entry = &mut all[*list as usize];
             if entry.bound != bound {
-                PeekMut::pop(top);
-                continue;
+                return None;
             }
-            let due = match entry.head {
+            entry.bound = match entry.head {
                 NIL => Due::NEVER,
                 head => due(&entry.policy, slab[head].stamp, grace),
             };
-            if due == bound {
-                return Some((due, entry.head));
-            }
-            entry.bound = due;
-            if due == Due::NEVER {
-                PeekMut::pop(top);
-            } else {
-                *top = Reverse((due, list));
-            }
-        }
-        None
+            (entry.bound != Due::NEVER).then_some(entry.bound)
+        });
+        first.map(|(due, &list)| (due, self.all[list as usize].head))
     }
 
     /// The slots linked into `list`, the oldest stamp first.
@@ -405,8 +388,9 @@ impl Lists {
     /// Gives the lists in use the first numbers, and forgets the others.
     #[cold]
     fn renumber<K, V>(&mut self, slab: &mut Slab<K, V>) {
-        let mut fronts = std::mem::take(&mut self.fronts).into_vec();
-        fronts.retain(|&Reverse((bound, list))| self.all[list as usize].bound == bound);
+        let before = &self.all;
+        self.fronts
+            .filter_map(|bound, list| (before[list as usize].bound == bound).then_some(list));
         let mut moved_to = vec![NIL; self.all.len()];
         let mut all = Vec::with_capacity(self.by_policy.len() * 2);
         let in_use = (0..)
@@ -417,11 +401,7 @@ impl Lists {
             all.push(list);
         }
         let moved = |list: u32| moved_to[list as usize];
-        let fronts = fronts.into_iter();
-        let fronts = fronts.map(|Reverse((bound, list))| Reverse((bound, moved(list))));
-        // A vector that is collected from another one keeps the room of that.
-        self.fronts = BinaryHeap::with_capacity(all.len() * 2);
-        self.fronts.extend(fronts);
+        self.fronts.filter_map(|_, list| Some(moved(list)));
         self.by_policy = all
             .iter()
             .zip(0..)
@@ -438,7 +418,7 @@ impl Lists {
             + self.all.capacity() * size_of::<List>()
             + map_bytes::<(Policy, u32)>(self.by_policy.capacity())
             + self.vacant.capacity() * size_of::<u32>()
-            + self.fronts.capacity() * size_of::<Reverse<(Due, u32)>>()
+            + self.fronts.bytes()
     }
 
     /// Panics unless every list is a sound chain, sorted, under its bound, and `users` slots name it.
@@ -480,7 +460,7 @@ impl Lists {
                 let held = self
                     .fronts
                     .iter()
-                    .any(|&Reverse(entry_of)| entry_of == (entry.bound, list));
+                    .any(|(bound, &of)| (bound, of) == (entry.bound, list));
                 assert!(held, "heap entry of list {list}");
             }
         }

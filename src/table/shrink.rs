@@ -1,6 +1,5 @@
 //! Giving memory back after many keys have gone.
 
-use std::cmp::Reverse;
 use std::collections::HashMap;
 
 use super::ids::NIL;
@@ -27,7 +26,7 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
         self.lists.shrink(&mut self.slab);
         self.queue.shrink();
         if is_sparse(self.deferred.len(), self.deferred.capacity()) {
-            self.deferred.shrink_to(self.deferred.len() * 2);
+            self.deferred.shrink();
         }
         shrink_map(&mut self.downs);
         shrink_map(&mut self.older);
@@ -44,8 +43,6 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
             // What is to be given back comes back another time.
             return;
         };
-        let mut deferred = std::mem::take(&mut self.deferred).into_vec();
-        deferred.retain(|&Reverse(deferred)| self.is_current(deferred));
         let lists: Vec<u32> = self.lists.numbers().collect();
         let listed: Vec<u32> = lists
             .into_iter()
@@ -58,6 +55,8 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
         let aside: Vec<u32> = aside.map(|(at, _)| at).collect();
 
         let mut old = std::mem::replace(&mut self.slab, slab);
+        self.deferred
+            .filter_map(|_, it| it.is_current(&old).then_some(it));
         let mut moved_to = vec![NIL; old.extent()];
         self.index = index;
         let places = self.limit.as_mut().map(Share::unsettle);
@@ -81,15 +80,10 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
         }
 
         let moved = |at: u32| moved_to[at as usize];
-        self.deferred = deferred
-            .into_iter()
-            .map(|Reverse(deferred)| {
-                Reverse(Deferred {
-                    slot: moved(deferred.slot),
-                    ..deferred
-                })
-            })
-            .collect();
+        self.deferred.filter_map(|_, it| {
+            let slot = moved(it.slot);
+            Some(Deferred { slot, ..it })
+        });
         self.downs = self
             .downs
             .drain()

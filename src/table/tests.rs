@@ -8,9 +8,9 @@ use std::collections::HashSet;
 use std::num::NonZeroU64;
 use std::time::Duration;
 
-use super::expiry::STALE_DEFERRED;
 use super::*;
 use crate::clock::NEVER;
+use crate::due::STALE;
 use crate::table::heart_cell::pair;
 
 impl<K: Eq + Clone, V: Clone> Table<K, V> {
@@ -26,8 +26,8 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
         let current: HashSet<u32> = self
             .deferred
             .iter()
-            .filter(|&&Reverse(deferred)| self.is_current(deferred))
-            .map(|&Reverse(deferred)| deferred.slot)
+            .filter(|(_, deferred)| deferred.is_current(&self.slab))
+            .map(|(_, deferred)| deferred.slot)
             .collect();
         let (mut live, mut pending, mut indexed) = (0, 0, 0);
         for (at, body) in self.slab.iter() {
@@ -521,7 +521,7 @@ fn strays_that_moved_on_are_forgotten() {
             apply(&mut table, beat(500 + key, now + (key * 1_999) % 500));
         }
         let deferred = table.deferred.len();
-        assert!(deferred <= 2 * 600 + STALE_DEFERRED, "{deferred} entries");
+        assert!(deferred <= 2 * 600 + STALE, "{deferred} entries");
         table.now = now + 500;
     }
     assert!(
