@@ -26,7 +26,7 @@ mod tests;
 mod watch;
 
 use std::borrow::Borrow;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::hash::Hash;
 use std::time::Duration;
 
@@ -38,6 +38,7 @@ use super::incarnation::Incarnation;
 use super::options::{Config, after};
 use super::stats::RegistryStats;
 use super::update::{Change, NodeStatus, State, Update, Vitals};
+use crate::due::DueQueue;
 use crate::event::Stall;
 pub(super) use entry::Entry;
 use watch::Watch;
@@ -110,8 +111,8 @@ pub(super) struct Keeper<N, D> {
     slots: Vec<Option<Box<Entry<N, D>>>>,
     /// The slots without a node.
     free: Vec<u32>,
-    /// What is to be done when; each node, the guard and the tick at most once.
-    agenda: BTreeSet<(Duration, Task)>,
+    /// What is to be done when. An entry is stale if its node, the guard or the tick remembers another time.
+    agenda: DueQueue<Task, Duration>,
     /// How many nodes have a timeout that is learned.
     learned: usize,
     /// When the agenda has the tick, if it does.
@@ -154,7 +155,7 @@ impl<N: Eq + Hash + Clone, D> Keeper<N, D> {
             ids: HashMap::default(),
             slots: Vec::new(),
             free: Vec::new(),
-            agenda: BTreeSet::new(),
+            agenda: DueQueue::new(),
             learned: 0,
             tick: None,
             armed: None,
@@ -374,10 +375,11 @@ impl<N: Eq + Hash + Clone, D> Keeper<N, D> {
     pub(super) fn tend(&mut self, now: Duration) {
         self.now = now;
         self.armed = self.armed.filter(|&armed| armed > now);
-        while let Some(&(due, task)) = self.agenda.first()
-            && due <= now
-        {
-            self.agenda.pop_first();
+        loop {
+            let (agenda, is_live) = self.agenda();
+            let Some((_, task)) = agenda.pop_due(now, is_live) else {
+                break;
+            };
             match task {
                 Task::Guard => self.guard_is_due(),
                 Task::Node(slot) => self.node_is_due(slot),
@@ -431,7 +433,8 @@ impl<N: Eq + Hash + Clone, D> Keeper<N, D> {
     pub(super) fn take(&mut self) -> Outcome<N, D> {
         self.ease();
         self.keep_awake();
-        let first = self.agenda.first().map(|&(due, _)| due);
+        let (agenda, is_live) = self.agenda();
+        let first = agenda.peek(is_live).map(|(due, _)| due);
         if let Some(due) = first
             && self.armed.is_none_or(|armed| due < armed)
         {

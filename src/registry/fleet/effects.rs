@@ -5,6 +5,7 @@ use std::hash::Hash;
 use std::time::Duration;
 
 use super::{Entry, Keeper, Order, Task, Watched};
+use crate::due::DueQueue;
 use crate::registry::error::RegistryError;
 use crate::registry::incarnation::Incarnation;
 use crate::registry::update::{Change, NodeStatus, State, Transition, Update};
@@ -86,9 +87,6 @@ impl<N: Eq + Hash + Clone, D> Keeper<N, D> {
         };
         self.count(&entry, false);
         self.free.push(slot);
-        if let Some(due) = entry.due.take() {
-            self.agenda.remove(&(due, Task::Node(slot)));
-        }
         self.list_changed |= entry.place.is_some();
         self.unlist(&mut entry);
         self.tell(Change::Forgotten, entry.status());
@@ -114,6 +112,11 @@ impl<N: Eq + Hash + Clone, D> Keeper<N, D> {
         if len == 0 && most(self.slots.capacity()) {
             self.slots = Vec::new();
             self.free = Vec::new();
+        }
+        let (agenda, is_live) = self.agenda();
+        agenda.sweep(len + 2, is_live);
+        if most(agenda.capacity()) {
+            agenda.shrink();
         }
     }
 
@@ -221,7 +224,7 @@ impl<N: Eq + Hash + Clone, D> Keeper<N, D> {
         if self.learned > 0 && self.tick.is_none() {
             let due = self.now.saturating_add(TICK);
             self.tick = Some(due);
-            self.agenda.insert((due, Task::Tick));
+            self.enter(due, Task::Tick);
         }
     }
 
@@ -232,15 +235,40 @@ impl<N: Eq + Hash + Clone, D> Keeper<N, D> {
         };
         let due = entry.next_due(&self.config, self.now);
         let before = std::mem::replace(&mut entry.due, due);
-        if before == due {
-            return;
+        if let Some(due) = due.filter(|_| before != due) {
+            self.enter(due, Task::Node(slot));
         }
-        if let Some(before) = before {
-            self.agenda.remove(&(before, Task::Node(slot)));
-        }
-        if let Some(due) = due {
-            self.agenda.insert((due, Task::Node(slot)));
-        }
+    }
+
+    /// Enters into the agenda what is remembered to be due at `due`.
+    pub(super) fn enter(&mut self, due: Duration, task: Task) {
+        // Each node at most, the guard and the tick.
+        let live = self.ids.len() + 2;
+        let (agenda, is_live) = self.agenda();
+        agenda.push(due, task);
+        agenda.sweep(live, is_live);
+    }
+
+    /// Returns the agenda, and whether an entry of it is what is remembered.
+    pub(super) fn agenda(
+        &mut self,
+    ) -> (
+        &mut DueQueue<Task, Duration>,
+        impl Fn(Duration, &Task) -> bool,
+    ) {
+        let (slots, guard, tick) = (&self.slots, &self.guard, self.tick);
+        let is_live = move |due, task: &Task| {
+            let remembered = match *task {
+                Task::Node(slot) => {
+                    let entry = slots.get(slot as usize).and_then(Option::as_ref);
+                    entry.and_then(|entry| entry.due)
+                }
+                Task::Guard => guard.active.as_ref().and_then(|active| active.due),
+                Task::Tick => tick,
+            };
+            remembered == Some(due)
+        };
+        (&mut self.agenda, is_live)
     }
 
     /// Lets the watcher wait for the node in `slot` from now on, for as long as its policy says.

@@ -137,14 +137,11 @@ impl<N: Eq + Hash + Clone, D> Keeper<N, D> {
             active.calm_end = after(self.now, guard.window);
         }
         let due = [active.end, active.calm_end].into_iter().flatten().min();
-        if let Some(before) = active.due.take_if(|before| Some(*before) != due) {
-            self.agenda.remove(&(before, Task::Guard));
-        }
-        if let Some(due) = due {
-            self.agenda.insert((due, Task::Guard));
-        }
-        active.due = due;
+        let before = std::mem::replace(&mut active.due, due);
         self.guard.active = Some(active);
+        if let Some(due) = due.filter(|_| before != due) {
+            self.enter(due, Task::Guard);
+        }
     }
 
     /// The time has come at which the guard was to end, unless it was put off.
@@ -162,11 +159,8 @@ impl<N: Eq + Hash + Clone, D> Keeper<N, D> {
 
     /// Ends the guard: who is held goes down.
     fn end_guard(&mut self) {
-        let Some(active) = self.guard.active.take() else {
+        if self.guard.active.take().is_none() {
             return;
-        };
-        if let Some(due) = active.due {
-            self.agenda.remove(&(due, Task::Guard));
         }
         self.tell_guard(false, self.stats.held, self.stats.listed);
         for slot in 0..self.slots.len() as u32 {
