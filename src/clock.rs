@@ -2,10 +2,13 @@
 
 use std::fmt;
 use std::ops::{Add, AddAssign, Sub, SubAssign};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::sync::atomic::{AtomicU64, Ordering};
+#[cfg(feature = "pacemaker")]
+use crate::sync::{Condvar, MutexGuard};
+use crate::wakeup::{Ring, Ringers};
 
 /// A point in time that never comes: the deadline of a timeout too long to be represented.
 pub(crate) const NEVER: u64 = u64::MAX;
@@ -405,7 +408,7 @@ impl Clock {
                 elapsed.as_secs() * 1_000_000_000 + u64::from(elapsed.subsec_nanos())
             }
             Source::Manual(clock, latest) => {
-                let now = clock.now_ns.load(Ordering::SeqCst);
+                let now = clock.time.now_ns.load(Ordering::SeqCst);
                 latest.fetch_max(now, Ordering::SeqCst).max(now)
             }
         }
@@ -414,6 +417,32 @@ impl Clock {
     /// Whether time only moves when a test moves it, so that waiting for it is pointless.
     pub(crate) fn is_manual(&self) -> bool {
         matches!(self.source, Source::Manual(..))
+    }
+
+    /// Has `ringer` rung each time that the clock is moved, if it is a manual one, until `ringer` is dropped.
+    pub(crate) fn ring_on_advance(&self, ringer: Weak<dyn Ring>) {
+        if let Source::Manual(clock, _) = &self.source {
+            clock.time.ringers.add(ringer);
+        }
+    }
+
+    /// Waits on `condvar` until `due` ns, or for ever if that is `None`; may return earlier. A manual clock does not end the
+    /// wait: the caller is [rung](Clock::ring_on_advance) instead.
+    #[cfg(feature = "pacemaker")]
+    pub(crate) fn wait_until<T>(
+        &self,
+        condvar: &Condvar,
+        guard: &mut MutexGuard<'_, T>,
+        due: Option<u64>,
+    ) {
+        let left = due.map(|due| due.saturating_sub(self.now_ns()));
+        match left {
+            Some(0) => {}
+            Some(left) if !self.is_manual() => {
+                condvar.wait_for(guard, Duration::from_nanos(left));
+            }
+            _ => condvar.wait(guard),
+        }
     }
 }
 
@@ -436,8 +465,8 @@ impl From<ManualClock> for Clock {
 ///
 /// Clones share the time. A test that steps a [`Watcher`](crate::Watcher) deterministically gives it such a clock, beats,
 /// calls [`advance`](ManualClock::advance) and then [`flush`](crate::Watcher::flush). When `flush` returns, every earlier
-/// beat is applied, every key that is due at the new time has expired, and the events are delivered. Stall detection is off
-/// under a manual clock.
+/// beat is applied, every key that is due at the new time has expired, and the events are delivered. A key that is due may be
+/// reported as soon as the clock is moved. Stall detection is off under a manual clock.
 ///
 /// ```
 /// use std::time::Duration;
@@ -461,10 +490,19 @@ impl From<ManualClock> for Clock {
 /// ```
 #[derive(Clone, Debug)]
 pub struct ManualClock {
-    /// Nanoseconds since the origin, shared by all clones.
-    now_ns: Arc<AtomicU64>,
+    /// What all clones share.
+    time: Arc<Time>,
     /// When the clock was made, by the machine's clocks: what its origin converts to.
     made: (Instant, SystemTime),
+}
+
+/// The time of a manual clock and of its clones.
+#[derive(Debug, Default)]
+struct Time {
+    /// Nanoseconds since the origin.
+    now_ns: AtomicU64,
+    /// What is rung when it is moved.
+    ringers: Ringers,
 }
 
 impl ManualClock {
@@ -481,7 +519,7 @@ impl ManualClock {
     #[must_use]
     pub fn new() -> Self {
         ManualClock {
-            now_ns: Arc::default(),
+            time: Arc::default(),
             made: (Instant::now(), SystemTime::now()),
         }
     }
@@ -500,10 +538,14 @@ impl ManualClock {
     /// ```
     #[must_use]
     pub fn now(&self) -> Timestamp {
-        Timestamp(self.now_ns.load(Ordering::SeqCst))
+        Timestamp(self.time.now_ns.load(Ordering::SeqCst))
     }
 
     /// Moves the time forward by `by`, or to the end of what can be represented (584 years) if that is earlier.
+    ///
+    /// Wakes the workers of the watchers that go by this clock and have a key that is due by now, so its expiry is reported
+    /// without a [`flush`](crate::Watcher::flush). `advance` does not wait for the report. Wakes the threads of pacemakers
+    /// that go by this clock, too. Costs a short lock per thread.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -517,14 +559,17 @@ impl ManualClock {
     /// assert_eq!(clock.now().since_origin(), Duration::from_nanos(u64::MAX));
     /// ```
     pub fn advance(&self, by: Duration) {
-        let step = |now: u64| Some(now.saturating_add(nanos(by)));
-        let _ = self
-            .now_ns
-            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, step);
+        let moved = |now: u64| now.saturating_add(nanos(by));
+        let (set, fetch) = (Ordering::SeqCst, Ordering::SeqCst);
+        let now_ns = &self.time.now_ns;
+        let before = now_ns.fetch_update(set, fetch, |now| Some(moved(now)));
+        if let Ok(before) = before {
+            self.time.ringers.ring(moved(before));
+        }
     }
 
     /// Sets the time, as a [`Timestamp`] or as a [`Duration`] since the origin. The time may go backwards: for a watcher it
-    /// then stands still until it is past the latest time again.
+    /// then stands still until it is past the latest time again. Wakes threads as [`advance`](ManualClock::advance) does.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -540,7 +585,9 @@ impl ManualClock {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn set(&self, now: impl Into<Timestamp>) {
-        self.now_ns.store(now.into().0, Ordering::SeqCst);
+        let now = now.into().0;
+        self.time.now_ns.store(now, Ordering::SeqCst);
+        self.time.ringers.ring(now);
     }
 }
 

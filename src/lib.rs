@@ -66,6 +66,7 @@ mod stats;
 mod status;
 mod sync;
 mod table;
+mod wakeup;
 mod watcher;
 
 pub use crossbeam_channel::Receiver;

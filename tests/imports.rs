@@ -10,9 +10,9 @@ use std::path::Path;
 type Graph = BTreeMap<String, BTreeSet<String>>;
 
 /// What features may import besides each other's absence: the public vocabulary and faces, and the ground floor.
-const OPEN_TO_FEATURES: [&str; 13] = [
+const OPEN_TO_FEATURES: [&str; 14] = [
     "clock", "due", "error", "event", "local", "log", "options", "panic", "sink", "stats",
-    "status", "sync", "watcher",
+    "status", "sync", "wakeup", "watcher",
 ];
 
 /// The features. None imports another one, unless it is listed here.

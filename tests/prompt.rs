@@ -96,3 +96,44 @@ fn an_idle_watcher_does_not_wake() {
     let woke = watcher.stats().wakeups - before;
     assert!(woke <= 4, "woke {woke} times");
 }
+
+#[test]
+fn moving_a_manual_clock_reports_what_is_due_without_a_flush() {
+    let clock = ManualClock::new();
+    let (watcher, events) = Watcher::<u64>::builder()
+        .timeout(Duration::from_secs(10))
+        .clock(clock.clone())
+        .build_with_channel(16)
+        .unwrap();
+    for round in 1..100 {
+        watcher.beat(7).unwrap();
+        if round % 2 == 0 {
+            clock.advance(Duration::from_secs(10));
+        } else {
+            clock.set(clock.now() + Duration::from_secs(10));
+        }
+        let event = events.recv_timeout(PATIENCE).unwrap();
+        assert_eq!(event.key(), Some(&7));
+        let Event::Expired(expired) = event else {
+            panic!("{event}");
+        };
+        assert_eq!(expired.lateness(), Duration::ZERO);
+    }
+}
+
+#[test]
+fn moving_a_manual_clock_offers_a_refused_event_again() {
+    let clock = ManualClock::new();
+    let (watcher, events) = Watcher::<u64>::builder()
+        .timeout(Duration::from_secs(10))
+        .workers(1)
+        .clock(clock.clone())
+        .build_with_channel(1)
+        .unwrap();
+    watcher.beat_many([1, 2]).unwrap();
+    clock.advance(Duration::from_secs(10));
+    watcher.flush().unwrap(); // One is in the channel, which has no room for the other.
+    events.recv_timeout(PATIENCE).unwrap();
+    clock.advance(Duration::from_millis(1));
+    events.recv_timeout(PATIENCE).unwrap();
+}

@@ -2,16 +2,15 @@
 
 use std::fmt;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::thread::{self, JoinHandle, ThreadId};
-use std::time::Duration;
-
-use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use super::member::Member;
 use super::plan::Plan;
 use crate::clock::Clock;
 use crate::panic::catch_panic;
+use crate::sync::{Condvar, Mutex, MutexGuard};
+use crate::wakeup::Ring;
 
 /// One thread for many pacemakers.
 ///
@@ -52,7 +51,36 @@ impl Pacer {
     ///
     /// The error of the operating system if the thread cannot be spawned.
     pub fn spawn() -> io::Result<Self> {
-        let core = Arc::new(Core::new(Clock::monotonic()));
+        Pacer::with_clock(Clock::monotonic())
+    }
+
+    /// Spawns the thread; its pacemakers go by `clock`. A [`ManualClock`](crate::ManualClock) makes tests deterministic: each
+    /// call is made when the clock is advanced to its time.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use liveness::ManualClock;
+    /// use liveness::pacemaker::{Pacemaker, Pacer};
+    ///
+    /// let clock = ManualClock::new();
+    /// let pacer = Pacer::with_clock(clock.clone())?;
+    /// let (sender, beats) = crossbeam_channel::unbounded();
+    /// let options = Pacemaker::every(Duration::from_secs(60)).phase(Duration::ZERO).jitter(0.0);
+    /// let pacemaker = pacer.start(options, move || sender.send(()))?;
+    /// beats.recv()?;
+    /// clock.advance(Duration::from_secs(60));
+    /// beats.recv()?;
+    /// # pacemaker.stop();
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// The error of the operating system if the thread cannot be spawned.
+    pub fn with_clock(clock: impl Into<Clock>) -> io::Result<Self> {
+        let core = Arc::new(Core::new(clock.into()));
+        let ringer: Weak<Core> = Arc::downgrade(&core);
+        core.clock.ring_on_advance(ringer);
         let body = core.clone();
         let thread = thread::Builder::new()
             .name("pacemaker".into())
@@ -187,15 +215,16 @@ impl Core {
             if self.call_due(&mut state) {
                 continue;
             }
-            match state.plan.next_due() {
-                None => self.due_changed.wait(&mut state),
-                Some(due) => {
-                    let wait = due.saturating_sub(self.clock.now_ns());
-                    self.due_changed
-                        .wait_for(&mut state, Duration::from_nanos(wait));
-                }
-            }
+            let due = state.plan.next_due();
+            self.clock.wait_until(&self.due_changed, &mut state, due);
         }
+    }
+}
+
+impl Ring for Core {
+    fn ring(&self, _: u64) {
+        drop(self.state.lock());
+        self.due_changed.notify_one();
     }
 }
 

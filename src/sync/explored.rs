@@ -139,6 +139,17 @@ pub(crate) struct MutexGuard<'a, T> {
     inner: Option<explorer::MutexGuard<'a, T>>,
 }
 
+impl<T> MutexGuard<'_, T> {
+    /// Runs `code` without the lock.
+    pub(crate) fn unlocked<U>(guard: &mut Self, code: impl FnOnce() -> U) -> U {
+        guard.inner = None;
+        let result = code();
+        let locked = guard.mutex.lock();
+        guard.inner = Some(locked.unwrap_or_else(PoisonError::into_inner));
+        result
+    }
+}
+
 impl<T> Deref for MutexGuard<'_, T> {
     type Target = T;
 
@@ -174,11 +185,15 @@ impl Condvar {
     /// it need not go on until somebody tells; whoever calls this looks again.
     #[expect(clippy::unused_self, reason = "the face of `parking_lot`'s")]
     pub(crate) fn wait_until<T>(&self, guard: &mut MutexGuard<'_, T>, deadline: Instant) -> Waited {
-        guard.inner = None;
-        thread::yield_now();
-        let locked = guard.mutex.lock();
-        guard.inner = Some(locked.unwrap_or_else(PoisonError::into_inner));
+        MutexGuard::unlocked(guard, thread::yield_now);
         Waited(Instant::now() >= deadline)
+    }
+
+    /// As [`wait_until`](Condvar::wait_until), for the users of a clock that runs.
+    #[cfg(feature = "pacemaker")]
+    #[expect(clippy::unused_self, reason = "the face of `parking_lot`'s")]
+    pub(crate) fn wait_for<T>(&self, guard: &mut MutexGuard<'_, T>, _: std::time::Duration) {
+        MutexGuard::unlocked(guard, thread::yield_now);
     }
 
     /// Tells one that waits.

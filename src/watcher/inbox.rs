@@ -25,6 +25,7 @@ use crate::sync::thread::{self, Thread};
 use crate::sync::{Condvar, Instant, Mutex, MutexGuard, answer, sized};
 use crate::table::heart_cell::{HeartCell, TableSide};
 use crate::table::{Beat, Tag};
+use crate::wakeup::Ring;
 
 /// Keys of one worker that beat at the same time, with their tags.
 pub(crate) type Chunk<K> = Vec<(Tag, K)>;
@@ -491,7 +492,7 @@ impl<K, V> Inbox<K, V> {
         let _ = self.thread.set(thread::current());
     }
 
-    /// Parks the worker until `until` by `clock`, or until somebody wakes it; under a manual clock, only that. Any beat
+    /// Parks the worker until `until` by `clock`, or until somebody wakes it; a manual clock does when it is moved. Any beat
     /// wakes it where `reports_beats` says so. Returns at once if there is a message, if the worker is to finish, or if
     /// `has_work` finds something else.
     pub(crate) fn sleep(
@@ -511,13 +512,16 @@ impl<K, V> Inbox<K, V> {
         drop(front);
         let mut is_asleep = !has_work();
         while is_asleep {
+            // After `asleep_until` is published: whoever moves a manual clock later finds that, and unparks the worker.
             let now = clock.now_ns();
-            if clock.is_manual() || until == NEVER {
+            if until == NEVER {
                 thread::park();
-            } else if now < until {
-                thread::park_timeout(Duration::from_nanos(until - now));
-            } else {
+            } else if now >= until {
                 break;
+            } else if clock.is_manual() {
+                thread::park();
+            } else {
+                thread::park_timeout(Duration::from_nanos(until - now));
             }
             is_asleep = self.front.lock().asleep_until != AWAKE;
         }
@@ -528,6 +532,15 @@ impl<K, V> Inbox<K, V> {
     fn unpark(&self) {
         if let Some(thread) = self.thread.get() {
             thread.unpark();
+        }
+    }
+}
+
+impl<K: Send, V: Send> Ring for Inbox<K, V> {
+    fn ring(&self, now: u64) {
+        let front = self.front.lock();
+        if front.asleep_until <= now {
+            self.wake_with(front);
         }
     }
 }

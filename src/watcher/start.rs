@@ -2,7 +2,7 @@
 
 use std::hash::Hash;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use super::Watcher;
@@ -96,6 +96,10 @@ where
             .map(|_| Inbox::new(self.inbox_capacity))
             .map(|(inbox, receiver)| (Arc::new(inbox), receiver))
             .unzip();
+        for inbox in &inboxes {
+            let inbox: Weak<Inbox<K, V>> = Arc::downgrade(inbox);
+            clock.ring_on_advance(inbox);
+        }
         let router = Arc::new(Router::new(
             id,
             inboxes.into(),

@@ -456,7 +456,7 @@ impl<K: Eq + Clone + 'static, V: Clone + 'static> Worker<K, V> {
             || wanted.has(EventKind::Beat)
             || (wanted.has(EventKind::Recovered) && table.has_down());
         self.stall.sleep_until(until);
-        if until > now {
+        if until > now || until == NEVER {
             self.wakeups += 1;
             inbox.sleep(receiver, clock, until, reports_beats, || {
                 outbox.is_some_and(|outbox| outbox.room(*index) > 0)

@@ -1,7 +1,8 @@
 //! A worker that goes to sleep finds what comes meanwhile, or is woken: a lost wake-up is a deadlock here, for nothing
 //! else ends the sleep of a worker whose clock stands still.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use shuttle::sync::mpsc;
 use shuttle::thread;
@@ -107,6 +108,77 @@ fn a_beat_that_somebody_waits_for_is_told() {
             beating.join().unwrap();
         }
         assert_eq!(quiet(watcher.close()).started, 4);
+    });
+}
+
+#[test]
+fn moving_the_clock_ends_the_sleep() {
+    // Few steps, so that the clock is moved at each place of the way to sleep.
+    explore("moving_the_clock_ends_the_sleep", || {
+        let manual = ManualClock::new();
+        let (inbox, receiver) = Inbox::<u64, ()>::new(8);
+        let inbox = Arc::new(inbox);
+        let ringer: Weak<Inbox<u64, ()>> = Arc::downgrade(&inbox);
+        let clock = Clock::from(manual.clone());
+        clock.ring_on_advance(ringer);
+        let sleeping = thread::spawn(move || {
+            inbox.enter();
+            while clock.now_ns() < 1_000 {
+                inbox.sleep(&receiver, &clock, 1_000, false, || false);
+            }
+        });
+        manual.advance(Duration::from_nanos(999));
+        manual.advance(Duration::from_nanos(1));
+        sleeping.join().unwrap();
+    });
+}
+
+#[test]
+fn moving_the_clock_alone_reports_what_is_due() {
+    explore("moving_the_clock_alone_reports_what_is_due", || {
+        let clock = ManualClock::new();
+        let (told, is_told) = mpsc::channel();
+        let watcher = builder(&clock, 2, 16)
+            .on_event_in_worker({
+                let clock = clock.clone();
+                move |event| {
+                    // On a worker: that one is rung too.
+                    clock.advance(super::TIMEOUT);
+                    told.send(event.key().copied()).unwrap();
+                }
+            })
+            .build()
+            .unwrap();
+        watcher.beat_many([1u64, 2, 3]).unwrap();
+        let moving = [super::TIMEOUT / 2, super::TIMEOUT / 2].map(|by| {
+            let clock = clock.clone();
+            thread::spawn(move || clock.advance(by))
+        });
+        let mut keys: Vec<_> = (0..3).map(|_| is_told.recv().unwrap()).collect();
+        keys.sort_unstable();
+        assert_eq!(keys, [Some(1), Some(2), Some(3)]);
+        for moving in moving {
+            moving.join().unwrap();
+        }
+        assert_eq!(quiet(watcher.close()).delivered, 3);
+    });
+}
+
+#[test]
+fn a_clock_may_be_moved_while_its_watcher_goes() {
+    explore("a_clock_may_be_moved_while_its_watcher_goes", || {
+        let clock = ManualClock::new();
+        let watcher = builder(&clock, 1, 16).build().unwrap();
+        watcher.beat(1u64).unwrap();
+        let moving = thread::spawn({
+            let clock = clock.clone();
+            move || {
+                clock.advance(super::TIMEOUT);
+                clock.advance(super::TIMEOUT);
+            }
+        });
+        quiet(watcher.close());
+        moving.join().unwrap();
     });
 }
 
