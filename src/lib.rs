@@ -51,6 +51,8 @@ mod clock;
 mod due;
 mod error;
 mod event;
+#[cfg(feature = "registry")]
+mod feed;
 mod local;
 mod log;
 #[cfg(all(test, any(loom, shuttle)))]

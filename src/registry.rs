@@ -114,11 +114,12 @@ use parking_lot::Mutex;
 
 use crate::clock::{Clock, Timestamp};
 use crate::event::{Event, EventKind};
+use crate::feed::Feed;
 use crate::options::{Mode, Options};
 use crate::watcher::Watcher;
 pub use available::{Available, Node, Nodes};
 pub use error::{RegisterError, RegistryError};
-use feed::Feed;
+
 pub use feed::{IntoIter, Iter, Subscription, TryIter, Updates};
 use fleet::{Keeper, Order, Watched};
 pub use incarnation::Incarnation;
@@ -157,7 +158,7 @@ struct Inner<N, D> {
     /// All nodes.
     keeper: Keeper<N, D>,
     /// Those who are told.
-    feed: Feed<N, D>,
+    feed: Feed<Update<N, D>>,
     /// Whether the registry is closed.
     is_closed: bool,
 }
@@ -678,12 +679,12 @@ where
     pub fn subscribe(&self, capacity: usize) -> (Fleet<N, D>, Updates<N, D>) {
         let mut state = self.shared.state.lock();
         // Both under one lock: nothing happens between them.
-        let (picture, updates) = (state.keeper.picture(), state.feed.subscribe(capacity));
+        let (picture, reader) = (state.keeper.picture(), state.feed.subscribe(capacity));
         if state.is_closed {
             state.feed.close();
         }
         drop(state);
-        (Fleet::new(picture), updates)
+        (Fleet::new(picture), Updates::new(reader))
     }
 
     /// As [`subscribe`](Registry::subscribe), but calls `callback` with each update on a thread of its own. The callback may
@@ -935,7 +936,7 @@ impl<N: Eq + Hash + Clone, D> Shared<N, D> {
         let outcome = state.keeper.take();
         let old = outcome.list.map(|list| self.available.swap(Arc::new(list)));
         for update in &outcome.updates {
-            state.feed.tell(update);
+            state.feed.send(update, update.version());
         }
         drop(state);
         let mut orders = order(&result).into_iter().chain(&outcome.orders);

@@ -10,8 +10,8 @@ use std::path::Path;
 type Graph = BTreeMap<String, BTreeSet<String>>;
 
 /// What features may import besides each other's absence: the public vocabulary and faces, and the ground floor.
-const OPEN_TO_FEATURES: [&str; 14] = [
-    "clock", "due", "error", "event", "local", "log", "options", "panic", "sink", "stats",
+const OPEN_TO_FEATURES: [&str; 15] = [
+    "clock", "due", "error", "event", "feed", "local", "log", "options", "panic", "sink", "stats",
     "status", "sync", "wakeup", "watcher",
 ];
 

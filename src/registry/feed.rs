@@ -1,154 +1,19 @@
-//! Subscriptions: each has a bounded queue of its own, so that one that is slow costs nobody else anything.
-//!
-//! What does not fit is dropped and counted. Where updates are missing the queue has an [`Update::Missed`]. A queue is locked for as
-//! long as it takes to put an update in or take one out, and nothing of the user's runs or is dropped meanwhile.
+//! Subscriptions: the updates of a registry as a [feed](crate::feed), received by hand or by a callback.
 
-use std::collections::VecDeque;
 use std::fmt;
-use std::sync::Arc;
 use std::sync::mpsc::{RecvError, RecvTimeoutError, TryRecvError};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
-
-use parking_lot::{Condvar, Mutex, MutexGuard};
+use std::time::Duration;
 
 use super::update::Update;
+use crate::feed::{Gap, Reader, Received};
 use crate::panic::catch_panic;
 
-/// The queue of one subscriber.
-struct Queue<N, D> {
-    /// What waits.
-    inner: Mutex<Inner<N, D>>,
-    /// Notified when there is an update, or the end.
-    filled: Condvar,
-}
-
-/// The part of a queue under its lock.
-struct Inner<N, D> {
-    /// The updates, the oldest first. A gap is followed by an update, so there are never more gaps than updates.
-    updates: VecDeque<Update<N, D>>,
-    /// How many of them are gaps.
-    gaps: usize,
-    /// How many updates fit, gaps not counted.
-    capacity: usize,
-    /// The updates that were dropped since the last one that was put in.
-    missed: Missed,
-    /// Whether no more will come, or nobody wants any.
-    is_closed: bool,
-}
-
-/// Updates that were dropped one after the other.
-#[derive(Clone, Copy, Default)]
-struct Missed {
-    /// How many.
-    count: u64,
-    /// The version of the last.
-    version: u64,
-}
-
-impl Missed {
-    /// Takes them as an update, if there are any.
-    fn take<N, D>(&mut self) -> Option<Update<N, D>> {
-        let Missed { count, version } = std::mem::take(self);
-        (count > 0).then_some(Update::Missed { count, version })
-    }
-}
-
-impl<N, D> Inner<N, D> {
-    /// Takes the next update, or what says that some are missing.
-    fn pop(&mut self) -> Result<Update<N, D>, TryRecvError> {
-        if let Some(update) = self.updates.pop_front() {
-            self.gaps -= usize::from(matches!(update, Update::Missed { .. }));
-            return Ok(update);
-        }
-        match self.missed.take() {
-            Some(missed) => Ok(missed),
-            None if self.is_closed => Err(TryRecvError::Disconnected),
-            None => Err(TryRecvError::Empty),
-        }
-    }
-}
-
-/// All subscribers of a registry.
-pub(super) struct Feed<N, D> {
-    /// Their queues.
-    queues: Vec<Arc<Queue<N, D>>>,
-    /// Updates that were dropped, of all subscribers together.
-    dropped: u64,
-}
-
-impl<N, D> Feed<N, D> {
-    /// Without subscribers.
-    pub(super) fn new() -> Self {
-        Feed {
-            queues: Vec::new(),
-            dropped: 0,
-        }
-    }
-
-    /// How many updates were dropped because a queue was full.
-    pub(super) fn dropped(&self) -> u64 {
-        self.dropped
-    }
-
-    /// How many subscribers there are.
-    pub(super) fn len(&self) -> usize {
-        let is_here = |queue: &&Arc<Queue<N, D>>| !queue.inner.lock().is_closed;
-        self.queues.iter().filter(is_here).count()
-    }
-
-    /// Adds a subscriber that gets everything from now on.
-    pub(super) fn subscribe(&mut self, capacity: usize) -> Updates<N, D> {
-        let inner = Inner {
-            updates: VecDeque::new(),
-            gaps: 0,
-            capacity: capacity.max(1),
-            missed: Missed::default(),
-            is_closed: false,
-        };
-        let queue = Arc::new(Queue {
-            inner: Mutex::new(inner),
-            filled: Condvar::new(),
-        });
-        if self.queues.len() == self.queues.capacity() {
-            // Who has gone since the last update; in a quiet fleet there may be many.
-            self.queues.retain(|queue| !queue.inner.lock().is_closed);
-        }
-        self.queues.push(queue.clone());
-        Updates { queue }
-    }
-
-    /// Puts an update into each queue, and drops the queues of subscribers that are gone.
-    pub(super) fn tell(&mut self, update: &Update<N, D>) {
-        let dropped = &mut self.dropped;
-        self.queues.retain(|queue| {
-            let mut inner = queue.inner.lock();
-            if inner.is_closed {
-                return false;
-            }
-            if inner.updates.len() - inner.gaps >= inner.capacity {
-                inner.missed.count += 1;
-                inner.missed.version = update.version();
-                *dropped += 1;
-                return true;
-            }
-            if let Some(missed) = inner.missed.take() {
-                inner.updates.push_back(missed);
-                inner.gaps += 1;
-            }
-            inner.updates.push_back(update.clone());
-            drop(inner);
-            queue.filled.notify_one();
-            true
-        });
-    }
-
-    /// Ends all queues: there will be no further update.
-    pub(super) fn close(&mut self) {
-        for queue in self.queues.drain(..) {
-            queue.inner.lock().is_closed = true;
-            queue.filled.notify_all();
-        }
+/// Returns what was received as an update.
+fn update<N, D>(received: Received<Update<N, D>>) -> Update<N, D> {
+    match received {
+        Received::Item(update) => update,
+        Received::Gap(Gap { count, version }) => Update::Missed { count, version },
     }
 }
 
@@ -179,21 +44,22 @@ impl<N, D> Feed<N, D> {
 /// ```
 pub struct Updates<N, D> {
     /// What waits.
-    queue: Arc<Queue<N, D>>,
+    reader: Reader<Update<N, D>>,
 }
 
 impl<N, D> Updates<N, D> {
+    /// Wraps a reader of the feed.
+    pub(super) fn new(reader: Reader<Update<N, D>>) -> Self {
+        Updates { reader }
+    }
+
     /// Blocks until there is an update.
     ///
     /// # Errors
     ///
     /// [`RecvError`] if the registry is closed and everything was received.
     pub fn recv(&self) -> Result<Update<N, D>, RecvError> {
-        self.wait(|filled, inner| {
-            filled.wait(inner);
-            true
-        })
-        .map_err(|_| RecvError)
+        self.reader.recv().map(update)
     }
 
     /// Returns the next update, if there is one.
@@ -202,7 +68,7 @@ impl<N, D> Updates<N, D> {
     ///
     /// [`TryRecvError`]: there is none now, or there will never be one.
     pub fn try_recv(&self) -> Result<Update<N, D>, TryRecvError> {
-        self.queue.inner.lock().pop()
+        self.reader.try_recv().map(update)
     }
 
     /// Blocks until there is an update, for at most `wait`.
@@ -211,14 +77,7 @@ impl<N, D> Updates<N, D> {
     ///
     /// [`RecvTimeoutError`]: none came in time, or there will never be one.
     pub fn recv_timeout(&self, wait: Duration) -> Result<Update<N, D>, RecvTimeoutError> {
-        let Some(end) = Instant::now().checked_add(wait) else {
-            return self.recv().map_err(|_| RecvTimeoutError::Disconnected);
-        };
-        self.wait(|filled, inner| !filled.wait_until(inner, end).timed_out())
-            .map_err(|error| match error {
-                TryRecvError::Empty => RecvTimeoutError::Timeout,
-                TryRecvError::Disconnected => RecvTimeoutError::Disconnected,
-            })
+        self.reader.recv_timeout(wait).map(update)
     }
 
     /// Returns an iterator that blocks for one update after the other, until the registry is closed and everything was
@@ -232,35 +91,6 @@ impl<N, D> Updates<N, D> {
     #[must_use]
     pub fn try_iter(&self) -> TryIter<'_, N, D> {
         TryIter { updates: self }
-    }
-
-    /// Takes the next update; waits by `wait` while there is none, until that says that it was long enough.
-    fn wait(
-        &self,
-        wait: impl Fn(&Condvar, &mut MutexGuard<'_, Inner<N, D>>) -> bool,
-    ) -> Result<Update<N, D>, TryRecvError> {
-        let mut inner = self.queue.inner.lock();
-        loop {
-            match inner.pop() {
-                Err(TryRecvError::Empty) if wait(&self.queue.filled, &mut inner) => {}
-                // One may have come at the last moment.
-                Err(TryRecvError::Empty) => return inner.pop(),
-                done => return done,
-            }
-        }
-    }
-
-    /// Ends the subscription: what waits is dropped, and whoever waits for more returns.
-    fn end(queue: &Queue<N, D>) {
-        let mut inner = queue.inner.lock();
-        inner.is_closed = true;
-        inner.missed = Missed::default();
-        inner.gaps = 0;
-        let updates = std::mem::take(&mut inner.updates);
-        drop(inner);
-        queue.filled.notify_all();
-        // Not under the lock: the last of a user's data may go with them.
-        drop(updates);
     }
 }
 
@@ -327,16 +157,10 @@ impl<N, D> IntoIterator for Updates<N, D> {
     }
 }
 
-impl<N, D> Drop for Updates<N, D> {
-    fn drop(&mut self) {
-        Updates::end(&self.queue);
-    }
-}
-
 impl<N, D> fmt::Debug for Updates<N, D> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Updates")
-            .field("waiting", &self.queue.inner.lock().updates.len())
+            .field("waiting", &self.reader.len())
             .finish_non_exhaustive()
     }
 }
@@ -362,7 +186,7 @@ impl Subscription {
         N: Send + Sync + 'static,
         D: Send + Sync + 'static,
     {
-        let queue = updates.queue.clone();
+        let end = Box::new(updates.reader.end());
         let thread = thread::Builder::new()
             .name("subscriber".into())
             .spawn(move || {
@@ -375,7 +199,7 @@ impl Subscription {
                 }
             })?;
         Ok(Subscription {
-            end: Box::new(move || Updates::end(&queue)),
+            end,
             thread: Some(thread),
         })
     }
@@ -395,23 +219,5 @@ impl Drop for Subscription {
 impl fmt::Debug for Subscription {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Subscription").finish_non_exhaustive()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn who_comes_and_goes_while_nothing_happens_leaves_nothing_behind() {
-        let mut feed = Feed::<u32, ()>::new();
-        let stays = feed.subscribe(1);
-        for _ in 0..1_000 {
-            drop(feed.subscribe(1));
-        }
-        assert_eq!(feed.len(), 1);
-        assert!(feed.queues.len() < 10, "{}", feed.queues.len());
-        feed.close();
-        assert_eq!(stays.try_recv().err(), Some(TryRecvError::Disconnected));
     }
 }
