@@ -47,6 +47,8 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![forbid(unsafe_code)]
 
+#[cfg(any(feature = "pacemaker", feature = "registry"))]
+mod callback;
 mod clock;
 mod due;
 mod error;

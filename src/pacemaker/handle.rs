@@ -174,7 +174,9 @@ impl Pacemaker {
 
     /// Waits until no call of it runs, unless this is its own thread.
     fn wait_for_call(&self) {
-        self.handle.core.wait_for_call(self.id, self.handle.id);
+        if !self.handle.thread.is_current() {
+            self.handle.core.wait_for_call(self.id);
+        }
     }
 }
 

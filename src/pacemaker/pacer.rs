@@ -3,10 +3,10 @@
 use std::fmt;
 use std::io;
 use std::sync::{Arc, Weak};
-use std::thread::{self, JoinHandle, ThreadId};
 
 use super::member::Member;
 use super::plan::Plan;
+use crate::callback::CallbackThread;
 use crate::clock::Clock;
 use crate::panic::catch_panic;
 use crate::sync::{Condvar, Mutex, MutexGuard};
@@ -81,16 +81,11 @@ impl Pacer {
         let core = Arc::new(Core::new(clock.into()));
         let ringer: Weak<Core> = Arc::downgrade(&core);
         core.clock.ring_on_advance(ringer);
-        let body = core.clone();
-        let thread = thread::Builder::new()
-            .name("pacemaker".into())
-            .spawn(move || body.run())?;
+        let (running, stopping) = (core.clone(), core.clone());
+        let body = move || running.run();
+        let thread = CallbackThread::spawn("pacemaker", body, move || stopping.close())?;
         Ok(Pacer {
-            handle: Arc::new(Handle {
-                core,
-                id: thread.thread().id(),
-                thread: Some(thread),
-            }),
+            handle: Arc::new(Handle { core, thread }),
         })
     }
 }
@@ -103,29 +98,12 @@ impl fmt::Debug for Pacer {
     }
 }
 
-/// The thread and its end.
+/// The thread, which ends with its last handle.
 pub(super) struct Handle {
     /// What is shared with the thread.
     pub(super) core: Arc<Core>,
-    /// The thread's.
-    pub(super) id: ThreadId,
-    /// The thread, until it is joined.
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Drop for Handle {
-    fn drop(&mut self) {
-        self.core.state.lock().is_closing = true;
-        self.core.due_changed.notify_one();
-        // The last handle may go in a beat function; then the thread ends by itself.
-        if let Some(thread) = self
-            .thread
-            .take()
-            .filter(|_| self.id != thread::current().id())
-        {
-            let _ = thread.join();
-        }
-    }
+    /// The thread.
+    pub(super) thread: CallbackThread,
 }
 
 /// What the thread and its handles share.
@@ -185,12 +163,18 @@ impl Core {
         self.state.lock().plan.remove(id)
     }
 
-    /// Waits until pacemaker `id` is not out for a call, unless this is the thread, whose id is `own`.
-    pub(super) fn wait_for_call(&self, id: u64, own: ThreadId) {
+    /// Waits until pacemaker `id` is not out for a call, which must not be done on the thread.
+    pub(super) fn wait_for_call(&self, id: u64) {
         let mut state = self.state.lock();
-        while state.plan.is_running(id) && own != thread::current().id() {
+        while state.plan.is_running(id) {
             self.call_ended.wait(&mut state);
         }
+    }
+
+    /// Lets the thread end.
+    fn close(&self) {
+        self.state.lock().is_closing = true;
+        self.due_changed.notify_one();
     }
 
     /// Makes the call that is due first, without the lock; returns whether one was due.

@@ -2,10 +2,10 @@
 
 use std::fmt;
 use std::sync::mpsc::{RecvError, RecvTimeoutError, TryRecvError};
-use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use super::update::Update;
+use crate::callback::CallbackThread;
 use crate::feed::{Gap, Reader, Received};
 use crate::panic::catch_panic;
 
@@ -170,10 +170,8 @@ impl<N, D> fmt::Debug for Updates<N, D> {
 /// and dropping blocks until one that runs has returned, unless it is done on that thread.
 #[must_use = "dropping it ends the subscription"]
 pub struct Subscription {
-    /// Ends the subscription.
-    end: Box<dyn Fn() + Send + Sync>,
-    /// The thread, until it is joined.
-    thread: Option<JoinHandle<()>>,
+    /// The thread, whose stop ends the subscription.
+    _thread: CallbackThread,
 }
 
 impl Subscription {
@@ -186,33 +184,16 @@ impl Subscription {
         N: Send + Sync + 'static,
         D: Send + Sync + 'static,
     {
-        let end = Box::new(updates.reader.end());
-        let thread = thread::Builder::new()
-            .name("subscriber".into())
-            .spawn(move || {
-                for update in updates {
-                    if catch_panic(|| callback(update)).is_none() {
-                        crate::log::error!(
-                            "a subscriber panicked; it goes on with the next update"
-                        );
-                    }
+        let end = updates.reader.end();
+        let body = move || {
+            for update in updates {
+                if catch_panic(|| callback(update)).is_none() {
+                    crate::log::error!("a subscriber panicked; it goes on with the next update");
                 }
-            })?;
-        Ok(Subscription {
-            end,
-            thread: Some(thread),
-        })
-    }
-}
-
-impl Drop for Subscription {
-    fn drop(&mut self) {
-        (self.end)();
-        // Its own callback may drop it; then the thread ends by itself.
-        let is_other = |thread: &JoinHandle<()>| thread.thread().id() != thread::current().id();
-        if let Some(thread) = self.thread.take().filter(is_other) {
-            let _ = thread.join();
-        }
+            }
+        };
+        let thread = CallbackThread::spawn("subscriber", body, end)?;
+        Ok(Subscription { _thread: thread })
     }
 }
 

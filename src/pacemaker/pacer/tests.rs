@@ -20,11 +20,8 @@ impl Stage {
     fn new() -> Self {
         let clock = ManualClock::new();
         let core = Arc::new(Core::new(Clock::from(clock.clone())));
-        let handle = Arc::new(Handle {
-            core,
-            id: thread::current().id(),
-            thread: None,
-        });
+        let thread = CallbackThread::current();
+        let handle = Arc::new(Handle { core, thread });
         Stage {
             clock,
             pacer: Pacer { handle },
