@@ -1,5 +1,6 @@
 //! One small error per operation. An error about a key gives the key back.
 
+use std::borrow::Cow;
 use std::error::Error;
 use std::fmt;
 use std::io;
@@ -470,34 +471,92 @@ impl fmt::Display for CloseTimeout {
 
 impl Error for CloseTimeout {}
 
+/// An option that is out of its range. Its `Display` names the option and what it must be.
+///
+/// ```
+/// use std::time::Duration;
+/// use liveness::{BuildError, Watcher};
+///
+/// let error = Watcher::<u64>::builder().timeout(Duration::ZERO).build().unwrap_err();
+/// let BuildError::Option(error) = error else { panic!("{error}") };
+/// assert_eq!(error.option(), "timeout");
+/// assert_eq!(error.to_string(), "`timeout` must be greater than zero");
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OptionError {
+    /// The builder's method, or the argument of one.
+    option: &'static str,
+    /// What it must be or do.
+    must: Cow<'static, str>,
+}
+
+impl OptionError {
+    /// Reports that `option` must `must`, such as "be at most 3".
+    pub(crate) fn new(option: &'static str, must: impl Into<Cow<'static, str>>) -> Self {
+        let must = must.into();
+        OptionError { option, must }
+    }
+
+    /// Checks that `option` is greater than zero, as `is_so` says.
+    pub(crate) fn positive(option: &'static str, is_so: bool) -> Result<(), OptionError> {
+        OptionError::check(option, "be greater than zero", is_so)
+    }
+
+    /// Checks that `option` is what it `must`, as `is_so` says.
+    pub(crate) fn check(
+        option: &'static str,
+        must: &'static str,
+        is_so: bool,
+    ) -> Result<(), OptionError> {
+        if is_so {
+            Ok(())
+        } else {
+            Err(OptionError::new(option, must))
+        }
+    }
+
+    /// Returns the name of the option: the builder's method, or the argument of one. An option of another type is named with
+    /// that type, such as `Guard::window`.
+    #[must_use]
+    pub fn option(&self) -> &'static str {
+        self.option
+    }
+}
+
+impl fmt::Display for OptionError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "`{}` must {}", self.option, self.must)
+    }
+}
+
+impl Error for OptionError {}
+
+impl From<OptionError> for BuildError {
+    fn from(error: OptionError) -> Self {
+        BuildError::Option(error)
+    }
+}
+
 /// The error of building a watcher.
 ///
 /// ```
 /// use liveness::{BuildError, Watcher};
 ///
 /// match Watcher::<u64>::builder().workers(5_000).build() {
-///     Err(BuildError::OutOfRange { option, given, max }) => {
-///         assert_eq!((option, given, max), ("workers", 5_000, 1_024));
+///     Err(BuildError::Option(error)) => {
+///         assert_eq!(error.option(), "workers");
+///         assert_eq!(error.to_string(), "`workers` must be at most 1024, not 5000");
 ///     }
 ///     other => panic!("{other:?}"),
 /// }
 /// let error = Watcher::<u64>::builder().thread_name("no\0name").build().unwrap_err();
-/// assert!(matches!(error, BuildError::ThreadName(name) if name == "no\0name"));
+/// assert_eq!(error.to_string(), "`thread_name` must not contain a zero byte, as \"no\\0name\" does");
 /// ```
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum BuildError {
-    /// The default timeout is zero.
-    ZeroTimeout,
-    /// An option is zero, or larger than `max`.
-    OutOfRange {
-        /// The builder's method, or the argument of one.
-        option: &'static str,
-        /// The value that was given.
-        given: usize,
-        /// The largest value that is accepted.
-        max: usize,
-    },
+    /// An option is out of its range.
+    Option(OptionError),
     /// There is not enough memory for what an option allocates ahead of time.
     OutOfMemory {
         /// The builder's method, or the argument of one.
@@ -505,8 +564,6 @@ pub enum BuildError {
         /// The value that was given.
         given: usize,
     },
-    /// The name of the threads contains a zero byte.
-    ThreadName(String),
     /// Two options state where events go.
     TwoSinks {
         /// The builder's method that was called first.
@@ -526,23 +583,11 @@ pub enum BuildError {
 impl fmt::Display for BuildError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            BuildError::ZeroTimeout => f.write_str(ZERO_TIMEOUT),
-            BuildError::OutOfRange {
-                option, given: 0, ..
-            } => write!(f, "`{option}` must be greater than zero"),
-            BuildError::OutOfRange { option, given, max } => {
-                write!(f, "`{option}` must be at most {max}, not {given}")
-            }
+            BuildError::Option(error) => error.fmt(f),
             BuildError::OutOfMemory { option, given } => {
                 write!(
                     f,
                     "`{option}` is {given}, for which there is not enough memory"
-                )
-            }
-            BuildError::ThreadName(name) => {
-                write!(
-                    f,
-                    "`thread_name` must not contain a zero byte, as {name:?} does"
                 )
             }
             BuildError::TwoSinks { first, second } if first == second => {
@@ -600,10 +645,6 @@ mod tests {
     fn a_message_names_the_option_or_the_call_that_matters() {
         assert_eq!(
             BeatErrorKind::ZeroTimeout.to_string(),
-            "`timeout` must be greater than zero"
-        );
-        assert_eq!(
-            BuildError::ZeroTimeout.to_string(),
             "`timeout` must be greater than zero"
         );
         assert_eq!(

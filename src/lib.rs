@@ -78,6 +78,7 @@ pub use crossbeam_channel::Receiver;
 pub use clock::{Clock, ManualClock, Timestamp};
 pub use error::{
     BeatError, BeatErrorKind, BeatManyError, BuildError, CallError, CloseTimeout, HeartError,
+    OptionError,
 };
 pub use event::{Event, EventKind, Generation, KeyEvent, Stall};
 pub use local::LocalWatcher;

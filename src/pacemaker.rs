@@ -53,6 +53,7 @@ use std::io;
 use std::time::Duration;
 
 use crate::clock;
+use crate::error::OptionError;
 pub use handle::{Pacemaker, Progress};
 pub use pacer::Pacer;
 use rhythm::Pace;
@@ -90,15 +91,13 @@ pub type BoxError = Box<dyn Error + Send + Sync>;
 ///
 /// let options = Pacemaker::every(Duration::from_secs(1)).offline_after(0);
 /// let error = options.start(|| Ok::<(), BoxError>(())).unwrap_err();
-/// assert_eq!(error.to_string(), "`offline_after` is 0 failures; it must be at least 1 failure");
+/// assert_eq!(error.to_string(), "`offline_after` must be greater than zero");
 /// ```
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum PaceError {
-    /// The option of this name was given zero, or `for_timeout` a timeout whose third is zero.
-    Zero(&'static str),
-    /// The jitter is not from 0 to 0.5.
-    Jitter(f64),
+    /// An option is out of its range.
+    Option(OptionError),
     /// The thread could not be spawned.
     Spawn(io::Error),
 }
@@ -106,29 +105,15 @@ pub enum PaceError {
 impl fmt::Display for PaceError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            PaceError::Zero("for_timeout") => f.write_str(
-                "`for_timeout` is given less than 3 ns; its interval, a third, must be above zero",
-            ),
-            PaceError::Zero("retry") => {
-                f.write_str("a wait of `retry` is zero; both must be above zero")
-            }
-            PaceError::Zero("offline_after") => {
-                f.write_str("`offline_after` is 0 failures; it must be at least 1 failure")
-            }
-            PaceError::Zero(option) => {
-                write!(
-                    f,
-                    "the interval of `{option}` is zero; it must be above zero"
-                )
-            }
-            PaceError::Jitter(given) => {
-                write!(
-                    f,
-                    "`jitter` is {given}; it must be from 0 to 0.5 of the interval"
-                )
-            }
+            PaceError::Option(error) => error.fmt(f),
             PaceError::Spawn(_) => f.write_str("the thread of the pacemaker could not be spawned"),
         }
+    }
+}
+
+impl From<OptionError> for PaceError {
+    fn from(error: OptionError) -> Self {
+        PaceError::Option(error)
     }
 }
 
@@ -297,23 +282,23 @@ impl Builder {
     }
 
     /// The options as the rhythm wants them.
-    fn pace(&self) -> Result<Pace, PaceError> {
+    fn pace(&self) -> Result<Pace, OptionError> {
         let interval = clock::nanos(self.interval);
         let (first, longest) = match self.retry {
             Some((first, longest)) => (clock::nanos(first), clock::nanos(longest)),
             None => ((interval / 16).max(1), (interval / 4).max(1)),
         };
-        let positive = [
-            (self.made_by, interval),
-            ("retry", first),
-            ("retry", longest),
-            ("offline_after", u64::from(self.offline_after)),
-        ];
-        if let Some((option, _)) = positive.into_iter().find(|&(_, value)| value == 0) {
-            return Err(PaceError::Zero(option));
-        }
+        let least = match self.made_by {
+            "for_timeout" => "be at least 3 ns",
+            _ => "be greater than zero",
+        };
+        OptionError::check(self.made_by, least, interval > 0)?;
+        let has_waits = first > 0 && longest > 0;
+        OptionError::check("retry", "be two waits greater than zero", has_waits)?;
+        OptionError::positive("offline_after", self.offline_after > 0)?;
         if !(0.0..=0.5).contains(&self.jitter) {
-            return Err(PaceError::Jitter(self.jitter));
+            let must = format!("be from 0 to 0.5, not {}", self.jitter);
+            return Err(OptionError::new("jitter", must));
         }
         Ok(Pace {
             interval,

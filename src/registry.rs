@@ -124,7 +124,7 @@ pub use feed::{IntoIter, Iter, Subscription, TryIter, Updates};
 use fleet::{Keeper, Order, Watched};
 pub use incarnation::Incarnation;
 pub use options::{Builder, FlapDamping, Guard, NodeOptions};
-pub use policy::{PhiAccrual, Policy, PolicyError};
+pub use policy::{PhiAccrual, Policy};
 #[cfg(feature = "serde")]
 pub use saved::Saved;
 pub use stats::RegistryStats;
@@ -263,7 +263,7 @@ where
     ///
     /// # Errors
     ///
-    /// Those of `register`; [`Policy`](RegistryError::Policy) if the policy makes no sense; and if the options name an
+    /// Those of `register`; [`Option`](RegistryError::Option) if the policy makes no sense; and if the options name an
     /// [incarnation](NodeOptions::incarnation), [`Superseded`](RegistryError::Superseded) if the node was registered as a
     /// newer one, and [`Left`](RegistryError::Left) if this one has left. Id and data come back.
     ///
@@ -399,7 +399,7 @@ where
     ///
     /// # Errors
     ///
-    /// Those of `beat_or_register`; [`Policy`](RegistryError::Policy); and [`Superseded`](RegistryError::Superseded) if the
+    /// Those of `beat_or_register`; [`Option`](RegistryError::Option); and [`Superseded`](RegistryError::Superseded) if the
     /// node was registered as a newer incarnation.
     ///
     /// ```

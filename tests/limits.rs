@@ -99,7 +99,12 @@ fn options_out_of_range_are_refused_and_named() {
         let error = Watcher::<u64>::builder()
             .build_with_channel(capacity)
             .unwrap_err();
-        assert!(matches!(error, BuildError::OutOfRange { given, .. } if given == capacity));
+        let must = match capacity {
+            0 => "greater than zero".to_owned(),
+            _ => format!("at most {}, not {capacity}", 1 << 20),
+        };
+        assert_eq!(error.to_string(), format!("`capacity` must be {must}"));
+        assert!(matches!(error, BuildError::Option(error) if error.option() == "capacity"));
     }
 }
 

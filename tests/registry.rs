@@ -617,9 +617,12 @@ fn no_room_refuses_and_hands_back_and_nobody_is_evicted() -> Result<(), Error> {
 fn what_makes_no_sense_is_refused_and_says_what_would() {
     let build = |options: Builder<u32, ()>| options.build().expect_err("no sense").to_string();
     let new = Registry::<u32, ()>::builder;
-    assert_eq!(build(new().rise(0)), "`rise` must be above zero");
-    assert_eq!(build(new().fall(0)), "`fall` must be above zero");
-    assert_eq!(build(new().max_nodes(0)), "`max_nodes` must be above zero");
+    assert_eq!(build(new().rise(0)), "`rise` must be greater than zero");
+    assert_eq!(build(new().fall(0)), "`fall` must be greater than zero");
+    assert_eq!(
+        build(new().max_nodes(0)),
+        "`max_nodes` must be greater than zero"
+    );
     assert!(build(new().forget_after(Duration::ZERO)).contains("`forget_after`"));
     for fraction in [-0.1, 1.1, f64::NAN] {
         let guard = Guard::new().fraction(fraction);
@@ -633,7 +636,7 @@ fn what_makes_no_sense_is_refused_and_says_what_would() {
         (Guard::new().longest(Duration::ZERO), "`Guard::longest`"),
     ] {
         let error = build(new().mass_death_guard(guard));
-        assert_eq!(error, format!("{option} must be above zero"));
+        assert_eq!(error, format!("{option} must be greater than zero"));
     }
     let damping = FlapDamping::new;
     for (damping, option) in [
@@ -652,7 +655,7 @@ fn what_makes_no_sense_is_refused_and_says_what_would() {
         );
     }
     let error = build(new().policy(Policy::Fixed(Duration::ZERO)));
-    assert_eq!(error, "`Policy::Fixed` is zero; it must be more");
+    assert_eq!(error, "`Policy::Fixed` must be greater than zero");
     let error = build(new().thread_name("a\0b"));
     assert!(error.starts_with("`thread_name`"), "{error}");
 
@@ -661,7 +664,9 @@ fn what_makes_no_sense_is_refused_and_says_what_would() {
     let error = registry
         .register_with(7, (), options)
         .expect_err("no sense");
-    assert!(matches!(error.error, RegistryError::Policy(_)));
+    assert!(
+        matches!(error.error, RegistryError::Option(error) if error.option() == "Policy::Fixed")
+    );
     assert!(matches!(registry.beat(&8), Err(RegistryError::Unknown)));
     assert!(matches!(registry.leave(&8), Err(RegistryError::Unknown)));
     assert!(matches!(registry.drain(&8), Err(RegistryError::Unknown)));

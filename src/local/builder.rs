@@ -36,7 +36,7 @@ use crate::table::settings::Shared;
 /// assert_eq!(watcher.next_deadline(), Some(s(6).into()));
 ///
 /// let error = LocalWatcher::<u64>::builder().max_keys(0).build().unwrap_err();
-/// assert!(matches!(error, BuildError::OutOfRange { option: "max_keys", given: 0, .. }));
+/// assert_eq!(error.to_string(), "`max_keys` must be greater than zero");
 /// # Ok::<(), BuildError>(())
 /// ```
 #[must_use]

@@ -4,8 +4,7 @@ use std::error::Error;
 use std::fmt;
 
 use super::incarnation::Incarnation;
-use super::policy::PolicyError;
-use crate::error::BuildError;
+use crate::error::{BuildError, OptionError};
 
 /// The error of a registry's calls and of building one.
 #[derive(Debug)]
@@ -26,15 +25,8 @@ pub enum RegistryError {
         /// That number.
         max: usize,
     },
-    /// An option makes no sense.
-    Option {
-        /// The method that was called: of the [`Builder`](super::Builder), or of the type that it names.
-        option: &'static str,
-        /// What it must be.
-        must: &'static str,
-    },
-    /// A policy makes no sense.
-    Policy(PolicyError),
+    /// An option of the [`Builder`](super::Builder), or of a type that it takes, is out of its range.
+    Option(OptionError),
     /// The registry is closed, or its worker has failed.
     Closed,
     /// The registry is closed, but these threads did not end in time; see
@@ -65,8 +57,7 @@ impl fmt::Display for RegistryError {
                 f,
                 "{max} nodes are known, which is the maximum; forget some, or raise `max_nodes`"
             ),
-            RegistryError::Option { option, must } => write!(f, "`{option}` must be {must}"),
-            RegistryError::Policy(error) => error.fmt(f),
+            RegistryError::Option(error) => error.fmt(f),
             RegistryError::Closed => f.write_str("the registry is closed"),
             RegistryError::StillRunning { threads } => {
                 let noun = if threads.len() == 1 {
@@ -82,6 +73,12 @@ impl fmt::Display for RegistryError {
             }
             RegistryError::Watcher(error) => error.fmt(f),
         }
+    }
+}
+
+impl From<OptionError> for RegistryError {
+    fn from(error: OptionError) -> Self {
+        RegistryError::Option(error)
     }
 }
 

@@ -4,8 +4,9 @@ use std::fmt;
 use std::hash::Hash;
 use std::time::Duration;
 
-use super::{Incarnation, Policy, RegistryError};
+use super::{Incarnation, Policy};
 use crate::clock::Clock;
+use crate::error::OptionError;
 
 /// The weight of a node that is given none: large enough that others may have less.
 const DEFAULT_WEIGHT: u32 = 100;
@@ -78,14 +79,14 @@ impl Guard {
     }
 
     /// Whether it makes sense.
-    pub(super) fn check(&self) -> Result<(), RegistryError> {
-        must_be(
+    pub(super) fn check(&self) -> Result<(), OptionError> {
+        OptionError::check(
             "Guard::fraction",
-            "from 0 to 1",
+            "be from 0 to 1",
             (0.0..=1.0).contains(&self.fraction),
         )?;
-        must_be("Guard::window", "above zero", !self.window.is_zero())?;
-        must_be("Guard::longest", "above zero", !self.longest.is_zero())
+        OptionError::positive("Guard::window", !self.window.is_zero())?;
+        OptionError::positive("Guard::longest", !self.longest.is_zero())
     }
 }
 
@@ -164,25 +165,21 @@ impl FlapDamping {
     }
 
     /// Whether it makes sense.
-    pub(super) fn check(&self) -> Result<(), RegistryError> {
-        must_be(
-            "FlapDamping::half_life",
-            "above zero",
-            !self.half_life.is_zero(),
-        )?;
-        must_be(
+    pub(super) fn check(&self) -> Result<(), OptionError> {
+        OptionError::positive("FlapDamping::half_life", !self.half_life.is_zero())?;
+        OptionError::check(
             "FlapDamping::suppress",
-            "a finite number",
+            "be a finite number",
             self.suppress.is_finite(),
         )?;
-        must_be(
+        OptionError::check(
             "FlapDamping::reuse",
-            "above zero, and no more than `suppress`",
+            "be greater than zero, and at most `suppress`",
             self.reuse > 0.0 && self.reuse <= self.suppress,
         )?;
-        must_be(
+        OptionError::check(
             "FlapDamping::longest",
-            "longer than `suppress` takes to fall to `reuse`",
+            "be longer than `suppress` takes to fall to `reuse`",
             self.ceiling() > self.suppress,
         )
     }
@@ -269,9 +266,8 @@ impl NodeOptions {
     }
 
     /// Whether they make sense.
-    pub(super) fn check(&self) -> Result<(), RegistryError> {
-        let policy = self.policy.map_or(Ok(()), |policy| policy.check());
-        policy.map_err(RegistryError::Policy)
+    pub(super) fn check(&self) -> Result<(), OptionError> {
+        self.policy.map_or(Ok(()), |policy| policy.check())
     }
 }
 
@@ -312,12 +308,12 @@ impl Config {
     }
 
     /// Whether it makes sense.
-    pub(super) fn check(&self) -> Result<(), RegistryError> {
-        self.policy.check().map_err(RegistryError::Policy)?;
-        must_be("rise", "above zero", self.rise > 0)?;
-        must_be("fall", "above zero", self.fall > 0)?;
-        must_be("max_nodes", "above zero", self.max_nodes > 0)?;
-        must_be("forget_after", "above zero", !self.forget_after.is_zero())?;
+    pub(super) fn check(&self) -> Result<(), OptionError> {
+        self.policy.check()?;
+        OptionError::positive("rise", self.rise > 0)?;
+        OptionError::positive("fall", self.fall > 0)?;
+        OptionError::positive("max_nodes", self.max_nodes > 0)?;
+        OptionError::positive("forget_after", !self.forget_after.is_zero())?;
         self.damping.map_or(Ok(()), |damping| damping.check())?;
         self.guard.map_or(Ok(()), |guard| guard.check())
     }
@@ -339,7 +335,7 @@ impl Config {
 /// # drop(registry);
 ///
 /// let error = Registry::<u64, &str>::builder().rise(0).build().unwrap_err();
-/// assert_eq!(error.to_string(), "`rise` must be above zero");
+/// assert_eq!(error.to_string(), "`rise` must be greater than zero");
 /// # Ok::<(), liveness::registry::RegistryError>(())
 /// ```
 #[must_use]
@@ -460,15 +456,6 @@ where
 /// The time `length` after `now`; `None` if that is never.
 pub(super) fn after(now: Duration, length: Duration) -> Option<Duration> {
     now.checked_add(length).filter(|_| length != Duration::MAX)
-}
-
-/// `is_so`, or the error that says what `option` must be.
-fn must_be(option: &'static str, must: &'static str, is_so: bool) -> Result<(), RegistryError> {
-    if is_so {
-        Ok(())
-    } else {
-        Err(RegistryError::Option { option, must })
-    }
 }
 
 impl<N, D> fmt::Debug for Builder<N, D> {

@@ -5,9 +5,9 @@
 mod history;
 mod normal;
 
-use std::error::Error;
-use std::fmt;
 use std::time::Duration;
+
+use crate::error::OptionError;
 
 pub(super) use history::{Gap, History};
 
@@ -46,53 +46,17 @@ pub enum Policy {
 
 impl Policy {
     /// Whether it makes sense.
-    pub(super) fn check(&self) -> Result<(), PolicyError> {
-        let positive = match *self {
-            Policy::Fixed(timeout) => return is_positive(&[("Policy::Fixed", timeout)]),
-            Policy::Missed { interval, count } => [
-                ("Policy::Missed { interval }", interval),
-                (
-                    "Policy::Missed { count }",
-                    Duration::from_nanos(u64::from(count)),
-                ),
-            ],
-            Policy::Adaptive(phi) => return phi.check(),
-        };
-        is_positive(&positive)
-    }
-}
-
-/// Refuses the first option that is zero.
-fn is_positive(options: &[(&'static str, Duration)]) -> Result<(), PolicyError> {
-    match options.iter().find(|(_, value)| value.is_zero()) {
-        Some(&(option, _)) => Err(PolicyError::Zero(option)),
-        None => Ok(()),
-    }
-}
-
-/// Why a [`Policy`] was refused.
-#[derive(Clone, Copy, Debug, PartialEq)]
-#[non_exhaustive]
-pub enum PolicyError {
-    /// The option named must be above zero.
-    Zero(&'static str),
-    /// The threshold is not a finite number above zero.
-    Threshold(f64),
-}
-
-impl fmt::Display for PolicyError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            PolicyError::Zero(option) => write!(f, "`{option}` is zero; it must be more"),
-            PolicyError::Threshold(given) => write!(
-                f,
-                "`PhiAccrual::threshold` is {given}; it must be a finite number above zero, such as 8 for one interval in 10^8"
-            ),
+    pub(super) fn check(&self) -> Result<(), OptionError> {
+        match *self {
+            Policy::Fixed(timeout) => OptionError::positive("Policy::Fixed", !timeout.is_zero()),
+            Policy::Missed { interval, count } => {
+                OptionError::positive("Policy::Missed { interval }", !interval.is_zero())?;
+                OptionError::positive("Policy::Missed { count }", count > 0)
+            }
+            Policy::Adaptive(phi) => phi.check(),
         }
     }
 }
-
-impl Error for PolicyError {}
 
 /// The φ accrual failure detector: a timeout for each node from the intervals between its own beats.
 ///
@@ -235,18 +199,18 @@ impl PhiAccrual {
     }
 
     /// Whether it makes sense.
-    fn check(&self) -> Result<(), PolicyError> {
+    fn check(&self) -> Result<(), OptionError> {
         if !self.threshold.is_finite() || self.threshold <= 0.0 {
-            return Err(PolicyError::Threshold(self.threshold));
+            let must = format!(
+                "be a finite number greater than zero, not {}",
+                self.threshold
+            );
+            return Err(OptionError::new("PhiAccrual::threshold", must));
         }
-        is_positive(&[
-            (
-                "PhiAccrual::window",
-                Duration::from_nanos(u64::from(self.window)),
-            ),
-            ("PhiAccrual::min_deviation", self.min_deviation),
-            ("PhiAccrual::first_interval", self.first_interval),
-        ])
+        OptionError::positive("PhiAccrual::window", self.window > 0)?;
+        let has_deviation = !self.min_deviation.is_zero();
+        OptionError::positive("PhiAccrual::min_deviation", has_deviation)?;
+        OptionError::positive("PhiAccrual::first_interval", !self.first_interval.is_zero())
     }
 }
 
@@ -310,48 +274,54 @@ mod tests {
         let missed = |interval, count| Policy::Missed { interval, count };
         let phi = PhiAccrual::new();
         let refused = [
-            (Policy::Fixed(Duration::ZERO), "`Policy::Fixed` is zero"),
+            (
+                Policy::Fixed(Duration::ZERO),
+                "`Policy::Fixed` must be greater than zero",
+            ),
             (
                 missed(Duration::ZERO, 3),
-                "`Policy::Missed { interval }` is zero",
+                "`Policy::Missed { interval }` must be greater than zero",
             ),
-            (missed(SECOND, 0), "`Policy::Missed { count }` is zero"),
+            (
+                missed(SECOND, 0),
+                "`Policy::Missed { count }` must be greater than zero",
+            ),
             (
                 Policy::Adaptive(phi.window(0)),
-                "`PhiAccrual::window` is zero",
+                "`PhiAccrual::window` must be greater than zero",
             ),
             (
                 Policy::Adaptive(phi.min_deviation(Duration::ZERO)),
-                "`PhiAccrual::min_deviation` is zero",
+                "`PhiAccrual::min_deviation` must be greater than zero",
             ),
             (
                 Policy::Adaptive(phi.first_interval(Duration::ZERO)),
-                "`PhiAccrual::first_interval` is zero",
+                "`PhiAccrual::first_interval` must be greater than zero",
             ),
             (
                 Policy::Adaptive(phi.threshold(0.0)),
-                "`PhiAccrual::threshold` is 0;",
+                "`PhiAccrual::threshold` must be a finite number greater than zero, not 0",
             ),
             (
                 Policy::Adaptive(phi.threshold(-0.0)),
-                "`PhiAccrual::threshold` is -0;",
+                "`PhiAccrual::threshold` must be a finite number greater than zero, not -0",
             ),
             (
                 Policy::Adaptive(phi.threshold(-8.0)),
-                "`PhiAccrual::threshold` is -8;",
+                "`PhiAccrual::threshold` must be a finite number greater than zero, not -8",
             ),
             (
                 Policy::Adaptive(phi.threshold(f64::NAN)),
-                "`PhiAccrual::threshold` is NaN;",
+                "`PhiAccrual::threshold` must be a finite number greater than zero, not NaN",
             ),
             (
                 Policy::Adaptive(phi.threshold(f64::INFINITY)),
-                "`PhiAccrual::threshold` is inf;",
+                "`PhiAccrual::threshold` must be a finite number greater than zero, not inf",
             ),
         ];
         for (policy, why) in refused {
             let error = policy.check().expect_err(why).to_string();
-            assert!(error.starts_with(why), "{error}");
+            assert_eq!(error, why);
             // Whatever becomes of it, it has a timeout.
             let _ = policy.initial_timeout();
         }

@@ -6,7 +6,7 @@ use ahash::RandomState;
 
 use super::Config;
 use crate::clock::{self, NEVER};
-use crate::error::BuildError;
+use crate::error::{BuildError, OptionError};
 use crate::event::{EventKind, Kinds};
 use crate::options::Mode;
 
@@ -55,10 +55,8 @@ impl Shared {
     }
 
     /// Checks every option.
-    pub(crate) fn validate(&self) -> Result<(), BuildError> {
-        if self.timeout.is_zero() {
-            return Err(BuildError::ZeroTimeout);
-        }
+    pub(crate) fn validate(&self) -> Result<(), OptionError> {
+        OptionError::positive("timeout", !self.timeout.is_zero())?;
         in_range("max_keys", self.max_keys.unwrap_or(1), MAX_KEYS)?;
         in_range("expected_keys", self.expected_keys.max(1), MAX_KEYS)
     }
@@ -97,10 +95,11 @@ pub(crate) fn hasher(seed: Option<u64>) -> RandomState {
 }
 
 /// Checks that `given` is from 1 to `max`.
-pub(crate) fn in_range(option: &'static str, given: usize, max: usize) -> Result<(), BuildError> {
-    if (1..=max).contains(&given) {
-        Ok(())
-    } else {
-        Err(BuildError::OutOfRange { option, given, max })
+pub(crate) fn in_range(option: &'static str, given: usize, max: usize) -> Result<(), OptionError> {
+    OptionError::positive(option, given > 0)?;
+    if given > max {
+        let must = format!("be at most {max}, not {given}");
+        return Err(OptionError::new(option, must));
     }
+    Ok(())
 }

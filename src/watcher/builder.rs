@@ -12,7 +12,7 @@ use super::Watcher;
 use super::outlet::OnWorker;
 use super::start::{Destination, Plan, Spawn};
 use crate::clock::Clock;
-use crate::error::BuildError;
+use crate::error::{BuildError, OptionError};
 use crate::event::{Event, EventKind};
 use crate::options::Mode;
 use crate::sink::Sink;
@@ -606,14 +606,14 @@ where
     ///
     /// ```
     /// # use std::{sync::Arc, thread};
-    /// # use liveness::{BuildError, Watcher};
+    /// # use liveness::Watcher;
     /// let watcher = Arc::new(Watcher::<u64>::builder().build()?);
     /// let shared = watcher.clone();
     /// thread::spawn(move || shared.beat(7)).join().expect("it does not panic")?;
     /// assert!(watcher.contains(&7)?);
     ///
     /// let error = Watcher::<u64>::builder().batch(0).build().unwrap_err();
-    /// assert!(matches!(error, BuildError::OutOfRange { option: "batch", given: 0, .. }));
+    /// assert_eq!(error.to_string(), "`batch` must be greater than zero");
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn build(self) -> Result<Watcher<K, V>, BuildError> {
@@ -676,7 +676,8 @@ where
         in_range("inbox_capacity", self.inbox_capacity, MAX_CAPACITY)?;
         in_range("batch", self.batch, MAX_BATCH)?;
         if self.thread_name.contains('\0') {
-            return Err(BuildError::ThreadName(self.thread_name.clone()));
+            let must = format!("not contain a zero byte, as {:?} does", self.thread_name);
+            return Err(OptionError::new("thread_name", must).into());
         }
         if let [(first, _), (second, _), ..] = self.destinations[..] {
             return Err(BuildError::TwoSinks { first, second });

@@ -123,7 +123,7 @@ where
             let thread = spawn(name.clone(), body);
             let thread = thread.map_err(|source| BuildError::Spawn { name, source })?;
             watcher.threads().add(thread, is_worker);
-            Ok(())
+            Ok::<_, BuildError>(())
         };
         for (index, (receiver, table)) in receivers.into_iter().zip(tables).enumerate() {
             let setup = Setup {

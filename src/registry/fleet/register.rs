@@ -22,6 +22,7 @@ impl<N: Eq + Hash + Clone, D> Keeper<N, D> {
     ) -> Result<Incarnation, RegisterError<N, D>> {
         self.now = now;
         if let Err(error) = options.check() {
+            let error = error.into();
             return Err(RegisterError { error, id, data });
         }
         let weight = options.full_weight();
