@@ -47,6 +47,10 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![forbid(unsafe_code)]
 
+// The name by which the model that tests share knows the library, here as in the folders `tests` and `fuzz`.
+#[cfg(test)]
+extern crate self as liveness;
+
 #[cfg(any(feature = "pacemaker", feature = "registry"))]
 mod callback;
 mod clock;

@@ -2,6 +2,7 @@
 //! naive model in the files below.
 
 mod machine;
+#[path = "../../tests/support/model.rs"]
 mod model;
 
 use std::collections::HashSet;

@@ -12,22 +12,13 @@ use proptest::test_runner::FileFailurePersistence;
 use std::num::NonZeroU64;
 
 use super::super::*;
-use super::model::Model;
+use super::model::{self, Model, STARTS};
 use super::{config, spread};
 use crate::clock::NEVER;
-use crate::table::heart_cell::{Common, pair};
+use crate::error::HeartError;
+use crate::stats::{Histogram, Stats};
+use crate::table::heart_cell::{Common, HeartSide, HeartState, pair};
 use crate::table::key_limit::{KeyLimit, Standing};
-
-/// The uptimes, in ns, at which earlier systems broke, the beginning, and the end.
-const STARTS: [u64; 7] = [
-    0,
-    (1 << 31) * 1_000_000,
-    (1 << 32) * 1_000_000,
-    (1 << 36) * 1_000_000,
-    (1 << 42) * 1_000_000,
-    NEVER - 1_000_000,
-    NEVER - 500,
-];
 
 /// Timeouts that meet each other at boundaries, and two that hardly end.
 const TIMEOUTS: [u64; 7] = [1, 7, 50, 100, 101, NEVER - 1_000, NEVER];
@@ -228,8 +219,13 @@ struct Pair {
     table: Table<u64, u64>,
     model: Model,
     tag: fn(u64) -> Tag,
+    max_keys: usize,
     /// What all hearts share.
     common: Arc<Common>,
+    /// All hearts there ever were, by number.
+    hearts: Vec<HeartSide>,
+    /// How late the model says each expiry was.
+    detection: Histogram,
 }
 
 impl Pair {
@@ -240,9 +236,12 @@ impl Pair {
         table.advance(start);
         Pair {
             table,
-            model: Model::new(config.clone(), start),
+            model: Model::new(model_config(config), start),
             tag,
+            max_keys: config.max_keys,
             common: Arc::default(),
+            hearts: Vec::new(),
+            detection: Histogram::default(),
         }
     }
 
@@ -263,7 +262,7 @@ impl Pair {
 
     /// A beat for the model; returns what the table should refuse.
     fn beat_model(&mut self, beat: &Beat<u64, u64>) -> Option<u64> {
-        (!self.model.beat(beat)).then_some(beat.key)
+        (!self.model.beat(&model_beat(beat))).then_some(beat.key)
     }
 
     /// Does `op` to both and compares what comes out.
@@ -293,7 +292,7 @@ impl Pair {
             }
             Op::Set(sign) => {
                 let beat = self.beat_of(sign);
-                let is_known = self.model.set(&beat);
+                let is_known = self.model.set(&model_beat(&beat));
                 assert_eq!(self.table.set(beat, None), is_known);
             }
             Op::Watch(sign) => self.watch(sign),
@@ -323,8 +322,8 @@ impl Pair {
                 let due = self.table.next_due().map_or(NEVER, |(due, _)| due);
                 let expected = self.model.next_due();
                 assert!(due <= expected, "it would sleep through {expected}");
-                let has_hearts = self.model.lives.values().any(|life| life.heart.is_some());
-                let is_exact = !has_hearts && !self.model.was_stalled();
+                let has_hearts = self.model.keys().any(|key| self.model.heart(key).is_some());
+                let is_exact = !has_hearts && self.model.stats().stalls == 0;
                 assert!(!is_exact || due == expected, "it wakes too early");
             }
             Op::Rebuild => {
@@ -338,63 +337,35 @@ impl Pair {
     fn watch(&mut self, sign: Sign) {
         let beat = self.beat_of(sign);
         let (heart_side, table_side) = pair(beat.stamp, &self.common);
-        let full = self.beat_model(&beat);
-        let watched = self.table.watch(beat, table_side);
-        assert_eq!(watched.is_err(), full.is_some());
-        let Some(life) = self.model.lives.get_mut(&sign.key) else {
-            let end = if full.is_some() {
-                HeartState::Closed
-            } else {
-                HeartState::Removed
-            };
-            return assert_eq!(heart_side.cell().state(), end);
-        };
-        let old = life.heart.replace(Arc::new(heart_side));
-        self.model
-            .ended
-            .extend(old.map(|old| (old, HeartState::Replaced)));
+        let has_room = self.model.watch(&model_beat(&beat), self.hearts.len());
+        self.hearts.push(heart_side);
+        assert_eq!(self.table.watch(beat, table_side).is_ok(), has_room);
     }
 
     fn heart_beat(&mut self, key: u64) {
-        let Some(life) = self.model.lives.get(&key) else {
+        let Some(beat) = self.model.heart_beat(key) else {
             return;
         };
-        let (stamp, is_down) = (life.heart_stamp(self.model.now), life.down.is_some());
-        let Some(heart) = life.heart.clone() else {
-            return;
-        };
-        let state = heart.beat(stamp);
-        assert_eq!(
-            state,
-            if is_down {
-                HeartState::Down
-            } else {
-                HeartState::Alive
-            }
-        );
-        if is_down {
-            let beat = Beat::plain((self.tag)(key), key, stamp);
-            assert_eq!(self.beat_model(&beat), None);
+        let state = self.hearts[beat.heart].beat(beat.stamp);
+        if beat.is_down {
+            assert_eq!(state, HeartState::Down);
+            let beat = Beat::plain((self.tag)(key), key, beat.stamp);
             assert!(self.table.beat(beat).is_ok());
         } else {
-            self.model.heart_beat(key, stamp);
+            assert_eq!(state, HeartState::Alive);
         }
     }
 
     fn release(&mut self, key: u64, leave: bool) {
-        let life = self.model.lives.get_mut(&key);
-        let Some(heart) = life.and_then(|life| life.heart.take()) else {
+        let Some(heart) = self.model.heart(key) else {
             return;
         };
-        let tag = (self.tag)(key);
+        let (tag, cell) = ((self.tag)(key), self.hearts[heart].cell());
         for is_first in [true, false] {
-            let removed = self.table.release(tag, &key, heart.cell(), leave);
+            let removed = self.table.release(tag, &key, cell, leave);
             assert_eq!(removed, is_first && !leave, "a heart lets go once");
         }
-        if !leave {
-            self.model.remove(key);
-            self.model.ended.push((heart, HeartState::Removed));
-        }
+        self.model.release(key, leave);
     }
 
     fn expire(&mut self, until: Until, limit: usize) {
@@ -415,6 +386,8 @@ impl Pair {
             let model = &mut self.model;
             let mut offer = |event: Event<u64, u64>| {
                 model.check_offer(&event);
+                let about = event.key_event();
+                assert!(about.is_none_or(|about| about.delivered == about.detected));
                 match sink {
                     Sink::IsFull => return Offer::Full(event),
                     Sink::Takes => model.settle(&event, true),
@@ -437,44 +410,53 @@ impl Pair {
     /// Panics unless the table agrees with itself and with the model.
     fn compare(&mut self) {
         self.table.validate();
-        let counts = Counts {
-            bytes: 0,
-            ..self.table.counts()
+        let mut stats = Stats::default();
+        stats.add(&self.table.counts());
+        let expected = Stats {
+            bytes: stats.bytes,
+            live_by_worker: vec![self.table.len() as u64],
+            ..self.model.stats()
         };
-        assert_eq!(counts, self.model.counts());
-        assert_eq!(self.table.len(), self.model.lives.len());
-        assert_eq!(*self.table.detection(), self.model.detection);
+        assert_eq!(stats, expected);
+        assert_eq!(self.table.len() as u64, stats.live);
+        for ns in self.model.lateness.drain(..) {
+            self.detection.record(ns);
+        }
+        assert_eq!(*self.table.detection(), self.detection);
         for key in 0..KEYS {
             let status = self.table.status((self.tag)(key), &key);
-            assert_eq!(status, self.model.status(key), "key {key}");
+            self.model.check_status(key, status.as_ref());
         }
-        let mut snapshot: Vec<_> = self.table.snapshot().collect();
-        snapshot.sort_unstable_by_key(|&(key, _)| key);
-        let lives = self.model.lives.keys();
-        assert!(
-            snapshot.into_iter().eq(lives
-                .filter_map(|&key| Some((key, self.model.status(key)?)))
-                .collect::<Vec<_>>())
-        );
+        let mut keys = Vec::new();
+        for (key, status) in self.table.snapshot() {
+            self.model.check_status(key, Some(&status));
+            keys.push(key);
+        }
+        keys.sort_unstable();
+        assert!(self.model.keys().eq(keys));
         let mut down: Vec<_> = self.table.snapshot_down().map(|(key, _)| key).collect();
         down.sort_unstable();
-        let lives = self.model.lives.iter();
-        let expected = lives.filter_map(|(&key, life)| life.down.map(|_| key));
-        assert!(down.into_iter().eq(expected));
-        for (heart, state) in self.model.ended.drain(..) {
-            assert_eq!(heart.cell().state(), state);
+        assert!(self.model.down_keys().eq(down));
+        for (heart, end) in self.model.ended.drain(..) {
+            let state = match end {
+                HeartError::Expired => HeartState::Expired,
+                HeartError::Removed => HeartState::Removed,
+                HeartError::Replaced => HeartState::Replaced,
+                _ => HeartState::Closed,
+            };
+            assert_eq!(self.hearts[heart].cell().state(), state);
         }
         self.compare_places();
     }
 
     /// Panics unless the table has taken a place for each slot, and callers find the keys that live and no others.
     fn compare_places(&self) {
-        let waiting = self.model.counts().pending as usize;
+        let waiting = self.model.stats().pending as usize;
         let slots = self.table.slab.len();
-        assert!(slots <= self.model.max_keys());
-        assert!(slots >= self.model.lives.len() + waiting);
+        assert!(slots <= self.max_keys);
+        assert!(slots >= self.table.len() + waiting);
         if !self.table.has_queued() {
-            assert_eq!(slots, self.model.lives.len());
+            assert_eq!(slots, self.table.len());
         }
         let Some(limit) = &self.table.limit else {
             unreachable!("it was given one")
@@ -482,10 +464,41 @@ impl Pair {
         assert_eq!(limit.taken(), (slots, slots));
         let mark = |key: u64| ((self.tag)(key), upper(key));
         for key in 0..KEYS {
-            let is_in = self.model.lives.keys().any(|&it| mark(it) == mark(key));
+            let is_in = self.model.keys().any(|it| mark(it) == mark(key));
             let standing = limit.look((self.tag)(key), &key);
             assert_eq!(standing == Standing::Watched, is_in, "key {key}");
         }
+    }
+}
+
+/// What the model knows of `config`.
+fn model_config(config: &Config) -> model::Config {
+    use EventKind::{Beat, Expired, Joined, Recovered, Removed, Stalled};
+
+    let kinds = [Joined, Beat, Expired, Recovered, Removed, Stalled];
+    model::Config {
+        timeout: config.timeout,
+        mode: config.mode,
+        wanted: kinds
+            .into_iter()
+            .filter(|&kind| config.wanted.has(kind))
+            .collect(),
+        max_keys: config.max_keys,
+        forget_after: config.forget_after,
+        grace_cap: config.grace_cap,
+        one_table: true,
+    }
+}
+
+/// What the model knows of `beat`.
+fn model_beat(beat: &Beat<u64, u64>) -> model::Beat {
+    model::Beat {
+        key: beat.key,
+        stamp: beat.stamp,
+        timeout: beat.timeout.map(NonZeroU64::get),
+        mode: beat.mode,
+        extra: beat.extra,
+        known_only: beat.known_only,
     }
 }
 
