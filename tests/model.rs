@@ -2,7 +2,7 @@
 //! who is watched, compared after each step.
 //!
 //! The clock is a `ManualClock`, and every step ends with a `flush`. `PROPTEST_CASES=10000 cargo test --test model` makes
-//! a long run of it. Seeds that failed are kept in `proptest-regressions/watcher.txt` and tried first.
+//! a long run of it; it is a binary of its own so that no other test takes its processors. Seeds that failed are kept in `proptest-regressions/watcher.txt` and tried first.
 
 #[path = "support/model.rs"]
 #[expect(dead_code, reason = "what only other tests of the model use")]

@@ -1,7 +1,5 @@
 //! Pacemakers on real threads: what they call, when they stop, and who falls silent.
 
-#![cfg(feature = "pacemaker")]
-
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;

@@ -1,22 +1,18 @@
 //! Full inboxes and full sinks: who waits, for how long, and that nothing is lost meanwhile.
 
-#[path = "support/held.rs"]
-mod held;
-#[path = "support/round.rs"]
-mod round;
-
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Barrier, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, bounded};
-use held::held;
 use liveness::{
     BeatErrorKind, Event, EventKind, KeyEvent, ManualClock, Mode, Options, Refused, Sink, Watcher,
 };
 use parking_lot::Mutex;
-use round::go_round;
+
+use crate::held::held;
+use crate::round::go_round;
 
 /// Long enough for any machine to do anything that is done at once.
 const GENEROUS: Duration = Duration::from_secs(20);

@@ -1,8 +1,5 @@
 //! Panics: in a callback they cost that call, in a key they end its worker, and nobody is left without an answer.
 
-#[path = "support/in_time.rs"]
-mod in_time;
-
 use std::hash::{Hash, Hasher};
 use std::panic::{AssertUnwindSafe, catch_unwind, panic_any};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -11,11 +8,12 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
-use in_time::{GENEROUS, in_time};
 use liveness::{
     BeatErrorKind, CallError, Event, EventKind, Heart, HeartError, ManualClock, Options, Refused,
     Sink, Watcher,
 };
+
+use crate::in_time::{GENEROUS, in_time};
 
 const TIMEOUT: Duration = Duration::from_secs(10);
 

@@ -1,14 +1,12 @@
 //! Removal: it ends an episode without an expiry, wherever its event is, and an unknown key is fine.
 
-#[path = "support/round.rs"]
-mod round;
-
 use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, bounded, unbounded};
 use liveness::{Event, EventKind, ManualClock, Watcher};
-use round::go_round;
+
+use crate::round::go_round;
 
 const TIMEOUT: Duration = Duration::from_secs(10);
 

@@ -1,8 +1,5 @@
 //! The faults of earlier heartbeat systems, one test each: they must not come back.
 
-#[path = "support/in_time.rs"]
-mod in_time;
-
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,11 +8,12 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{RecvTimeoutError, bounded, unbounded};
-use in_time::{GENEROUS, in_time};
 use liveness::{
     BeatErrorKind, CallError, Event, EventKind, LocalWatcher, ManualClock, Options, Timestamp,
     Watcher,
 };
+
+use crate::in_time::{GENEROUS, in_time};
 
 const TIMEOUT: Duration = Duration::from_secs(10);
 const TICK: Duration = Duration::from_nanos(1);
@@ -580,7 +578,7 @@ fn live_through_a_suspension() {
 #[cfg(unix)]
 #[test]
 fn reporting_every_key_dead_after_the_process_was_suspended() {
-    const NAME: &str = "reporting_every_key_dead_after_the_process_was_suspended";
+    const NAME: &str = "faults::reporting_every_key_dead_after_the_process_was_suspended";
     if std::env::var_os("LIVENESS_TEST_CHILD").is_some() {
         return live_through_a_suspension();
     }

@@ -1,6 +1,6 @@
 //! Which file imports which: no circles, imports point down, and features reach only what they may.
 //!
-//! `cargo test --test imports -- --nocapture` prints the graph by levels, the leaves last.
+//! `cargo test --test project imports -- --nocapture` prints the graph by levels, the leaves last.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

@@ -3,8 +3,6 @@
 //!
 //! Each test runs its own binary once more, as the process that is stopped. `--nocapture` shows the figures.
 
-#![cfg(unix)]
-
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Write};
 use std::net::UdpSocket;
@@ -424,7 +422,7 @@ fn nobody_who_lives_is_reported_after_a_stop_of_one_to_twenty_timeouts() {
         return;
     }
     let (mut stopped, peers) = Stopped::start(
-        "nobody_who_lives_is_reported_after_a_stop_of_one_to_twenty_timeouts",
+        "suspension::nobody_who_lives_is_reported_after_a_stop_of_one_to_twenty_timeouts",
         Duration::from_secs(30),
     );
     thread::scope(|scope| {
@@ -461,7 +459,7 @@ fn the_dead_are_reported_though_the_process_is_stopped_again_and_again() {
     let (stop, run) = (TIMEOUT * 3 / 5, TIMEOUT / 5);
     let cap = 3 * TIMEOUT;
     let (mut stopped, peers) = Stopped::start(
-        "the_dead_are_reported_though_the_process_is_stopped_again_and_again",
+        "suspension::the_dead_are_reported_though_the_process_is_stopped_again_and_again",
         cap,
     );
     thread::scope(|scope| {

@@ -1,18 +1,16 @@
 //! Extremes: options out of range, a maximum of keys, the shortest and longest timeouts, clocks old and backwards.
 
-#[path = "support/held.rs"]
-mod held;
-
 use std::hash::{Hash, Hasher};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use crossbeam_channel::Receiver;
-use held::held;
 use liveness::{
     BeatErrorKind, BuildError, Builder, CallError, Event, EventKind, LocalBuilder, LocalWatcher,
     ManualClock, Options, Timestamp, Watcher,
 };
+
+use crate::held::held;
 
 const TIMEOUT: Duration = Duration::from_secs(10);
 const TICK: Duration = Duration::from_nanos(1);

@@ -1,8 +1,4 @@
 //! The registry through its public face, under a clock that the tests move.
-#![cfg(feature = "registry")]
-
-#[path = "support/in_time.rs"]
-mod in_time;
 
 use std::sync::mpsc;
 use std::time::Duration;
@@ -13,7 +9,7 @@ use liveness::registry::{
     RegistryError, State, Update, Updates,
 };
 
-use in_time::in_time;
+use crate::in_time::in_time;
 
 type Error = Box<dyn std::error::Error>;
 
@@ -1375,7 +1371,8 @@ fn a_registry_that_was_stopped_does_not_learn_that_from_the_beats_that_waited() 
         }
         return Ok(());
     }
-    let name = "a_registry_that_was_stopped_does_not_learn_that_from_the_beats_that_waited";
+    let name =
+        "registry::a_registry_that_was_stopped_does_not_learn_that_from_the_beats_that_waited";
     let mut child = Command::new(std::env::current_exe()?)
         .args(["--exact", name, "--nocapture"])
         .env(ROLE, "")

@@ -2,8 +2,6 @@
 //!
 //! Each test runs its own binary once more, so that no other test is in the process that it looks at.
 
-#![cfg(target_os = "linux")]
-
 use std::fs::File;
 use std::io::{Read, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -67,7 +65,7 @@ fn await_threads(wanted: usize) {
 
 #[test]
 fn a_thousand_watchers_leave_no_thread() {
-    alone("a_thousand_watchers_leave_no_thread", || {
+    alone("threads::a_thousand_watchers_leave_no_thread", || {
         let before = threads();
         let mut hearts = Vec::new();
         for round in 0..1_000u64 {
@@ -102,7 +100,7 @@ fn a_thousand_watchers_leave_no_thread() {
 #[test]
 fn a_process_that_may_have_no_more_threads_gets_an_error_and_keeps_none() {
     alone(
-        "a_process_that_may_have_no_more_threads_gets_an_error_and_keeps_none",
+        "threads::a_process_that_may_have_no_more_threads_gets_an_error_and_keeps_none",
         || {
             // The limit is one of all threads of a user, and does not bind root.
             if Uid::effective().is_root() && setuid(Uid::from_raw(65_534)).is_err() {
@@ -171,7 +169,7 @@ fn in_a_fork(body: impl FnOnce(&mut File)) -> Vec<u8> {
 #[test]
 fn a_fork_leaves_the_parent_unharmed_whatever_the_child_calls() {
     alone(
-        "a_fork_leaves_the_parent_unharmed_whatever_the_child_calls",
+        "threads::a_fork_leaves_the_parent_unharmed_whatever_the_child_calls",
         || {
             let (tell, told) = unbounded();
             let watcher = Watcher::<u64>::builder()

@@ -1,19 +1,17 @@
 //! Calls from inside callbacks and sinks: each returns, also with every inbox full.
 
-#[path = "support/in_time.rs"]
-mod in_time;
-
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Barrier, Mutex, OnceLock, Weak};
 use std::thread;
 use std::time::Duration;
 
 use crossbeam_channel::{Sender, bounded, unbounded};
-use in_time::{GENEROUS, in_time};
 use liveness::{
     BeatErrorKind, CallError, Event, EventKind, ManualClock, Mode, Options, Refused, Sink,
     Timestamp, Watcher,
 };
+
+use crate::in_time::{GENEROUS, in_time};
 
 const TIMEOUT: Duration = Duration::from_secs(10);
 

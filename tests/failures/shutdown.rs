@@ -1,19 +1,15 @@
 //! Close and drop: everybody is released, every thread is joined, everything is accounted for.
 
-#[path = "support/held.rs"]
-mod held;
-#[path = "support/in_time.rs"]
-mod in_time;
-
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Barrier, Mutex, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{bounded, unbounded};
-use held::held;
-use in_time::{GENEROUS, in_time};
 use liveness::{BeatErrorKind, CallError, Event, HeartError, ManualClock, Options, Stats, Watcher};
+
+use crate::held::held;
+use crate::in_time::{GENEROUS, in_time};
 
 const TIMEOUT: Duration = Duration::from_secs(10);
 
