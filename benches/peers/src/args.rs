@@ -29,8 +29,6 @@ Options:
   --workers N        threads that a candidate uses, where that can be chosen (liveness, naive), 1 to 64; default 2
   --rounds N         measurements of each candidate, 1 to 99
   --json FILE        writes all rows as a JSON array
-  --plots DIR        draws SVGs of what was measured into DIR
-  --plot-from FILE   measures nothing, and draws what an earlier --json wrote; needs --plots
   -h, --help         this
 
 Scenarios:                                                                   keys, quick           keys
@@ -42,8 +40,6 @@ Scenarios:                                                                   key
   steady             keys beat every 500 ms, 0.1 % die, 1 s timeout          20k                   100k
   memory             resident memory for each key                            200k                  1M
   idle               wake-ups and CPU while nothing happens, 1 h timeouts    200k                  1M
-  scale              ours only: 1, 2, 4 producers by 1, 2, 4 workers, and    if asked for:         10k 100k 1M 4M
-                     mass expiry                                             10k 100k 1M           10k 100k 1M 2M
 
 Candidates:
 ";
@@ -55,13 +51,6 @@ pub(crate) enum Request {
     Help(String),
     /// To measure.
     Run(Options),
-    /// To draw `from` a file of results into a folder.
-    Plot {
-        /// The file.
-        from: PathBuf,
-        /// The folder.
-        folder: PathBuf,
-    },
     /// To be the process of one measurement; not for users.
     Measure(Job),
 }
@@ -85,8 +74,6 @@ pub(crate) struct Options {
     pub(crate) rounds: Option<usize>,
     /// Where to write the rows.
     pub(crate) json: Option<PathBuf>,
-    /// Where to draw.
-    pub(crate) plots: Option<PathBuf>,
 }
 
 /// Understands arguments, the name of the program not among them.
@@ -98,7 +85,7 @@ pub(crate) fn parse(
     args: impl IntoIterator<Item = impl Into<OsString>>,
 ) -> Result<Request, String> {
     let mut parser = lexopt::Parser::from_args(args);
-    let (mut options, mut plot_from) = (Options::default(), None);
+    let mut options = Options::default();
     while let Some(arg) = parser.next().map_err(say)? {
         match arg {
             Short('h') | Long("help") => return Ok(Request::Help(help())),
@@ -124,8 +111,6 @@ pub(crate) fn parse(
             Long("workers") => options.workers = Some(one(&mut parser, "--workers", 1..=64)?),
             Long("rounds") => options.rounds = Some(one(&mut parser, "--rounds", 1..=99)?),
             Long("json") => options.json = Some(parser.value().map_err(say)?.into()),
-            Long("plots") => options.plots = Some(parser.value().map_err(say)?.into()),
-            Long("plot-from") => plot_from = Some(PathBuf::from(parser.value().map_err(say)?)),
             Long("measure") => {
                 let job = serde_json::from_str(&text(&mut parser)?);
                 return job.map(Request::Measure).map_err(say);
@@ -133,11 +118,7 @@ pub(crate) fn parse(
             other => return Err(say(other.unexpected())),
         }
     }
-    match (plot_from, options.plots.take()) {
-        (Some(from), Some(folder)) => Ok(Request::Plot { from, folder }),
-        (Some(_), None) => Err("--plot-from needs --plots DIR to draw into".to_owned()),
-        (None, plots) => Ok(Request::Run(Options { plots, ..options })),
-    }
+    Ok(Request::Run(options))
 }
 
 /// The whole help.
@@ -216,7 +197,7 @@ mod tests {
             "--quick",
             "--scenario=beat,idle",
             "--scenario",
-            "scale",
+            "steady",
             "--keys",
             "10k,1_000_000",
             "--workers",
@@ -230,7 +211,7 @@ mod tests {
         assert!(options.quick);
         assert_eq!(
             options.scenarios,
-            [Scenario::Beat, Scenario::Idle, Scenario::Scale]
+            [Scenario::Beat, Scenario::Idle, Scenario::Steady]
         );
         assert_eq!(options.keys, [10_000, 1_000_000]);
         assert_eq!((options.producers, options.workers), (None, Some(4)));
@@ -251,7 +232,6 @@ mod tests {
             (&["--keys", "1x"], "--keys is `1x`"),
             (&["--workers"], "missing argument for option '--workers'"),
             (&["--fast"], "invalid option '--fast'"),
-            (&["--plot-from", "a.json"], "--plot-from needs --plots"),
             (&["what"], "unexpected argument \"what\""),
         ] {
             match parse(args) {

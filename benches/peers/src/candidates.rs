@@ -126,10 +126,11 @@ impl Kind {
     }
 }
 
-/// Calls `$f::<C>($args)` for the candidate `$kind` with the candidate's timeout for all keys.
+/// Calls `$f::<C>($args)` for the candidate `$kind` whose keys have the timeouts that
+/// `$patience` says: the candidate's, `Uniform`, or `Own`.
 macro_rules! with_candidate {
-    ($kind:expr, $f:ident($($arg:expr),*)) => {{
-        use $crate::candidate::Uniform;
+    ($kind:expr, $patience:ident, $f:ident($($arg:expr),*)) => {{
+        use $crate::candidate::$patience;
         use $crate::candidates::{
             Kind, beatwise::Beatwise, dashmap::Dashmap, delay_queue::{DelayQueueThread, Lazy, Reset},
             hash_wheel::HashWheel, linked_map::LinkedMap, liveness::{Liveness, Monotonic, Tsc}, moka::Moka,
@@ -139,40 +140,14 @@ macro_rules! with_candidate {
         match $kind {
             Kind::Liveness => Ok($f::<Liveness<Monotonic>>($($arg),*)),
             Kind::LivenessTsc => Ok($f::<Liveness<Tsc>>($($arg),*)),
-            Kind::Moka => Ok($f::<Moka<Uniform>>($($arg),*)),
-            Kind::DelayQueue => Ok($f::<DelayQueueThread<Uniform, Reset>>($($arg),*)),
-            Kind::DelayQueueLazy => Ok($f::<DelayQueueThread<Uniform, Lazy>>($($arg),*)),
-            Kind::HashWheel => Ok($f::<HashWheel<Uniform>>($($arg),*)),
-            Kind::Dashmap => Ok($f::<Dashmap<AtomicU64, Uniform>>($($arg),*)),
-            Kind::LinkedMap => Ok($f::<LinkedMap<Uniform>>($($arg),*)),
+            Kind::Moka => Ok($f::<Moka<$patience>>($($arg),*)),
+            Kind::DelayQueue => Ok($f::<DelayQueueThread<$patience, Reset>>($($arg),*)),
+            Kind::DelayQueueLazy => Ok($f::<DelayQueueThread<$patience, Lazy>>($($arg),*)),
+            Kind::HashWheel => Ok($f::<HashWheel<$patience>>($($arg),*)),
+            Kind::Dashmap => Ok($f::<Dashmap<AtomicU64, $patience>>($($arg),*)),
+            Kind::LinkedMap => Ok($f::<LinkedMap<$patience>>($($arg),*)),
             Kind::Beatwise => Ok($f::<Beatwise>($($arg),*)),
-            Kind::Naive => Ok($f::<Naive<Uniform>>($($arg),*)),
-            floor => Err(floor),
-        }
-    }};
-}
-
-/// Calls `$f::<C>($args)` for the candidate `$kind` with timeouts of their own for all keys.
-macro_rules! with_own_timeouts {
-    ($kind:expr, $f:ident($($arg:expr),*)) => {{
-        use $crate::candidate::Own;
-        use $crate::candidates::{
-            Kind, beatwise::Beatwise, dashmap::Dashmap, delay_queue::{DelayQueueThread, Lazy, Reset},
-            hash_wheel::HashWheel, linked_map::LinkedMap, liveness::{Liveness, Monotonic, Tsc}, moka::Moka,
-            naive::Naive,
-        };
-        use std::sync::atomic::AtomicU64;
-        match $kind {
-            Kind::Liveness => Ok($f::<Liveness<Monotonic>>($($arg),*)),
-            Kind::LivenessTsc => Ok($f::<Liveness<Tsc>>($($arg),*)),
-            Kind::Moka => Ok($f::<Moka<Own>>($($arg),*)),
-            Kind::DelayQueue => Ok($f::<DelayQueueThread<Own, Reset>>($($arg),*)),
-            Kind::DelayQueueLazy => Ok($f::<DelayQueueThread<Own, Lazy>>($($arg),*)),
-            Kind::HashWheel => Ok($f::<HashWheel<Own>>($($arg),*)),
-            Kind::Dashmap => Ok($f::<Dashmap<AtomicU64, Own>>($($arg),*)),
-            Kind::LinkedMap => Ok($f::<LinkedMap<Own>>($($arg),*)),
-            Kind::Beatwise => Ok($f::<Beatwise>($($arg),*)),
-            Kind::Naive => Ok($f::<Naive<Own>>($($arg),*)),
+            Kind::Naive => Ok($f::<Naive<$patience>>($($arg),*)),
             floor => Err(floor),
         }
     }};
@@ -213,4 +188,4 @@ macro_rules! with_handles {
     }};
 }
 
-pub(crate) use {with_beat_many, with_candidate, with_handles, with_own_timeouts};
+pub(crate) use {with_beat_many, with_candidate, with_handles};

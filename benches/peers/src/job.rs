@@ -28,15 +28,11 @@ pub(crate) enum Scenario {
     Memory,
     /// Many keys, and nothing happens.
     Idle,
-    /// Ours only: beats by number of keys, producers and workers.
-    Scale,
-    /// Ours only, and part of `scale`: mass expiry by number of keys.
-    ScaleExpiry,
 }
 
 impl Scenario {
     /// Those one can ask for, in the order in which they run.
-    pub(crate) const ALL: [Scenario; 9] = [
+    pub(crate) const ALL: [Scenario; 8] = [
         Scenario::Beat,
         Scenario::BeatMany,
         Scenario::Handle,
@@ -45,7 +41,6 @@ impl Scenario {
         Scenario::Steady,
         Scenario::Memory,
         Scenario::Idle,
-        Scenario::Scale,
     ];
 
     /// The name in arguments and results.
@@ -60,8 +55,6 @@ impl Scenario {
             Scenario::Steady => "steady",
             Scenario::Memory => "memory",
             Scenario::Idle => "idle",
-            Scenario::Scale => "scale",
-            Scenario::ScaleExpiry => "scale_expiry",
         }
     }
 
@@ -109,12 +102,8 @@ pub(crate) enum Metric {
     DrainS,
     /// From a deadline to its report, half of them at most.
     LateP50Ms,
-    /// 90 % of them at most.
-    LateP90Ms,
     /// 99 % of them at most.
     LateP99Ms,
-    /// 99.9 % of them at most.
-    LateP999Ms,
     /// All of them at most.
     MaxLateMs,
     /// CPU time of the whole process in a second.
@@ -123,8 +112,6 @@ pub(crate) enum Metric {
     BytesPerKey,
     /// Times in a second that a thread slept and woke.
     WakeupsPerS,
-    /// From the first deadline until a fraction of all keys was reported.
-    DeliveredAtMs,
 }
 
 /// One number.
@@ -134,8 +121,6 @@ pub(crate) struct Sample {
     pub(crate) metric: Metric,
     /// The number.
     pub(crate) value: f64,
-    /// Of [`Metric::DeliveredAtMs`], the fraction.
-    pub(crate) fraction: Option<f64>,
 }
 
 /// What a child process answers.
@@ -150,11 +135,7 @@ pub(crate) struct Answer {
 impl Answer {
     /// Adds a number.
     pub(crate) fn add(&mut self, metric: Metric, value: f64) {
-        self.samples.push(Sample {
-            metric,
-            value,
-            fraction: None,
-        });
+        self.samples.push(Sample { metric, value });
     }
 
     /// Adds `note` if `count` is not zero.

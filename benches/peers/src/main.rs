@@ -6,7 +6,6 @@ mod candidates;
 mod floors;
 mod job;
 mod key;
-mod plots;
 mod process;
 mod report;
 mod rows;
@@ -14,15 +13,13 @@ mod runner;
 mod scenarios;
 
 use std::error::Error;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, Write};
-use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use crate::args::{Options, Request};
 use crate::job::Job;
-use crate::rows::Row;
 
 /// What the arguments were wrong with.
 const USAGE: u8 = 2;
@@ -38,7 +35,6 @@ fn main() -> ExitCode {
     let result = match request {
         Request::Help(help) => io::stdout().write_all(help.as_bytes()).map_err(Into::into),
         Request::Measure(job) => measure(&job),
-        Request::Plot { from, folder } => plot_from(&from, &folder),
         Request::Run(options) => run(&options),
     };
     match result {
@@ -50,23 +46,20 @@ fn main() -> ExitCode {
     }
 }
 
-/// Measures, prints the table, writes the file, draws.
+/// Measures, prints the table, writes the file.
 fn run(options: &Options) -> Result<(), Box<dyn Error>> {
     // Half an hour of measuring should not end with a file that cannot be written.
     let json = match &options.json {
-        Some(path) => Some(File::create(path).map_err(|error| about(path, &error))?),
+        Some(path) => {
+            let file = File::create(path);
+            Some(file.map_err(|error| format!("{}: {error}", path.display()))?)
+        }
         None => None,
     };
-    if let Some(folder) = &options.plots {
-        fs::create_dir_all(folder).map_err(|error| about(folder, &error))?;
-    }
     let results = runner::run(options);
     if let Some(mut file) = json {
         serde_json::to_writer_pretty(&mut file, &results.rows)?;
         writeln!(file)?;
-    }
-    if let Some(folder) = &options.plots {
-        plots::draw(&results.rows, folder)?;
     }
     io::stdout().write_all(report::table(&results).as_bytes())?;
     if results.is_complete {
@@ -74,22 +67,6 @@ fn run(options: &Options) -> Result<(), Box<dyn Error>> {
     } else {
         Err("not everything could be measured; see the notes".into())
     }
-}
-
-/// Draws what an earlier run wrote.
-fn plot_from(from: &Path, folder: &Path) -> Result<(), Box<dyn Error>> {
-    let text = fs::read_to_string(from).map_err(|error| about(from, &error))?;
-    let rows: Vec<Row> = serde_json::from_str(&text).map_err(|error| about(from, &error))?;
-    fs::create_dir_all(folder).map_err(|error| about(folder, &error))?;
-    for path in plots::draw(&rows, folder)? {
-        println!("{}", path.display());
-    }
-    Ok(())
-}
-
-/// An error with the file that it is about.
-fn about(path: &Path, error: &dyn Error) -> String {
-    format!("{}: {error}", path.display())
 }
 
 /// Is the process of one measurement: writes its answer and ends at once, whatever threads the candidate has.

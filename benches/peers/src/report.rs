@@ -24,9 +24,8 @@ pub(crate) fn table(results: &Results) -> String {
         out,
         "Medians over rounds; `x ours` is the value divided by that of liveness, and a floor is what the machine can do."
     );
-    let is_scale = |row: &&Row| matches!(row.scenario, Scenario::Scale | Scenario::ScaleExpiry);
     let mut settings: Vec<Setting> = Vec::new();
-    for row in results.rows.iter().filter(|row| !is_scale(row)) {
+    for row in &results.rows {
         if !settings.contains(&row.setting()) {
             settings.push(row.setting());
         }
@@ -35,10 +34,6 @@ pub(crate) fn table(results: &Results) -> String {
         let rows = results.rows.iter().filter(|row| row.setting() == setting);
         block(&mut out, setting, &rows.collect::<Vec<_>>());
     }
-    scale(
-        &mut out,
-        &results.rows.iter().filter(is_scale).collect::<Vec<_>>(),
-    );
     out.push_str("\nWho is who:\n");
     let mut kinds: Vec<Kind> = results.rows.iter().map(|row| row.candidate).collect();
     kinds.sort_unstable();
@@ -114,61 +109,6 @@ fn block(out: &mut String, setting: Setting, rows: &[&Row]) {
     }
 }
 
-/// Ours by number of keys and threads.
-fn scale(out: &mut String, rows: &[&Row]) {
-    let values = |scenario: Scenario, metric: Metric| -> Vec<&Row> {
-        let same = rows.iter().copied();
-        same.filter(|row| (row.scenario, row.metric) == (scenario, metric))
-            .collect()
-    };
-    let beats = values(Scenario::Scale, Metric::BeatsPerS);
-    if !beats.is_empty() {
-        out.push_str("\nscale: M beats/s of liveness by keys, producers (p) and workers (w)\n");
-        let mut keys: Vec<usize> = beats.iter().map(|row| row.keys).collect();
-        keys.sort_unstable();
-        keys.dedup();
-        let mut threads: Vec<_> = beats
-            .iter()
-            .map(|row| (row.producers, row.workers))
-            .collect();
-        threads.sort_unstable();
-        threads.dedup();
-        let _ = write!(out, "{:>12}", "keys");
-        for (producers, workers) in &threads {
-            let _ = write!(out, "{:>9}", format!("{producers}p {workers}w"));
-        }
-        out.push('\n');
-        for keys in keys {
-            let _ = write!(out, "{:>12}", grouped(keys));
-            for threads in &threads {
-                let mut same = beats.iter();
-                let cell =
-                    same.find(|row| (row.keys, (row.producers, row.workers)) == (keys, *threads));
-                let value = cell.map_or("-".to_owned(), |row| shown(row.metric, row.value));
-                let _ = write!(out, "{value:>9}");
-            }
-            out.push('\n');
-        }
-    }
-    let drains = values(Scenario::ScaleExpiry, Metric::DrainS);
-    if !drains.is_empty() {
-        out.push_str("\nscale: mass expiry of liveness by keys\n");
-        let _ = writeln!(
-            out,
-            "{:>12}{:>12}{:>14}{:>12}",
-            "keys", "drain s", "max late ms", "ns a key"
-        );
-        let late = values(Scenario::ScaleExpiry, Metric::MaxLateMs);
-        for row in drains {
-            let mut same = late.iter();
-            let late = same.find(|late| late.setting() == row.setting());
-            let late = late.map_or("-".to_owned(), |late| shown(late.metric, late.value));
-            let (keys, each) = (grouped(row.keys), row.value * 1e9 / row.keys as f64);
-            let _ = writeln!(out, "{keys:>12}{:>12.4}{late:>14}{each:>12.0}", row.value);
-        }
-    }
-}
-
 /// The metrics of the table, in the order of its columns; the JSON file has more.
 const SHOWN: [Metric; 9] = [
     Metric::BeatsPerS,
@@ -189,14 +129,11 @@ fn title(metric: Metric) -> &'static str {
         Metric::CpuNsPerBeat => "CPU ns/beat",
         Metric::DrainS => "drain s",
         Metric::LateP50Ms => "p50 ms late",
-        Metric::LateP90Ms => "p90 ms late",
         Metric::LateP99Ms => "p99 ms late",
-        Metric::LateP999Ms => "p99.9 ms late",
         Metric::MaxLateMs => "max ms late",
         Metric::CpuCores => "CPU cores",
         Metric::BytesPerKey => "bytes/key",
         Metric::WakeupsPerS => "wake-ups/s",
-        Metric::DeliveredAtMs => "delivered ms",
     }
 }
 
@@ -274,7 +211,6 @@ mod tests {
             metric: Metric::BeatsPerS,
             value,
             ratio_to_ours: Some(ratio),
-            fraction: None,
         };
         let results = Results {
             rows: vec![

@@ -24,9 +24,6 @@ pub(crate) struct Row {
     pub(crate) value: f64,
     /// That, divided by ours; nothing if ours was not measured, or is zero.
     pub(crate) ratio_to_ours: Option<f64>,
-    /// For `delivered_at_ms`: the fraction of all keys that was reported by then.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) fraction: Option<f64>,
 }
 
 /// What rows are compared within.
@@ -63,8 +60,7 @@ pub(crate) fn rows_of(setting: Setting, answers: &[(Kind, Vec<Answer>)]) -> Vec<
         };
         for sample in &first.samples {
             let values = answers.iter().flat_map(|answer| &answer.samples);
-            let same = values
-                .filter(|other| (other.metric, other.fraction) == (sample.metric, sample.fraction));
+            let same = values.filter(|other| other.metric == sample.metric);
             rows.push(Row {
                 scenario: setting.scenario,
                 candidate: *candidate,
@@ -74,7 +70,6 @@ pub(crate) fn rows_of(setting: Setting, answers: &[(Kind, Vec<Answer>)]) -> Vec<
                 metric: sample.metric,
                 value: median(same.map(|sample| sample.value).collect()),
                 ratio_to_ours: None,
-                fraction: sample.fraction,
             });
         }
     }
@@ -84,7 +79,7 @@ pub(crate) fn rows_of(setting: Setting, answers: &[(Kind, Vec<Answer>)]) -> Vec<
         .cloned()
         .collect();
     for row in &mut rows {
-        let same = |our: &&Row| (our.metric, our.fraction) == (row.metric, row.fraction);
+        let same = |our: &&Row| our.metric == row.metric;
         let our = ours.iter().find(same).map(|our| our.value);
         row.ratio_to_ours = our.filter(|our| *our > 0.0).map(|our| row.value / our);
     }

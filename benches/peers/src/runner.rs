@@ -111,11 +111,6 @@ fn plan(options: &Options) -> (Vec<Group>, Vec<String>) {
     let mut scenarios = options.scenarios.clone();
     if scenarios.is_empty() {
         scenarios.extend(Scenario::ALL);
-        // It is about how ours grows, not about the peers, and takes its time.
-        scenarios.retain(|scenario| !(options.quick && *scenario == Scenario::Scale));
-    }
-    if scenarios.contains(&Scenario::Scale) {
-        scenarios.push(Scenario::ScaleExpiry);
     }
     let (mut groups, mut notes) = (Vec::new(), Vec::new());
     for scenario in scenarios {
@@ -124,20 +119,21 @@ fn plan(options: &Options) -> (Vec<Group>, Vec<String>) {
             given => given.to_vec(),
         };
         let candidates = candidates_of(scenario, options, &mut notes);
-        for (producers, workers) in threads(scenario, options) {
-            for &keys in &keys {
-                groups.push(Group {
-                    setting: Setting {
-                        scenario,
-                        keys,
-                        producers,
-                        workers,
-                    },
-                    candidates: candidates.clone(),
-                    rounds: options.rounds.unwrap_or(rounds(scenario, options.quick)),
-                    millis: millis(scenario, options.quick),
-                });
-            }
+        for keys in keys {
+            groups.push(Group {
+                setting: Setting {
+                    scenario,
+                    keys,
+                    // A handle belongs to one thread; two would measure the machine twice.
+                    producers: options
+                        .producers
+                        .unwrap_or(if scenario == Scenario::Handle { 1 } else { 2 }),
+                    workers: options.workers.unwrap_or(2),
+                },
+                candidates: candidates.clone(),
+                rounds: options.rounds.unwrap_or(rounds(scenario, options.quick)),
+                millis: millis(scenario, options.quick),
+            });
         }
     }
     (groups, notes)
@@ -150,7 +146,6 @@ fn candidates_of(scenario: Scenario, options: &Options, notes: &mut Vec<String>)
     for kind in Kind::CANDIDATES.into_iter().filter(wanted) {
         match reason_against(kind, scenario) {
             None => candidates.push(kind),
-            Some(_) if matches!(scenario, Scenario::Scale | Scenario::ScaleExpiry) => {}
             Some(reason) => notes.push(format!(
                 "{}: {}: not comparable: {reason}",
                 scenario.name(),
@@ -187,31 +182,7 @@ fn sizes(scenario: Scenario, quick: bool) -> &'static [usize] {
         (Scenario::Steady, false) => &[100_000],
         (Scenario::Memory | Scenario::Idle, true) => &[200_000],
         (Scenario::Memory | Scenario::Idle, false) => &[1_000_000],
-        (Scenario::Scale | Scenario::ScaleExpiry, true) => &[10_000, 100_000, 1_000_000],
-        (Scenario::Scale, false) => &[10_000, 100_000, 1_000_000, 4_000_000],
-        (Scenario::ScaleExpiry, false) => &[10_000, 100_000, 1_000_000, 2_000_000],
     }
-}
-
-/// The numbers of producers and workers.
-fn threads(scenario: Scenario, options: &Options) -> Vec<(usize, usize)> {
-    let is_scale = scenario == Scenario::Scale;
-    let producers = match options.producers {
-        Some(producers) => vec![producers],
-        None if is_scale => vec![1, 2, 4],
-        // A handle belongs to one thread; two would measure the machine twice.
-        None if scenario == Scenario::Handle => vec![1],
-        None => vec![2],
-    };
-    let workers = match options.workers {
-        Some(workers) => vec![workers],
-        None if is_scale => vec![1, 2, 4],
-        None => vec![2],
-    };
-    let pairs = producers
-        .iter()
-        .flat_map(|p| workers.iter().map(move |w| (*p, *w)));
-    pairs.collect()
 }
 
 /// How often each candidate is measured.
@@ -406,28 +377,24 @@ mod tests {
         assert_eq!(beat, Some(Kind::CANDIDATES.len() + 1));
         let moka = "handle: moka: not comparable: a beat has to find its key: there is nothing to hold on to";
         assert!(notes.iter().any(|note| note == moka), "{notes:?}");
-        let scale = groups
-            .iter()
-            .filter(|group| group.setting.scenario == Scenario::Scale);
-        assert_eq!(scale.count(), 4 * 3 * 3);
     }
 
     #[test]
     fn what_is_given_is_used() {
         let options = Options {
-            scenarios: vec![Scenario::Scale],
+            scenarios: vec![Scenario::Beat, Scenario::Handle],
             keys: vec![7],
             producers: Some(3),
             rounds: Some(9),
             ..Options::default()
         };
         let (groups, _) = plan(&options);
-        assert_eq!(groups.len(), 4);
+        assert_eq!(groups.len(), 2);
         assert!(
             groups
                 .iter()
                 .all(|group| group.setting.keys == 7 && group.rounds == 9)
         );
-        assert!(groups[..3].iter().all(|group| group.setting.producers == 3));
+        assert!(groups.iter().all(|group| group.setting.producers == 3));
     }
 }

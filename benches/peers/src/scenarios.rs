@@ -9,7 +9,7 @@ pub(crate) mod steady;
 use std::time::Duration;
 
 use crate::candidate::{Candidate, Config, Report};
-use crate::candidates::{Kind, with_beat_many, with_candidate, with_handles, with_own_timeouts};
+use crate::candidates::{Kind, with_beat_many, with_candidate, with_handles};
 use crate::floors::{Channels, ClockStore};
 use crate::job::{Answer, Job, Scenario};
 use crate::key;
@@ -27,10 +27,10 @@ const BEAT: u64 = 2;
 /// Does `job`; `None` if its candidate cannot.
 pub(crate) fn run(job: &Job) -> Option<Answer> {
     let result = match job.scenario {
-        Scenario::Check => with_candidate!(job.candidate, check(job)),
-        Scenario::Beat | Scenario::Scale => match job.candidate {
+        Scenario::Check => with_candidate!(job.candidate, Uniform, check(job)),
+        Scenario::Beat => match job.candidate {
             Kind::FloorChannel => Ok(beats::single::<Channels>(job)),
-            candidate => with_candidate!(candidate, single(job)),
+            candidate => with_candidate!(candidate, Uniform, single(job)),
         },
         Scenario::BeatMany => match job.candidate {
             Kind::FloorChannel => Ok(beats::many::<Channels>(job)),
@@ -40,16 +40,14 @@ pub(crate) fn run(job: &Job) -> Option<Answer> {
             Kind::FloorClockStore => Ok(beats::by_handle::<ClockStore>(job)),
             candidate => with_handles!(candidate, by_handle(job)),
         },
-        Scenario::PerKeyTimeout => with_own_timeouts!(job.candidate, own_timeouts(job)),
-        Scenario::MassExpiry | Scenario::ScaleExpiry => {
-            with_candidate!(job.candidate, mass_expiry(job))
-        }
+        Scenario::PerKeyTimeout => with_candidate!(job.candidate, Own, own_timeouts(job)),
+        Scenario::MassExpiry => with_candidate!(job.candidate, Uniform, mass_expiry(job)),
         Scenario::Steady => match job.candidate {
             Kind::FloorSleep => Ok(steady::floor(job)),
-            candidate => with_candidate!(candidate, steady(job)),
+            candidate => with_candidate!(candidate, Uniform, steady(job)),
         },
-        Scenario::Memory => with_candidate!(job.candidate, memory(job)),
-        Scenario::Idle => with_candidate!(job.candidate, idle(job)),
+        Scenario::Memory => with_candidate!(job.candidate, Uniform, memory(job)),
+        Scenario::Idle => with_candidate!(job.candidate, Uniform, idle(job)),
     };
     result.ok()
 }
@@ -80,9 +78,6 @@ pub(crate) fn reason_against(candidate: Kind, scenario: Scenario) -> Option<&'st
             Scenario::Handle,
             Kind::DelayQueue | Kind::DelayQueueLazy | Kind::HashWheel | Kind::Naive,
         ) => Some("a beat is a message: there is nothing to hold on to"),
-        (Scenario::Scale | Scenario::ScaleExpiry, candidate) if candidate != Kind::Liveness => {
-            Some("this scenario is about ours only")
-        }
         _ => None,
     }
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::{FILL, keys_of, start};
 use crate::candidate::{BeatMany, Candidate, Clock, Handles, OwnTimeouts, Report, nanos};
-use crate::candidates::{with_beat_many, with_handles, with_own_timeouts};
+use crate::candidates::{with_beat_many, with_candidate, with_handles};
 use crate::job::{Answer, Job};
 use crate::key;
 
@@ -97,7 +97,7 @@ pub(crate) fn check<C: Candidate>(job: &Job) -> Answer {
         let parts = [
             scope.spawn(|| by_beats::<C>(job)),
             scope.spawn(|| {
-                with_own_timeouts!(job.candidate, by_own_timeouts(job)).unwrap_or_default()
+                with_candidate!(job.candidate, Own, by_own_timeouts(job)).unwrap_or_default()
             }),
             // Those that have no such thing have nothing to prove.
             scope.spawn(|| with_beat_many!(job.candidate, by_many(job)).unwrap_or_default()),

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use super::{BEAT, FILL, keys_of, start};
 use crate::candidate::{Candidate, Clock, Report, nanos};
-use crate::job::{Answer, Job, Metric, Sample};
+use crate::job::{Answer, Job, Metric};
 use crate::key;
 
 /// How long the slowest candidate gets after the last deadline.
@@ -19,11 +19,6 @@ const PATIENCE: Duration = Duration::from_mins(1);
 
 /// How many keys beat in a call: what `beat_many` is measured with.
 const CHUNK: usize = 256;
-
-/// The fractions of all keys whose reports are told.
-const FRACTIONS: [f64; 15] = [
-    0.0, 0.001, 0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.99, 1.0,
-];
 
 /// What the callback and the scenario share. The callback only writes down who and when, in sequence, so that it costs
 /// little beside what it is called by; everything else is worked out afterwards.
@@ -111,8 +106,8 @@ fn beat_all<C: Candidate>(job: &Job, candidate: &C, keys: &[C::Key], log: &Log) 
 /// What was seen.
 fn answer(log: &Log) -> Answer {
     let keys = log.beats_ns.len();
-    let (mut is_reported, mut wrong, mut max_late_ns) = (vec![false; keys], 0, 0);
-    let mut reports_ns: Vec<u64> = Vec::with_capacity(keys);
+    let (mut is_reported, mut wrong) = (vec![false; keys], 0);
+    let (mut last_ns, mut max_late_ns) = (0, 0);
     let count = log.count.load(Ordering::Acquire).min(log.reports.len());
     for (key, at_ns) in &log.reports[..count] {
         let (key, at_ns) = (key.load(Ordering::Acquire), at_ns.load(Ordering::Acquire));
@@ -121,7 +116,7 @@ fn answer(log: &Log) -> Answer {
             wrong += 1;
         } else {
             max_late_ns = max_late_ns.max(at_ns - deadline_ns);
-            reports_ns.push(at_ns);
+            last_ns = last_ns.max(at_ns);
         }
     }
     let missing = is_reported
@@ -131,22 +126,14 @@ fn answer(log: &Log) -> Answer {
     let mut answer = Answer::default();
     answer.note_if(missing, "keys were never reported");
     answer.note_if(wrong, "reports were early or repeated");
-    reports_ns.sort_unstable();
     let first_ns = (0..keys).map(|key| log.deadline_ns(key)).min().unwrap_or(0);
-    let Some(last_ns) = reports_ns.last() else {
+    if last_ns == 0 {
         return answer;
-    };
-    let since_first_ns = |at_ns: u64| at_ns.saturating_sub(first_ns) as f64;
-    answer.add(Metric::DrainS, since_first_ns(*last_ns) / 1e9);
-    answer.add(Metric::MaxLateMs, max_late_ns as f64 / 1e6);
-    for fraction in FRACTIONS {
-        #[expect(clippy::cast_sign_loss, reason = "a fraction is at least zero")]
-        let rank = ((reports_ns.len() - 1) as f64 * fraction).round() as usize;
-        answer.samples.push(Sample {
-            metric: Metric::DeliveredAtMs,
-            value: since_first_ns(reports_ns[rank]) / 1e6,
-            fraction: Some(fraction),
-        });
     }
+    answer.add(
+        Metric::DrainS,
+        last_ns.saturating_sub(first_ns) as f64 / 1e9,
+    );
+    answer.add(Metric::MaxLateMs, max_late_ns as f64 / 1e6);
     answer
 }

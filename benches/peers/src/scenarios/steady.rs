@@ -229,9 +229,7 @@ fn add_lateness(answer: &mut Answer, mut late_ns: Vec<u64>) {
     }
     for (metric, quantile) in [
         (Metric::LateP50Ms, 0.5),
-        (Metric::LateP90Ms, 0.9),
         (Metric::LateP99Ms, 0.99),
-        (Metric::LateP999Ms, 0.999),
         (Metric::MaxLateMs, 1.0),
     ] {
         #[expect(clippy::cast_sign_loss, reason = "a quantile is at least zero")]
