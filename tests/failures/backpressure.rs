@@ -12,10 +12,8 @@ use liveness::{
 use parking_lot::Mutex;
 
 use crate::held::held;
+use crate::in_time::GENEROUS;
 use crate::round::go_round;
-
-/// Long enough for any machine to do anything that is done at once.
-const GENEROUS: Duration = Duration::from_secs(20);
 
 const TIMEOUT: Duration = Duration::from_secs(10);
 

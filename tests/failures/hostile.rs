@@ -12,10 +12,9 @@ use liveness::{
     BeatErrorKind, Builder, Event, EventKind, LocalWatcher, ManualClock, Timestamp, Watcher,
 };
 
-const TIMEOUT: Duration = Duration::from_secs(10);
+use crate::in_time::GENEROUS;
 
-/// Long enough for any machine to do what does not take forever.
-const GENEROUS: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 const WORKERS: usize = 8;
 

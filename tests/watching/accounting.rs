@@ -9,17 +9,9 @@ use liveness::{
 };
 use parking_lot::Mutex;
 
-const TIMEOUT: Duration = Duration::from_micros(1);
+use crate::numbers;
 
-/// A small generator (Marsaglia's xorshift64), so that a failure comes again.
-fn numbers(mut x: u64) -> impl FnMut(u64) -> u64 {
-    move |below| {
-        x ^= x << 13;
-        x ^= x >> 7;
-        x ^= x << 17;
-        x % below
-    }
-}
+const TIMEOUT: Duration = Duration::from_micros(1);
 
 /// The terminal events among those received: expiries that ended an episode, and removals.
 fn ends(events: impl IntoIterator<Item = Event<u64>>) -> (u64, u64) {

@@ -7,11 +7,10 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::Receiver;
 use liveness::{Event, EventKind, Heart, HeartError, ManualClock, Mode, Options, Watcher};
 
+use crate::GENEROUS;
+
 const TIMEOUT: Duration = Duration::from_secs(10);
 const TICK: Duration = Duration::from_nanos(1);
-
-/// Long enough for any machine to do anything that is done at once.
-const GENEROUS: Duration = Duration::from_secs(20);
 
 /// A watcher that is stepped by hand.
 fn manual() -> (ManualClock, Watcher<u64>, Receiver<Event<u64>>) {

@@ -19,3 +19,18 @@ mod prompt;
 mod removal;
 mod smoke;
 mod stall;
+
+use std::time::Duration;
+
+/// Long enough for any machine to do anything that is done at once.
+const GENEROUS: Duration = Duration::from_secs(20);
+
+/// A small generator (Marsaglia's xorshift64), so that a failure comes again.
+fn numbers(mut x: u64) -> impl FnMut(u64) -> u64 {
+    move |below| {
+        x ^= x << 13;
+        x ^= x >> 7;
+        x ^= x << 17;
+        x % below
+    }
+}

@@ -8,15 +8,7 @@ use std::time::Duration;
 use liveness::{Event, EventKind, Generation, ManualClock, Mode, Options, Refused, Sink, Watcher};
 use parking_lot::Mutex;
 
-/// A small generator (Marsaglia's xorshift64), so that a failure comes again.
-fn numbers(mut x: u64) -> impl FnMut(u64) -> u64 {
-    move |below| {
-        x ^= x << 13;
-        x ^= x >> 7;
-        x ^= x << 17;
-        x % below
-    }
-}
+use crate::numbers;
 
 /// Keeps what each worker offers, in order.
 #[derive(Clone, Default)]

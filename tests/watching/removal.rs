@@ -6,12 +6,10 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, bounded, unbounded};
 use liveness::{Event, EventKind, ManualClock, Watcher};
 
+use crate::GENEROUS;
 use crate::round::go_round;
 
 const TIMEOUT: Duration = Duration::from_secs(10);
-
-/// Long enough for any machine to do anything that is done at once.
-const GENEROUS: Duration = Duration::from_secs(20);
 
 /// A watcher that is stepped by hand and tells of `kinds` over a channel for `capacity` events.
 fn manual(

@@ -9,8 +9,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, unbounded};
 use liveness::{Builder, Event, EventKind, KeyEvent, ManualClock, Mode, Options, Stall, Watcher};
 
-/// Long enough for any machine to do anything that is done at once.
-const GENEROUS: Duration = Duration::from_secs(20);
+use crate::GENEROUS;
 
 /// The key whose expiry keeps the worker busy.
 const HOG: u64 = u64::MAX;
