@@ -17,21 +17,21 @@ fn update<N, D>(received: Received<Update<N, D>>) -> Update<N, D> {
     }
 }
 
-/// The updates of a registry; returned by [`Registry::subscribe`](super::Registry::subscribe). Dropping it ends the
+/// A stream of updates, created by [`Registry::subscribe`](super::Registry::subscribe). Dropping it ends the
 /// subscription.
 ///
-/// The registry never blocks on a subscriber. Updates that find the queue full are dropped, and an [`Update::Missed`] stands
-/// in their place, which takes no room from updates.
+/// The registry never blocks on a subscriber. An update that finds the queue full is dropped, and an [`Update::Missed`]
+/// takes its place. A gap uses none of the queue's capacity.
 ///
-/// `for update in &updates` blocks for one update after the other until the registry is closed:
+/// Iterating over `&Updates` blocks for each update until the registry is closed:
 ///
 /// ```
 /// use liveness::registry::Registry;
 ///
 /// let registry = Registry::<u64, &str>::builder().build()?;
-/// let (mut fleet, updates) = registry.subscribe(1);
+/// let (mut fleet, updates) = registry.subscribe(1); // room for one update
 /// for id in 0..3 {
-///     registry.register(id, "rack 4")?; // one waits, two are missed
+///     registry.register(id, "rack 4")?; // one update waits, two are dropped
 /// }
 /// registry.close();
 /// for update in &updates {
@@ -57,47 +57,97 @@ impl<N, D> Updates<N, D> {
     ///
     /// # Errors
     ///
-    /// [`RecvError`] if the registry is closed and everything was received.
+    /// Returns [`RecvError`] if the registry is closed and every update has been received.
+    ///
+    /// ```
+    /// use liveness::registry::{Registry, State};
+    ///
+    /// let registry = Registry::<u64, &str>::builder().build()?;
+    /// let (mut fleet, updates) = registry.subscribe(64);
+    /// registry.register(7, "rack 4")?;
+    /// fleet.apply(&updates.recv()?)?;
+    /// assert_eq!(fleet.get(&7).map(|node| node.state), Some(State::Joining));
+    /// registry.close();
+    /// assert!(updates.recv().is_err());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn recv(&self) -> Result<Update<N, D>, RecvError> {
         self.reader.recv().map(update)
     }
 
-    /// Returns the next update, if there is one.
+    /// Returns the next update without blocking.
     ///
     /// # Errors
     ///
-    /// [`TryRecvError`]: there is none now, or there will never be one.
+    /// Returns [`TryRecvError::Empty`] if no update is waiting, and [`TryRecvError::Disconnected`] if the registry is
+    /// closed and every update has been received.
+    ///
+    /// ```
+    /// use std::sync::mpsc::TryRecvError;
+    /// use liveness::registry::Registry;
+    ///
+    /// let registry = Registry::<u64, &str>::builder().build()?;
+    /// let (_, updates) = registry.subscribe(64);
+    /// assert_eq!(updates.try_recv().err(), Some(TryRecvError::Empty));
+    /// registry.close();
+    /// assert_eq!(updates.try_recv().err(), Some(TryRecvError::Disconnected));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn try_recv(&self) -> Result<Update<N, D>, TryRecvError> {
         self.reader.try_recv().map(update)
     }
 
-    /// Blocks until there is an update, for at most `wait`.
+    /// Blocks until an update arrives, for at most `wait`, and returns the update.
     ///
     /// # Errors
     ///
-    /// [`RecvTimeoutError`]: none came in time, or there will never be one.
+    /// Returns [`RecvTimeoutError::Timeout`] if no update arrived within `wait`, and [`RecvTimeoutError::Disconnected`]
+    /// if the registry is closed and every update has been received.
+    ///
+    /// ```
+    /// use std::sync::mpsc::RecvTimeoutError;
+    /// use std::time::Duration;
+    /// use liveness::registry::Registry;
+    ///
+    /// let registry = Registry::<u64, &str>::builder().build()?;
+    /// let (_, updates) = registry.subscribe(64);
+    /// let received = updates.recv_timeout(Duration::from_millis(1));
+    /// assert_eq!(received.err(), Some(RecvTimeoutError::Timeout));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn recv_timeout(&self, wait: Duration) -> Result<Update<N, D>, RecvTimeoutError> {
         self.reader.recv_timeout(wait).map(update)
     }
 
-    /// Returns an iterator that blocks for one update after the other, until the registry is closed and everything was
+    /// Returns an iterator that blocks for each update. It ends when the registry is closed and every update has been
     /// received.
     #[must_use]
     pub fn iter(&self) -> Iter<'_, N, D> {
         Iter { updates: self }
     }
 
-    /// Returns an iterator over the updates that are there, which does not block.
+    /// Returns an iterator over the updates that are waiting. It never blocks.
+    ///
+    /// ```
+    /// use liveness::registry::Registry;
+    ///
+    /// let registry = Registry::<u64, &str>::builder().build()?;
+    /// let (_, updates) = registry.subscribe(64);
+    /// registry.register(7, "rack 4")?;
+    /// registry.register(8, "rack 4")?;
+    /// assert_eq!(updates.try_iter().count(), 2);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn try_iter(&self) -> TryIter<'_, N, D> {
         TryIter { updates: self }
     }
 }
 
-/// An iterator that blocks for the next update; made by [`Updates::iter`].
+/// An iterator that blocks for each update, created by [`Updates::iter`].
 #[derive(Debug)]
 pub struct Iter<'a, N, D> {
-    /// Where they come from.
+    /// The subscription that is received from.
     updates: &'a Updates<N, D>,
 }
 
@@ -109,10 +159,10 @@ impl<N, D> Iterator for Iter<'_, N, D> {
     }
 }
 
-/// An iterator over the updates that are there; made by [`Updates::try_iter`].
+/// An iterator over the updates that are waiting, created by [`Updates::try_iter`].
 #[derive(Debug)]
 pub struct TryIter<'a, N, D> {
-    /// Where they come from.
+    /// The subscription that is received from.
     updates: &'a Updates<N, D>,
 }
 
@@ -124,10 +174,10 @@ impl<N, D> Iterator for TryIter<'_, N, D> {
     }
 }
 
-/// An iterator that owns its subscription, and blocks for the next update.
+/// An iterator that owns its subscription and blocks for each update, created by [`Updates::into_iter`].
 #[derive(Debug)]
 pub struct IntoIter<N, D> {
-    /// Where they come from.
+    /// The subscription that is received from.
     updates: Updates<N, D>,
 }
 
@@ -165,9 +215,11 @@ impl<N, D> fmt::Debug for Updates<N, D> {
     }
 }
 
-/// A subscription whose callback is called on a thread of its own; returned by
-/// [`Registry::subscribe_with`](super::Registry::subscribe_with). Dropping it ends the subscription: no further call begins,
-/// and dropping blocks until one that runs has returned, unless it is done on that thread.
+/// A subscription that calls a callback on a thread of its own, created by
+/// [`Registry::subscribe_with`](super::Registry::subscribe_with).
+///
+/// Dropping it ends the subscription: no further call begins. The drop blocks until a running call has returned, except
+/// on the subscription's own thread.
 #[must_use = "dropping it ends the subscription"]
 pub struct Subscription {
     /// The thread, whose stop ends the subscription.
@@ -175,7 +227,7 @@ pub struct Subscription {
 }
 
 impl Subscription {
-    /// Calls `callback` with each of `updates` on a thread of its own.
+    /// Calls `callback` with each of `updates` on a new thread.
     pub(super) fn spawn<N, D>(
         updates: Updates<N, D>,
         mut callback: impl FnMut(Update<N, D>) + Send + 'static,
