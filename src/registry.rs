@@ -1,8 +1,8 @@
-//! A list of the nodes that may receive traffic, kept by beats and read without a lock.
+//! A list of the nodes that may receive traffic, maintained from heartbeats and read without a lock.
 //!
-//! Nodes are [registered](Registry::register), [beat](Registry::beat) and [leave](Registry::leave). A node that falls silent
-//! goes down and is no longer listed; one that beats again comes back. Readers take the list as of now, an immutable
-//! [`Available`], without blocking, and pick from it:
+//! Nodes are [registered](Registry::register), [beat](Registry::beat) and [leave](Registry::leave). A node that falls
+//! silent goes down and is removed from the list. It is listed again after it has beaten again. Readers take the
+//! current list, an immutable [`Available`], without blocking, and pick nodes from it:
 //!
 //! ```
 //! use std::net::SocketAddr;
@@ -10,7 +10,7 @@
 //! use liveness::ManualClock;
 //! use liveness::registry::{Policy, Registry};
 //!
-//! let clock = ManualClock::new(); // in a test; else leave it out
+//! let clock = ManualClock::new(); // for this example; by default the system's clock is used
 //! let registry = Registry::<&str, SocketAddr>::builder()
 //!     .policy(Policy::Fixed(Duration::from_secs(5)))
 //!     .clock(clock.clone())
@@ -26,21 +26,24 @@
 //! clock.advance(Duration::from_secs(2));
 //! registry.flush()?;
 //! let list = registry.available();
-//! let picked = list.round_robin().expect("one is left");
+//! let picked = list.round_robin().expect("one node is left");
 //! assert_eq!(*picked.id(), "web-1");
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! # Which of the two?
+//! # Watcher or registry?
 //!
-//! A [`Watcher`] reports which *key* fell silent; a registry knows which *nodes are online*. Take the watcher where silence
-//! calls for an action and nobody asks for a list: close the connection, requeue the job, raise an alarm. It keeps nothing
-//! but the key and its deadline, and a beat costs tens of nanoseconds. Take the registry where somebody asks who is there:
-//! it keeps data, state and weight of each node, has a list to pick from, tells subscribers of each change, and does not
-//! empty the list when it is likely that the registry itself is deaf. A beat costs a short lock on top of the watcher's.
+//! A [`Watcher`] reports *keys* that fall silent. A registry knows which *nodes* are online.
 //!
-//! Take a gateway for devices. To drop the sessions of devices that fell silent, watch the device ids with a watcher. To
-//! show which devices are online, or to route commands to them, register the devices:
+//! Use the watcher if silence triggers an action and nothing needs a list: close the connection, requeue the job, raise
+//! an alarm. It stores only the key and its deadline, and a beat costs tens of nanoseconds.
+//!
+//! Use the registry if something asks which nodes are online. It stores data, state and weight of each node, provides a
+//! list to pick from, and reports each change to subscribers. When the registry itself has probably lost contact, it
+//! does not empty the list. A beat costs a short lock in addition to the watcher's beat.
+//!
+//! In a gateway for devices, for example, a watcher of device ids can end the sessions of silent devices. To show which
+//! devices are online, or to route commands to them, register the devices:
 //!
 //! ```
 //! use std::net::SocketAddr;
@@ -52,43 +55,50 @@
 //!     .mass_death_guard(None) // devices may fall silent together
 //!     .build()?;
 //!
-//! // A connection begins; the thread that serves it keeps `connection`.
+//! // A connection begins. The thread that serves it keeps `connection`.
 //! let connection = devices.register(7, "10.0.0.7:4000".parse()?)?;
-//! // With each message:
+//! // For each message:
 //! devices.beat_as(&7, connection)?;
-//! // A command for the device:
+//! // For a command to the device:
 //! let route = devices.status(&7).filter(|status| status.is_listed());
 //! assert!(route.is_some_and(|status| status.node.data().port() == 4000));
-//! // The connection ends. If the device has connected again meanwhile, it stays listed.
+//! // When the connection ends. If the device has connected again meanwhile, it stays listed.
 //! devices.leave_as(&7, connection)?;
 //! assert!(devices.available().is_empty());
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! A gateway for datagrams needs one call:
-//! [`beat_or_register_with`](Registry::beat_or_register_with).
+//! A gateway that receives datagrams needs a single call, [`beat_or_register_with`](Registry::beat_or_register_with).
 //!
 //! # States
 //!
-//! A node is [`Joining`](State::Joining) until it has made [`rise`](Builder::rise) beats in a row, then [`Up`](State::Up). It
-//! is [`Suspect`](State::Suspect) from the first timeout that it misses, [`Down`](State::Down) when it has missed
-//! [`fall`](Builder::fall) in a row, and [`Left`](State::Left) when it said goodbye. Nodes that are up or suspect are listed.
-//! A node that is down comes back by `rise` beats, a suspect one by a single beat. A node that is down or has left for
-//! [`forget_after`](Builder::forget_after) is forgotten. An operator may [`drain`](Registry::drain) a node: it is watched but
-//! not listed, whatever its state.
+//! | state | entered when | listed |
+//! |---|---|---|
+//! | [`Joining`](State::Joining) | the node is registered | no |
+//! | [`Up`](State::Up) | it has made [`rise`](Builder::rise) beats in a row; from `Suspect`, one beat | yes |
+//! | [`Suspect`](State::Suspect) | it misses its first timeout, if [`fall`](Builder::fall) is more than 1 | yes |
+//! | [`Down`](State::Down) | it has missed `fall` timeouts in a row | no |
+//! | [`Left`](State::Left) | [`leave`](Registry::leave) is called | no |
+//!
+//! A node that has been down, or has left, for [`forget_after`](Builder::forget_after) is forgotten. A node that an
+//! operator [drains](Registry::drain) is watched but not listed, whatever its state.
+//!
+//! A node that restarts is registered again. Its [`Incarnation`] distinguishes the new process from the old one, so
+//! late messages of the old process have no effect.
 //!
 //! A node that starts again is registered again. An [`Incarnation`] tells its lives apart, so that late messages of the old
 //! process do nothing to the new one.
 //!
-//! # When many nodes fall silent at once
+//! # Many nodes that fall silent at once
 //!
-//! Then it is likely that the registry does not hear them. A [`Guard`] keeps the list as it is. [`FlapDamping`] keeps out
-//! nodes that go up and down, and a [slow start](Builder::slow_start) lets the weight of a node that comes back grow.
+//! If many nodes fall silent at once, the registry has probably lost contact with them. A [`Guard`] then keeps the list
+//! as it is. [`FlapDamping`] removes nodes that go up and down repeatedly. With a [slow start](Builder::slow_start),
+//! the weight of a node that comes back grows gradually.
 //!
 //! # Updates
 //!
-//! [`subscribe`](Registry::subscribe) returns a picture of the whole fleet and every [`Update`] since, without a gap between
-//! the two.
+//! [`subscribe`](Registry::subscribe) returns a snapshot of all nodes and every [`Update`] that follows it, without a
+//! gap between the two.
 
 mod available;
 mod error;
@@ -130,30 +140,30 @@ pub use saved::Saved;
 pub use stats::RegistryStats;
 pub use update::{Change, Fleet, Gap, GuardChange, NodeStatus, State, Transition, Update, Vitals};
 
-/// Keeps the nodes that may receive traffic; see the [module](self).
+/// A set of nodes and the list of those that may receive traffic; see the [module documentation](self).
 ///
-/// Shared by reference or in an [`Arc`]; every method takes `&self`. Built by a [`Builder`]. Dropping it closes it, which
-/// blocks until the worker thread has ended.
+/// A registry is created by a [`Builder`] and shared by reference or in an [`Arc`]; every method takes `&self`.
+/// Dropping it closes it, which blocks until the worker thread has ended.
 ///
-/// An id is cloned when its node is registered and for each [`Fleet`]. Data is not cloned by any of this.
+/// An id is cloned when its node is registered and for each [`Fleet`]. Data is cloned only by `save`.
 pub struct Registry<N, D> {
-    /// What is shared with the worker.
+    /// The state that callers and the worker share.
     shared: Arc<Shared<N, D>>,
 }
 
-/// What the callers and the worker share.
+/// The state that callers and the worker share.
 struct Shared<N, D> {
-    /// The fleet and those who are told of it. Held neither while a message waits for room in the watcher's inbox, nor
-    /// while code of the user's runs, but for `Eq`, `Hash` and `Clone` of ids and the `Clone` of data that is saved. None of
-    /// these is called halfway through a change, so that one that panics leaves everything as it was.
+    /// The fleet and its subscribers. The lock is not held while a message waits for room in the watcher's inbox, nor
+    /// while user code runs, except `Eq`, `Hash` and `Clone` of ids, and `Clone` of data in `save`. None of these is
+    /// called in the middle of a change, so a panic in one leaves the state unchanged.
     state: Mutex<Inner<N, D>>,
-    /// The list that readers get.
+    /// The list that readers load.
     available: ArcSwap<Available<N, D>>,
-    /// Reports silence, and that a time has come.
+    /// Reports silences and the times of the fleet's agenda.
     watcher: Watcher<Watched>,
 }
 
-/// The part of a registry under its lock.
+/// The state under the lock.
 struct Inner<N, D> {
     /// All nodes.
     keeper: Keeper<N, D>,
@@ -163,8 +173,8 @@ struct Inner<N, D> {
     is_closed: bool,
 }
 
-/// The list as of one moment; returned by [`Registry::available`]. It is meant for a few picks: to keep the list for longer,
-/// take it with [`to_arc`](Current::to_arc).
+/// The list at one moment, returned by [`Registry::available`]. It is meant for a few picks. To keep the list longer,
+/// convert it with [`to_arc`](Current::to_arc).
 pub struct Current<N, D>(Loaded<Arc<Available<N, D>>>);
 
 impl<N, D> Builder<N, D>
@@ -172,12 +182,22 @@ where
     N: Eq + Hash + Clone + Send + Sync + 'static,
     D: Send + Sync + 'static,
 {
-    /// Starts the registry's worker thread.
+    /// Creates the registry and starts its worker thread.
     ///
     /// # Errors
     ///
-    /// [`RegistryError`] names the option that makes no sense. Otherwise it says that the thread could not be spawned, or that
-    /// what is to be restored has more nodes than [`max_nodes`](Builder::max_nodes) or a policy that makes no sense.
+    /// Returns a [`RegistryError`] that names the option that is out of range, or
+    ///
+    /// * [`Watcher`](RegistryError::Watcher) if the thread cannot be spawned,
+    /// * [`Full`](RegistryError::Full) if the state to restore has more than [`max_nodes`](Builder::max_nodes) nodes,
+    /// * [`Policy`](RegistryError::Policy) if the policy of a node in that state is out of range.
+    ///
+    /// ```
+    /// use liveness::registry::Registry;
+    ///
+    /// assert!(Registry::<u64, &str>::builder().build().is_ok());
+    /// assert!(Registry::<u64, &str>::builder().fall(0).build().is_err());
+    /// ```
     pub fn build(self) -> Result<Registry<N, D>, RegistryError> {
         self.config.check()?;
         Registry::start(self)
@@ -189,14 +209,22 @@ where
     N: Eq + Hash + Clone + Send + Sync + 'static,
     D: Send + Sync + 'static,
 {
-    /// Returns the options of a new registry, to be set and built.
+    /// Returns a [`Builder`] with the default options.
+    ///
+    /// ```
+    /// use liveness::registry::Registry;
+    ///
+    /// let registry = Registry::<u64, &str>::builder().max_nodes(1_000).build()?;
+    /// assert!(registry.available().is_empty());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn builder() -> Builder<N, D> {
         Builder::new()
     }
 
-    /// Starts the registry that `options` describe.
+    /// Starts the registry that `options` describes.
     fn start(options: Builder<N, D>) -> Result<Self, RegistryError> {
-        // The worker may report before there is anything to report to; then there is nothing to report.
+        // The worker may run before `link` is set. There is nothing to report then.
         let link: Arc<OnceLock<Weak<Shared<N, D>>>> = Arc::default();
         let way = link.clone();
         let builder = Watcher::<Watched>::builder()
@@ -236,14 +264,16 @@ where
         Ok(registry)
     }
 
-    /// Makes the node `id` known, with `data` that comes back from picks, and returns which life of the node this is.
+    /// Registers the node `id` with `data`, which picks return, and returns the [`Incarnation`] of the node.
     ///
-    /// The node is [`Joining`](State::Joining) until it beats. A node that is known gets the new data and options, and keeps
-    /// its state: registering is no sign of life, and does not end a silence. A node that has left begins anew.
+    /// A new node is [`Joining`](State::Joining) until it beats. A node that is already known gets the new data and
+    /// options, and keeps its state. Registering is not a beat and does not end a silence. A node that has left starts
+    /// again as `Joining`.
     ///
     /// # Errors
     ///
-    /// [`Full`](RegistryError::Full) and [`Closed`](RegistryError::Closed). Id and data come back.
+    /// Returns [`Full`](RegistryError::Full) if the registry holds [`max_nodes`](Builder::max_nodes) nodes, and
+    /// [`Closed`](RegistryError::Closed) if it is closed. The error returns `id` and `data`.
     ///
     /// ```
     /// use liveness::registry::Registry;
@@ -259,7 +289,7 @@ where
         self.register_with(id, data, NodeOptions::new())
     }
 
-    /// As [`register`](Registry::register), with options of the node's own.
+    /// Registers the node `id` like [`register`](Registry::register), with options for this node.
     ///
     /// # Errors
     ///
@@ -294,19 +324,21 @@ where
         match (result, node) {
             (Ok(result), _) => result.map(|()| incarnation),
             (Err(error), Some((id, data))) => Err(RegisterError { error, id, data }),
-            // Known, and never to be watched: the worker has failed meanwhile.
+            // The node is registered but not watched, because the worker has failed meanwhile.
             (Err(_), None) => Ok(incarnation),
         }
     }
 
-    /// Counts a sign of life of the node `id`, whichever life of it: where messages may be late, use
-    /// [`beat_as`](Registry::beat_as).
+    /// Records a beat of the node `id`, whatever its incarnation. If messages may arrive late, use
+    /// [`beat_as`](Registry::beat_as) instead.
     ///
-    /// Costs a short lock, a look-up, two clock readings and a beat of a [`Watcher`].
+    /// Costs a short lock, a lookup, two clock readings and a beat of a [`Watcher`]. Blocks while the inbox of the
+    /// registry's worker is full.
     ///
     /// # Errors
     ///
-    /// [`Unknown`](RegistryError::Unknown), [`Left`](RegistryError::Left) and [`Closed`](RegistryError::Closed).
+    /// Returns [`Unknown`](RegistryError::Unknown) if the node is not registered, [`Left`](RegistryError::Left) if it
+    /// has left, and [`Closed`](RegistryError::Closed) if the registry is closed.
     ///
     /// ```
     /// use liveness::registry::Registry;
@@ -326,13 +358,13 @@ where
         self.beat_of(id, None)
     }
 
-    /// Counts a sign of life of one [incarnation](Incarnation) of the node `id`.
+    /// Records a beat of one [incarnation](Incarnation) of the node `id`.
     ///
     /// # Errors
     ///
-    /// Those of [`beat`](Registry::beat), and [`Superseded`](RegistryError::Superseded) if the node was registered again
-    /// since. [`Unknown`](RegistryError::Unknown) also if this incarnation is newer than the one that is registered: register
-    /// it first.
+    /// Returns the errors of [`beat`](Registry::beat), and [`Superseded`](RegistryError::Superseded) if a newer
+    /// incarnation is registered. If `incarnation` is newer than the registered one, returns
+    /// [`Unknown`](RegistryError::Unknown): register it first.
     ///
     /// ```
     /// use liveness::registry::{NodeOptions, Registry};
@@ -356,7 +388,7 @@ where
         self.beat_of(id, Some(incarnation.into()))
     }
 
-    /// Counts a sign of life, of one incarnation if it is named.
+    /// Records a beat, of one incarnation if it is named.
     fn beat_of<Q>(&self, id: &Q, incarnation: Option<Incarnation>) -> Result<(), RegistryError>
     where
         N: Borrow<Q>,
@@ -367,13 +399,14 @@ where
         Ok(())
     }
 
-    /// Counts a sign of life of the node `id`, and registers the node first if it is not known: after a restart of the
-    /// registry, or when it was forgotten. Then `data` is called, while no lock is held.
+    /// Records a beat of the node `id`, and registers the node first if it is unknown, for example after a restart of
+    /// the registry. In that case `data` is called, without a lock held.
     ///
     /// # Errors
     ///
-    /// [`Left`](RegistryError::Left), because a late beat does not bring back a node that said goodbye;
-    /// [`Full`](RegistryError::Full) and [`Closed`](RegistryError::Closed).
+    /// Returns [`Left`](RegistryError::Left) if the node has left, since a late beat must not bring it back;
+    /// [`Full`](RegistryError::Full) if the registry holds [`max_nodes`](Builder::max_nodes) nodes; and
+    /// [`Closed`](RegistryError::Closed) if it is closed.
     ///
     /// ```
     /// use liveness::registry::Registry;
@@ -393,9 +426,9 @@ where
         self.beat_or_register_with(id, NodeOptions::new(), data)
     }
 
-    /// As [`beat_or_register`](Registry::beat_or_register), with options for the registration. If they name an
-    /// [incarnation](NodeOptions::incarnation), the beat is of that one, and registers it if it is a new one. That is all
-    /// that a server of datagrams has to call.
+    /// Records a beat like [`beat_or_register`](Registry::beat_or_register), with options for the registration. If they
+    /// name an [incarnation](NodeOptions::incarnation), the beat is a beat of that incarnation, and a newer one is
+    /// registered first. A server that receives datagrams needs no other call.
     ///
     /// # Errors
     ///
@@ -408,7 +441,7 @@ where
     /// let registry = Registry::<u64, &str>::builder().build()?;
     /// let of = |start: u64| NodeOptions::new().incarnation(start);
     /// registry.beat_or_register_with(&7, of(1_700), || "10.0.0.1:80")?;
-    /// registry.beat_or_register_with(&7, of(1_800), || "10.0.0.2:80")?; // the node has started again
+    /// registry.beat_or_register_with(&7, of(1_800), || "10.0.0.2:80")?; // the node has restarted
     /// let late = registry.beat_or_register_with(&7, of(1_700), || "10.0.0.1:80");
     /// assert!(matches!(late, Err(RegistryError::Superseded { .. })));
     /// assert_eq!(registry.status(&7).map(|it| *it.node.data()), Some("10.0.0.2:80"));
@@ -434,13 +467,16 @@ where
         }
     }
 
-    /// Takes the node `id` out of the list at once because it said goodbye, whichever life of it this is. Where messages may be
-    /// late, use [`leave_as`](Registry::leave_as). The node is remembered for [`forget_after`](Builder::forget_after), so that a late
-    /// beat does not bring it back.
+    /// Removes the node `id` from the list at once, whatever its incarnation, because it shuts down in an orderly way.
+    /// If messages may arrive late, use [`leave_as`](Registry::leave_as) instead.
+    ///
+    /// The node is remembered for [`forget_after`](Builder::forget_after), so a late beat does not bring it back. A
+    /// node that has already left is left unchanged.
     ///
     /// # Errors
     ///
-    /// [`Unknown`](RegistryError::Unknown) and [`Closed`](RegistryError::Closed). Leaving twice is no error.
+    /// Returns [`Unknown`](RegistryError::Unknown) if the node is not registered, and [`Closed`](RegistryError::Closed)
+    /// if the registry is closed.
     ///
     /// ```
     /// use liveness::registry::{Registry, RegistryError};
@@ -461,13 +497,13 @@ where
         self.shared.act(|keeper, now| keeper.leave(id, None, now))?
     }
 
-    /// As [`leave`](Registry::leave), for one [incarnation](Incarnation) of the node `id`. If the node was registered again
-    /// since, nothing changes.
+    /// Removes one [incarnation](Incarnation) of the node `id` from the list, like [`leave`](Registry::leave). If a
+    /// newer one is registered, nothing changes.
     ///
     /// # Errors
     ///
-    /// Those of [`leave`](Registry::leave), and [`Superseded`](RegistryError::Superseded) if the node was registered again
-    /// since, which the thread of an old connection may ignore.
+    /// Returns the errors of [`leave`](Registry::leave), and [`Superseded`](RegistryError::Superseded) if a newer
+    /// incarnation is registered. A thread that serves an old connection may ignore the latter.
     ///
     /// ```
     /// use liveness::registry::Registry;
@@ -496,12 +532,13 @@ where
             .act(|keeper, now| keeper.leave(id, incarnation, now))?
     }
 
-    /// Takes the node `id` out of the list, and goes on watching it. It stays drained if it goes down, comes back, or leaves
-    /// and is registered again.
+    /// Removes the node `id` from the list and continues to watch it. It stays drained if it goes down and comes back,
+    /// and if it leaves and is registered again. A node that is already drained is left unchanged.
     ///
     /// # Errors
     ///
-    /// [`Unknown`](RegistryError::Unknown) and [`Closed`](RegistryError::Closed). Draining twice is no error.
+    /// Returns [`Unknown`](RegistryError::Unknown) if the node is not registered, and [`Closed`](RegistryError::Closed)
+    /// if the registry is closed.
     ///
     /// ```
     /// use liveness::registry::{Registry, State};
@@ -522,11 +559,12 @@ where
         self.shared.act(|keeper, now| keeper.drain(id, true, now))?
     }
 
-    /// Lets the node `id` back into the list, as far as its state allows.
+    /// Ends the draining of the node `id`. It is listed again as soon as its state allows.
     ///
     /// # Errors
     ///
-    /// [`Unknown`](RegistryError::Unknown) and [`Closed`](RegistryError::Closed).
+    /// Returns [`Unknown`](RegistryError::Unknown) if the node is not registered, and [`Closed`](RegistryError::Closed)
+    /// if the registry is closed.
     ///
     /// ```
     /// use liveness::registry::Registry;
@@ -548,11 +586,12 @@ where
             .act(|keeper, now| keeper.drain(id, false, now))?
     }
 
-    /// Forgets the node `id` at once, whatever its state. A late beat then returns [`Unknown`](RegistryError::Unknown).
+    /// Forgets the node `id` at once, whatever its state. Later beats return [`Unknown`](RegistryError::Unknown).
     ///
     /// # Errors
     ///
-    /// [`Unknown`](RegistryError::Unknown) and [`Closed`](RegistryError::Closed).
+    /// Returns [`Unknown`](RegistryError::Unknown) if the node is not registered, and [`Closed`](RegistryError::Closed)
+    /// if the registry is closed.
     ///
     /// ```
     /// use liveness::registry::Registry;
@@ -571,7 +610,7 @@ where
         self.shared.act(|keeper, now| keeper.forget(id, now))?
     }
 
-    /// Returns the list as of now. Never blocks, neither on a lock nor on a change that is being made.
+    /// Returns the current list. Never blocks, neither on a lock nor on a change in progress.
     ///
     /// ```
     /// use liveness::registry::Registry;
@@ -581,7 +620,7 @@ where
     /// registry.beat(&7)?;
     /// let list = registry.available();
     /// registry.leave(&7)?;
-    /// assert_eq!(list.random().map(|node| *node.id()), Some(7)); // as it was
+    /// assert_eq!(list.random().map(|node| *node.id()), Some(7)); // this list is unchanged
     /// assert!(registry.available().is_empty());
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
@@ -590,14 +629,14 @@ where
         Current(self.shared.available.load())
     }
 
-    /// Returns the state of the node `id` and what belongs to it, or `None` if it is not known. Costs a short lock.
+    /// Returns the state, data and counters of the node `id`, or `None` if it is unknown. Costs a short lock.
     ///
     /// ```
     /// use liveness::registry::{Registry, State};
     ///
     /// let registry = Registry::<u64, &str>::builder().build()?;
     /// registry.register(7, "rack 4")?;
-    /// let status = registry.status(&7).expect("it is known");
+    /// let status = registry.status(&7).expect("node 7 is registered");
     /// assert_eq!((status.state, status.is_listed()), (State::Joining, false));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
@@ -610,7 +649,7 @@ where
         self.shared.state.lock().keeper.status(id)
     }
 
-    /// Returns what is known of the beats of the node `id`, or `None` if it is not known. Costs a short lock.
+    /// Returns the last beat and the timeout of the node `id`, or `None` if it is unknown. Costs a short lock.
     ///
     /// ```
     /// use std::time::Duration;
@@ -622,7 +661,7 @@ where
     /// registry.register(7, "rack 4")?;
     /// clock.advance(Duration::from_secs(3));
     /// registry.beat(&7)?;
-    /// let vitals = registry.vitals(&7).expect("it is known");
+    /// let vitals = registry.vitals(&7).expect("node 7 is registered");
     /// assert_eq!(vitals.last_beat, Some(Duration::from_secs(3).into()));
     /// assert_eq!(vitals.timeout, Duration::from_secs(10));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -637,8 +676,8 @@ where
         state.keeper.vitals(id, self.elapsed())
     }
 
-    /// Returns all nodes as of now. Holds the lock for as long as it takes to clone a handle of each, a millisecond or so for
-    /// 100,000, and clones every id after that.
+    /// Returns a snapshot of all nodes. Holds the lock while it clones a handle to each node, about a millisecond for
+    /// 100,000 nodes. The ids are cloned after that.
     ///
     /// ```
     /// use liveness::registry::Registry;
@@ -655,8 +694,10 @@ where
         Fleet::new(picture)
     }
 
-    /// Returns all nodes as of now, and a subscription to every update since. Up to `capacity` updates wait in its queue; zero
-    /// is taken as 1. The registry never blocks on a subscriber: what does not fit is dropped, and the loop below notices.
+    /// Returns a snapshot of all nodes and a subscription to every update that follows it.
+    ///
+    /// Up to `capacity` updates wait in the subscription's queue; zero is treated as 1. The registry never blocks on a
+    /// subscriber. An update that finds the queue full is dropped, and [`Fleet::apply`] returns an error at the gap:
     ///
     /// ```
     /// use liveness::registry::{Registry, Update};
@@ -669,7 +710,7 @@ where
     /// for update in updates.try_iter() {
     ///     println!("{update}"); // up 7 version=2 state=up weight=100
     ///     if fleet.apply(&update).is_err() {
-    ///         fleet = registry.fleet(); // some were missed; the next updates apply to this one
+    /// fleet = registry.fleet(); // updates were lost; later updates apply to this snapshot
     ///     }
     /// }
     /// assert_eq!(fleet.listed().count(), 1);
@@ -687,12 +728,12 @@ where
         (Fleet::new(picture), Updates::new(reader))
     }
 
-    /// As [`subscribe`](Registry::subscribe), but calls `callback` with each update on a thread of its own. The callback may
-    /// block, panic and call the registry.
+    /// Subscribes like [`subscribe`](Registry::subscribe), and calls `callback` with each update on a new thread. The
+    /// callback may block, panic and call the registry.
     ///
     /// # Errors
     ///
-    /// The error of the operating system if the thread cannot be spawned.
+    /// Returns the error of the operating system if the thread cannot be spawned.
     ///
     /// ```
     /// use liveness::registry::Registry;
@@ -719,8 +760,8 @@ where
         Ok((fleet, subscription))
     }
 
-    /// Returns what the registry knows, to be written down; see [`Builder::restore`]. Holds the lock for as long as it takes to
-    /// clone all ids and data.
+    /// Returns the nodes and what was learned about them, for [`Builder::restore`]. Holds the lock while it clones all
+    /// ids and data.
     ///
     /// ```
     /// use std::time::Duration;
@@ -765,7 +806,7 @@ where
         }
     }
 
-    /// Returns the time by the registry's clock.
+    /// Returns the current time of the registry's clock.
     ///
     /// ```
     /// use std::time::Duration;
@@ -776,7 +817,7 @@ where
     /// let registry = Registry::<u64, &str>::builder().clock(clock.clone()).build()?;
     /// registry.register(7, "rack 4")?;
     /// clock.advance(Duration::from_secs(3));
-    /// let since = registry.status(&7).expect("it is known").since;
+    /// let since = registry.status(&7).expect("node 7 is registered").since;
     /// assert_eq!(registry.now() - since, Duration::from_secs(3));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
@@ -785,14 +826,14 @@ where
         self.shared.watcher.now()
     }
 
-    /// Returns the registry's clock, which converts its points in time for a log.
+    /// Returns the registry's clock, which converts the registry's timestamps to system time.
     ///
     /// ```
     /// use liveness::registry::Registry;
     ///
     /// let registry = Registry::<u64, &str>::builder().build()?;
     /// registry.register(7, "rack 4")?;
-    /// let since = registry.status(&7).expect("it is known").since;
+    /// let since = registry.status(&7).expect("node 7 is registered").since;
     /// let wall = registry.clock().system_time(since);
     /// assert!(wall <= std::time::SystemTime::now());
     /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -802,19 +843,21 @@ where
         self.shared.watcher.clock()
     }
 
-    /// The time as the fleet counts it.
+    /// Returns the current time in the unit of the fleet.
     fn elapsed(&self) -> Duration {
         self.now().since_origin()
     }
 
-    /// Blocks until everything that the calling thread did before is applied, and all that is due by now has happened: several
-    /// timeouts of a node if the clock has jumped over them. The updates are then in the queues of the subscribers. For tests
-    /// with a [`ManualClock`](crate::ManualClock).
+    /// Blocks until every earlier call of this thread is applied and everything that is due by now has happened. That
+    /// includes several timeouts of one node, if the clock has jumped over them. The resulting updates are in the
+    /// queues of the subscribers when this returns.
+    ///
+    /// This method is meant for tests with a [`ManualClock`](crate::ManualClock).
     ///
     /// # Errors
     ///
-    /// [`Closed`](RegistryError::Closed), also on a worker thread of this registry or of any [`Watcher`], which must not
-    /// block.
+    /// Returns [`Closed`](RegistryError::Closed) if the registry is closed, and on a worker thread of this registry or
+    /// of any [`Watcher`], which must not block.
     ///
     /// ```
     /// use std::time::Duration;
@@ -836,8 +879,10 @@ where
             .map_err(|_| RegistryError::Closed)
     }
 
-    /// Stops the worker, and blocks until it has ended, unless called there. The list stays as it is. Subscribers receive what
-    /// waits for them and are then disconnected. Dropping the registry does the same; closing twice is no error.
+    /// Closes the registry and blocks until its worker has ended, unless it is called on that worker.
+    ///
+    /// The list stays as it is. Subscribers receive the updates that wait for them and are then disconnected. Dropping
+    /// the registry does the same. Closing a closed registry has no effect.
     ///
     /// ```
     /// use liveness::registry::Registry;
@@ -854,14 +899,17 @@ where
         self.shared.close();
     }
 
-    /// As [`close`](Registry::close), but blocks for no longer than `wait`, zero for not at all. The registry is closed in any
-    /// case, and the worker ends as soon as it can. Dropping the registry blocks until it has.
+    /// Closes the registry like [`close`](Registry::close), but blocks for at most `wait`. With a `wait` of zero it
+    /// does not block.
     ///
-    /// A worker that does not end runs code of yours: the `Drop` of ids or data, or the `Eq`, `Hash` or `Clone` of an id.
+    /// The registry is closed in any case, and the worker ends as soon as it can. Dropping the registry blocks until
+    /// then. A worker that does not end is running user code: the `Drop` of an id or of data, or the `Eq`, `Hash` or
+    /// `Clone` of an id.
     ///
     /// # Errors
     ///
-    /// [`StillRunning`](RegistryError::StillRunning) names the threads that have not ended.
+    /// Returns [`StillRunning`](RegistryError::StillRunning) with the names of the threads that have not ended within
+    /// `wait`.
     ///
     /// ```
     /// use std::time::Duration;
@@ -885,20 +933,20 @@ where
 }
 
 impl<N, D> Shared<N, D> {
-    /// Takes no more calls, and ends the subscriptions.
+    /// Refuses further calls and ends the subscriptions.
     fn refuse(&self) {
         let mut state = self.state.lock();
         state.is_closed = true;
         state.feed.close();
     }
 
-    /// Takes no more calls, and stops the worker.
+    /// Refuses further calls and stops the worker.
     fn close(&self) {
         self.refuse();
         self.watcher.close();
     }
 
-    /// Has the watcher carry out an order.
+    /// Passes an order to the watcher.
     fn carry_out(&self, order: Order) -> Result<(), RegistryError> {
         let is_done = match order {
             Order::Watch(watched, timeout) => {
@@ -912,7 +960,7 @@ impl<N, D> Shared<N, D> {
 }
 
 impl<N: Eq + Hash + Clone, D> Shared<N, D> {
-    /// Does `action` to the fleet at the time of now, and all that follows from it.
+    /// Applies `action` to the fleet at the current time, and executes everything that follows from it.
     fn act<T>(
         &self,
         action: impl FnOnce(&mut Keeper<N, D>, Duration) -> T,
@@ -920,7 +968,7 @@ impl<N: Eq + Hash + Clone, D> Shared<N, D> {
         self.act_first(action, |_| None)
     }
 
-    /// As [`act`](Shared::act), and carries out an order that is part of the result before all others.
+    /// Applies `action` like [`act`](Shared::act), and executes an order that is part of the result before all others.
     fn act_first<T>(
         &self,
         action: impl FnOnce(&mut Keeper<N, D>, Duration) -> T,
@@ -930,7 +978,7 @@ impl<N: Eq + Hash + Clone, D> Shared<N, D> {
         if state.is_closed {
             return Err(RegistryError::Closed);
         }
-        // Read under the lock, so that it goes forward from call to call.
+        // Read under the lock, so that the time never decreases from one call to the next.
         let now = self.watcher.now().since_origin();
         let result = action(&mut state.keeper, now);
         let outcome = state.keeper.take();
@@ -941,13 +989,13 @@ impl<N: Eq + Hash + Clone, D> Shared<N, D> {
         drop(state);
         let mut orders = order(&result).into_iter().chain(&outcome.orders);
         let done = orders.try_for_each(|&order| self.carry_out(order));
-        // What may be the last of a user's data goes only now: not under the lock, which its `Drop` may take, and after
-        // the orders, which one that panics must not take with it.
+        // User data may be dropped here for the last time. This happens after the lock is released, because a `Drop`
+        // may take it, and after the orders, because a panic must not discard them.
         drop((old, outcome.updates, outcome.garbage));
         done.map(|()| result)
     }
 
-    /// The watcher reports, on its worker.
+    /// Handles an event of the watcher, on its worker.
     fn heed(&self, event: &Event<Watched>) {
         let _ = self.act(|keeper, now| match event {
             Event::Expired(expired) => match expired.key {
@@ -974,15 +1022,15 @@ impl<N, D> fmt::Debug for Registry<N, D> {
     }
 }
 
-/// What counts as a stall, by the rule of the watcher. Its own would take the times of the agenda for timeouts of keys,
-/// which may be a nanosecond.
+/// The threshold of a stall, computed like the watcher's default. The watcher would derive its own from the shortest
+/// timeout, and an entry of the agenda can be a nanosecond away.
 fn stall_threshold(policy: &Policy) -> Duration {
     let quarter = policy.initial_timeout() / 4;
     quarter.clamp(Duration::from_millis(2), Duration::from_millis(100))
 }
 
 impl<N, D> Current<N, D> {
-    /// Returns the list, to be kept for any length of time.
+    /// Returns the list as an [`Arc`], which may be kept for any length of time.
     ///
     /// ```
     /// use liveness::registry::Registry;
@@ -1009,7 +1057,7 @@ impl<N, D> Deref for Current<N, D> {
     }
 }
 
-/// The nodes of the list, as of the moment that it was taken.
+/// Iterates over the nodes of the list.
 impl<'a, N, D> IntoIterator for &'a Current<N, D> {
     type Item = &'a Node<N, D>;
     type IntoIter = Nodes<'a, N, D>;
@@ -1030,8 +1078,8 @@ mod tests {
     use super::*;
     use crate::clock::ManualClock;
 
-    /// Registering and beating are done by two threads, and the watcher never gets the order of the first, or gets it last,
-    /// with a stamp that is older than the other's, which comes to the same.
+    /// One thread registers a node and another beats it. The order of the first never reaches the watcher. Reaching it
+    /// last with an older stamp has the same effect.
     #[test]
     fn a_beat_whose_order_overtakes_that_to_watch_is_enough() -> Result<(), RegistryError> {
         for seconds in [3, 60] {

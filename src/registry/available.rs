@@ -1,9 +1,11 @@
-//! The list of nodes that may receive traffic: immutable snapshots and pickers on them, and the working copy behind.
+//! The list of the nodes that may receive traffic: immutable snapshots with pickers, and the working copy that they are
+//! published from.
 //!
-//! A list is an array of two levels. Its chunks are shared between the working copy and all snapshots, and copied before
-//! they change; each snapshot has a spine of its own, one [`Part`] a chunk. So a change copies one chunk or two, and
-//! publishing copies the spine: at ten thousand nodes some three hundred counters, not ten thousand. All chunks but the
-//! last are full: what is inserted is appended, and into the gap of what is removed moves the last node.
+//! A list is an array of two levels. Its chunks are shared between the working copy and all snapshots, and copied
+//! before they change. Each snapshot has its own spine, with one [`Part`] per chunk. A change therefore copies one or
+//! two chunks, and publishing copies the spine: for ten thousand nodes about 160 counters instead of ten thousand. All
+//! chunks except the last are full. An inserted node is appended, and the last node moves into the gap of a removed
+//! one.
 
 mod rendezvous;
 #[cfg(test)]
@@ -17,28 +19,35 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use rendezvous::Contest;
 
-/// The nodes of a chunk: about the square root of how many nodes are expected at most, and a little less, because the
-/// counter of a node is further away than that of a chunk.
+/// The number of nodes in a chunk. About the square root of the expected maximum number of nodes, or a little less,
+/// because the counter of a node is further away in memory than that of a chunk.
 const CHUNK: usize = 64;
 
-/// The parts of a weight: as many as there are steps of a slow start.
+/// The number of parts of a weight, which is the number of steps of a slow start.
 pub(super) const SHARES: u8 = 16;
 
-/// A node as pickers see it: its id, its data, and its weight at the moment. It is a handle: cloning it costs one atomic
-/// addition, and keeps id and data alive.
+/// A node as pickers return it: its id, its data and its present weight. Cloning a node costs one atomic addition, and
+/// the clone keeps id and data alive.
 pub struct Node<N, D> {
-    /// Id and data.
+    /// The id and the data.
     body: Arc<(N, D)>,
     /// The [`rendezvous::hash`] of the id.
     hash: u64,
-    /// How much of the traffic it is to get, beside the others' weights, once its slow start is over.
+    /// The weight relative to other nodes, once the slow start is over.
     weight: u32,
-    /// How much of that it gets now, in parts of [`SHARES`].
+    /// The part of the weight that applies now, in units of 1/[`SHARES`].
     share: u8,
 }
 
 impl<N, D> Node<N, D> {
-    /// Creates a node of this weight, for lists in tests; a registry makes its own.
+    /// Creates a node with this weight, for lists in tests. A registry creates its own nodes.
+    ///
+    /// ```
+    /// use liveness::registry::Node;
+    ///
+    /// let node = Node::new("web-1", 80, 100);
+    /// assert_eq!((*node.id(), *node.data(), node.weight()), ("web-1", 80, 100));
+    /// ```
     pub fn new(id: N, data: D, weight: u32) -> Self
     where
         N: Hash,
@@ -51,23 +60,23 @@ impl<N, D> Node<N, D> {
         }
     }
 
-    /// The same with another share of its weight, from 1 to [`SHARES`].
+    /// Returns the node with another share of its weight, from 1 to [`SHARES`].
     pub(super) fn with_share(self, share: u8) -> Self {
         Node { share, ..self }
     }
 
-    /// How much of its weight it gets now.
+    /// Returns the share of its weight that applies now.
     pub(super) fn share(&self) -> u8 {
         self.share
     }
 
-    /// Its weight once its slow start is over.
+    /// Returns the weight once the slow start is over.
     pub(super) fn full_weight(&self) -> u32 {
         self.weight
     }
 
-    /// What pickers go by: its present weight in parts of [`SHARES`], so that a small weight grows in as many steps as a
-    /// large one.
+    /// Returns the weight that pickers use: the present weight in units of 1/[`SHARES`], so that a small weight grows
+    /// in as many steps as a large one.
     fn points(&self) -> u64 {
         u64::from(self.weight) * u64::from(self.share)
     }
@@ -78,22 +87,23 @@ impl<N, D> Node<N, D> {
         &self.body.0
     }
 
-    /// Returns what the caller keeps with the node, such as an address or a pool of connections.
+    /// Returns the data of the node, such as an address or a connection pool.
     #[must_use]
     pub fn data(&self) -> &D {
         &self.body.1
     }
 
-    /// Returns how much of the traffic the node is to get, relative to the weights of the others; zero means none. During a
-    /// [slow start](super::Builder::slow_start) this is rounded up; pickers go by the exact part.
+    /// Returns the present weight of the node: its part of the traffic, relative to the weights of the others. With a
+    /// weight of zero it gets no traffic from weighted pickers. During a [slow start](super::Builder::slow_start) the
+    /// returned value is rounded up; pickers use the exact one.
     #[must_use]
     pub fn weight(&self) -> u32 {
-        // No more than `weight`, since `share` is no more than `SHARES`.
+        // At most `weight`, because `share` is at most `SHARES`.
         self.points().div_ceil(u64::from(SHARES)) as u32
     }
 }
 
-/// As its id, data and weight.
+/// Serializes the id, the data and the weight.
 #[cfg(feature = "serde")]
 impl<N: serde::Serialize, D: serde::Serialize> serde::Serialize for Node<N, D> {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -130,24 +140,24 @@ impl<N: fmt::Debug, D: fmt::Debug> fmt::Debug for Node<N, D> {
 struct Entry<N, D> {
     /// The node.
     node: Node<N, D>,
-    /// The sum of the points in the chunk up to this node's, its own among them.
+    /// The sum of the points in the chunk up to and including this node.
     end: u64,
 }
 
 impl<N, D> Entry<N, D> {
-    /// The node.
+    /// Returns the node.
     fn node(&self) -> Node<N, D> {
         self.node.clone()
     }
 }
 
-/// A chunk, and what a picker must know before it goes there.
+/// A chunk and the values by which a picker selects it.
 struct Part<N, D> {
     /// From one to [`CHUNK`] nodes.
     chunk: Arc<[Entry<N, D>]>,
-    /// The sum of the points in the list up to this chunk's, its own among them.
+    /// The sum of the points in the list up to and including this chunk.
     end: u64,
-    /// The most points of a node in the chunk.
+    /// The largest number of points of a node in the chunk.
     heaviest: u64,
 }
 
@@ -160,33 +170,33 @@ impl<N, D> Clone for Part<N, D> {
     }
 }
 
-/// How far round the list round robin is, as a fraction of a turn in units of 2^-64. On cache lines of its own, because
-/// every such pick writes to it.
+/// The position of the round-robin picker, as a fraction of a turn in units of 2^-64. It has cache lines of its own,
+/// because every such pick writes to it.
 #[derive(Debug)]
 #[repr(align(128))]
 struct Cursor(AtomicU64);
 
-/// The nodes that may receive traffic, as they were at one version: a snapshot, which never changes, and pickers on it.
-/// Share it by reference or in an `Arc`.
+/// An immutable snapshot of the nodes that may receive traffic, with pickers. It can be shared by reference or in an
+/// `Arc`.
 ///
-/// | picker | heeds weights | costs | picks a second | good for |
+/// | picker | uses weights | cost | picks per second | suited for |
 /// |---|---|---|---|---|
-/// | [`round_robin`](Available::round_robin) | no | one atomic addition, shared by all threads | 107 M | like nodes, like requests |
-/// | [`random`](Available::random) | no | a random number | 107 M | the same, from many threads |
-/// | [`weighted`](Available::weighted) | yes | a random number, two binary searches | 22 M | unlike nodes |
-/// | [`least_of_two`](Available::least_of_two) | yes | twice that, and two calls of yours | 8 M | unlike requests |
-/// | [`rendezvous`](Available::rendezvous) | yes | a look at every node | 54 k | caches, sessions |
+/// | [`round_robin`](Available::round_robin) | no | one atomic addition, shared by all threads | 107 M | equal nodes, equal requests |
+/// | [`random`](Available::random) | no | one random number | 107 M | the same, from many threads |
+/// | [`weighted`](Available::weighted) | yes | one random number, two binary searches | 22 M | unequal nodes |
+/// | [`least_of_two`](Available::least_of_two) | yes | twice that, and two calls of your function | 8 M | unequal requests |
+/// | [`rendezvous`](Available::rendezvous) | yes | a visit to every node | 54 k | caches, sessions |
 ///
-/// The figures are those of `benches/registry.rs` for one thread, ten thousand nodes and a list that changes a thousand
-/// times a second, on a virtual machine of two cores; each pick takes the list anew. Of a thousand nodes `rendezvous` makes
-/// 410 k, of ten 4 M.
+/// The figures were measured with `benches/registry.rs`: one thread, ten thousand nodes, a list that changes a thousand
+/// times a second, a virtual machine with two cores. Each pick loads the current list. With a thousand nodes
+/// `rendezvous` makes 410 k picks per second, with ten nodes 4 M.
 ///
-/// A weight counts beside the other weights: a node of weight 2 gets twice what one of weight 1 does. A node of weight
-/// zero stays in the list, and is never picked by those that heed weights. A slow start is made of weights, so the others
-/// are not affected by it; a node that is to get nothing from any picker must be drained.
+/// Weights are relative: a node of weight 2 is picked twice as often as a node of weight 1. A node of weight zero stays
+/// in the list, and weighted pickers never pick it. A slow start changes weights, so it has no effect on the pickers
+/// that ignore them. To hide a node from every picker, [drain](super::Registry::drain) it.
 ///
-/// All of them return `None` if there is no node to pick. Those that draw do so from the generator that `fastrand` keeps for
-/// each thread: after `fastrand::seed(7)` a test comes out the same each time.
+/// All pickers return `None` if there is no node to pick. Random numbers come from the generator that `fastrand` keeps
+/// for each thread; after `fastrand::seed(7)` a test picks the same nodes each time.
 ///
 /// ```
 /// use liveness::registry::{Available, Node};
@@ -196,29 +206,29 @@ struct Cursor(AtomicU64);
 ///     .into_iter()
 ///     .map(|(id, weight)| Node::new(id, (), weight))
 ///     .collect();
-/// let mut turn = [(); 3].map(|()| *list.round_robin().expect("there are three").id());
+/// let mut turn = [(); 3].map(|()| *list.round_robin().expect("the list has nodes").id());
 /// turn.sort_unstable();
 /// assert_eq!(turn, ["a", "b", "c"]);
-/// let drawn = list.weighted().expect("two have weight");
+/// let drawn = list.weighted().expect("two nodes have weight");
 /// assert_ne!(*drawn.id(), "c");
 /// ```
 pub struct Available<N, D> {
     /// The chunks in order.
     parts: Vec<Part<N, D>>,
-    /// How many nodes there are.
+    /// The number of nodes.
     len: usize,
-    /// A turn over the nodes, rounded up: how far round robin goes with each pick, in units of 2^-64. Zero for one node,
-    /// which is a whole turn.
+    /// The fraction of a turn by which round robin advances with each pick, rounded up, in units of 2^-64. Zero for one
+    /// node, which is a whole turn.
     step: u64,
-    /// Where round robin is, over all versions.
+    /// The position of round robin, shared by all versions.
     cursor: Arc<Cursor>,
-    /// The number of the last change.
+    /// The version of the fleet at the last change.
     version: u64,
 }
 
 impl<N, D> Available<N, D> {
-    /// Returns the version of the fleet at the last change of the list. Of two snapshots of one registry the one with the greater version is
-    /// the newer.
+    /// Returns the version of the fleet at the last change of the list. Of two snapshots of one registry, the one with
+    /// the greater version is newer.
     #[must_use]
     pub fn version(&self) -> u64 {
         self.version
@@ -230,13 +240,23 @@ impl<N, D> Available<N, D> {
         self.len
     }
 
-    /// Returns whether there are no nodes.
+    /// Returns `true` if there are no nodes.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// Returns an iterator over all nodes, in an order that means nothing. The same as `for node in &list`.
+    /// Returns an iterator over all nodes, in no particular order.
+    ///
+    /// ```
+    /// use liveness::registry::{Available, Node};
+    ///
+    /// let nodes = ["a", "b"].map(|id| Node::new(id, (), 1));
+    /// let list: Available<&str, ()> = nodes.into_iter().collect();
+    /// let mut ids: Vec<&str> = list.iter().map(|node| *node.id()).collect();
+    /// ids.sort_unstable();
+    /// assert_eq!(ids, ["a", "b"]);
+    /// ```
     #[must_use]
     pub fn iter(&self) -> Nodes<'_, N, D> {
         Nodes {
@@ -245,47 +265,50 @@ impl<N, D> Available<N, D> {
         }
     }
 
-    /// Returns the node at a place from zero to [`len`](Available::len), in the order of [`iter`](Available::iter), for pickers of
-    /// your own. Costs two memory accesses, wherever it is.
+    /// Returns the node at a position from zero up to but not including [`len`](Available::len), in the order of
+    /// [`iter`](Available::iter), for custom pickers. Costs two memory accesses at every position.
     #[must_use]
     pub fn get(&self, place: usize) -> Option<&Node<N, D>> {
         let part = self.parts.get(Place(place).chunk())?;
         Some(&part.chunk.get(Place(place).within())?.node)
     }
 
-    /// Picks the nodes in turn, whatever their weights.
+    /// Picks the nodes in turn and ignores their weights.
     ///
-    /// All threads and all versions of one registry's list share the rotation, so that a change of the list does not start
-    /// it anew: it goes on at the same fraction of the turn. As long as the list stays as it is, each turn visits each node
-    /// once (at ten thousand nodes, but for one turn in 10^11, because a turn is counted in units of 2^-64). It begins at a
-    /// random place, so that balancers that are started together do not all begin with the same node.
+    /// All threads and all versions of a registry's list share one rotation. A change of the list does not restart it;
+    /// it continues at the same fraction of the turn. While the list does not change, each turn visits each node once.
+    /// (With ten thousand nodes, about one turn in 10^11 is an exception, because positions are rounded to 2^-64 of a
+    /// turn.) The rotation starts at a random node, so that several processes that start together do not all begin with
+    /// the same node.
     ///
-    /// Costs one atomic addition. Threads that pick at the same time contend for it: two on two cores together made less than
-    /// half of the picks of one alone. [`random`](Available::random) has no such limit.
+    /// Costs one atomic addition. Threads that pick at the same time contend for it: two threads on two cores together
+    /// made less than half of the picks of one thread. [`random`](Available::random) has no such limit.
     #[must_use]
     pub fn round_robin(&self) -> Option<&Node<N, D>> {
         self.at(self.cursor.0.fetch_add(self.step, Ordering::Relaxed))
     }
 
-    /// Picks a node at random, all with the same probability, whatever their weights.
+    /// Picks a node at random, with equal probabilities, and ignores weights. Costs one random number.
     #[must_use]
     pub fn random(&self) -> Option<&Node<N, D>> {
         self.at(fastrand::u64(..))
     }
 
-    /// Picks a node at random, each with a probability in proportion to its weight; `None` also if all weights are zero.
+    /// Picks a node at random with a probability proportional to its weight, or returns `None` if all weights are zero.
+    /// Costs one random number and two binary searches.
     #[must_use]
     pub fn weighted(&self) -> Option<&Node<N, D>> {
         Some(self.drawn(fastrand::u64(..))?.0)
     }
 
-    /// Draws two nodes at random by their weights, and picks the one with less load, or the one drawn first if they are equal.
-    /// If only one has weight, that one is picked; `None` if none has.
+    /// Draws two nodes at random by their weights and picks the one with the smaller `load`, or the first one if both
+    /// are equal. If only one node has weight, that node is picked. Returns `None` if all weights are zero.
     ///
-    /// Two are enough to keep the greatest load close to the mean, and unlike the least loaded of all they are not the
-    /// same for everybody who looks at the same moment (Mitzenmacher, "The power of two choices in randomized load
-    /// balancing", IEEE Transactions on Parallel and Distributed Systems 12(10), 2001). The load is yours to know:
-    /// requests that are under way, say, counted in the node's data. What compares to nothing, as `NaN` does, is not less.
+    /// Two draws are enough to keep the greatest load close to the mean. Unlike the least loaded node, the drawn nodes
+    /// differ between callers that pick at the same moment (Mitzenmacher, "The power of two choices in randomized load
+    /// balancing", IEEE Transactions on Parallel and Distributed Systems 12(10), 2001). The load is a number that your
+    /// program maintains, such as the number of pending requests in the node's data. A load that cannot be compared,
+    /// such as `NaN`, counts as not smaller.
     ///
     /// ```
     /// use std::sync::atomic::{AtomicU32, Ordering};
@@ -309,21 +332,21 @@ impl<N, D> Available<N, D> {
         Some(if is_second { second } else { first })
     }
 
-    /// Picks the node that `key` belongs to: the same for every caller, in every process and on every machine, as long as they
-    /// list the same nodes with the same weights, in whatever order these came. Each has a share of the keys in proportion
-    /// to its weight; `None` if all weights are zero.
+    /// Picks the node to which `key` belongs, or returns `None` if all weights are zero.
     ///
-    /// When a node leaves, its keys go to others, each to the one that was next for it, and no other key moves. When one
-    /// comes, or gains weight, keys move to it and nowhere else. This is rendezvous hashing, or highest random weight
-    /// (Thaler and Ravishankar 1998), with weights by the logarithmic method (Schindelhauer and Schomaker 2005).
+    /// The result is the same for every caller, in every process and on every machine that lists the same nodes with
+    /// the same weights, in any order. Each node owns a share of the keys proportional to its weight. When a node
+    /// leaves, each of its keys moves to the node that was second for it, and no other key moves. When a node is added
+    /// or gains weight, keys move to that node only. The algorithm is rendezvous hashing, also known as highest random
+    /// weight (Thaler and Ravishankar 1998), with weights by the logarithmic method (Schindelhauer and Schomaker 2005).
     ///
-    /// Costs a look at every node, of 2 to 4 ns. For more nodes or more picks than that allows, hash your keys to some
-    /// thousand slots, ask for the slots, and remember the answers for the [version](Available::version).
+    /// Costs 2 to 4 ns per node in the list. If that is too much, hash your keys to a few thousand slots, pick a node
+    /// for each slot, and reuse the results until the [version](Available::version) changes.
     ///
-    /// Ids and keys are hashed by FNV-1a from its published start, so whoever may choose keys can choose them all for one
-    /// node. Processes agree as far as the `Hash` of the types does: that of strings and numbers is the same everywhere;
-    /// that of others may depend on the version of Rust they were built with, as that of `std::net` addresses did, and
-    /// slices of numbers wider than a byte are read in the order of the machine.
+    /// Ids and keys are hashed by FNV-1a with its published offset basis, so a client that chooses its keys can choose
+    /// keys that all belong to one node. Processes agree as far as the `Hash` implementations of the types do. Those of
+    /// strings and numbers are the same everywhere. Others may depend on the version of Rust, as that of `std::net`
+    /// addresses did. Slices of numbers wider than a byte are hashed in the byte order of the machine.
     ///
     /// ```
     /// use liveness::registry::{Available, Node};
@@ -333,8 +356,8 @@ impl<N, D> Available<N, D> {
     /// };
     /// let (all, fewer) = (list(&["a", "b", "c"]), list(&["c", "a"]));
     /// for user in 0..100 {
-    ///     let before = *all.rendezvous(&user).expect("there are three").id();
-    ///     let after = *fewer.rendezvous(&user).expect("there are two").id();
+    /// let before = *all.rendezvous(&user).expect("the list has nodes").id();
+    /// let after = *fewer.rendezvous(&user).expect("the list has nodes").id();
     ///     assert!(after == before || before == "b");
     /// }
     /// ```
@@ -355,23 +378,23 @@ impl<N, D> Available<N, D> {
         owner
     }
 
-    /// The node at a fraction of the list, in units of 2^-64.
+    /// Returns the node at a fraction of the list, in units of 2^-64.
     fn at(&self, fraction: u64) -> Option<&Node<N, D>> {
         self.get(scaled(fraction, self.len as u64) as usize)
     }
 
-    /// The sum of all points.
+    /// Returns the sum of all points.
     fn points(&self) -> u64 {
         self.parts.last().map_or(0, |part| part.end)
     }
 
-    /// The node at a fraction of the points, in units of 2^-64, and the sum of the points before it.
+    /// Returns the node at a fraction of the points, in units of 2^-64, and the sum of the points before it.
     fn drawn(&self, fraction: u64) -> Option<(&Node<N, D>, u64)> {
         self.covering(scaled(fraction, self.points()))
     }
 
-    /// Two nodes at two fractions of the points: the second of what is left without the first, so that it is another one,
-    /// or the first again where nothing is left.
+    /// Returns the nodes at two fractions of the points. The second is drawn from the points without those of the first
+    /// node, so it is another node. If no points remain, it is the first node again.
     fn two_drawn(&self, first: u64, second: u64) -> Option<[&Node<N, D>; 2]> {
         let (first, start) = self.drawn(first)?;
         let points = first.points();
@@ -381,8 +404,8 @@ impl<N, D> Available<N, D> {
         Some([first, second])
     }
 
-    /// The node that covers a point of all points laid end to end, and the sum of the points before it; `None` beyond
-    /// the end. Those of weight zero cover nothing.
+    /// Returns the node that covers a position in all points laid end to end, and the sum of the points before the
+    /// node, or `None` beyond the end. A node of weight zero covers nothing.
     fn covering(&self, point: u64) -> Option<(&Node<N, D>, u64)> {
         let nth = self.parts.partition_point(|part| part.end <= point);
         let chunk = &self.parts.get(nth)?.chunk;
@@ -393,18 +416,18 @@ impl<N, D> Available<N, D> {
     }
 }
 
-/// `fraction`, in units of 2^-64, of `whole`: below `whole` unless that is zero. For a random fraction, each number is as
-/// likely as the other, to `whole` in 2^64 (Lemire, "Fast random integer generation in an interval", 2019, without its
-/// rejection).
+/// Returns `fraction`, in units of 2^-64, of `whole`. The result is less than `whole` unless that is zero. For a random
+/// fraction, the probabilities of all results are equal within a relative error of `whole` / 2^64 (Lemire, "Fast random
+/// integer generation in an interval", 2019, without its rejection step).
 fn scaled(fraction: u64, whole: u64) -> u64 {
     ((u128::from(fraction) * u128::from(whole)) >> u64::BITS) as u64
 }
 
-/// An iterator over the nodes of a list; made by [`Available::iter`].
+/// An iterator over the nodes of a list, created by [`Available::iter`].
 pub struct Nodes<'a, N, D> {
     /// The list.
     list: &'a Available<N, D>,
-    /// The place of the next node.
+    /// The position of the next node.
     place: usize,
 }
 
@@ -450,7 +473,7 @@ impl<'a, N, D> IntoIterator for &'a Available<N, D> {
     }
 }
 
-/// A list that belongs to no registry, of version zero.
+/// Creates a list of version zero that belongs to no registry.
 impl<N, D> FromIterator<Node<N, D>> for Available<N, D> {
     fn from_iter<I: IntoIterator<Item = Node<N, D>>>(nodes: I) -> Self {
         let mut listed = Listed::new();
@@ -470,40 +493,40 @@ impl<N, D> fmt::Debug for Available<N, D> {
     }
 }
 
-/// Where a node is in a list; another may be there once it is removed.
+/// The position of a node in a list. After the node is removed, another node may have this position.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Place(usize);
 
 impl Place {
-    /// How many nodes are before it.
+    /// Returns the number of nodes before it.
     pub(super) fn index(self) -> usize {
         self.0
     }
 
-    /// The number of its chunk.
+    /// Returns the number of its chunk.
     fn chunk(self) -> usize {
         self.0 / CHUNK
     }
 
-    /// Where it is in its chunk.
+    /// Returns its position in its chunk.
     fn within(self) -> usize {
         self.0 % CHUNK
     }
 }
 
-/// The working copy of the list, which changes, and of which snapshots are published. A change costs one chunk or two, and
-/// the sums of the spine.
+/// The working copy of the list, from which snapshots are published. A change costs one or two chunks and the sums in
+/// the spine.
 pub(super) struct Listed<N, D> {
-    /// The chunks in order, with their sums kept up.
+    /// The chunks in order, with up-to-date sums.
     parts: Vec<Part<N, D>>,
-    /// How many nodes there are.
+    /// The number of nodes.
     len: usize,
-    /// Where round robin is, over all versions.
+    /// The position of round robin, shared by all versions.
     cursor: Arc<Cursor>,
 }
 
 impl<N, D> Listed<N, D> {
-    /// No nodes.
+    /// Creates an empty list.
     pub(super) fn new() -> Self {
         Listed {
             parts: Vec::new(),
@@ -512,7 +535,8 @@ impl<N, D> Listed<N, D> {
         }
     }
 
-    /// Appends a node, and returns its place: its own until it is removed, or [moved](Listed::remove) by a removal.
+    /// Appends a node and returns its place, which is valid until the node is removed or [moved](Listed::remove) by a
+    /// removal.
     pub(super) fn insert(&mut self, node: Node<N, D>) -> Place {
         let place = Place(self.len);
         let before = self.chunk(place.chunk()).iter().map(Entry::node);
@@ -521,7 +545,7 @@ impl<N, D> Listed<N, D> {
         place
     }
 
-    /// Removes the node at a place. Into the gap moves the last one, which is returned, unless the gap is at the end.
+    /// Removes the node at a place. The last node moves into the gap and is returned, unless the gap is at the end.
     pub(super) fn remove(&mut self, place: Place) -> Option<&Node<N, D>> {
         let last = Place(self.len - 1);
         let (moved, rest) = self.chunk(last.chunk()).split_last()?;
@@ -535,7 +559,7 @@ impl<N, D> Listed<N, D> {
         Some(&self.chunk(place.chunk())[place.within()].node)
     }
 
-    /// Puts a node into the place of another, or of itself with other data or another weight.
+    /// Replaces the node at a place by another one, or by itself with other data or another weight.
     pub(super) fn replace(&mut self, place: Place, node: Node<N, D>) {
         let (before, rest) = self.chunk(place.chunk()).split_at(place.within());
         let before = before.iter().map(Entry::node).chain(Some(node));
@@ -543,7 +567,7 @@ impl<N, D> Listed<N, D> {
         self.set_chunk(place.chunk(), chunk(nodes));
     }
 
-    /// A snapshot of the list as it is. Costs the spine: a counter for each chunk.
+    /// Returns a snapshot of the list. Costs a copy of the spine, which is a counter for each chunk.
     pub(super) fn publish(&self, version: u64) -> Available<N, D> {
         let len = self.len as u64;
         Available {
@@ -555,12 +579,12 @@ impl<N, D> Listed<N, D> {
         }
     }
 
-    /// The entries of a chunk; none of one that is still to come.
+    /// Returns the entries of a chunk, or none if the chunk does not exist yet.
     fn chunk(&self, nth: usize) -> &[Entry<N, D>] {
         self.parts.get(nth).map_or(&[], |part| &part.chunk)
     }
 
-    /// Puts a chunk into the place of another, or after the last, and takes an empty one away, which only the last may be.
+    /// Replaces a chunk or appends it after the last one. Removes an empty chunk, which only the last one can be.
     fn set_chunk(&mut self, nth: usize, chunk: Arc<[Entry<N, D>]>) {
         let Some(last) = chunk.last() else {
             self.parts.truncate(nth);
@@ -588,7 +612,8 @@ impl<N, D> Listed<N, D> {
     }
 }
 
-/// A chunk of these nodes. Chunks are built anew for each change: after a snapshot they would have to be copied anyway.
+/// Creates a chunk of these nodes. Each change builds a new chunk, since a chunk that a snapshot shares must be copied
+/// anyway.
 fn chunk<N, D>(nodes: impl Iterator<Item = Node<N, D>>) -> Arc<[Entry<N, D>]> {
     let mut end = 0;
     nodes

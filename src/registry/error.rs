@@ -1,4 +1,4 @@
-//! The errors of a registry. A node that was not registered is handed back.
+//! Errors of a registry. The error of registering a node returns the node.
 
 use std::error::Error;
 use std::fmt;
@@ -6,49 +6,50 @@ use std::fmt;
 use super::incarnation::Incarnation;
 use crate::error::{BuildError, OptionError};
 
-/// The error of a registry's calls and of building one.
+/// An error returned by a [`Registry`](super::Registry) or by building one.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum RegistryError {
-    /// No such node is known: it was never registered, or is forgotten, or the call names an
-    /// [incarnation](super::Incarnation) that is newer than the one that is registered.
+    /// The node is unknown: it was never registered, or has been forgotten, or the call names a newer
+    /// [incarnation](super::Incarnation) than the registered one.
     Unknown,
-    /// The node has left, and a late beat does not bring it back. Registering it again does.
+    /// The node has left. A late beat does not bring it back; registering it again does.
     Left,
-    /// The call names an older [incarnation](super::Incarnation) than the node's: the node was registered again since.
+    /// The call names an older [incarnation](super::Incarnation) than the registered one.
     Superseded {
-        /// The node's incarnation.
+        /// The registered incarnation.
         current: Incarnation,
     },
-    /// The maximum number of nodes is known, those that are down or left included.
+    /// The registry already holds [`max_nodes`](super::Builder::max_nodes) nodes, including those that are down or have
+    /// left.
     Full {
-        /// That number.
+        /// The value of `max_nodes`.
         max: usize,
     },
     /// An option of the [`Builder`](super::Builder), or of a type that it takes, is out of its range.
     Option(OptionError),
     /// The registry is closed, or its worker has failed.
     Closed,
-    /// The registry is closed, but these threads did not end in time; see
+    /// The registry is closed, but threads have not ended in time; see
     /// [`close_timeout`](super::Registry::close_timeout).
     StillRunning {
-        /// Their names.
+        /// The names of those threads.
         threads: Vec<String>,
     },
-    /// The worker thread could not be started.
+    /// The worker thread cannot be started.
     Watcher(BuildError),
 }
 
 impl fmt::Display for RegistryError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            RegistryError::Unknown => f.write_str("no such node is known; register it first"),
+            RegistryError::Unknown => f.write_str("the node is unknown; register it first"),
             RegistryError::Left => {
                 f.write_str("the node has left; register it again as a new incarnation")
             }
             RegistryError::Superseded { current } => write!(
                 f,
-                "the node was registered again since, as incarnation {current}; the call names an older one"
+                "the node has been registered again as incarnation {current}; the call names an older one"
             ),
             RegistryError::Full { max: 1 } => f.write_str(
                 "1 node is known, which is the maximum; forget it, or raise `max_nodes`",
@@ -85,20 +86,31 @@ impl From<OptionError> for RegistryError {
 impl Error for RegistryError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
-            // Its own text is this error's.
+            // The text of `error` is already the text of this error.
             RegistryError::Watcher(error) => error.source(),
             _ => None,
         }
     }
 }
 
-/// The error of registering a node, which hands the node back.
+/// The error of registering a node, which returns the node to the caller.
+///
+/// ```
+/// use liveness::registry::{Registry, RegistryError};
+///
+/// let registry = Registry::<u64, &str>::builder().max_nodes(1).build()?;
+/// registry.register(7, "rack 4")?;
+/// let refused = registry.register(8, "rack 5").unwrap_err();
+/// assert!(matches!(refused.error, RegistryError::Full { max: 1 }));
+/// assert_eq!((refused.id, refused.data), (8, "rack 5"));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct RegisterError<N, D> {
-    /// Why.
+    /// The reason.
     pub error: RegistryError,
-    /// The id that was given.
+    /// The id that was passed in.
     pub id: N,
-    /// The data that was given.
+    /// The data that was passed in.
     pub data: D,
 }
 

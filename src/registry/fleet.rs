@@ -1,21 +1,22 @@
-//! The pure state of all nodes: what beats, silence, time and operators make of them.
+//! The pure state of all nodes: the effects of beats, silence, time and operators on them.
 //!
-//! It knows no thread, no clock and no watcher: time is an argument, and what is to be done outside is collected and
+//! The state knows no thread, no clock and no watcher. Time is an argument. Effects outside are collected and
 //! [taken](Keeper::take): orders for the watcher, updates for subscribers, a new list for readers.
 //!
-//! The watcher watches nodes under numbers ([`Watched`]) that are never used twice: a node gets a new one each time that it
-//! begins to be watched, and each time that its timeout changes. So it does not matter in which order the orders of several
-//! threads reach the watcher:
+//! The watcher watches nodes under numbers ([`Watched`]) that are never used twice. A node gets a new number each time
+//! it begins to be watched and each time its timeout changes. The order in which the orders of several threads reach
+//! the watcher therefore does not matter:
 //!
-//! - One about an older number harms nobody, and a report about one is answered by the order to forget it.
-//! - All beats of one number allow the same silence, so any order among them leaves the deadline of the last. What is
-//!   shorter than that, the rest of a timeout, can only make the watcher report too soon; then it is ordered to wait for
-//!   the rest.
+//! - An order about an older number is harmless, and a report about one is answered by an order to remove it.
+//! - All beats of one number allow the same silence, so in any order they leave the deadline of the last beat. A
+//!   shorter time, the rest of a timeout, can only cause a report that is too early. The watcher is then ordered to
+//!   wait for the rest.
 //!
-//! The watcher reports each number once; what follows from a report, the next step of the silence included, is a new order.
+//! The watcher reports each number once. Whatever follows from a report, including the next step of the silence, is a
+//! new order.
 //!
-//! Everything that needs time but silence is in one agenda. The watcher is asked to report its first entry when no earlier
-//! report is to come; a report too many does no harm.
+//! Everything else that depends on time is in one agenda. The watcher is asked to report its first entry unless an
+//! earlier report is due. An unnecessary report is harmless.
 
 mod effects;
 mod entry;
@@ -43,36 +44,36 @@ use crate::event::Stall;
 pub(super) use entry::Entry;
 use watch::Watch;
 
-/// What the watcher watches.
+/// A key of the watcher.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Watched {
     /// A node, by its slot and the number of this watch.
     Node(u32, u64),
-    /// The clock, until this time.
+    /// The time of the agenda's first entry.
     Until(Duration),
 }
 
-/// What the watcher is to do.
+/// An order for the watcher.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Order {
-    /// It beat, and may be silent for so long.
+    /// Beat the key, with this timeout.
     Watch(Watched, Duration),
-    /// It is of no interest any more.
+    /// Stop watching the key.
     Unwatch(Watched),
 }
 
-/// What the agenda holds.
+/// An entry of the agenda.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Task {
-    /// To look at the node in a slot.
+    /// Check the node in a slot.
     Node(u32),
-    /// To look at the guard.
+    /// Check the guard.
     Guard,
-    /// To be awake.
+    /// Wake up.
     Tick,
 }
 
-/// What is to be done outside after a call.
+/// The effects of a call outside the fleet.
 pub(super) struct Outcome<N, D> {
     /// For the watcher, in this order.
     pub(super) orders: Vec<Order>,
@@ -80,15 +81,15 @@ pub(super) struct Outcome<N, D> {
     pub(super) updates: Vec<Update<N, D>>,
     /// For the readers, if the list has changed.
     pub(super) list: Option<Available<N, D>>,
-    /// To be dropped where no lock is held.
+    /// To be dropped without a lock held.
     pub(super) garbage: Garbage<N, D>,
 }
 
-/// What is the user's, and of no use any more.
+/// User data that is no longer needed.
 pub(super) struct Garbage<N, D> {
-    /// Ids and data that nodes had.
+    /// Handles to ids and data.
     nodes: Vec<Node<N, D>>,
-    /// Ids by which nodes were found.
+    /// Keys of the map from ids to slots.
     ids: Vec<N>,
 }
 
@@ -101,13 +102,14 @@ impl<N, D> Default for Garbage<N, D> {
     }
 }
 
-/// All nodes and what is to become of them.
+/// All nodes, and the effects that have not been taken.
 pub(super) struct Keeper<N, D> {
-    /// What it was told.
+    /// The options.
     pub(super) config: Config,
     /// The slot of each id.
     ids: HashMap<N, u32, RandomState>,
-    /// The nodes. In boxes, so that the slots that a large fleet leaves behind cost little, and a change moves little.
+    /// The nodes. They are boxed, so that empty slots of a fleet that was once large cost little, and a change moves
+    /// little.
     slots: Vec<Option<Box<Entry<N, D>>>>,
     /// The slots without a node.
     free: Vec<u32>,
@@ -115,40 +117,40 @@ pub(super) struct Keeper<N, D> {
     agenda: DueQueue<Task, Duration>,
     /// How many nodes have a timeout that is learned.
     learned: usize,
-    /// When the agenda has the tick, if it does.
+    /// The time of the tick in the agenda, if there is one.
     tick: Option<Duration>,
-    /// The next report of the time that the watcher was asked for.
+    /// The time that the watcher was asked to report next.
     armed: Option<Duration>,
     /// The state of the guard.
     guard: Watch,
-    /// The list that readers get.
+    /// The list for readers.
     list: Listed<N, D>,
     /// The slots of the nodes in the list, in its order.
     listed: Vec<u32>,
-    /// Whether it is another one than they have.
+    /// Whether the list has changed since it was last published.
     list_changed: bool,
     /// The number of the last watch.
     last_watch: u64,
-    /// The last incarnation that was not named by a caller.
+    /// The last incarnation that the registry assigned.
     last_incarnation: u64,
-    /// What is counted; the version among it.
+    /// The counters and gauges, including the version.
     stats: RegistryStats,
-    /// The latest time it was told.
+    /// The latest time that was passed in.
     now: Duration,
     /// When the last stall of the watcher ended.
     resumed: Duration,
-    /// How long that was.
+    /// How long that stall was.
     deaf_for: Duration,
-    /// What is to be done outside.
+    /// Orders that have not been taken.
     orders: Vec<Order>,
-    /// What is to be told.
+    /// Updates that have not been taken.
     updates: Vec<Update<N, D>>,
-    /// What is to be dropped.
+    /// User data that is to be dropped outside.
     garbage: Garbage<N, D>,
 }
 
 impl<N: Eq + Hash + Clone, D> Keeper<N, D> {
-    /// Without nodes.
+    /// Creates a fleet without nodes.
     pub(super) fn new(config: Config) -> Self {
         Keeper {
             config,
@@ -175,7 +177,7 @@ impl<N: Eq + Hash + Clone, D> Keeper<N, D> {
         }
     }
 
-    /// A sign of life, of one incarnation if it is named; returns what the watcher is to do about it first.
+    /// Records a beat, of one incarnation if it is named. Returns the order that the watcher must execute first.
     pub(super) fn beat<Q>(
         &mut self,
         id: &Q,
@@ -231,7 +233,7 @@ impl<N: Eq + Hash + Clone, D> Keeper<N, D> {
         Ok(order)
     }
 
-    /// The node in `slot` has beaten often enough: it is up.
+    /// Marks the node in `slot` as up, because it has beaten often enough.
     fn rise(&mut self, slot: u32) {
         let now = self.now;
         let down = self.entry_mut(slot).and_then(|entry| entry.down.take());
@@ -249,7 +251,7 @@ impl<N: Eq + Hash + Clone, D> Keeper<N, D> {
         });
     }
 
-    /// The watcher reports that a node was silent for its timeout.
+    /// Handles the report that a node was silent for its timeout.
     pub(super) fn silent(&mut self, slot: u32, watch: u64, now: Duration) {
         self.now = now;
         let (fall, resumed) = (self.config.fall, self.resumed);
@@ -259,13 +261,13 @@ impl<N: Eq + Hash + Clone, D> Keeper<N, D> {
             .and_then(Option::as_deref_mut)
             .filter(|entry| entry.watch == Some(watch))
         else {
-            // Of a watch that is over: its last beat was overtaken by the order to forget it.
+            // The watch is over: the node's last beat was overtaken by the order to remove it.
             return self.orders.push(Order::Unwatch(Watched::Node(slot, watch)));
         };
         if now >= entry.deadline() {
             let policy = entry.policy.unwrap_or(self.config.policy);
-            // A deadline that passed while the watcher did not run counts from the end of the grace, and that is now. Any
-            // other counts from when it was, however late the report.
+            // A deadline that passed while the watcher did not run counts from the end of the grace, which is now. Any
+            // other deadline counts from when it passed, however late the report is.
             if entry.deadline() < resumed {
                 entry.silent_since = now.saturating_sub(entry.timeout);
             }
@@ -277,11 +279,11 @@ impl<N: Eq + Hash + Clone, D> Keeper<N, D> {
                     return self.fail(slot);
                 }
                 entry.silent_since = entry.deadline();
-                // Not that of the last beat if it was what was left of a timeout elsewhere.
+                // This differs from the last beat's timeout if that was the rest of a timeout in another registry.
                 entry.timeout = entry.history.timeout(&policy);
             }
         }
-        // To the next step, or to the deadline that a beat has moved.
+        // The time to the next step, or to the deadline that a beat has moved.
         let wait = entry.deadline().saturating_sub(now);
         let order = Order::Watch(Watched::Node(slot, watch), wait);
         let (state, misses) = (entry.state, entry.misses);
@@ -293,7 +295,7 @@ impl<N: Eq + Hash + Clone, D> Keeper<N, D> {
         }
     }
 
-    /// The node `id` goes, or one incarnation of it if it is named.
+    /// Marks the node `id` as left, if its incarnation is the named one.
     pub(super) fn leave<Q>(
         &mut self,
         id: &Q,
@@ -323,7 +325,7 @@ impl<N: Eq + Hash + Clone, D> Keeper<N, D> {
         Ok(())
     }
 
-    /// An operator takes the node `id` out of the list, or lets it back.
+    /// Drains the node `id`, or ends its draining.
     pub(super) fn drain<Q>(
         &mut self,
         id: &Q,
@@ -353,13 +355,13 @@ impl<N: Eq + Hash + Clone, D> Keeper<N, D> {
             self.change(slot, Change::Undrained, |entry| entry.is_drained = false);
         }
         if was_held {
-            // Nothing holds it any more: it is out of the list in any case.
+            // The guard no longer holds it, because it is not listed in any case.
             self.fail(slot);
         }
         Ok(())
     }
 
-    /// The node `id` is forgotten, as if it had never been there.
+    /// Forgets the node `id`, as if it had never been registered.
     pub(super) fn forget<Q>(&mut self, id: &Q, now: Duration) -> Result<(), RegistryError>
     where
         N: Borrow<Q>,
@@ -371,7 +373,7 @@ impl<N: Eq + Hash + Clone, D> Keeper<N, D> {
         Ok(())
     }
 
-    /// Does what is due by `now`.
+    /// Executes what is due by `now`.
     pub(super) fn tend(&mut self, now: Duration) {
         self.now = now;
         self.armed = self.armed.filter(|&armed| armed > now);
@@ -388,7 +390,7 @@ impl<N: Eq + Hash + Clone, D> Keeper<N, D> {
         }
     }
 
-    /// Looks at the node in `slot` at the time that it asked for.
+    /// Checks the node in `slot` at the time of its agenda entry.
     fn node_is_due(&mut self, slot: u32) {
         let now = self.now;
         let Some(entry) = self.entry_mut(slot) else {
@@ -409,7 +411,7 @@ impl<N: Eq + Hash + Clone, D> Keeper<N, D> {
         self.schedule(slot);
     }
 
-    /// A stall of the watcher, told on.
+    /// Handles a stall of the watcher, and emits an update.
     pub(super) fn stalled(&mut self, stall: Stall) {
         let (last_alive, resumed) = (
             stall.last_alive.since_origin(),
@@ -418,7 +420,7 @@ impl<N: Eq + Hash + Clone, D> Keeper<N, D> {
         self.resumed = self.resumed.max(resumed);
         self.deaf_for = resumed.saturating_sub(last_alive);
         if self.learned > 0 {
-            // By beats that came before this report.
+            // Forget intervals of beats that arrived before this report.
             for entry in self.slots.iter_mut().flatten() {
                 entry.history.unlearn(last_alive, resumed);
             }
@@ -429,7 +431,7 @@ impl<N: Eq + Hash + Clone, D> Keeper<N, D> {
         self.updates.push(Update::Stalled { version, stall });
     }
 
-    /// Takes what is to be done outside.
+    /// Takes the effects outside the fleet.
     pub(super) fn take(&mut self) -> Outcome<N, D> {
         self.ease();
         self.keep_awake();
@@ -451,25 +453,25 @@ impl<N: Eq + Hash + Clone, D> Keeper<N, D> {
         }
     }
 
-    /// The last incarnation that was not named by a caller.
+    /// Returns the last incarnation that the registry assigned.
     #[cfg(feature = "serde")]
     pub(super) fn last_incarnation(&self) -> u64 {
         self.last_incarnation
     }
 
-    /// Names no incarnation up to `last` again.
+    /// Prevents the incarnations up to `last` from being assigned again.
     #[cfg(feature = "serde")]
     pub(super) fn restore_incarnation(&mut self, last: u64) {
         self.last_incarnation = self.last_incarnation.max(last);
     }
 
-    /// All nodes.
+    /// Returns an iterator over all nodes.
     #[cfg(feature = "serde")]
     pub(super) fn entries(&self) -> impl Iterator<Item = &Entry<N, D>> {
         self.slots.iter().flatten().map(Box::as_ref)
     }
 
-    /// What is left at `now` of the penalty of a node.
+    /// Returns the penalty of a node that is left at `now`.
     #[cfg(feature = "serde")]
     pub(super) fn penalty(&self, entry: &Entry<N, D>, now: Duration) -> f64 {
         let (penalty, at) = entry.penalty;
@@ -477,7 +479,8 @@ impl<N: Eq + Hash + Clone, D> Keeper<N, D> {
         damping.map_or(penalty, |it| it.decayed(penalty, now.saturating_sub(at)))
     }
 
-    /// Adds a node as it was in another registry, unless it is known; if it is to be watched, for so long at first.
+    /// Adds a node of another registry, unless its id is known. If the node is to be watched, the first timeout is
+    /// `wait`.
     #[cfg(feature = "serde")]
     pub(super) fn restore_entry(
         &mut self,
@@ -501,12 +504,12 @@ impl<N: Eq + Hash + Clone, D> Keeper<N, D> {
         Ok(())
     }
 
-    /// The list as it is.
+    /// Returns a snapshot of the list.
     pub(super) fn list(&self) -> Available<N, D> {
         self.list.publish(self.stats.version)
     }
 
-    /// How the node `id` stands.
+    /// Returns the status of the node `id`.
     pub(super) fn status<Q>(&self, id: &Q) -> Option<NodeStatus<N, D>>
     where
         N: Borrow<Q>,
@@ -516,7 +519,7 @@ impl<N: Eq + Hash + Clone, D> Keeper<N, D> {
         self.entry(slot).map(Entry::status)
     }
 
-    /// What is known of the beats of the node `id`.
+    /// Returns the last beat and the timeout of the node `id`.
     pub(super) fn vitals<Q>(&self, id: &Q, now: Duration) -> Option<Vitals>
     where
         N: Borrow<Q>,
@@ -533,7 +536,8 @@ impl<N: Eq + Hash + Clone, D> Keeper<N, D> {
         })
     }
 
-    /// The version, and how all nodes stand: what a [`Fleet`](super::Fleet) is made of where no lock is held.
+    /// Returns the version and the status of all nodes, from which a [`Fleet`](super::Fleet) is created without a lock
+    /// held.
     pub(super) fn picture(&self) -> (u64, Vec<NodeStatus<N, D>>) {
         let nodes = self.slots.iter().flatten();
         (
@@ -542,7 +546,7 @@ impl<N: Eq + Hash + Clone, D> Keeper<N, D> {
         )
     }
 
-    /// What was counted.
+    /// Returns the counters and gauges.
     pub(super) fn stats(&self) -> RegistryStats {
         self.stats
     }

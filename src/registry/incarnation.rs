@@ -1,26 +1,27 @@
-//! Which life of a node a call means.
+//! The number that distinguishes the lives of a node.
 
 use std::fmt;
 
-/// Which life of a node a call means: a number that grows each time that the node starts.
+/// A number that identifies one run of a node and grows each time the node starts.
 ///
-/// When a node starts again, messages of its previous process may still be on their way. A late goodbye would take the new
-/// process out of the list, and a late beat would count for it. [`Registry::register`](super::Registry::register) returns
-/// the incarnation that it made, and [`beat_as`](super::Registry::beat_as) and [`leave_as`](super::Registry::leave_as) name
-/// the one they are of; once the node is registered again, they return
+/// When a node restarts, messages of its previous process may still be in transit. A late
+/// [`leave`](super::Registry::leave) would remove the new process from the list, and a late beat would count for it.
+/// [`beat_as`](super::Registry::beat_as) and [`leave_as`](super::Registry::leave_as) therefore name the incarnation
+/// that [`Registry::register`](super::Registry::register) returned. Once the node is registered again, they return
 /// [`Superseded`](super::RegistryError::Superseded) and change nothing.
 ///
-/// The registry gives numbers by itself, for threads of one process that share it. Nodes that send messages give their own
-/// with [`NodeOptions::incarnation`](super::NodeOptions::incarnation): the time of their start, or a counter of starts. Then
-/// a late registration of an old process is refused too. A node whose number goes back, as a wall clock may, is refused until
-/// it is [forgotten](super::Registry::forget). For one node, use either way, not both.
+/// By default the registry assigns the numbers, which suits threads of one process that share it. Nodes that send
+/// messages assign their own with [`NodeOptions::incarnation`](super::NodeOptions::incarnation), such as the time of
+/// their start or a counter of starts. A late registration of an old process is then refused too. A node whose number
+/// decreases, as a wall clock can, is refused until it is [forgotten](super::Registry::forget). Do not use both ways
+/// for the same node.
 ///
 /// ```
 /// use liveness::registry::{Registry, RegistryError};
 ///
 /// let devices = Registry::<u64, &str>::builder().build()?;
 /// let old = devices.register(7, "connection 1")?;
-/// let new = devices.register(7, "connection 2")?; // the device is back before the end of the old one is noticed
+/// let new = devices.register(7, "connection 2")?; // the device reconnects before the old connection ends
 /// devices.beat_as(&7, new)?;
 ///
 /// let late = devices.leave_as(&7, old); // the thread of the old connection ends
@@ -34,13 +35,22 @@ use std::fmt;
 pub struct Incarnation(u64);
 
 impl Incarnation {
-    /// Creates an incarnation of this number.
+    /// Creates an incarnation with this number.
     #[must_use]
     pub const fn new(number: u64) -> Self {
         Incarnation(number)
     }
 
     /// Returns the number.
+    ///
+    /// ```
+    /// use liveness::registry::{Incarnation, Registry};
+    ///
+    /// let registry = Registry::<u64, &str>::builder().build()?;
+    /// let incarnation = registry.register(7, "rack 4")?;
+    /// assert_eq!(Incarnation::new(incarnation.get()), incarnation);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub const fn get(self) -> u64 {
         self.0

@@ -1,4 +1,4 @@
-//! The options of a registry: defaults, units, validation.
+//! The options of a registry: defaults, units and validation.
 
 use std::fmt;
 use std::hash::Hash;
@@ -8,40 +8,63 @@ use super::{Incarnation, Policy};
 use crate::clock::Clock;
 use crate::error::OptionError;
 
-/// The weight of a node that is given none: large enough that others may have less.
+/// The weight of a node for which none is set. Large enough that other nodes can have less.
 const DEFAULT_WEIGHT: u32 = 100;
 
-/// Keeps the list as it is when many nodes fall silent at once, because then it is likely that the registry does not hear
-/// them. If more than a fraction of the list, and at least a number of nodes, would go down within a window, all of them are
-/// *held*: they stay listed as [`Suspect`](super::State::Suspect), or are listed again.
+/// Keeps the list as it is when many nodes fall silent at once, because the registry has then probably lost contact
+/// with them.
 ///
-/// A node counts if it was listed when it went down, and has not beaten, left, been drained or forgotten since; the
-/// fraction is of all that are listed and those. While the guard is active every further node that would go down is held
-/// too. It ends by itself:
+/// The guard becomes active when more than a [`fraction`](Guard::fraction) of the list, and at least
+/// [`at_least`](Guard::at_least) nodes, would go down within a [`window`](Guard::window). All of these nodes are then
+/// *held*: they stay listed, or are listed again, as [`Suspect`](super::State::Suspect).
+///
+/// A node counts if it was listed when it went down and has not since beaten, left, been drained or been forgotten. The
+/// fraction is of the listed nodes plus the nodes that count. While the guard is active, every further node that would
+/// go down is held too. The guard ends by itself:
 ///
 /// - at once when no node is held any longer;
-/// - when no more than the fraction of the list was held for a whole window, so that all nodes have time to be heard when a
-///   network comes back;
+/// - when at most the fraction of the list has been held for a whole window, so that all nodes have time to be heard
+///   after a network comes back;
 /// - in any case after [`longest`](Guard::longest).
 ///
-/// The nodes that are held by then go down. In small fleets the rules are the same: fewer than
-/// [`at_least`](Guard::at_least) deaths never bring the guard up, so by default one or two nodes are never held.
+/// Nodes that are still held then go down.
+///
+/// The rules are the same for small fleets. By default, one or two nodes are never held, because at least three must go
+/// down.
+///
+/// ```
+/// use std::time::Duration;
+/// use liveness::ManualClock;
+/// use liveness::registry::Registry;
+///
+/// let clock = ManualClock::new();
+/// let registry = Registry::<u64, &str>::builder().clock(clock.clone()).build()?;
+/// for id in 0..4 {
+///     registry.register(id, "rack 4")?;
+///     registry.beat(&id)?;
+/// }
+/// clock.advance(Duration::from_secs(10)); // the timeout of all four nodes
+/// registry.flush()?;
+/// assert_eq!(registry.available().len(), 4);
+/// assert_eq!(registry.stats().held, 4);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[must_use]
 pub struct Guard {
     /// The largest fraction of the list that may go down within the window.
     pub(super) fraction: f64,
-    /// So many deaths at the least bring it up.
+    /// The smallest number of deaths that activates the guard.
     pub(super) at_least: usize,
-    /// How long a death counts, and how long it must be calm for the end.
+    /// How long a death counts, and how long the fleet must be calm before the guard ends.
     pub(super) window: Duration,
-    /// How long it lasts at the most.
+    /// The longest time for which the guard stays active.
     pub(super) longest: Duration,
 }
 
 impl Guard {
-    /// Creates a guard with the defaults: more than half of the list and at least 3 nodes within a minute, for at most 10
-    /// minutes.
+    /// Creates a guard with the default options: active when more than half of the list and at least 3 nodes go down
+    /// within a minute, for at most 10 minutes.
     pub fn new() -> Self {
         Guard {
             fraction: 0.5,
@@ -52,27 +75,27 @@ impl Guard {
     }
 
     /// Sets the largest fraction of the list that may go down within the window, from 0 to 1, rounded to a billionth.
-    /// Default: 0.5. With 1 the guard never comes into force. Any other value is an error.
+    /// Default: 0.5. With 1, the guard never becomes active. Values outside this range are refused by `build`.
     pub fn fraction(mut self, fraction: f64) -> Self {
         self.fraction = fraction;
         self
     }
 
-    /// Sets the least number of deaths that bring the guard into force. Default: 3. Zero is taken as 1.
+    /// Sets the smallest number of deaths that activates the guard. Default: 3. Zero is treated as 1.
     pub fn at_least(mut self, nodes: usize) -> Self {
         self.at_least = nodes;
         self
     }
 
-    /// Sets how long a death counts, and how long it must be calm before the guard ends. Default: a minute. It should be
-    /// longer than the timeouts. Zero is an error.
+    /// Sets for how long a death counts, and how long the fleet must be calm before the guard ends. Default: 1 minute.
+    /// It should be longer than the timeouts of the nodes. Zero is refused by `build`.
     pub fn window(mut self, window: Duration) -> Self {
         self.window = window;
         self
     }
 
-    /// Sets how long the guard lasts at most; then the nodes that it holds go down. Default: 10 minutes. Zero is an error;
-    /// [`Duration::MAX`] means that only beats end it.
+    /// Sets the longest time for which the guard stays active. The nodes that it still holds then go down. Default: 10
+    /// minutes. With [`Duration::MAX`], the guard has no time limit. Zero is refused by `build`.
     pub fn longest(mut self, longest: Duration) -> Self {
         self.longest = longest;
         self
@@ -91,8 +114,8 @@ impl Guard {
 }
 
 impl Guard {
-    /// Whether `part` of `whole` nodes is more than the fraction. In integers, since 0.29 × 100 is less than 29 in floating
-    /// point.
+    /// Returns whether `part` of `whole` nodes exceeds the fraction. Computed in integers, because 0.29 × 100 is less
+    /// than 29 in floating point.
     pub(super) fn is_more(&self, part: usize, whole: usize) -> bool {
         #[expect(clippy::cast_sign_loss, reason = "the fraction is from 0 to 1")]
         let billionths = (self.fraction * 1e9).round() as u128;
@@ -106,29 +129,30 @@ impl Default for Guard {
     }
 }
 
-/// Keeps a node that goes down again and again out of the list for a while, although it beats: the route flap damping of RFC
-/// 2439 for nodes.
+/// Removes a node that goes down repeatedly from the list for a while, although it beats. This is the route flap
+/// damping of RFC 2439, applied to nodes.
 ///
-/// Each time a node goes down its *penalty* grows by 1; it halves in each [`half_life`](FlapDamping::half_life). Above
-/// [`suppress`](FlapDamping::suppress) the node is suppressed, until the penalty has fallen to
-/// [`reuse`](FlapDamping::reuse), however well it beats. The penalty never exceeds what takes
-/// [`longest`](FlapDamping::longest) to fall that far.
+/// Each time a node goes down, its *penalty* grows by 1. The penalty halves in each
+/// [`half_life`](FlapDamping::half_life). When it exceeds [`suppress`](FlapDamping::suppress), the node is suppressed
+/// until the penalty has fallen to [`reuse`](FlapDamping::reuse). The penalty is capped so that this takes at most
+/// [`longest`](FlapDamping::longest).
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[must_use]
 pub struct FlapDamping {
-    /// In which time a penalty halves.
+    /// The time in which a penalty halves.
     pub(super) half_life: Duration,
     /// The penalty above which a node is suppressed.
     pub(super) suppress: f64,
-    /// The penalty at which it is no more.
+    /// The penalty at which a node is no longer suppressed.
     pub(super) reuse: f64,
-    /// The longest that it is.
+    /// The longest time for which a node is suppressed.
     pub(super) longest: Duration,
 }
 
 impl FlapDamping {
-    /// Creates a damping with the defaults: half of the penalty goes in a minute; a node is suppressed above 2 and reused at
-    /// 0.75, after 4 minutes at most. The limits are those that routers use, the times are a fifteenth of theirs.
+    /// Creates a damping with the default options: a half-life of 1 minute, suppression above a penalty of 2, reuse at
+    /// 0.75, and at most 4 minutes of suppression. The two penalties are those that routers use; the times are a
+    /// fifteenth of theirs.
     pub fn new() -> Self {
         FlapDamping {
             half_life: Duration::from_secs(60),
@@ -138,27 +162,28 @@ impl FlapDamping {
         }
     }
 
-    /// Sets the time in which a penalty halves. Default: a minute. Zero is an error.
+    /// Sets the time in which a penalty halves. Default: 1 minute. Zero is refused by `build`.
     pub fn half_life(mut self, half_life: Duration) -> Self {
         self.half_life = half_life;
         self
     }
 
-    /// Sets the penalty above which a node is suppressed, a finite number. The default, 2, is exceeded when a node goes down
-    /// for the third time in a short while.
+    /// Sets the penalty above which a node is suppressed, a finite number. Default: 2, which a node exceeds when it
+    /// goes down for the third time within a short while.
     pub fn suppress(mut self, penalty: f64) -> Self {
         self.suppress = penalty;
         self
     }
 
-    /// Sets the penalty at which a node is no longer suppressed: above zero, and no more than `suppress`. Default: 0.75.
+    /// Sets the penalty at which a node is no longer suppressed, greater than zero and at most `suppress`. Default:
+    /// 0.75.
     pub fn reuse(mut self, penalty: f64) -> Self {
         self.reuse = penalty;
         self
     }
 
-    /// Sets for how long a node is suppressed at most, once it stays up. Default: 4 minutes. It must be longer than it takes
-    /// `suppress` to fall to `reuse`, or nothing would ever be suppressed.
+    /// Sets the longest time for which a node that stays up is suppressed. Default: 4 minutes. It must be longer than
+    /// `suppress` takes to fall to `reuse`; otherwise no node could ever be suppressed.
     pub fn longest(mut self, longest: Duration) -> Self {
         self.longest = longest;
         self
@@ -184,17 +209,17 @@ impl FlapDamping {
         )
     }
 
-    /// The largest penalty: one that takes `longest` to fall to `reuse`.
+    /// The largest penalty, which takes `longest` to fall to `reuse`.
     pub(super) fn ceiling(&self) -> f64 {
         self.reuse * (self.longest.as_secs_f64() / self.half_life.as_secs_f64()).exp2()
     }
 
-    /// What is left of a penalty after a time.
+    /// The remainder of a penalty after a time.
     pub(super) fn decayed(&self, penalty: f64, after: Duration) -> f64 {
         penalty * (-after.as_secs_f64() / self.half_life.as_secs_f64()).exp2()
     }
 
-    /// How long a penalty takes to fall to `reuse`.
+    /// The time that a penalty takes to fall to `reuse`.
     pub(super) fn time_to_reuse(&self, penalty: f64) -> Duration {
         let half_lives = (penalty / self.reuse).log2().max(0.0);
         Duration::try_from_secs_f64(self.half_life.as_secs_f64() * half_lives)
@@ -208,7 +233,7 @@ impl Default for FlapDamping {
     }
 }
 
-/// The options of one node, where they differ from the registry's.
+/// Options of one node that differ from those of the registry.
 ///
 /// ```
 /// use std::time::Duration;
@@ -217,50 +242,51 @@ impl Default for FlapDamping {
 /// let registry = Registry::<&str, u16>::builder().build()?;
 /// let slow = NodeOptions::new().policy(Policy::Fixed(Duration::from_secs(60))).weight(50);
 /// registry.register_with("db-1", 5432, slow)?;
+/// assert_eq!(registry.vitals(&"db-1").map(|it| it.timeout), Some(Duration::from_secs(60)));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[must_use]
 pub struct NodeOptions {
-    /// Its policy, if it is set.
+    /// The policy, if it is set.
     pub(super) policy: Option<Policy>,
-    /// Its full weight, if it is set.
+    /// The full weight, if it is set.
     pub(super) weight: Option<u32>,
-    /// Which life of it this is, if it is set.
+    /// The incarnation, if it is set.
     pub(super) incarnation: Option<Incarnation>,
 }
 
 impl NodeOptions {
-    /// Creates options with nothing set.
+    /// Creates options in which nothing is set.
     pub fn new() -> Self {
         NodeOptions::default()
     }
 
-    /// Sets how long the node may be silent. Default: the registry's policy. That one also decides what counts as a stall of
-    /// the registry; see [`Builder::policy`].
+    /// Sets how long the node may be silent. Default: the policy of the registry. The registry's policy alone
+    /// determines what counts as a stall of the registry; see [`Builder::policy`].
     pub fn policy(mut self, policy: Policy) -> Self {
         self.policy = Some(policy);
         self
     }
 
-    /// Sets the node's full weight, for pickers that go by weight. Default: 100. A node of weight zero is listed, and these
-    /// never pick it.
+    /// Sets the full weight of the node, which the weighted pickers use. Default: 100. A node with a weight of zero is
+    /// listed, and a weighted picker never picks it.
     pub fn weight(mut self, weight: u32) -> Self {
         self.weight = Some(weight);
         self
     }
 
-    /// Sets which life of the node registers: a number that the node sends, and that grows each time it starts. Default: the
-    /// registry gives the next one. See [`Incarnation`].
+    /// Sets the incarnation that is registered: a number that the node sends and that grows each time it starts.
+    /// Default: the registry assigns the next number. See [`Incarnation`].
     ///
-    /// A newer one than before begins a new life: the node needs [`rise`](Builder::rise) beats of its own if it is not up,
-    /// and the gap between the two lives is no interval that an adaptive policy learns. An older one is refused.
+    /// A newer incarnation needs [`rise`](Builder::rise) beats of its own if the node is not up. The gap between two
+    /// incarnations is not an interval that an adaptive policy learns. An older incarnation is refused.
     pub fn incarnation(mut self, incarnation: impl Into<Incarnation>) -> Self {
         self.incarnation = Some(incarnation.into());
         self
     }
 
-    /// The full weight.
+    /// Returns the full weight.
     pub(super) fn full_weight(&self) -> u32 {
         self.weight.unwrap_or(DEFAULT_WEIGHT)
     }
@@ -271,29 +297,29 @@ impl NodeOptions {
     }
 }
 
-/// What the fleet is told once.
+/// The options of the fleet.
 #[derive(Clone, Debug)]
 pub(super) struct Config {
-    /// How long a node may be silent that has no policy of its own.
+    /// The policy of nodes that have none of their own.
     pub(super) policy: Policy,
-    /// Beats in a row before a node is up.
+    /// The number of beats in a row after which a node is up.
     pub(super) rise: u32,
-    /// Timeouts missed in a row before it is down.
+    /// The number of timeouts missed in a row after which a node is down.
     pub(super) fall: u32,
-    /// What is done about flapping.
+    /// The flap damping, if there is any.
     pub(super) damping: Option<FlapDamping>,
-    /// How long the weight grows; zero for not at all.
+    /// How long the weight of a listed node grows; zero for no slow start.
     pub(super) slow_start: Duration,
-    /// How long who is down or has left is remembered.
+    /// How long a node that is down or has left is remembered.
     pub(super) forget_after: Duration,
-    /// What is done about mass death.
+    /// The guard, if there is one.
     pub(super) guard: Option<Guard>,
-    /// The most nodes.
+    /// The maximum number of nodes.
     pub(super) max_nodes: usize,
 }
 
 impl Config {
-    /// The defaults.
+    /// Returns the default options.
     pub(super) fn new() -> Self {
         Config {
             policy: Policy::Fixed(Duration::from_secs(10)),
@@ -319,7 +345,7 @@ impl Config {
     }
 }
 
-/// The options of a [`Registry`](super::Registry). Only [`build`](Builder::build) fails.
+/// Creates a [`Registry`](super::Registry) from options. Options are validated by [`build`](Builder::build) only.
 ///
 /// ```
 /// use std::time::Duration;
@@ -340,16 +366,16 @@ impl Config {
 /// ```
 #[must_use]
 pub struct Builder<N, D> {
-    /// What the fleet is told.
+    /// The options of the fleet.
     pub(super) config: Config,
     /// The time source; a monotonic clock if not set.
     pub(super) clock: Option<Clock>,
-    /// What the name of the worker begins with.
+    /// The prefix of the worker's thread name.
     pub(super) thread_name: String,
-    /// What another registry knew.
+    /// The state to restore, and the grace for its nodes.
     #[cfg(feature = "serde")]
     pub(super) saved: Option<(super::Saved<N, D>, Duration)>,
-    /// What it builds a registry of.
+    /// Binds the type parameters, which no other field uses.
     #[cfg(not(feature = "serde"))]
     pub(super) of: std::marker::PhantomData<fn() -> (N, D)>,
 }
@@ -359,7 +385,7 @@ where
     N: Eq + Hash + Clone + Send + Sync + 'static,
     D: Send + Sync + 'static,
 {
-    /// The defaults.
+    /// Creates a builder with the default options.
     pub(super) fn new() -> Self {
         Builder {
             config: Config::new(),
@@ -372,80 +398,88 @@ where
         }
     }
 
-    /// Sets how long a node without a policy of its own may be silent. Default: 10 seconds, fixed. A policy that makes no
-    /// sense is an error.
+    /// Sets how long a node without a policy of its own may be silent. Default: 10 seconds, fixed. A policy that is out
+    /// of range is refused by `build`.
     ///
-    /// If the registry itself does not run for a quarter of that time, or for 100 ms if that is less, it has stalled, and no
-    /// node misses a timeout for a while. Nodes with much shorter policies of their own do not have that protection.
+    /// If the registry does not run for a quarter of that time, or for 100 ms if that is less, it has stalled. For a
+    /// while, no node then misses a timeout. Nodes with much shorter policies of their own are not protected in this
+    /// way.
     pub fn policy(mut self, policy: Policy) -> Self {
         self.config.policy = policy;
         self
     }
 
-    /// Sets how many beats in a row a node makes before it is up, at first and after it was down. Default: 1. Zero is an
-    /// error. Registering is no beat.
+    /// Sets how many beats in a row a node must make before it is up, at first and after it was down. Default: 1. Zero
+    /// is refused by `build`. Registering is not a beat.
     pub fn rise(mut self, beats: u32) -> Self {
         self.config.rise = beats;
         self
     }
 
-    /// Sets how many timeouts in a row a node misses before it is down. Default: 1. Zero is an error. A node that is up is
-    /// [`Suspect`](super::State::Suspect) after the first, and still listed.
+    /// Sets how many timeouts in a row a node must miss before it is down. Default: 1. Zero is refused by `build`. With
+    /// more than 1, a node that is up is [`Suspect`](super::State::Suspect) after the first missed timeout, and still
+    /// listed.
     pub fn fall(mut self, timeouts: u32) -> Self {
         self.config.fall = timeouts;
         self
     }
 
-    /// Keeps nodes that go down again and again out of the list for a while. Default: not.
+    /// Removes nodes that go down repeatedly from the list for a while. Default: no damping.
     pub fn flap_damping(mut self, damping: FlapDamping) -> Self {
         self.config.damping = Some(damping);
         self
     }
 
-    /// Sets how long the weight of a node that comes into the list grows, from a sixteenth to its full one, in 16 steps, however
-    /// small that is. Default, and zero: not at all.
+    /// Sets how long the weight of a node grows after it is listed, from a sixteenth to the full weight, in 16 equal
+    /// steps. Any positive length is accepted. Default: zero, which gives the full weight at once.
     pub fn slow_start(mut self, length: Duration) -> Self {
         self.config.slow_start = length;
         self
     }
 
-    /// Sets after how long a node that is down or has left is forgotten, and its place is free. Default: an hour. Zero is an
-    /// error; [`Duration::MAX`] means never.
+    /// Sets the time after which a node that is down or has left is forgotten, which frees its place. Default: 1 hour.
+    /// With [`Duration::MAX`], nodes are never forgotten. Zero is refused by `build`.
     pub fn forget_after(mut self, time: Duration) -> Self {
         self.config.forget_after = time;
         self
     }
 
-    /// Sets the guard against mass death; `None` for no guard. Default: [`Guard::new`].
+    /// Sets the guard that keeps the list when many nodes fall silent at once; `None` for no guard. Default:
+    /// [`Guard::new`].
     pub fn mass_death_guard(mut self, guard: impl Into<Option<Guard>>) -> Self {
         self.config.guard = guard.into();
         self
     }
 
-    /// Sets the largest number of nodes. Those that are down or have left count until they are forgotten. Default: no limit.
-    /// Zero is an error. A node beyond it is refused and handed back; no other node has to go.
+    /// Sets the maximum number of nodes, including those that are down or have left and are not yet forgotten. Default:
+    /// no limit. A further node is refused and returned to the caller; no other node is evicted. Zero is refused by
+    /// `build`.
     pub fn max_nodes(mut self, nodes: usize) -> Self {
         self.config.max_nodes = nodes;
         self
     }
 
-    /// Sets the time source. Default: a monotonic clock whose origin is the call of `build`. A
-    /// [`ManualClock`](crate::ManualClock) makes tests deterministic.
+    /// Sets the time source. Default: a monotonic clock whose origin is the call of `build`. With a
+    /// [`ManualClock`](crate::ManualClock), tests are deterministic.
     pub fn clock(mut self, clock: impl Into<Clock>) -> Self {
         self.clock = Some(clock.into());
         self
     }
 
-    /// Sets what the name of the worker thread begins with. Default: `registry`. A name with a zero byte is an error.
+    /// Sets the prefix of the worker's thread name. Default: `registry`. A prefix with a zero byte is refused by
+    /// `build`.
     pub fn thread_name(mut self, name: impl Into<String>) -> Self {
         self.thread_name = name.into();
         self
     }
 
-    /// Begins with the nodes of a registry that was saved: listed as they were, with their states, incarnations, flags and
-    /// penalties, and the time that each had left. No node misses a timeout before `grace` is over, because beats went unheard
-    /// meanwhile: give the timeouts of a node plus the time in which it finds the new registry. Nodes that were down or had
-    /// left are forgotten when their time is over. The time between saving and restoring does not count.
+    /// Starts with the nodes of a [saved](super::Registry::save) registry, with their states, incarnations, flags,
+    /// penalties and remaining times.
+    ///
+    /// No node misses a timeout before `grace` is over, because beats were not received in the meantime. A suitable
+    /// grace is the timeouts of a node plus the time in which it finds the new registry. A grace of zero leaves each
+    /// node its remaining time. The time between saving and restoring does not count. Nodes that are down or have left
+    /// are forgotten when their remaining time is over.
     #[cfg(feature = "serde")]
     pub fn restore(mut self, saved: super::Saved<N, D>, grace: Duration) -> Self {
         self.saved = Some((saved, grace));
@@ -453,7 +487,7 @@ where
     }
 }
 
-/// The time `length` after `now`; `None` if that is never.
+/// Returns the time `length` after `now`, or `None` if it never comes.
 pub(super) fn after(now: Duration, length: Duration) -> Option<Duration> {
     now.checked_add(length).filter(|_| length != Duration::MAX)
 }

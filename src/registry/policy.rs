@@ -1,6 +1,6 @@
-//! How long a node may be silent: for a fixed time, for so many beats, or for as long as its own history allows.
+//! The timeout of a node: a fixed time, a number of beats, or a time learned from the node's own beats.
 //!
-//! Pure: time is an argument, and a node's [`History`] is all there is.
+//! This module is pure: time is an argument, and a node's [`History`] is the only state.
 
 mod history;
 mod normal;
@@ -30,17 +30,18 @@ pub(super) use history::{Gap, History};
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub enum Policy {
-    /// This long, above zero. [`Duration::MAX`] never times out.
+    /// This time, greater than zero. With [`Duration::MAX`], the node never misses a timeout.
     Fixed(Duration),
-    /// As long as `count` beats take that come each `interval`: the product of both. One that overflows never times out.
+    /// The time of `count` beats that arrive every `interval`, which is the product of both. If it overflows, the node
+    /// never misses a timeout.
     Missed {
-        /// From beat to beat, above zero.
+        /// The time between two beats, greater than zero.
         interval: Duration,
-        /// So many beats, above zero. A beat that is on its way takes time too: with 1, the slightest delay counts as missed;
-        /// take 2 or more.
+        /// The number of beats, greater than zero. With 1, every delayed beat counts as missed, because a beat also
+        /// takes time to arrive; use 2 or more.
         count: u32,
     },
-    /// As long as the intervals between the node's own beats make it likely that another comes.
+    /// The time within which the next beat is likely, given the intervals between the node's beats so far.
     Adaptive(PhiAccrual),
 }
 
@@ -60,17 +61,17 @@ impl Policy {
 
 /// The φ accrual failure detector: a timeout for each node from the intervals between its own beats.
 ///
-/// φ at a silence of *t* is -log₁₀ of the probability that an interval between two beats is longer than *t*, given that
-/// the intervals are normally distributed with the mean and deviation of the last ones (Hayashibara, Défago, Yared and
-/// Katayama, "The φ accrual failure detector", SRDS 2004). A threshold of 8 thus allows one wrong suspicion in 10⁸
-/// intervals, as far as they are so distributed. φ reaches the threshold at a silence of
+/// φ at a silence of *t* is -log₁₀ of the probability that an interval between two beats is longer than *t*. The
+/// intervals are assumed to be normally distributed, with the mean and the deviation of the most recent ones
+/// (Hayashibara, Défago, Yared and Katayama, "The φ accrual failure detector", SRDS 2004). As far as that holds, a
+/// threshold of 8 causes one wrong suspicion in 10⁸ intervals. φ reaches the threshold at a silence of
 ///
 /// ```text
 /// mean + acceptable_pause + y × max(deviation, min_deviation)
 /// ```
 ///
-/// where *y* depends on the threshold alone (5.61 for 8, 7.03 for 12). So a beat costs no search: it updates two sums and
-/// sets that as the next timeout.
+/// where *y* depends on the threshold alone (5.61 for 8, 7.03 for 12). A beat therefore needs no search. It updates two
+/// sums and sets the result as the next timeout.
 ///
 /// | option | default | in Akka |
 /// |---|---|---|
@@ -80,41 +81,43 @@ impl Policy {
 /// | [`acceptable_pause`](Self::acceptable_pause) | 3 s | `acceptable-heartbeat-pause` |
 /// | [`first_interval`](Self::first_interval) | 1 s | `heartbeat-interval` |
 ///
-/// **Exactness.** The sums are integers, of microseconds, so nothing drifts, however long a node lives. The timeout is
-/// rounded up, by at most 1/64 of itself, to one of 64 steps between each power of two of nanoseconds and the next: the
-/// timeout of a node that beats steadily then stays the same from beat to beat, which makes its beats cheap, and many nodes
-/// share one. It is never below 1 ms.
+/// **Exactness.** The sums are integers, in microseconds, so rounding errors do not accumulate. The timeout is rounded
+/// up by at most 1/64 to one of 64 steps between two powers of two of nanoseconds. The timeout of a node that beats
+/// steadily then stays the same from beat to beat, which makes its beats cheap, and many nodes share one timeout. A
+/// timeout is at least 1 ms.
 ///
-/// **Memory.** 8 bytes for each interval in the window, which grows as beats come, and 128 bytes: 1.7 kB for a node that
-/// fills the default one. A node with another policy has no history.
+/// **Memory.** A node needs 128 bytes and 8 bytes for each interval in the window, which grows as beats arrive: 1.7 kB
+/// if the default window is full. A node with another policy has no history.
 ///
 /// **What is not learned.**
 ///
-/// - The silence of a node that went down: it is an outage. But after three such silences in a row that are alike, the
-///   longest at most twice the shortest, with no ordinary interval between them, they are the node's pace, and its history
-///   begins anew with them. So a node that becomes slow, or is slower than [`first_interval`](Self::first_interval), goes down
-///   three times at most. A process that crashes and starts again at regular times looks the same, unless each start
-///   [registers as a new incarnation](super::NodeOptions::incarnation): the gap between two lives is never learned.
-/// - A burst: an interval below a tenth of the mean, unless such short ones go on for as long as a mean interval. Beats that
-///   were held up and come all at once say nothing of the pace.
-/// - A gap for more than a quarter of which the registry itself did not run. While a node has this policy the registry wakes four times a second to
-///   notice that.
+/// - The silence of a node that went down, because it is an outage. The exception is three such silences in a row that
+///   are alike (the longest at most twice the shortest) with no ordinary interval between them. They are taken for the
+///   node's pace, and its history starts again with them. A node that becomes slow, or is slower than
+///   [`first_interval`](Self::first_interval), therefore goes down at most three times. A process that crashes and
+///   restarts at regular times looks the same, unless each start [registers a new
+///   incarnation](super::NodeOptions::incarnation). The gap between two incarnations is never learned.
+/// - A burst: an interval below a tenth of the mean, unless such short intervals continue for as long as a mean
+///   interval. Beats that were delayed and arrive together say nothing about the pace.
+/// - A gap during more than a quarter of which the registry itself did not run. To notice this, the registry wakes four
+///   times a second while a node has this policy.
 ///
-/// **From Akka.** Akka computes φ by a logistic approximation of the normal distribution (`PhiAccrualFailureDetector.scala`)
-/// that is good near the mean and grows too fast beyond three deviations: at 6 deviations it says 10.8, and exactly it is
-/// 9.0. Here φ is exact. For the timeouts of Akka's threshold of 8 take 7.06 here; for 10, 8.48; for 12, 9.81.
+/// **Akka.** Akka computes φ by a logistic approximation of the normal distribution
+/// (`PhiAccrualFailureDetector.scala`). It is good near the mean and grows too fast beyond three deviations: at 6
+/// deviations it gives 10.8, and the exact value is 9.0. Here φ is exact. To get the timeouts of Akka's threshold of 8,
+/// use 7.06; for 10, use 8.48; for 12, use 9.81.
 ///
-/// **From Cassandra.** Cassandra takes the intervals as exponentially distributed, so only their mean counts, and
-/// a `phi_convict_threshold` of *p* is reached after *p* × ln 10 mean intervals (`FailureDetector.java`): 18.4 of them
-/// for its default of 8. No threshold here translates it, because here the deviation counts. The same timeouts have
-/// [`Policy::Missed`] with a `count` of 2.3 × *p*, or an [`acceptable_pause`](Self::acceptable_pause) of (2.3 × *p* - 1)
-/// intervals.
+/// **Cassandra.** Cassandra assumes exponentially distributed intervals, so only their mean matters. A
+/// `phi_convict_threshold` of *p* is reached after *p* × ln 10 mean intervals (`FailureDetector.java`), which is 18.4
+/// for its default of 8. No threshold corresponds to it here, because here the deviation matters too. The same timeouts
+/// result from [`Policy::Missed`] with a `count` of 2.3 × *p*, or from an [`acceptable_pause`](Self::acceptable_pause)
+/// of (2.3 × *p* - 1) intervals.
 ///
 /// ```
 /// use std::time::Duration;
 /// use liveness::registry::{PhiAccrual, Policy};
 ///
-/// // Beats each 200 ms in one rack; a pause of half a second is nothing.
+/// // Nodes in one rack beat every 200 ms. A pause of half a second is acceptable.
 /// let rack = PhiAccrual::new()
 ///     .first_interval(Duration::from_millis(200))
 ///     .acceptable_pause(Duration::from_millis(500))
@@ -130,24 +133,24 @@ impl Policy {
 )]
 #[must_use = "a policy does nothing until a registry or a node is given it"]
 pub struct PhiAccrual {
-    /// The φ at which a node has been silent for too long; above zero and finite, once checked.
+    /// The φ at which a node has been silent for too long; finite and greater than zero, once checked.
     threshold: f64,
-    /// So many deviations beyond the mean φ is `threshold`; NaN where that is not above zero.
+    /// The number of deviations above the mean at which φ is `threshold`; NaN if that is not greater than zero.
     #[cfg_attr(feature = "serde", serde(skip_serializing))]
     score: f64,
-    /// So many intervals are remembered, above zero.
+    /// The number of intervals that are remembered, greater than zero.
     window: u32,
-    /// The least deviation to reckon with, above zero.
+    /// The smallest deviation used, greater than zero.
     min_deviation: Duration,
-    /// What every timeout is longer by.
+    /// The time that is added to every timeout.
     acceptable_pause: Duration,
-    /// What a node's intervals are expected to be before it has any, above zero.
+    /// The expected interval of a node that has no history, greater than zero.
     first_interval: Duration,
 }
 
 impl PhiAccrual {
-    /// Creates a policy with the defaults: a threshold of 8, a window of 200, a deviation of at least 100 ms, a pause of 3 s, and 1 s as the first
-    /// interval.
+    /// Creates a policy with the default options: a threshold of 8, a window of 200 intervals, a deviation of at least
+    /// 100 ms, an acceptable pause of 3 s, and a first interval of 1 s.
     pub fn new() -> Self {
         PhiAccrual {
             threshold: 0.0,
@@ -160,39 +163,40 @@ impl PhiAccrual {
         .threshold(8.0)
     }
 
-    /// Sets the φ at which a node has missed its timeout, a finite number above zero; 8 by default. One more means ten times
-    /// fewer wrong suspicions, and a timeout longer by about a third of a deviation. Below 0.3 the timeout is shorter than
-    /// the mean interval and the pause.
+    /// Sets the φ at which a node has missed its timeout, a finite number greater than zero. Default: 8. Each increase
+    /// by 1 makes wrong suspicions ten times rarer and the timeout about a third of a deviation longer. Below 0.3 the
+    /// timeout is shorter than the mean interval plus the acceptable pause.
     pub fn threshold(mut self, phi: f64) -> Self {
         self.threshold = phi;
         self.score = normal::point(phi);
         self
     }
 
-    /// Sets how many intervals are remembered, 8 bytes each; 200 by default, which tells the deviation within 5 %; not zero.
-    /// With 1 there is no deviation, and [`min_deviation`](Self::min_deviation) counts.
+    /// Sets the number of intervals that are remembered, at 8 bytes each. Default: 200, which gives the deviation to
+    /// within 5 %. With 1, the deviation is always [`min_deviation`](Self::min_deviation). Zero is refused when the
+    /// policy is used.
     pub fn window(mut self, intervals: u32) -> Self {
         self.window = intervals;
         self
     }
 
-    /// Sets the least deviation to reckon with, so that a node that was punctual for long is not suspected because of a tiny
-    /// delay; 100 ms by default, and not zero.
+    /// Sets the smallest deviation that is used, so that a node that has been punctual for long is not suspected after
+    /// a tiny delay. Default: 100 ms. Zero is refused when the policy is used.
     pub fn min_deviation(mut self, deviation: Duration) -> Self {
         self.min_deviation = deviation;
         self
     }
 
-    /// Sets for how long a node may pause, beyond what its intervals say, and not be suspected: lost beats, garbage collection;
-    /// 3 s by default. Zero leaves no room for a lost beat in a history that has none.
+    /// Sets the time that is added to every timeout, for lost beats or garbage collection. Default: 3 s. With zero, a
+    /// node whose history contains no lost beat is suspected at the first one.
     pub fn acceptable_pause(mut self, pause: Duration) -> Self {
         self.acceptable_pause = pause;
         self
     }
 
-    /// Sets what a node's intervals are expected to be, give or take a quarter, before it has a history; 1 s by default, and not
-    /// zero. As in Akka the first interval joins two made of this, one a quarter shorter and one a quarter longer, which
-    /// leave the window when it is full.
+    /// Sets the expected interval of a node that has no history, within a quarter. Default: 1 s. As in Akka, the first
+    /// interval joins two intervals derived from this value, one a quarter shorter and one a quarter longer, which
+    /// leave the window when it is full. Zero is refused when the policy is used.
     pub fn first_interval(mut self, interval: Duration) -> Self {
         self.first_interval = interval;
         self
@@ -215,18 +219,18 @@ impl PhiAccrual {
 }
 
 impl Default for PhiAccrual {
-    /// As [`PhiAccrual::new`].
+    /// Creates a policy like [`PhiAccrual::new`].
     fn default() -> Self {
         PhiAccrual::new()
     }
 }
 
-/// How a policy is read back.
+/// Deserialization of a policy.
 #[cfg(feature = "serde")]
 mod saved {
     use std::time::Duration;
 
-    /// What is written of a [`super::PhiAccrual`]. What was left out is as by default.
+    /// The serialized form of a [`super::PhiAccrual`]. Omitted fields have their defaults.
     #[derive(serde::Deserialize)]
     #[serde(default, deny_unknown_fields)]
     pub(super) struct PhiAccrual {
@@ -361,14 +365,14 @@ mod tests {
 
     #[test]
     fn the_thresholds_of_akka_translate_as_the_documentation_says() {
-        // The formula of Akka's PhiAccrualFailureDetector, and where it reaches a threshold.
+        // The formula of Akka's PhiAccrualFailureDetector, and the silence at which it reaches a threshold.
         let logistic =
             |y: f64| (y * (1.5976 + 0.070_566 * y * y)).exp().ln_1p() / std::f64::consts::LN_10;
         for (theirs, ours) in [(8.0, 7.06), (10.0, 8.48), (12.0, 9.81)] {
             let score = PhiAccrual::new().threshold(ours).score;
             assert!((logistic(score) - theirs).abs() < 0.01, "{theirs}");
         }
-        // Where Akka's own test expects what the approximation gives, to a tenth; the exact value where that differs.
+        // The values of Akka's own test, where the approximation is accurate to a tenth; otherwise the exact value.
         let expected = [
             (-10.0, 0.0, 0.0),
             (-5.0, 0.1, 0.0),

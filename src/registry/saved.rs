@@ -1,6 +1,7 @@
-//! What a registry knows, to be written down and read by the next.
+//! The state of a registry in a form that can be stored and restored.
 //!
-//! No point in time is saved, since clocks have their origins: only how long ago things were, and how long they still last.
+//! The form holds no points in time, because the next clock has another origin. It holds durations: how long ago
+//! something happened, and how long it still lasts.
 
 use std::hash::Hash;
 use std::time::Duration;
@@ -15,31 +16,46 @@ use super::options::{self, NodeOptions};
 use super::policy::Policy;
 use super::update::State;
 
-/// What a registry knew when it was [saved](super::Registry::save), for any format of `serde`'s. What an
-/// [adaptive policy](super::Policy::Adaptive) has learned is not in it: it learns anew.
+/// The state of a registry, returned by [`Registry::save`](super::Registry::save), for any format of `serde`. It does
+/// not include what an [adaptive policy](super::Policy::Adaptive) has learned.
+///
+/// ```
+/// use std::time::Duration;
+/// use liveness::registry::{Registry, Saved};
+///
+/// let registry = Registry::<u64, String>::builder().build()?;
+/// registry.register(7, "rack 4".to_owned())?;
+/// let json = serde_json::to_string(&registry.save())?;
+///
+/// let saved: Saved<u64, String> = serde_json::from_str(&json)?;
+/// assert_eq!(saved.len(), 1);
+/// let next = Registry::builder().restore(saved, Duration::from_secs(60)).build()?;
+/// assert!(next.status(&7).is_some());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Saved<N, D> {
     /// The nodes.
     nodes: Vec<SavedNode<N, D>>,
-    /// The last incarnation that the registry gave.
+    /// The last incarnation that the registry assigned.
     last_incarnation: u64,
 }
 
 impl<N, D> Saved<N, D> {
-    /// How many nodes there are.
+    /// Returns the number of nodes.
     #[must_use]
     pub fn len(&self) -> usize {
         self.nodes.len()
     }
 
-    /// Whether there is none.
+    /// Returns `true` if there are no nodes.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.nodes.is_empty()
     }
 }
 
-/// A node of it.
+/// A node of a saved registry.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct SavedNode<N, D> {
     /// Its id.
@@ -48,13 +64,13 @@ struct SavedNode<N, D> {
     data: D,
     /// Its weight without a slow start.
     weight: u32,
-    /// Which life of it this is.
+    /// Its incarnation.
     incarnation: Incarnation,
     /// Its own policy, if it has one.
     policy: Option<Policy>,
     /// Its state.
     state: State,
-    /// For how long it was in that state.
+    /// How long it has been in that state.
     in_state_for: Duration,
     /// How much longer it may be silent; `None` if it was not watched.
     remaining: Option<Duration>,
@@ -62,22 +78,22 @@ struct SavedNode<N, D> {
     streak: u32,
     /// Timeouts missed in a row.
     misses: u32,
-    /// For how long it was down, if it was not up since.
+    /// How long it has been down, if it has not been up since.
     down_for: Option<Duration>,
     /// Whether it is drained.
     is_drained: bool,
-    /// How much longer it is suppressed, if it is.
+    /// How much longer it is suppressed, if it is suppressed.
     suppressed_for: Option<Duration>,
     /// Its penalty.
     penalty: f64,
-    /// How much longer its slow start lasts, if it is in one.
+    /// How much longer its slow start lasts, if there is one.
     ramp: Option<Duration>,
-    /// How much longer it is remembered, if it is to be forgotten.
+    /// How much longer it is remembered, if it is down or has left.
     remembered_for: Option<Duration>,
 }
 
 impl<N: Clone, D: Clone> SavedNode<N, D> {
-    /// `entry` at `now`.
+    /// Creates the saved form of `entry` at the time `now`.
     fn new(entry: &Entry<N, D>, now: Duration, penalty: f64) -> Self {
         let left = |until: Duration| until.saturating_sub(now);
         SavedNode {
@@ -104,7 +120,7 @@ impl<N: Clone, D: Clone> SavedNode<N, D> {
 }
 
 impl<N: Eq + Hash + Clone, D> Keeper<N, D> {
-    /// Everything there is to know at `now`.
+    /// Returns the state at the time `now`.
     pub(super) fn save(&self, now: Duration) -> Saved<N, D>
     where
         D: Clone,
@@ -116,8 +132,8 @@ impl<N: Eq + Hash + Clone, D> Keeper<N, D> {
         }
     }
 
-    /// Begins, empty so far, with what was saved; who is watched may be silent for `grace` at the least. Of nodes that
-    /// are there twice the first counts. Each is told as registered, though there is nobody to tell yet.
+    /// Starts an empty fleet with the saved nodes. A watched node may be silent for at least `grace`. If a node occurs
+    /// twice, the first one is used. Each node emits an update, although there are no subscribers yet.
     pub(super) fn restore(
         &mut self,
         saved: Saved<N, D>,
@@ -131,7 +147,7 @@ impl<N: Eq + Hash + Clone, D> Keeper<N, D> {
         Ok(())
     }
 
-    /// Begins with one node.
+    /// Restores one node.
     fn restore_node(
         &mut self,
         saved: SavedNode<N, D>,
@@ -146,7 +162,7 @@ impl<N: Eq + Hash + Clone, D> Keeper<N, D> {
         options.check()?;
         let node = Node::new(saved.id, saved.data, saved.weight);
         let mut entry = Entry::new(node, saved.incarnation, &options, now);
-        // What cannot be by this registry's options, which may be other ones, is cut down to what can.
+        // The options of this registry may differ. Values that exceed them are reduced to the limit.
         let config = &self.config;
         let (ceiling, longest) = config
             .damping
@@ -160,8 +176,8 @@ impl<N: Eq + Hash + Clone, D> Keeper<N, D> {
         entry.is_drained = saved.is_drained;
         entry.is_suppressed = saved.suppressed_for.is_some();
         entry.reuse_at = after(saved.suppressed_for.unwrap_or_default(), longest);
-        entry.penalty = (saved.penalty.max(0.0).min(ceiling), now); // not even `NaN`
-        // Who had no slow start to make has none.
+        entry.penalty = (saved.penalty.max(0.0).min(ceiling), now); // `max` and `min` also replace a NaN
+        // A node that was not in a slow start does not begin one.
         entry.ramp_end = Some(after(saved.ramp.unwrap_or_default(), config.slow_start));
         let is_watched = !matches!(entry.state, State::Down | State::Left);
         if !is_watched {
@@ -170,11 +186,11 @@ impl<N: Eq + Hash + Clone, D> Keeper<N, D> {
             entry.forget_at = options::after(now, left);
         }
         let most = match saved.policy.unwrap_or(config.policy) {
-            // What it had learned is not known any more.
+            // The learned timeout is not saved.
             Policy::Adaptive(_) => Duration::MAX,
             policy => policy.initial_timeout(),
         };
-        // Who was held is watched again, and if it stays silent it is for the guard to hold it again.
+        // A node that was held is watched again. If it stays silent, the guard decides again whether to hold it.
         let wait = saved.remaining.unwrap_or_default().min(most).max(grace);
         self.restore_entry(entry, is_watched.then_some(wait), now)
     }

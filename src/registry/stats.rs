@@ -1,49 +1,49 @@
-//! What a registry counts.
+//! Statistics of a registry.
 
 use std::fmt;
 
-/// The gauges and counters of a registry; returned by [`Registry::stats`](super::Registry::stats).
+/// The gauges and counters of a registry, returned by [`Registry::stats`](super::Registry::stats).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct RegistryStats {
     /// The version of the fleet: the number of updates so far.
     pub version: u64,
-    /// Nodes that are joining.
+    /// The number of nodes that are [`Joining`](super::State::Joining).
     pub joining: usize,
-    /// Nodes that are up.
+    /// The number of nodes that are [`Up`](super::State::Up).
     pub up: usize,
-    /// Nodes that are suspect, held ones among them.
+    /// The number of nodes that are [`Suspect`](super::State::Suspect), including those that the guard holds.
     pub suspect: usize,
-    /// Nodes that are down.
+    /// The number of nodes that are [`Down`](super::State::Down).
     pub down: usize,
-    /// Nodes that have left and are not forgotten.
+    /// The number of nodes that have [`Left`](super::State::Left) and are not yet forgotten.
     pub left: usize,
-    /// Nodes that are listed.
+    /// The number of listed nodes.
     pub listed: usize,
-    /// Nodes that the guard holds.
+    /// The number of nodes that the [guard](super::Guard) holds.
     pub held: usize,
-    /// Nodes that are drained.
+    /// The number of nodes that are drained.
     pub drained: usize,
-    /// Nodes that are suppressed for flapping.
+    /// The number of nodes that are suppressed by [flap damping](super::FlapDamping).
     pub suppressed: usize,
-    /// How often a node went down. One that the guard took back and lets go down later counts once.
+    /// How often a node went down. A node that the guard holds after it went down, and releases later, counts once.
     pub deaths: u64,
     /// How often a node that had been up came back after it was down.
     pub recoveries: u64,
-    /// How often the guard came into force.
+    /// How often the guard became active.
     pub guards: u64,
     /// How often the registry did not run for a while.
     pub stalls: u64,
-    /// Nodes that were refused because there was no room.
+    /// The number of registrations that were refused because the registry was full.
     pub refused: u64,
-    /// Subscriptions that have not ended.
+    /// The number of subscriptions that have not ended.
     pub subscribers: usize,
-    /// Updates that slow subscribers missed.
+    /// The number of updates that were dropped because a subscriber's queue was full, over all subscribers.
     pub missed_updates: u64,
 }
 
-/// `Display` is fit for a log line.
+/// Formats the statistics as `name=value` pairs on one line, for a log.
 impl fmt::Display for RegistryStats {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let RegistryStats {

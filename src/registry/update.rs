@@ -1,4 +1,4 @@
-//! What a registry reports: the status of a node, what changed, and a picture of the whole fleet to apply changes to.
+//! Updates of a registry: the status of a node, the changes, and a snapshot of all nodes to apply changes to.
 
 use std::borrow::Borrow;
 use std::collections::HashMap;
@@ -15,16 +15,17 @@ use crate::event::Stall;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum State {
-    /// Registered, or back after it was down, and has not made [`rise`](super::Builder::rise) beats in a row.
+    /// The node is registered, or comes back after it was down, and has not yet made [`rise`](super::Builder::rise)
+    /// beats in a row. Not listed.
     Joining,
-    /// Alive.
+    /// The node is alive. Listed.
     Up,
-    /// It was up and missed a timeout, but fewer than [`fall`](super::Builder::fall), or it is held by the
-    /// [guard](super::Guard). Still listed.
+    /// The node was up and has missed a timeout, but fewer than [`fall`](super::Builder::fall) in a row, or is held by
+    /// the [guard](super::Guard). Listed.
     Suspect,
-    /// It missed `fall` timeouts in a row.
+    /// The node has missed `fall` timeouts in a row. Not listed.
     Down,
-    /// It said goodbye.
+    /// The node has [left](super::Registry::leave). Not listed.
     Left,
 }
 
@@ -40,35 +41,46 @@ impl fmt::Display for State {
     }
 }
 
-/// The state of a node, and everything else that a [`Transition`] may change.
+/// The state of a node, and everything else that a [`Transition`] can change.
+///
+/// ```
+/// use liveness::registry::{Registry, State};
+///
+/// let registry = Registry::<u64, &str>::builder().build()?;
+/// registry.register(7, "rack 4")?;
+/// registry.beat(&7)?;
+/// let status = registry.status(&7).expect("node 7 is registered");
+/// assert_eq!((status.state, *status.node.data()), (State::Up, "rack 4"));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct NodeStatus<N, D> {
-    /// Its id, data and present weight.
+    /// The id, the data and the present weight.
     pub node: Node<N, D>,
-    /// Which life of it this is.
+    /// The incarnation that is registered.
     pub incarnation: Incarnation,
-    /// Its state.
+    /// The state.
     pub state: State,
-    /// When it came into that state, by the registry's clock.
+    /// When the node entered this state, by the registry's clock.
     pub since: Timestamp,
-    /// Whether an operator has drained it: it is watched, and not listed.
+    /// Whether an operator has [drained](super::Registry::drain) the node. It is watched but not listed.
     pub is_drained: bool,
-    /// Whether it went down too often and is not listed for a while; see [`FlapDamping`](super::FlapDamping).
+    /// Whether the node went down too often and is not listed for a while; see [`FlapDamping`](super::FlapDamping).
     pub is_suppressed: bool,
-    /// Whether it would be down if the [guard](super::Guard) did not hold it.
+    /// Whether the node would be down if the [guard](super::Guard) did not hold it.
     pub is_held: bool,
 }
 
 impl<N, D> NodeStatus<N, D> {
-    /// Returns whether the node may receive traffic: it is up or suspect, and neither drained nor suppressed.
+    /// Returns `true` if the node may receive traffic: it is up or suspect, and neither drained nor suppressed.
     #[must_use]
     pub fn is_listed(&self) -> bool {
         matches!(self.state, State::Up | State::Suspect) && !self.is_drained && !self.is_suppressed
     }
 }
 
-// By hand, as a derive would ask for `N: Clone` and `D: Clone`.
+// Implemented by hand, because a derive would require `N: Clone` and `D: Clone`.
 impl<N, D> Clone for NodeStatus<N, D> {
     fn clone(&self) -> Self {
         NodeStatus {
@@ -94,64 +106,65 @@ impl<N: fmt::Debug, D: fmt::Debug> fmt::Debug for NodeStatus<N, D> {
     }
 }
 
-/// What is known of the beats of a node at the moment.
+/// The last beat and the timeout of a node, returned by [`Registry::vitals`](super::Registry::vitals).
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Vitals {
-    /// The last beat, by the registry's clock; `None` if there was none yet.
+    /// The last beat, by the registry's clock; `None` if the node has not beaten yet.
     pub last_beat: Option<Timestamp>,
-    /// The longest silence allowed now; [`Duration::MAX`] for one that never ends.
+    /// The longest silence allowed at present; [`Duration::MAX`] if there is no limit.
     pub timeout: Duration,
-    /// Timeouts missed in a row.
+    /// The number of timeouts missed in a row.
     pub misses: u32,
-    /// How suspicious the silence is by the phi-accrual detector; `None` under another [policy](super::Policy).
+    /// φ of the present silence, by the phi-accrual detector; `None` under any other [policy](super::Policy).
     pub phi: Option<f64>,
 }
 
-/// What happened to a node.
+/// A change of a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub enum Change {
-    /// It was registered, or again after it left: now joining.
+    /// The node was registered, for the first time or after it had left, and is joining.
     Registered,
-    /// It was registered again while known: its data or its full weight is new, its state is not.
+    /// A known node was registered again with new data or a new full weight. Its state is unchanged.
     Updated,
-    /// It beats again after it was down, but not often enough in a row: now joining.
+    /// The node beats again after it was down, but not yet often enough in a row, and is joining.
     Returning,
-    /// It is up, for the first time since it was registered, or since it left and was registered again.
+    /// The node is up for the first time since it was registered.
     Up,
-    /// It is up again.
+    /// The node is up again after it was down.
     Recovered {
-        /// For how long it was not listed: from the moment it went down.
+        /// How long it was not listed, counted from the moment it went down.
         down_for: Duration,
     },
-    /// It missed a timeout: now suspect.
+    /// The node missed a timeout and is suspect.
     Suspected,
-    /// It beat in time after all: from suspect, held or not, to up.
+    /// The suspect node, held or not, beat again and is up.
     Reassured,
-    /// It would go down, or has just gone down, but so many others did that the guard holds it: suspect.
+    /// The node is suspect. It would go down, or has just gone down, but the guard holds it because many others did
+    /// too.
     Held,
-    /// It is down.
+    /// The node is down.
     Down,
-    /// It left.
+    /// The node has left.
     Left,
-    /// It is no longer known: it was down or had left for long enough, or was [forgotten](super::Registry::forget) by a call.
-    /// The status is the last one.
+    /// The node is no longer known: it was down or had left for long enough, or was
+    /// [forgotten](super::Registry::forget) by a call. The status is its last one.
     Forgotten,
-    /// An operator has drained it.
+    /// An operator has drained the node.
     Drained,
-    /// It is no longer drained.
+    /// The node is no longer drained.
     Undrained,
-    /// It has stayed up for long enough that it is no longer suppressed.
+    /// The node has stayed up for long enough that it is no longer suppressed.
     Reused,
-    /// Its weight has grown by a step of the slow start.
+    /// The weight of the node has grown by a step of the slow start.
     Weight,
 }
 
 impl Change {
-    /// In lower case, as log lines show it.
+    /// Returns the name in lower case, for log lines.
     fn name(self) -> &'static str {
         match self {
             Change::Registered => "registered",
@@ -173,15 +186,15 @@ impl Change {
     }
 }
 
-/// One change of one node.
+/// A change of a node, and the status of the node after it.
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Transition<N, D> {
-    /// The version of the fleet that this change made: one more than before.
+    /// The version of the fleet after this change, one more than before.
     pub version: u64,
     /// When it happened, by the registry's clock.
     pub at: Timestamp,
-    /// What happened.
+    /// The change.
     pub change: Change,
     /// The node after the change.
     pub status: NodeStatus<N, D>,
@@ -207,45 +220,47 @@ impl<N: fmt::Debug, D: fmt::Debug> fmt::Debug for Transition<N, D> {
     }
 }
 
-/// The guard against mass death came into force, or ended.
+/// The start or the end of the [guard](super::Guard).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct GuardChange {
-    /// The version of the fleet that this change made: one more than before.
+    /// The version of the fleet after this change, one more than before.
     pub version: u64,
     /// When it happened, by the registry's clock.
     pub at: Timestamp,
-    /// Whether it is in force from now on.
+    /// Whether the guard is active from now on.
     pub is_active: bool,
-    /// How many nodes it holds, or if it ended, lets go down now.
+    /// The number of nodes that the guard holds, or releases if it has ended.
     pub held: usize,
-    /// How many nodes are listed, the held ones among them.
+    /// The number of listed nodes, including held ones.
     pub listed: usize,
 }
 
-/// One update for a [subscriber](super::Registry::subscribe). Versions follow each other without a gap, except for updates that
-/// were [missed](Update::Missed).
+/// An update for a [subscriber](super::Registry::subscribe). Versions are consecutive, except where updates were
+/// [dropped](Update::Missed).
+///
+/// Its `Display` is one line for a log, such as `up 7 version=2 state=up weight=100`.
 #[non_exhaustive]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub enum Update<N, D> {
     /// A node changed.
     Node(Transition<N, D>),
-    /// The guard against mass death came into force, or ended. An update for each node that it holds follows.
+    /// The guard became active or ended. An update for each node that it holds follows.
     Guard(GuardChange),
     /// The registry did not run for a while, and expiry is held back: see [`Stall`].
     Stalled {
-        /// The version of the fleet, one more than before though no node changed.
+        /// The version of the fleet, one more than before although no node has changed.
         version: u64,
-        /// What is known of it.
+        /// The details of the stall.
         stall: Stall,
     },
-    /// The subscriber was too slow: updates were dropped here. A picture of the fleet that is older than the last of them is
-    /// out of date for good, and [`Fleet::apply`] says so.
+    /// Updates were dropped here because the subscriber's queue was full. A [`Fleet`] that is older than the last of
+    /// them cannot be brought up to date, and [`Fleet::apply`] returns an error.
     Missed {
-        /// How many were dropped.
+        /// The number of updates that were dropped.
         count: u64,
-        /// The version of the last of them.
+        /// The version of the last one.
         version: u64,
     },
 }
@@ -295,7 +310,7 @@ impl<N: fmt::Debug, D: fmt::Debug> fmt::Debug for Update<N, D> {
     }
 }
 
-/// `Display` is fit for a log line.
+/// Formats the update on one line, for a log.
 impl<N: fmt::Debug, D> fmt::Display for Update<N, D> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -343,29 +358,29 @@ impl<N: fmt::Debug, D> fmt::Display for Update<N, D> {
     }
 }
 
-/// A picture of all nodes at one moment, to which a subscriber may [`apply`](Fleet::apply) the updates since.
+/// A snapshot of all nodes, to which a subscriber [applies](Fleet::apply) later updates.
 pub struct Fleet<N, D> {
-    /// The version of the fleet that it shows.
+    /// The version of the fleet.
     version: u64,
-    /// All nodes that are known.
+    /// All known nodes.
     nodes: HashMap<N, NodeStatus<N, D>>,
 }
 
-/// An update could not be [applied](Fleet::apply) because updates are missing: take a fresh
+/// The error of [`Fleet::apply`] when updates are missing. Take a new snapshot with
 /// [`Registry::fleet`](super::Registry::fleet).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Gap;
 
 impl fmt::Display for Gap {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("updates are missing; take a fresh picture of the fleet")
+        f.write_str("updates are missing; take a new snapshot with `Registry::fleet`")
     }
 }
 
 impl std::error::Error for Gap {}
 
 impl<N: Eq + Hash + Clone, D> Fleet<N, D> {
-    /// The picture of `nodes` at `version`.
+    /// Creates a snapshot of `nodes` at `version`.
     pub(super) fn new((version, nodes): (u64, Vec<NodeStatus<N, D>>)) -> Self {
         let nodes = nodes.into_iter();
         Fleet {
@@ -374,14 +389,28 @@ impl<N: Eq + Hash + Clone, D> Fleet<N, D> {
         }
     }
 
-    /// Brings the picture up to date. An update that it shows already changes nothing, so a fresh picture may be taken at
-    /// any time, whatever still waits in the [`Updates`](super::Updates).
+    /// Applies an update. An update that the snapshot already contains has no effect, so a new snapshot can be taken at
+    /// any time, whatever waits in the [`Updates`](super::Updates).
     ///
     /// # Errors
     ///
-    /// [`Gap`] if updates are missing that the picture does not show; then nothing changes. Take a fresh
-    /// [`Registry::fleet`](super::Registry::fleet) and go on with the next update. Nothing else needs to be done: whatever
-    /// is missed, and whenever, the picture is up to date when no update waits.
+    /// Returns [`Gap`] if updates between the snapshot and `update` are missing. The snapshot is then unchanged. Take a
+    /// new one with [`Registry::fleet`](super::Registry::fleet) and continue with the next update. The snapshot is up
+    /// to date whenever no update waits, whatever was dropped.
+    ///
+    /// ```
+    /// use liveness::registry::Registry;
+    ///
+    /// let registry = Registry::<u64, &str>::builder().build()?;
+    /// let (mut fleet, updates) = registry.subscribe(64);
+    /// registry.register(7, "rack 4")?;
+    /// for update in updates.try_iter() {
+    ///     fleet.apply(&update)?;
+    /// }
+    /// assert!(fleet.get(&7).is_some());
+    /// assert_eq!(fleet.version(), registry.fleet().version());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn apply(&mut self, update: &Update<N, D>) -> Result<(), Gap> {
         let version = update.version();
         if version <= self.version {
@@ -402,7 +431,7 @@ impl<N: Eq + Hash + Clone, D> Fleet<N, D> {
         Ok(())
     }
 
-    /// Returns the state of the node `id` and what belongs to it, or `None` if it is not known.
+    /// Returns the status of the node `id`, or `None` if it is unknown.
     #[must_use]
     pub fn get<Q>(&self, id: &Q) -> Option<&NodeStatus<N, D>>
     where
@@ -414,31 +443,31 @@ impl<N: Eq + Hash + Clone, D> Fleet<N, D> {
 }
 
 impl<N, D> Fleet<N, D> {
-    /// Returns the version: the number of updates so far.
+    /// Returns the version of the fleet, which is the number of updates so far.
     #[must_use]
     pub fn version(&self) -> u64 {
         self.version
     }
 
-    /// Returns the number of nodes that are known.
+    /// Returns the number of known nodes.
     #[must_use]
     pub fn len(&self) -> usize {
         self.nodes.len()
     }
 
-    /// Returns whether no node is known.
+    /// Returns `true` if no node is known.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.nodes.is_empty()
     }
 
-    /// Returns an iterator over all nodes, in no order. The same as `for node in &fleet`.
+    /// Returns an iterator over all nodes, in no particular order.
     #[must_use]
     pub fn iter(&self) -> std::collections::hash_map::Values<'_, N, NodeStatus<N, D>> {
         self.nodes.values()
     }
 
-    /// Returns an iterator over the nodes that may receive traffic, in no order.
+    /// Returns an iterator over the nodes that may receive traffic, in no particular order.
     pub fn listed(&self) -> impl Iterator<Item = &NodeStatus<N, D>> {
         self.iter().filter(|status| status.is_listed())
     }

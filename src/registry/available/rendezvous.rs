@@ -1,43 +1,43 @@
-//! Which node a key belongs to, whoever asks: highest random weight.
+//! Highest random weight: assigns a key to the same node in every process.
 //!
-//! Each node draws a number from the key and its own id, and the best draw has the key (Thaler and Ravishankar, "Using
-//! name-based mappings to increase hit rates", IEEE/ACM Transactions on Networking 6(1), 1998). Weights count by the
-//! logarithmic method (Schindelhauer and Schomaker, "Weighted distributed hash tables", SPAA 2005): a draw `v` from 0 to 1
-//! becomes the waiting time `-ln(1 - v) / weight`, and the shortest wins. Such a time is exponentially distributed, and of
-//! several the shortest is a node's in proportion to its weight.
+//! Each node draws a number from the key and its own id, and the best draw owns the key (Thaler and Ravishankar, "Using
+//! name-based mappings to increase hit rates", IEEE/ACM Transactions on Networking 6(1), 1998). Weights follow the
+//! logarithmic method (Schindelhauer and Schomaker, "Weighted distributed hash tables", SPAA 2005): a draw `v` from 0
+//! to 1 becomes the waiting time `-ln(1 - v) / weight`, and the shortest time wins. These times are exponentially
+//! distributed, so the probability that a node's time is the shortest is proportional to its weight.
 //!
-//! Two balancers must come to the same answer, so nothing here depends on the process, the machine or a library's version:
-//! the hash is FNV-1a, its words in little endian, and the logarithm is made of the four operations that IEEE 754 fixes to
-//! the last bit, which it does not do for `ln`. The hashers at hand would not do: std's `DefaultHasher`, `ahash`, `foldhash`
-//! and `rustc-hash` may change with a version, std's `SipHasher` is fixed but deprecated, and for the `siphasher` crate a
-//! node's id and a key are too little work.
+//! Two load balancers must compute the same answer, so nothing here depends on the process, the machine or the version
+//! of a library. The hash is FNV-1a, whose words are read in little endian. The logarithm is composed of the four
+//! operations that IEEE 754 fixes to the last bit, unlike `ln`. Existing hashers are unsuitable: std's `DefaultHasher`,
+//! `ahash`, `foldhash` and `rustc-hash` may change with a version, and std's `SipHasher` is deprecated. The `siphasher`
+//! crate would be one more dependency for a few lines.
 
 use std::hash::{Hash, Hasher};
 
-/// The bits of a draw: as many as an `f64` holds exactly.
+/// The number of bits of a draw: as many as an `f64` holds exactly.
 const DRAW_BITS: u32 = f64::MANTISSA_DIGITS;
 
-/// Above every draw.
+/// Greater than every draw.
 const DRAWS: f64 = (1u64 << DRAW_BITS) as f64;
 
-/// The number that stands for `value`, in every process and on every machine.
+/// Returns the hash of `value`, which is the same in every process and on every machine.
 pub(super) fn hash(value: &(impl Hash + ?Sized)) -> u64 {
     let mut hasher = Fnv::default();
     value.hash(&mut hasher);
     spread(hasher.finish())
 }
 
-/// The search for the node that has a key.
+/// The search for the node that owns a key.
 #[derive(Debug)]
 pub(super) struct Contest {
     /// The hash of the key.
     key: u64,
-    /// The shortest time so far, and the hash of the node that it is of, which decides between equal times.
+    /// The shortest time so far and the hash of its node, which decides between equal times.
     best: (f64, u64),
 }
 
 impl Contest {
-    /// A search for the owner of the key with this hash.
+    /// Starts a search for the owner of the key with this hash.
     pub(super) fn new(key: u64) -> Self {
         Contest {
             key,
@@ -45,21 +45,22 @@ impl Contest {
         }
     }
 
-    /// What the node with this hash draws, of [`DRAW_BITS`] bits.
+    /// Returns the draw of the node with this hash, a number of [`DRAW_BITS`] bits.
     pub(super) fn draw(&self, node: u64) -> u64 {
         spread(self.key ^ node) >> (u64::BITS - DRAW_BITS)
     }
 
-    /// No node of at most this weight wins with a draw above the bound. This spares most nodes the logarithm: since
-    /// `-ln(1 - v) >= v`, the time of a draw is at least the draw over the weight. What may be lost in rounding is added,
-    /// and more.
+    /// Returns a bound on draws: a node of at most this weight with a greater draw cannot win. This avoids the
+    /// logarithm for most nodes: since `-ln(1 - v) >= v`, the time of a draw is at least the draw divided by the
+    /// weight. The bound is increased by more than can be lost in rounding.
     pub(super) fn bound(&self, weight: u64) -> u64 {
         #[expect(clippy::cast_sign_loss, reason = "no factor is below zero")]
         let bound = (self.best.0 * weight as f64 * DRAWS * (1.0 + 1e-9)) as u64;
         bound.saturating_add(1)
     }
 
-    /// Whether the node with this hash and weight is better than all before. One without weight never is.
+    /// Returns whether the node with this hash and weight is better than all previous ones. A node without weight never
+    /// is.
     pub(super) fn enter(&mut self, node: u64, weight: u64, draw: u64) -> bool {
         let entry = (waiting(draw) / weight as f64, node);
         let is_better = weight > 0 && entry < self.best;
@@ -70,14 +71,14 @@ impl Contest {
     }
 }
 
-/// The waiting time at weight one that a draw stands for: `-ln(1 - draw / DRAWS)`, with an error of a few units in the last
-/// place, by `ln x = 2 artanh((x - 1) / (x + 1))` on the mantissa.
+/// Returns the waiting time of a draw at weight one, `-ln(1 - draw / DRAWS)`. The error is a few units in the last
+/// place. Computed by `ln x = 2 artanh((x - 1) / (x + 1))` on the mantissa.
 fn waiting(draw: u64) -> f64 {
     const MANTISSA: u64 = (1 << (f64::MANTISSA_DIGITS - 1)) - 1;
     let x = 1.0 - draw as f64 / DRAWS; // exact, from 2^-53 to 1
     let exponent = (x.to_bits() >> (f64::MANTISSA_DIGITS - 1)) as i32 - 1023;
     let mantissa = f64::from_bits(x.to_bits() & MANTISSA | 1.0f64.to_bits());
-    // From 3/4 to 3/2, so that nothing cancels out next to one, where winners are.
+    // From 3/4 to 3/2, so that nothing cancels near one, where the winners are.
     let (mantissa, exponent) = if mantissa > 1.5 {
         (mantissa / 2.0, exponent + 1)
     } else {
@@ -90,15 +91,15 @@ fn waiting(draw: u64) -> f64 {
     -(f64::from(exponent) * std::f64::consts::LN_2 + s * series)
 }
 
-/// A number spread over all of `u64`: the finaliser of splitmix64 (Steele, Lea and Flood, "Fast splittable pseudorandom
-/// number generators", OOPSLA 2014).
+/// Spreads a number over all of `u64` by the finalizer of splitmix64 (Steele, Lea and Flood, "Fast splittable
+/// pseudorandom number generators", OOPSLA 2014).
 fn spread(n: u64) -> u64 {
     let n = (n ^ n >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     let n = (n ^ n >> 27).wrapping_mul(0x94D0_49BB_1331_11EB);
     n ^ n >> 31
 }
 
-/// FNV-1a, 64 bits (Fowler, Noll and Vo), which spreads too little by itself, hence [`spread`].
+/// FNV-1a, 64 bits (Fowler, Noll and Vo). It spreads too little by itself, hence [`spread`].
 struct Fnv(u64);
 
 impl Default for Fnv {
@@ -118,7 +119,7 @@ impl Hasher for Fnv {
         }
     }
 
-    // As they are by default, numbers would count in the machine's own order and size.
+    // By default, numbers would be hashed in the byte order and the size of the machine.
     fn write_u16(&mut self, n: u16) {
         self.write(&n.to_le_bytes());
     }
@@ -161,7 +162,7 @@ mod tests {
         }
     }
 
-    /// If one of these changes, balancers of two versions disagree: a breaking change.
+    /// If one of these values changes, load balancers of two versions disagree, which is a breaking change.
     #[test]
     fn hashes_are_the_same_for_ever() {
         assert_eq!(hash("node-7"), 0x5952_9795_1EC1_FCCB);

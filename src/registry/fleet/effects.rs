@@ -1,4 +1,4 @@
-//! What follows from a change of a node: the list, its weight, what is told and counted, the agenda, the watcher.
+//! The effects of a change of a node: the list, its weight, updates, counters, the agenda, the watcher.
 
 use std::borrow::Borrow;
 use std::hash::Hash;
@@ -10,15 +10,15 @@ use crate::registry::error::RegistryError;
 use crate::registry::incarnation::Incarnation;
 use crate::registry::update::{Change, NodeStatus, State, Transition, Update};
 
-/// How often the registry wakes to notice when it did not run, where that must not be learned: short beside what
-/// [`PhiAccrual`](super::super::PhiAccrual) takes for an accident by default.
+/// How often the registry wakes to detect a stall while timeouts are learned. Short compared to the pause that
+/// [`PhiAccrual`](super::super::PhiAccrual) accepts by default.
 const TICK: Duration = Duration::from_millis(250);
 
-/// For so many nodes room is kept, though there are fewer.
+/// The number of nodes for which memory is kept even if there are fewer.
 const KEPT: usize = 1_024;
 
 impl<N: Eq + Hash + Clone, D> Keeper<N, D> {
-    /// The slot of `id`.
+    /// Returns the slot of `id`.
     pub(super) fn slot<Q>(&self, id: &Q) -> Result<u32, RegistryError>
     where
         N: Borrow<Q>,
@@ -27,7 +27,7 @@ impl<N: Eq + Hash + Clone, D> Keeper<N, D> {
         self.ids.get(id).copied().ok_or(RegistryError::Unknown)
     }
 
-    /// The slot of `id`, if that is the incarnation it is named by.
+    /// Returns the slot of `id`, if the node's incarnation is the named one.
     pub(super) fn slot_as<Q>(
         &self,
         id: &Q,
@@ -48,21 +48,21 @@ impl<N: Eq + Hash + Clone, D> Keeper<N, D> {
         }
     }
 
-    /// The node in `slot`.
+    /// Returns the node in `slot`.
     pub(super) fn entry(&self, slot: u32) -> Option<&Entry<N, D>> {
         self.slots.get(slot as usize)?.as_deref()
     }
 
-    /// The node in `slot`.
+    /// Returns the node in `slot`.
     pub(super) fn entry_mut(&mut self, slot: u32) -> Option<&mut Entry<N, D>> {
         self.slots.get_mut(slot as usize)?.as_deref_mut()
     }
 
-    /// Puts a new node into a slot.
+    /// Adds a new node and returns its slot.
     pub(super) fn add(&mut self, entry: Entry<N, D>) -> u32 {
         let free = self.free.last().copied();
         let slot = free.unwrap_or(self.slots.len() as u32);
-        // First, because the id's own code may panic.
+        // First, because the `Hash`, `Eq` or `Clone` of the id may panic.
         self.ids.insert(entry.node.id().clone(), slot);
         self.count(&entry, true);
         if self.free.pop().is_none() {
@@ -72,12 +72,12 @@ impl<N: Eq + Hash + Clone, D> Keeper<N, D> {
         slot
     }
 
-    /// Takes the node out of `slot`, and tells it as forgotten.
+    /// Removes the node from `slot`, and emits an update that it is forgotten.
     pub(super) fn remove(&mut self, slot: u32) {
         let Some(entry) = self.slots[slot as usize].as_ref() else {
             return;
         };
-        // First, because the id's own code may panic.
+        // First, because the `Hash` or `Eq` of the id may panic.
         let id = self.ids.remove_entry(entry.node.id());
         self.garbage.ids.extend(id.map(|(id, _)| id));
         self.unwatch(slot);
@@ -94,14 +94,14 @@ impl<N: Eq + Hash + Clone, D> Keeper<N, D> {
         self.shrink();
     }
 
-    /// Gives memory back once most nodes of a large fleet are gone; all slots at the latest when there is none.
+    /// Returns memory when most nodes of a large fleet are gone, and all slots when none is left.
     fn shrink(&mut self) {
         let len = self.ids.len();
         if len == 0 {
             self.slots.clear();
             self.free.clear();
         }
-        // Half of what is left stays free, so that the next time is as many nodes away.
+        // Half of the remaining capacity stays free, so that the next shrinking is as many nodes away.
         let most = |capacity: usize| capacity > 4 * len + KEPT;
         if most(self.ids.capacity()) {
             self.ids.shrink_to(2 * len);
@@ -120,8 +120,8 @@ impl<N: Eq + Hash + Clone, D> Keeper<N, D> {
         }
     }
 
-    /// Changes the node in `slot` by `edit`, and everything that follows from it: the list, its weight, what is counted,
-    /// the agenda. Tells it as `change`.
+    /// Changes the node in `slot` by `edit`, with everything that follows from it: the list, its weight, the counters
+    /// and the agenda. Emits the update `change`.
     pub(super) fn change(
         &mut self,
         slot: u32,
@@ -169,21 +169,21 @@ impl<N: Eq + Hash + Clone, D> Keeper<N, D> {
         self.schedule(slot);
     }
 
-    /// Takes a node that is in no slot just now out of the list.
+    /// Removes a node that is in no slot at the moment from the list.
     pub(super) fn unlist(&mut self, entry: &mut Entry<N, D>) {
         let Some(place) = entry.place.take() else {
             return;
         };
         self.list.remove(place);
         self.listed.swap_remove(place.index());
-        // The last one moved into the gap, unless it was the last.
+        // The last node moved into the gap, unless the removed node was the last.
         let moved = self.listed.get(place.index()).copied();
         if let Some(moved) = moved.and_then(|slot| self.entry_mut(slot)) {
             moved.place = Some(place);
         }
     }
 
-    /// Tells a change.
+    /// Emits an update.
     pub(super) fn tell(&mut self, change: Change, status: NodeStatus<N, D>) {
         self.stats.version += 1;
         self.updates.push(Update::Node(Transition {
@@ -194,7 +194,7 @@ impl<N: Eq + Hash + Clone, D> Keeper<N, D> {
         }));
     }
 
-    /// Counts a node in, or out.
+    /// Adds a node to the counts of its state, or subtracts it.
     pub(super) fn count(&mut self, entry: &Entry<N, D>, is_in: bool) {
         let stats = &mut self.stats;
         let by_state = match entry.state {
@@ -218,8 +218,7 @@ impl<N: Eq + Hash + Clone, D> Keeper<N, D> {
         }
     }
 
-    /// Has the watcher report the time soon, as long as timeouts are learned: only who runs often notices each time that it
-    /// did not.
+    /// Schedules the tick while timeouts are learned. Only a registry that wakes often detects every stall.
     pub(super) fn keep_awake(&mut self) {
         if self.learned > 0 && self.tick.is_none() {
             let due = self.now.saturating_add(TICK);
@@ -228,7 +227,7 @@ impl<N: Eq + Hash + Clone, D> Keeper<N, D> {
         }
     }
 
-    /// Puts the node in `slot` where it belongs in the agenda.
+    /// Updates the agenda entry of the node in `slot`.
     pub(super) fn schedule(&mut self, slot: u32) {
         let Some(entry) = self.slots[slot as usize].as_mut() else {
             return;
@@ -280,13 +279,13 @@ impl<N: Eq + Hash + Clone, D> Keeper<N, D> {
         self.watch_for(slot, entry.history.timeout(&policy));
     }
 
-    /// Lets the watcher wait for the node in `slot` from now on, for so long.
+    /// Orders the watcher to watch the node in `slot` from now on, with this timeout.
     pub(super) fn watch_for(&mut self, slot: u32, timeout: Duration) {
         self.watch_since(slot, self.now, timeout);
     }
 
-    /// Lets the watcher wait until the node in `slot` was silent for `timeout` since `since`, under a new number; if it was
-    /// already, it has missed that timeout.
+    /// Orders the watcher to watch the node in `slot` under a new number, until it has been silent for `timeout` since
+    /// `since`. If it already has, it has missed that timeout.
     pub(super) fn watch_since(&mut self, slot: u32, since: Duration, timeout: Duration) {
         self.unwatch(slot);
         self.last_watch += 1;
@@ -306,7 +305,7 @@ impl<N: Eq + Hash + Clone, D> Keeper<N, D> {
         }
     }
 
-    /// The watcher need not wait for the node in `slot`.
+    /// Orders the watcher to stop watching the node in `slot`.
     pub(super) fn unwatch(&mut self, slot: u32) {
         let watch = self.entry_mut(slot).and_then(|entry| entry.watch.take());
         if let Some(watch) = watch {

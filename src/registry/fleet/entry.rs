@@ -1,4 +1,4 @@
-//! One node as the fleet keeps it.
+//! The state of one node in the fleet.
 
 use std::time::Duration;
 
@@ -16,30 +16,29 @@ use super::super::update::{NodeStatus, State};
 pub(in crate::registry) struct Entry<N, D> {
     /// Id, data and present weight.
     pub(in crate::registry) node: Node<N, D>,
-    /// Which life of it this is.
+    /// The incarnation that is registered.
     pub(in crate::registry) incarnation: Incarnation,
     /// Its own policy, if it has one.
     pub(in crate::registry) policy: Option<Policy>,
-    /// What the policy knows of its beats.
+    /// What the policy has learned from its beats.
     pub(in crate::registry) history: History,
-    /// The silence that is allowed from `silent_since` on. The same for all beats under one number of the watcher's.
+    /// The silence that is allowed from `silent_since` on. The same for all beats under one number of the watcher.
     pub(in crate::registry) timeout: Duration,
-    /// The begin of the step of the silence that runs: the last beat, or the last timeout that was missed, or the begin of
-    /// the watch.
+    /// The start of the present step of the silence: the last beat, the last missed timeout, or the start of the watch.
     pub(in crate::registry) silent_since: Duration,
     /// Its last beat.
     pub(in crate::registry) last_beat: Option<Duration>,
-    /// Beats in a row, as long as it is joining or down.
+    /// The number of beats in a row, while it is joining or down.
     pub(in crate::registry) streak: u32,
-    /// Timeouts missed in a row.
+    /// The number of timeouts missed in a row.
     pub(in crate::registry) misses: u32,
-    /// The number under which the watcher has it; `None` if it is not watched: down, held or left.
+    /// The number under which the watcher watches it; `None` if it is not watched because it is down, held or has left.
     pub(in crate::registry) watch: Option<u64>,
     /// Its state.
     pub(in crate::registry) state: State,
-    /// When it came into that state.
+    /// When it entered that state.
     pub(in crate::registry) since: Duration,
-    /// How long it had been down at a moment, and that moment, if it was up before and was not since.
+    /// How long it had been down at a moment, and that moment. `None` if it was never up, or has been up since.
     pub(in crate::registry) down: Option<(Duration, Duration)>,
     /// Whether it is drained.
     pub(in crate::registry) is_drained: bool,
@@ -49,35 +48,36 @@ pub(in crate::registry) struct Entry<N, D> {
     pub(in crate::registry) is_held: bool,
     /// Its penalty at a moment, and that moment.
     pub(in crate::registry) penalty: (f64, Duration),
-    /// When it is suppressed no more; counts while it is.
+    /// When it is no longer suppressed; only used while it is suppressed.
     pub(in crate::registry) reuse_at: Duration,
-    /// When its slow start is over, if it is in one.
+    /// When its slow start ends, if it is in one.
     pub(in crate::registry) ramp_end: Option<Duration>,
-    /// When it is forgotten, if it is to be.
+    /// When it is forgotten, if it is to be forgotten.
     pub(in crate::registry) forget_at: Option<Duration>,
-    /// Whether it went down in this silence and the guard took that back: to go down now is no other death.
+    /// Whether it went down in this silence and the guard then held it. Going down again is not counted as another
+    /// death.
     pub(in crate::registry) was_taken_back: bool,
-    /// What it was before it went down, while its death counts for the guard.
+    /// Its state before it went down, while its death counts for the guard.
     pub(in crate::registry) death: Option<Death>,
-    /// Where it is in the list, if it is.
+    /// Its place in the list, if it is listed.
     pub(in crate::registry) place: Option<Place>,
-    /// When the agenda has it, if it does.
+    /// The time of its entry in the agenda, if there is one.
     pub(in crate::registry) due: Option<Duration>,
 }
 
-/// What a listed node was before it went down, for the guard to take it back.
+/// The state of a listed node before it went down, which the guard restores when it holds the node.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::registry) struct Death {
     /// When it went down.
     pub(in crate::registry) at: Duration,
-    /// Its penalty before.
+    /// Its penalty before that.
     pub(in crate::registry) penalty: (f64, Duration),
-    /// Its slow start.
+    /// The end of its slow start, if it was in one.
     pub(in crate::registry) ramp_end: Option<Duration>,
 }
 
 impl<N, D> Entry<N, D> {
-    /// A node that joins at `now`.
+    /// Creates a node that joins at `now`.
     pub(in crate::registry) fn new(
         node: Node<N, D>,
         incarnation: Incarnation,
@@ -112,7 +112,7 @@ impl<N, D> Entry<N, D> {
         }
     }
 
-    /// How it stands.
+    /// Returns its status.
     pub(in crate::registry) fn status(&self) -> NodeStatus<N, D> {
         NodeStatus {
             node: self.node.clone(),
@@ -125,31 +125,31 @@ impl<N, D> Entry<N, D> {
         }
     }
 
-    /// Whether its timeout is learned from its beats, and it is expected to beat.
+    /// Returns whether its timeout is learned from its beats and it is expected to beat.
     pub(in crate::registry) fn is_learned(&self, config: &Config) -> bool {
         let policy = self.policy.unwrap_or(config.policy);
         matches!(policy, Policy::Adaptive(_)) && !matches!(self.state, State::Down | State::Left)
     }
 
-    /// When it misses a timeout unless it beats. A report of silence that comes before that counts for nothing.
+    /// Returns when it misses a timeout unless it beats. An earlier report of silence has no effect.
     pub(in crate::registry) fn deadline(&self) -> Duration {
         self.silent_since.saturating_add(self.timeout)
     }
 
-    /// Whether it is to be in the list.
+    /// Returns whether it belongs in the list.
     pub(in crate::registry) fn is_listed(&self) -> bool {
         matches!(self.state, State::Up | State::Suspect) && !self.is_drained && !self.is_suppressed
     }
 
-    /// It beats at `now`, and the last stall of the registry ended at `resumed` after `deaf_for`: returns the timeout that
-    /// holds from now on.
+    /// Records a beat at `now`, and returns the timeout from now on. The last stall of the registry ended at `resumed`
+    /// after `deaf_for`.
     pub(in crate::registry) fn beat(
         &mut self,
         config: &Config,
         (resumed, deaf_for): (Duration, Duration),
         now: Duration,
     ) -> Duration {
-        // If a timeout has passed and was not reported, it was the registry that did not run: no interval of the node's.
+        // If a timeout passed without a report, the registry did not run, and this is not an interval of the node.
         let is_interval = now < self.deadline() || self.misses > 0;
         let before = self.last_beat.replace(now);
         let is_heard = |before| before >= resumed || !History::is_spoiled(now - before, deaf_for);
@@ -161,7 +161,7 @@ impl<N, D> Entry<N, D> {
         self.history.beat(&policy, before, now)
     }
 
-    /// It goes down at `now`: what that is worth in penalties, and how long it is remembered.
+    /// Marks it as down at `now`, adds the penalty, and sets how long it is remembered.
     pub(in crate::registry) fn go_down(&mut self, config: &Config, now: Duration) {
         if let Some(damping) = &config.damping
             && self.state != State::Joining
@@ -183,7 +183,7 @@ impl<N, D> Entry<N, D> {
         self.history.forget(Gap::Death);
     }
 
-    /// How much of its weight it is to have at `now`: a sixteenth at the begin of a slow start, all of it at the end.
+    /// Returns the share of its weight at `now`: a sixteenth at the start of a slow start, all of it at the end.
     pub(in crate::registry) fn share(&self, config: &Config, now: Duration) -> u8 {
         let length = config.slow_start.as_nanos();
         let Some(end) = self.ramp_end.filter(|&end| end > now) else {
@@ -197,7 +197,7 @@ impl<N, D> Entry<N, D> {
         u8::try_from(step).map_or(SHARES, |step| step.min(SHARES))
     }
 
-    /// When the next step of its slow start is, if there is one after `now`.
+    /// Returns the next step of its slow start after `now`, if there is one.
     fn next_step(&self, config: &Config, now: Duration) -> Option<Duration> {
         let end = self.ramp_end.filter(|&end| end > now)?;
         let length = config.slow_start.as_nanos();
@@ -208,7 +208,7 @@ impl<N, D> Entry<N, D> {
         Some(end.saturating_sub(Duration::from_nanos(left)))
     }
 
-    /// When the fleet must look at it next, silence aside.
+    /// Returns when the fleet must check it next, apart from silence.
     pub(in crate::registry) fn next_due(&self, config: &Config, now: Duration) -> Option<Duration> {
         let reuse = self.is_suppressed.then_some(self.reuse_at);
         let step = self.next_step(config, now);

@@ -1,4 +1,4 @@
-//! The guard against mass death; its rules are those of [`Guard`](super::super::Guard).
+//! The transitions of the guard. Its rules are documented at [`Guard`](super::super::Guard).
 
 use std::hash::Hash;
 use std::time::Duration;
@@ -10,11 +10,12 @@ use crate::registry::options::after;
 use crate::registry::policy::Gap;
 use crate::registry::update::{Change, GuardChange, State, Update};
 
-/// How many deaths of nodes that are alive again may be kept, beside as many as count; so few in tests that they meet it.
+/// How many deaths of nodes that are alive again may be kept in addition to those that count. So few in tests that the
+/// limit is reached.
 const STALE_DEATHS: usize = if cfg!(test) { 4 } else { 1_024 };
 
 impl<N: Eq + Hash + Clone, D> Keeper<N, D> {
-    /// The node in `slot` has missed too many timeouts: it goes down, or is held.
+    /// Handles a node in `slot` that has missed too many timeouts: it goes down, or is held.
     pub(super) fn fail(&mut self, slot: u32) {
         let is_listed = self.entry(slot).is_some_and(Entry::is_listed);
         let Some(guard) = self.config.guard.filter(|_| is_listed) else {
@@ -58,7 +59,7 @@ impl<N: Eq + Hash + Clone, D> Keeper<N, D> {
         self.hold(slot);
     }
 
-    /// The node in `slot` goes down.
+    /// Marks the node in `slot` as down.
     fn down(&mut self, slot: u32) {
         let (config, now) = (self.config.clone(), self.now);
         let is_first = self.entry(slot).is_some_and(|entry| !entry.was_taken_back);
@@ -66,7 +67,7 @@ impl<N: Eq + Hash + Clone, D> Keeper<N, D> {
         self.change(slot, Change::Down, |entry| entry.go_down(&config, now));
     }
 
-    /// Holds the node in `slot`, which would go down, or just has.
+    /// Holds the node in `slot`, which would go down or has just gone down.
     fn hold(&mut self, slot: u32) {
         let death = self.pardon(slot);
         self.change(slot, Change::Held, |entry| {
@@ -78,21 +79,21 @@ impl<N: Eq + Hash + Clone, D> Keeper<N, D> {
             if let Some(death) = death {
                 entry.was_taken_back = true;
                 entry.penalty = death.penalty;
-                // Its slow start goes on, or was over.
+                // Its slow start continues, or was over.
                 entry.ramp_end = death.ramp_end.or(Some(death.at));
-                // It was listed when it went down.
+                // It was listed when it went down, so it was not suppressed.
                 entry.is_suppressed = false;
             }
             entry.history.forget(Gap::Death);
         });
     }
 
-    /// The death of the node in `slot`, if it has one that counts.
+    /// Returns the death of the node in `slot`, if it counts.
     fn death(&self, slot: u32) -> Option<Death> {
         self.entry(slot)?.death
     }
 
-    /// The death of the node in `slot` counts no more; returns it.
+    /// Removes the death of the node in `slot` from the count, and returns it.
     pub(super) fn pardon(&mut self, slot: u32) -> Option<Death> {
         let entry = self.slots.get_mut(slot as usize)?.as_mut()?;
         let death = entry.death;
@@ -100,7 +101,7 @@ impl<N: Eq + Hash + Clone, D> Keeper<N, D> {
         death
     }
 
-    /// Deaths of longer ago than `window` count no more.
+    /// Removes deaths older than `window` from the count.
     fn prune(&mut self, window: Duration) {
         while let Some(&(at, slot)) = self.guard.deaths.front()
             && self.now.saturating_sub(at) >= window
@@ -112,8 +113,8 @@ impl<N: Eq + Hash + Clone, D> Keeper<N, D> {
         }
     }
 
-    /// Drops the deaths of nodes that are alive again, or gone, once they are the most, so that there are never many more
-    /// than nodes, however long the window is.
+    /// Drops the deaths of nodes that are alive again or gone when they outnumber the others. The number of deaths is
+    /// then bounded by the number of nodes, however long the window is.
     fn forget_the_revived(&mut self) {
         if self.guard.deaths.len() > 2 * self.guard.recent + STALE_DEATHS {
             let mut deaths = std::mem::take(&mut self.guard.deaths);
@@ -122,7 +123,7 @@ impl<N: Eq + Hash + Clone, D> Keeper<N, D> {
         }
     }
 
-    /// Ends the guard if it holds nobody, and sees whether it is calm.
+    /// Ends the guard if it holds no node, and checks whether the fleet is calm.
     pub(super) fn ease(&mut self) {
         let (Some(guard), Some(mut active)) = (self.config.guard, self.guard.active) else {
             return;
@@ -144,7 +145,7 @@ impl<N: Eq + Hash + Clone, D> Keeper<N, D> {
         }
     }
 
-    /// The time has come at which the guard was to end, unless it was put off.
+    /// Ends the guard at its planned end, unless that was postponed.
     pub(super) fn guard_is_due(&mut self) {
         let now = self.now;
         let Some(active) = &mut self.guard.active else {
@@ -157,7 +158,7 @@ impl<N: Eq + Hash + Clone, D> Keeper<N, D> {
         }
     }
 
-    /// Ends the guard: who is held goes down.
+    /// Ends the guard. Nodes that are held go down.
     fn end_guard(&mut self) {
         if self.guard.active.take().is_none() {
             return;
@@ -170,7 +171,7 @@ impl<N: Eq + Hash + Clone, D> Keeper<N, D> {
         }
     }
 
-    /// Tells that the guard came up, or ended.
+    /// Emits an update that the guard became active or ended.
     fn tell_guard(&mut self, is_active: bool, held: usize, listed: usize) {
         self.stats.version += 1;
         self.updates.push(Update::Guard(GuardChange {

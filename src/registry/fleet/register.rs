@@ -1,4 +1,4 @@
-//! Registering nodes, for the first time and again, and which of their lives a registration begins.
+//! Registering nodes, for the first time and again, and assigning incarnations.
 
 use std::hash::Hash;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use crate::registry::policy::{Gap, History};
 use crate::registry::update::{Change, State};
 
 impl<N: Eq + Hash + Clone, D> Keeper<N, D> {
-    /// Adds a node, or changes what is known of it.
+    /// Adds a node, or updates a known one.
     pub(in crate::registry) fn register(
         &mut self,
         id: N,
@@ -54,7 +54,7 @@ impl<N: Eq + Hash + Clone, D> Keeper<N, D> {
         Ok(incarnation)
     }
 
-    /// The incarnation that the node in `slot` is registered again as.
+    /// Returns the incarnation under which the node in `slot` is registered again.
     fn next_incarnation(
         &mut self,
         slot: u32,
@@ -75,7 +75,7 @@ impl<N: Eq + Hash + Clone, D> Keeper<N, D> {
         }
     }
 
-    /// A known node is registered as `node`.
+    /// Registers a known node again as `node`.
     fn register_again(
         &mut self,
         slot: u32,
@@ -95,7 +95,7 @@ impl<N: Eq + Hash + Clone, D> Keeper<N, D> {
             fresh.is_suppressed = entry.is_suppressed;
             (fresh.penalty, fresh.reuse_at) = (entry.penalty, entry.reuse_at);
             let mut old = None;
-            // Within the change, so that what was counted for the old state is taken back.
+            // Within the change, so that the counts of the old state are subtracted.
             self.change(slot, Change::Registered, |entry| {
                 old = Some(std::mem::replace(entry, fresh));
             });
@@ -103,20 +103,20 @@ impl<N: Eq + Hash + Clone, D> Keeper<N, D> {
             self.watch(slot);
             return;
         }
-        // Without a number of its own it may be the same process, which renews its data.
+        // Without an incarnation in the options it may be the same process, which renews its data.
         if options.incarnation.is_some() && incarnation > entry.incarnation {
             entry.streak = 0;
             entry.history.forget(Gap::Foreign);
         }
         entry.incarnation = incarnation;
         if entry.state == State::Down {
-            // Remembered for as long as one that goes down now, since it is expected to beat.
+            // Remembered as long as a node that goes down now, since it is expected to beat.
             entry.forget_at = forget_at;
         }
         let default = self.config.policy;
         let new = options.policy.unwrap_or(default);
         let is_new_policy = entry.policy.unwrap_or(default) != new;
-        // Registering is no sign of life: the silence goes on, under the new timeout.
+        // Registering is not a beat: the silence continues, under the new timeout.
         let silent_since = entry
             .watch
             .filter(|_| is_new_policy)
@@ -132,7 +132,7 @@ impl<N: Eq + Hash + Clone, D> Keeper<N, D> {
         self.garbage.nodes.extend(old);
         if let Some(since) = silent_since {
             let timeout = new.initial_timeout();
-            // Nor is it held against the node that the registry did not hear it for a while.
+            // A time during which the registry did not run does not count as silence of the node either.
             self.watch_since(slot, since.max(self.resumed), timeout);
         }
     }

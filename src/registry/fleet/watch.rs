@@ -1,35 +1,35 @@
-//! Where the guard against mass death stands.
+//! The state of the guard.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::entry::Death;
 
-/// Where the guard stands.
+/// The state of the guard.
 #[derive(Debug, Default)]
 pub(super) struct Watch {
-    /// When listed nodes went down, and their slots, the oldest first. A node whose [`Death`] is another or none is alive
-    /// again, or gone.
+    /// When listed nodes went down, and their slots, the oldest first. If a node has another [`Death`] or none, it is
+    /// alive again or gone.
     pub(super) deaths: VecDeque<(Duration, u32)>,
-    /// How many of them count.
+    /// The number of deaths that count.
     pub(super) recent: usize,
-    /// While it is active, until when.
+    /// When the guard ends, while it is active.
     pub(super) active: Option<Active>,
 }
 
-/// Until when the guard is active.
+/// The times at which the active guard ends.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Active {
     /// When it ends in any case; `None` for never.
     pub(super) end: Option<Duration>,
-    /// When it ends if it stays calm; `None` if it is not calm.
+    /// When it ends if the fleet stays calm; `None` if the fleet is not calm.
     pub(super) calm_end: Option<Duration>,
-    /// When the agenda has it.
+    /// The time of its entry in the agenda.
     pub(super) due: Option<Duration>,
 }
 
 impl Watch {
-    /// A death counts no more: the node beats, or is gone.
+    /// Removes a death from the count, because the node beats or is gone.
     pub(super) fn revive(&mut self, death: &mut Option<Death>) {
         if death.take().is_some() {
             self.recent -= 1;
@@ -39,22 +39,22 @@ impl Watch {
 
 #[cfg(test)]
 impl Watch {
-    /// How many deaths count.
+    /// Returns the number of deaths that count.
     pub(super) fn recent(&self) -> usize {
         self.recent
     }
 
-    /// How many deaths are kept.
+    /// Returns the number of deaths that are kept.
     pub(super) fn remembered(&self) -> usize {
         self.deaths.len()
     }
 
-    /// Whether it is active.
+    /// Returns whether the guard is active.
     pub(super) fn is_active(&self) -> bool {
         self.active.is_some()
     }
 
-    /// Whether the agenda has it.
+    /// Returns whether the agenda has an entry for it.
     pub(super) fn is_scheduled(&self) -> bool {
         self.active.is_some_and(|active| active.due.is_some())
     }

@@ -11,24 +11,25 @@ use std::time::Duration;
 use super::{PhiAccrual, Policy, normal};
 use crate::clock;
 
-/// The shortest timeout that a history makes, ns: 1 ms, about as exactly as silence is noticed.
+/// The shortest timeout that is derived from a history, in ns: 1 ms, about the accuracy with which silence is detected.
 const FLOOR_NS: u64 = 1_000_000;
 
-/// The longest interval remembered, µs: 557 years. The sums of 2^32 squares then fit 128 bits.
+/// The longest interval that is remembered, in µs: 557 years. The sums of 2^32 squares then fit in 128 bits.
 const LONGEST_US: u128 = 1 << 44;
 
-/// The power of two of the number of timeouts between a power of two and the next.
+/// The base-2 logarithm of the number of timeouts between two powers of two.
 const STEPS_LOG2: u32 = 6;
 
-/// A node's own history. Empty, and a null pointer, for any policy but [`Policy::Adaptive`].
+/// The history of one node. Empty, and a null pointer, for every policy except [`Policy::Adaptive`].
 #[derive(Clone, Debug, Default)]
 pub(in crate::registry) struct History {
-    /// The last intervals, from the first beat on.
+    /// The most recent intervals, from the first beat on.
     window: Option<Box<Window>>,
 }
 
 impl Policy {
-    /// Returns the timeout of a node that has no history yet, which is that of every node unless the policy is adaptive.
+    /// Returns the timeout of a node that has no history yet. Unless the policy is adaptive, this is the timeout of
+    /// every node.
     #[must_use]
     pub fn initial_timeout(&self) -> Duration {
         History::new().timeout(self)
@@ -36,16 +37,17 @@ impl Policy {
 }
 
 impl History {
-    /// One without beats.
+    /// Creates a history without beats.
     pub(in crate::registry) fn new() -> Self {
         History::default()
     }
 
-    /// A beat at `now`; the one before was at `before`. Returns the timeout to wait from `now` on.
+    /// Records a beat at `now`; the previous one was at `before`. Returns the timeout that starts at `now`.
     ///
-    /// The interval is remembered unless it is none of the node's own: there was no beat before (`None`), or the silence has
-    /// to be [forgotten](Self::forget), or `before` is later than `now`; or unless it is one of a burst. Costs two
-    /// additions, three divisions and a root, some tens of nanoseconds; nothing to mention where the policy is not adaptive.
+    /// The interval is remembered except in three cases: it is not an interval of the node (there is no previous beat,
+    /// or the silence must be [forgotten](Self::forget)), `before` is later than `now`, or the interval belongs to a
+    /// burst. Costs two additions, three divisions and a square root, some tens of nanoseconds. If the policy is not
+    /// adaptive, the cost is negligible.
     pub(in crate::registry) fn beat(
         &mut self,
         policy: &Policy,
@@ -65,7 +67,7 @@ impl History {
         self.timeout(policy)
     }
 
-    /// The timeout that holds now, without a beat.
+    /// Returns the present timeout without recording a beat.
     pub(in crate::registry) fn timeout(&self, policy: &Policy) -> Duration {
         match *policy {
             Policy::Fixed(timeout) => timeout,
@@ -79,7 +81,7 @@ impl History {
         }
     }
 
-    /// φ at a silence of `silence`, from zero to infinity; `None` where the policy is not adaptive.
+    /// Returns φ at a silence of `silence`, from zero to infinity, or `None` if the policy is not adaptive.
     pub(in crate::registry) fn phi(&self, policy: &Policy, silence: Duration) -> Option<f64> {
         match policy {
             Policy::Fixed(_) | Policy::Missed { .. } => None,
@@ -87,28 +89,31 @@ impl History {
         }
     }
 
-    /// The silence until the next beat is no ordinary interval. One that is [foreign](Gap::Foreign) stays so.
+    /// Marks the silence until the next beat as no ordinary interval. A gap that is [foreign](Gap::Foreign) stays
+    /// foreign.
     pub(in crate::registry) fn forget(&mut self, gap: Gap) {
         if let Some(window) = &mut self.window {
             window.gap = window.gap.max(gap);
         }
     }
 
-    /// Whether an interval in which the registry did not run for `deaf_for` says too little of the node. A small part does no
-    /// harm; if each of many short stalls cost an interval, a registry that is always a little late would learn nothing.
+    /// Returns whether an interval, during `deaf_for` of which the registry did not run, says too little about the
+    /// node. A small part does no harm. If every short stall cost an interval, a registry that is always a little late
+    /// would learn nothing.
     pub(in crate::registry) fn is_spoiled(interval: Duration, deaf_for: Duration) -> bool {
         deaf_for > interval / 4
     }
 
-    /// Forgets the intervals that ended after `last_alive`, until when the registry surely ran, and began before `resumed`, as
-    /// far as they are [spoiled](Self::is_spoiled). Nothing else is lost, except what had to leave the window.
+    /// Forgets the intervals that are [spoiled](Self::is_spoiled) by a stall. These are intervals that ended after
+    /// `last_alive`, the last time at which the registry certainly ran, and began before `resumed`. Other intervals
+    /// stay, except those that had to leave the window.
     pub(in crate::registry) fn unlearn(&mut self, last_alive: Duration, resumed: Duration) {
         if let Some(window) = &mut self.window {
             window.unlearn(last_alive, resumed);
         }
     }
 
-    /// How intervals are distributed, by what was seen; by what is expected where nothing was.
+    /// Returns the distribution of the observed intervals, or the expected one if none was observed.
     fn distribution(&self, phi: &PhiAccrual) -> Normal {
         let sums = match &self.window {
             Some(window) if !window.intervals.is_empty() => window.sums,
@@ -122,44 +127,44 @@ impl History {
     }
 }
 
-/// Two intervals whose mean is `us` and whose deviation is a quarter of that: what a history begins with.
+/// Returns two intervals with a mean of `us` and a deviation of a quarter of that, with which a history begins.
 fn around(us: u64) -> [u64; 2] {
     [us - us / 4, us + us / 4]
 }
 
-/// What the silence until the next beat is.
+/// The meaning of the silence until the next beat.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(in crate::registry) enum Gap {
     /// An interval, as far as is known.
     #[default]
     Ordinary,
-    /// The node went down in it, or would have: an outage, or the interval of a node that has become slow.
+    /// The node went down during it, or would have. It is an outage, or the interval of a node that has become slow.
     Death,
-    /// Not the node's own: it lies between two of its lives.
+    /// Not an interval of the node, because it lies between two incarnations.
     Foreign,
 }
 
-/// So many outages in a row that are alike are no outages but the pace of the node. One or two happen by chance; more would
-/// only add deaths of a node that is alive.
+/// The number of similar outages in a row that are taken for the pace of the node. One or two occur by chance; a larger
+/// number would only add deaths of a node that is alive.
 const ALIKE_OUTAGES: u8 = 3;
 
-/// An interval below this part of the mean is one of a burst, as beats that were held up come, unless so short ones go on for
-/// as long as a mean interval.
+/// An interval below 1/`SHORT` of the mean belongs to a burst of delayed beats, unless such short intervals continue
+/// for as long as a mean interval.
 const SHORT: u128 = 10;
 
-/// Outages one after the other, with no ordinary interval between them.
+/// Outages in a row, with no ordinary interval between them.
 #[derive(Clone, Copy, Debug, Default)]
 struct Outages {
-    /// How many were alike.
+    /// The number of outages that are alike.
     count: u8,
     /// The shortest of them, µs.
     shortest: u64,
-    /// The longest of them, µs: at most twice the shortest.
+    /// The longest of them, µs; at most twice the shortest.
     longest: u64,
 }
 
 impl Outages {
-    /// Adds an outage of `us`; if it is not like those before, it is the first of a new row.
+    /// Adds an outage of `us`. If it is unlike the previous ones, it starts a new row.
     fn add(&mut self, us: u64) {
         let (shortest, longest) = (self.shortest.min(us), self.longest.max(us));
         *self = if self.count > 0 && longest <= 2 * shortest {
@@ -178,25 +183,25 @@ impl Outages {
     }
 }
 
-/// The last intervals between the beats of a node.
+/// The most recent intervals between the beats of a node.
 #[derive(Clone, Debug, Default)]
 struct Window {
-    /// The intervals, µs, the oldest first; as many as the policy allows at most.
+    /// The intervals in µs, the oldest first; at most as many as the policy allows.
     intervals: VecDeque<u64>,
     /// Their sums.
     sums: Sums,
-    /// When the newest of them ended, ns.
+    /// When the newest interval ended, ns.
     newest_ns: u64,
-    /// How long intervals have been short without another between them, µs.
+    /// How long a row of short intervals has continued, µs.
     short_us: u64,
     /// The outages since the last ordinary interval.
     outages: Outages,
-    /// What ends with the next beat.
+    /// The meaning of the gap that ends with the next beat.
     gap: Gap,
 }
 
 impl Window {
-    /// A beat at `now`, the one before `interval` ago.
+    /// Records a beat at `now`, `interval` after the previous one.
     fn beat(&mut self, phi: &PhiAccrual, interval: Option<Duration>, now: Duration) {
         match (mem::take(&mut self.gap), interval.map(micros)) {
             (Gap::Foreign, _) | (_, None) => self.outages = Outages::default(),
@@ -223,7 +228,7 @@ impl Window {
         }
     }
 
-    /// Whether an interval of `us` is one of a burst.
+    /// Returns whether an interval of `us` belongs to a burst.
     fn is_burst(&mut self, phi: &PhiAccrual, us: u64) -> bool {
         let (count, sum) = match self.sums.count {
             0 => (1, u128::from(micros(phi.first_interval))),
@@ -237,7 +242,7 @@ impl Window {
         u128::from(self.short_us) * count < sum
     }
 
-    /// Begins with what is expected of a node whose intervals are about `us`.
+    /// Starts with the values expected of a node whose intervals are about `us`.
     fn begin(&mut self, phi: &PhiAccrual, us: u64, now: Duration) {
         for first in around(us) {
             self.push(phi.window, first);
@@ -245,7 +250,7 @@ impl Window {
         self.newest_ns = clock::nanos(now);
     }
 
-    /// Forgets the intervals that lie, in part, between two times.
+    /// Forgets the intervals that overlap the time from `last_alive` to `resumed`.
     fn unlearn(&mut self, last_alive: Duration, resumed: Duration) {
         let deaf_for = resumed.saturating_sub(last_alive);
         let (last_alive, resumed) = (clock::nanos(last_alive), clock::nanos(resumed));
@@ -260,7 +265,7 @@ impl Window {
             self.newest_ns = began_ns;
         }
         if self.intervals.len() <= 2 {
-            // No more than what it began with, or a part of that.
+            // Only the two initial intervals, or a part of them, are left.
             self.clear();
         }
     }
@@ -272,7 +277,7 @@ impl Window {
         self.short_us = 0;
     }
 
-    /// Adds an interval of `us`, and lets go of the oldest beyond `most`.
+    /// Adds an interval of `us`, and removes the oldest intervals beyond `most`.
     fn push(&mut self, most: u32, us: u64) {
         let most = (most as usize).max(1);
         while self.intervals.len() >= most {
@@ -283,7 +288,7 @@ impl Window {
         }
         let len = self.intervals.len();
         if len == self.intervals.capacity() {
-            // Doubled, as ever, but to no more than there can be.
+            // Doubled as by default, but limited to the size that can be used.
             self.intervals.reserve_exact(len.max(4).min(most - len));
         }
         self.intervals.push_back(us);
@@ -291,10 +296,11 @@ impl Window {
     }
 }
 
-/// The sums that mean and deviation follow from. Integers, so what was added can be taken off again without a trace.
+/// The sums from which mean and deviation are computed. They are integers, so removing an interval leaves no rounding
+/// error.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Sums {
-    /// How many intervals.
+    /// The number of intervals.
     count: u32,
     /// Their sum, µs.
     sum: u128,
@@ -311,7 +317,7 @@ impl Sums {
         self.squares += us * us;
     }
 
-    /// Takes off an interval of `us` that was added.
+    /// Removes an interval of `us` that was added before.
     fn remove(&mut self, us: u64) {
         let us = u128::from(us);
         self.count -= 1;
@@ -319,12 +325,12 @@ impl Sums {
         self.squares -= us * us;
     }
 
-    /// The mean and the deviation, µs; of the intervals themselves and not of what they were drawn from, as in the paper.
-    /// There must be one at least.
+    /// Returns the mean and the deviation in µs: the deviation of the intervals themselves, not an estimate for the
+    /// distribution that they were drawn from, as in the paper. There must be at least one interval.
     fn mean_and_deviation(&self) -> (f64, f64) {
         let count = u128::from(self.count);
         let (whole, rest) = (self.sum / count, self.sum % count);
-        // Σ(x - whole)², exactly: no digits cancel, however large the mean is compared to the deviation.
+        // Σ(x - whole)², computed exactly: no digits cancel, however large the mean is compared to the deviation.
         let spread = self.squares - whole * (self.sum + rest);
         let count = f64::from(self.count);
         let rest = rest as f64 / count;
@@ -341,16 +347,17 @@ impl FromIterator<u64> for Sums {
     }
 }
 
-/// How silences are distributed, ns.
+/// A normal distribution of silences, in ns.
 struct Normal {
-    /// Their mean, the acceptable pause included.
+    /// The mean, including the acceptable pause.
     mean: f64,
-    /// Their standard deviation, above zero.
+    /// The standard deviation, greater than zero.
     deviation: f64,
 }
 
 impl Normal {
-    /// The first silence at which φ is the threshold whose score is `score`, ns. One that overflows never comes.
+    /// Returns the first silence, in ns, at which φ is the threshold whose score is `score`. A silence that overflows
+    /// never comes.
     #[expect(
         clippy::cast_sign_loss,
         reason = "what is below zero is zero, and then the floor"
@@ -359,20 +366,20 @@ impl Normal {
         (self.mean + score * self.deviation).ceil() as u64
     }
 
-    /// φ at a silence of `silence`.
+    /// Returns φ at a silence of `silence`.
     fn phi(&self, silence: Duration) -> f64 {
         let score = (clock::nanos(silence) as f64 - self.mean) / self.deviation;
         -normal::ln_tail(score) / LN_10
     }
 }
 
-/// `duration` in whole microseconds, as far as they are remembered.
+/// Returns `duration` in whole microseconds, limited to the longest interval that is remembered.
 fn micros(duration: Duration) -> u64 {
     duration.as_micros().min(LONGEST_US) as u64
 }
 
-/// The next timeout at or after `ns` that is one of the few that are used, ns. A watcher keeps a list for each timeout, so
-/// beats that change it cost more, and lists that many share cost less.
+/// Returns the next permitted timeout at or after `ns`, in ns. A watcher keeps one list for each timeout. The fewer
+/// different timeouts there are, the fewer beats change the list of their node, and the fewer lists there are.
 fn round_up(ns: u64) -> u64 {
     let step = 1 << ns.ilog2().saturating_sub(STEPS_LOG2);
     ns.checked_next_multiple_of(step).unwrap_or(clock::NEVER)

@@ -1,21 +1,24 @@
 //! The upper tail of the standard normal distribution, in logarithms, and its inverse.
 //!
-//! *Q(z)* is the probability that a standard normal variable exceeds *z*. Far out it is below any `f64`, and `1 - cdf` has
-//! lost every digit long before, beyond *z* = 8; its logarithm has neither trouble. Formulas: Abramowitz and Stegun,
-//! "Handbook of Mathematical Functions", 26.2.11 (series) and 26.2.14 (continued fraction).
+//! *Q(z)* is the probability that a standard normal variable exceeds *z*. Far from the mean it is too small for an
+//! `f64`, and `1 - cdf` has lost all digits already beyond *z* = 8. The logarithm of *Q* has neither problem. Formulas:
+//! Abramowitz and Stegun, "Handbook of Mathematical Functions", 26.2.11 (series) and 26.2.14 (continued fraction).
 
 use std::f64::consts::{LN_2, LN_10, PI};
 
-/// From here on the continued fraction serves, below it the series. The series loses a digit in a hundredth of tail.
+/// The value of *z* from which the continued fraction is used; the series is used below it. The series loses a digit
+/// when the tail falls to a hundredth.
 const FAR: f64 = 2.0;
 
-/// So many terms of the continued fraction *Q* / density = 1/(*z* + 1/(*z* + 2/(*z* + 3/(*z* + …)))) give all digits of an `f64` from [`FAR`] on, where it converges slowest.
+/// The number of terms of the continued fraction *Q* / density = 1/(*z* + 1/(*z* + 2/(*z* + 3/(*z* + …)))) that give
+/// all digits of an `f64` at [`FAR`], where it converges most slowly.
 const TERMS: u32 = 100;
 
-/// More steps than any root takes: each doubles the digits.
+/// More steps than any root needs, since each step doubles the number of correct digits.
 const STEPS: usize = 60;
 
-/// The natural logarithm of *Q(z)*, within a few units in the last place, or a few in 10^15 between 0 and [`FAR`].
+/// Returns the natural logarithm of *Q(z)*, accurate to a few units in the last place, or to a few in 10^15 between 0
+/// and [`FAR`].
 pub(super) fn ln_tail(z: f64) -> f64 {
     if z < 0.0 {
         (-ln_tail(-z).exp()).ln_1p()
@@ -24,7 +27,7 @@ pub(super) fn ln_tail(z: f64) -> f64 {
     }
 }
 
-/// The *z* at which *Q(z)* is 10^-`exponent`; NaN unless `exponent` is above zero.
+/// Returns the *z* at which *Q(z)* is 10^-`exponent`, or NaN unless `exponent` is greater than zero.
 pub(super) fn point(exponent: f64) -> f64 {
     if exponent.is_nan() || exponent <= 0.0 {
         return f64::NAN;
@@ -33,13 +36,14 @@ pub(super) fn point(exponent: f64) -> f64 {
     if ln_p <= -LN_2 {
         upper_point(ln_p)
     } else {
-        // More than half lies above it: as far below zero as the point is above that leaves the rest.
+        // More than half lies above the point. By symmetry, the point is as far below zero as the point for the rest is
+        // above.
         -upper_point((-ln_p.exp_m1()).ln())
     }
 }
 
-/// The *z* of at least zero at which ln *Q(z)* is `ln_p`, by Newton's method. ln *Q* is concave and the start too large, so
-/// every step comes nearer and none beyond.
+/// Returns the *z* of at least zero at which ln *Q(z)* is `ln_p`, by Newton's method. ln *Q* is concave and the start
+/// is too large, so every step comes nearer and none overshoots.
 fn upper_point(ln_p: f64) -> f64 {
     let mut z = (-2.0 * ln_p).sqrt();
     for _ in 0..STEPS {
@@ -53,12 +57,12 @@ fn upper_point(ln_p: f64) -> f64 {
     z
 }
 
-/// The natural logarithm of the density at `z`.
+/// Returns the natural logarithm of the density at `z`.
 fn ln_density(z: f64) -> f64 {
     -0.5 * z * z - 0.5 * (2.0 * PI).ln()
 }
 
-/// Mills' ratio *Q(z)* / density, for `z` of at least zero.
+/// Returns Mills' ratio *Q(z)* / density, for `z` of at least zero.
 fn mills(z: f64) -> f64 {
     if z < FAR {
         0.5 / ln_density(z).exp() - series(z)
@@ -67,7 +71,7 @@ fn mills(z: f64) -> f64 {
     }
 }
 
-/// (*Q(0)* - *Q(z)*) / density: *z* + *z*³/3 + *z*⁵/(3·5) + …
+/// Returns (*Q(0)* - *Q(z)*) / density: *z* + *z*³/3 + *z*⁵/(3·5) + …
 fn series(z: f64) -> f64 {
     let (mut sum, mut term, mut odd) = (0.0, z, 1.0);
     while sum + term > sum {
@@ -78,8 +82,9 @@ fn series(z: f64) -> f64 {
     sum
 }
 
-/// ln *Q(z)* by another way, as an oracle: Mills' ratio is the integral of exp(-*zt* - *t*²/2) over *t* from zero. That falls
-/// below 1e-14 of itself before `reach` and is smooth, so Simpson's rule with `halves` steps does.
+/// Returns ln *Q(z)* computed in another way, to test against: Mills' ratio is the integral of exp(-*zt* - *t*²/2) over
+/// *t* from zero. The integrand is smooth and falls below 1e-14 of its maximum before `reach`, so Simpson's rule with
+/// `halves` steps is accurate enough.
 #[cfg(test)]
 pub(super) fn ln_tail_by_integration(z: f64, halves: u32) -> f64 {
     if z < 0.0 {
@@ -102,7 +107,7 @@ pub(super) fn ln_tail_by_integration(z: f64, halves: u32) -> f64 {
 mod tests {
     use super::*;
 
-    /// Whether two numbers are the same but for `within` of the second.
+    /// Asserts that two numbers differ by at most `within` of the second.
     #[track_caller]
     fn assert_near(found: f64, expected: f64, within: f64) {
         assert!(
@@ -138,7 +143,7 @@ mod tests {
 
     #[test]
     fn the_tail_has_all_digits_on_both_sides_of_zero() {
-        // Computed with sixty digits, written with seventeen.
+        // Computed with sixty digits and rounded to seventeen.
         let exact = [
             (-5.0, -2.866_516_129_637_636e-7),
             (-1.0, -0.172_753_779_023_449_89),
@@ -177,7 +182,7 @@ mod tests {
 
     #[test]
     fn points_are_those_of_published_tables() {
-        // Abramowitz and Stegun, tables 26.5 and 26.6, for the first digits; the others from sixty computed.
+        // The first digits agree with Abramowitz and Stegun, tables 26.5 and 26.6; all were computed with sixty digits.
         let exact = [
             (1.0, 1.281_551_565_544_600_5),
             (2.0, 2.326_347_874_040_841),
