@@ -1,7 +1,7 @@
-//! The sending side: calls a beat function at an interval, on one thread for any number of pacemakers.
+//! Sends heartbeats: calls a function at an interval, on one thread for any number of pacemakers.
 //!
-//! A [`Pacemaker`] calls its *beat function*, which may beat a [`Heart`](crate::Heart) or a [`Watcher`](crate::Watcher),
-//! or write to a socket:
+//! A [`Pacemaker`] calls its *beat function*, which may beat a [`Heart`](crate::Heart) or a
+//! [`Watcher`](crate::Watcher), or write to a socket:
 //!
 //! ```
 //! use std::time::Duration;
@@ -10,8 +10,8 @@
 //!
 //! let watcher = Watcher::<&str>::builder().timeout(Duration::from_secs(3)).build()?;
 //! let heart = watcher.watch("billing")?;
-//! let pacemaker = Pacemaker::for_timeout(Duration::from_secs(3)) // a beat each second
-//!     .phase(Duration::ZERO) // the first at once
+//! let pacemaker = Pacemaker::for_timeout(Duration::from_secs(3)) // a beat every second
+//! .phase(Duration::ZERO) // the first beat at once
 //!     .start(move || heart.beat())?;
 //! while pacemaker.connection() != Connection::Online {
 //!     std::thread::yield_now();
@@ -22,23 +22,25 @@
 //!
 //! Keep the [`Pacemaker`]: dropping it stops the beats.
 //!
-//! **Ticks.** A *tick* is a moment at which a beat is due. The *n*-th tick after the first is *n* intervals later, however
-//! long calls take: there is no drift. The first comes at a random moment of the first interval, and each of the others up
-//! to a tenth of an interval early, so that a fleet that was started together does not beat together; see
-//! [`phase`](Builder::phase) and [`jitter`](Builder::jitter). Ticks that passed while the process was stopped, or while a call
-//! ran, are skipped and counted. No burst makes up for them.
+//! **Ticks.** A *tick* is a moment at which a beat is due. The *n*-th tick after the first is *n* intervals later,
+//! however long calls take, so the ticks do not drift. The first tick comes at a random moment of the first interval,
+//! and each later one up to a tenth of an interval early. Processes that are started together therefore do not beat
+//! together; see [`phase`](Builder::phase) and [`jitter`](Builder::jitter). Ticks that pass while the process is
+//! suspended, or while a call runs, are skipped and counted. They are not made up for later.
 //!
-//! **Failures.** A beat that fails is retried between ticks: after a sixteenth of the interval, then twice that, up to a
-//! quarter, each wait shortened by up to half at random; see [`retry`](Builder::retry). After three failures in a row the
-//! peer is [offline](Connection::Offline). It is then called at the ticks only, until a beat succeeds and it is online again.
-//! [`on_change`](Builder::on_change) is called for both changes. A beat function that panics has failed.
+//! **Failures.** A beat that fails is retried between ticks, first after a sixteenth of the interval, then after twice
+//! that, up to a quarter. Each wait is shortened by up to half at random; see [`retry`](Builder::retry). After three
+//! failures in a row the peer is [offline](Connection::Offline). The beat function is then called at ticks only, until
+//! a call succeeds and the peer is online again. [`on_change`](Builder::on_change) is called for both changes. A panic
+//! of the beat function is a failure.
 //!
-//! **Work.** A thread that beats beside the work goes on beating when the work has crashed or hangs. A pacemaker that is
-//! started [`idle`](Builder::idle) beats for work only: while it runs ([`during`](Pacemaker::during)), or while it runs and
-//! makes progress ([`during_progress`](Pacemaker::during_progress)).
+//! **Work.** A thread that beats beside the work continues to beat after the work has crashed or while it hangs. A
+//! pacemaker that is started [`idle`](Builder::idle) beats only for work: while it runs
+//! ([`during`](Pacemaker::during)), or while it runs and makes progress
+//! ([`during_progress`](Pacemaker::during_progress)).
 //!
-//! **Many pacemakers** share one thread through a [`Pacer`]. Their beat functions run one after the other, so one that takes
-//! long delays the others.
+//! **Many pacemakers** share one thread through a [`Pacer`]. Their beat functions run one after another, so a slow one
+//! delays the others.
 
 mod handle;
 mod member;
@@ -59,9 +61,9 @@ pub use pacer::Pacer;
 use rhythm::Pace;
 pub use stats::{Connection, PacemakerStats};
 
-/// A change of the state of a pacemaker's peer, for [`on_change`](Builder::on_change).
+/// A change of the state of a pacemaker's peer, passed to [`on_change`](Builder::on_change).
 ///
-/// Its `Display` is for logs: `online`, or `offline: connection refused`.
+/// Its `Display` is one line for a log, such as `online` or `offline: connection refused`.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Change {
@@ -80,10 +82,10 @@ impl fmt::Display for Change {
     }
 }
 
-/// The error of a beat function: any error, or a text.
+/// The error of a beat function: any error, or a string.
 pub type BoxError = Box<dyn Error + Send + Sync>;
 
-/// The reason why a pacemaker was not started.
+/// The error of starting a pacemaker.
 ///
 /// ```
 /// use std::time::Duration;
@@ -126,36 +128,37 @@ impl Error for PaceError {
     }
 }
 
-/// Called for changes, on the thread of the pacemaker.
+/// A callback for changes, called on the thread of the pacemaker.
 type Listener = Box<dyn FnMut(Change) + Send>;
 
-/// The options of a [`Pacemaker`], made by [`Pacemaker::every`] or [`Pacemaker::for_timeout`].
+/// Options of a [`Pacemaker`], created by [`Pacemaker::every`] or [`Pacemaker::for_timeout`]. Options are validated by
+/// [`start`](Builder::start) only.
 #[must_use = "options do nothing until `start`"]
 pub struct Builder {
-    /// From tick to tick.
+    /// The time from one tick to the next.
     interval: Duration,
-    /// The option that the interval comes from.
+    /// The name of the option that the interval was set by.
     made_by: &'static str,
-    /// From the start to the first tick.
+    /// The time from the start to the first tick; random if `None`.
     phase: Option<Duration>,
-    /// By how much of the interval a tick may come early.
+    /// The fraction of the interval by which a tick may come early.
     jitter: f64,
     /// The first and the longest wait for a retry.
     retry: Option<(Duration, Duration)>,
     /// The number of failures in a row that make the peer offline.
     offline_after: u32,
-    /// Where phase and jitter come from.
+    /// The seed of phase, jitter and the waits for retries; random if `None`.
     seed: Option<u64>,
-    /// Whether it waits for work to beat for.
+    /// Whether it beats for work only, from the start on.
     is_idle: bool,
-    /// Called for changes.
+    /// The callback for changes.
     on_change: Option<Listener>,
-    /// Called at a stop.
+    /// The function that is called at the end.
     goodbye: Option<Box<dyn FnOnce() + Send>>,
 }
 
 impl Builder {
-    /// The default options, for a tick each `interval`, which the option `made_by` gave.
+    /// Creates the default options with a tick every `interval`, which was set by the option `made_by`.
     fn new(interval: Duration, made_by: &'static str) -> Self {
         Builder {
             interval,
@@ -171,44 +174,46 @@ impl Builder {
         }
     }
 
-    /// Sets the time from the start to the first tick; zero beats at once. The default is a random part of the interval, so
-    /// that a fleet that is started together spreads. Pacemakers that are given the same phase and started together stay
-    /// together, but for the jitter.
+    /// Sets the time from the start to the first tick. Default: a random part of the interval, so that processes that
+    /// start together do not beat together. With zero, the first beat is made at once. Pacemakers with equal phases
+    /// that start together stay together, apart from the jitter.
     ///
-    /// With [`idle`](Builder::idle) it is the phase of the ticks only: the first beat comes when work begins.
+    /// With [`idle`](Builder::idle), this is the phase of the ticks only. The first beat is made when work begins.
     pub fn phase(mut self, phase: Duration) -> Self {
         self.phase = Some(phase);
         self
     }
 
-    /// Sets by how much of the interval a tick may come early, at random, from 0 to 0.5. The default is 0.1; zero means no
-    /// jitter. It makes no tick late: two are at most the interval and the jitter apart.
+    /// Sets the fraction of the interval by which a tick may come early, at random, from 0 to 0.5. Default: 0.1. With
+    /// zero, there is no jitter. Jitter never makes a tick late: two ticks are at most the interval plus the jitter
+    /// apart. Values outside the range are refused by `start`.
     pub fn jitter(mut self, of_interval: f64) -> Self {
         self.jitter = of_interval;
         self
     }
 
-    /// Sets the wait between a failure and the next try: `first`, doubled with each further failure up to `longest`, and up
-    /// to half shorter at random. The default is a sixteenth and a quarter of the interval. There is no retry where the next
-    /// tick comes sooner, and none while the peer is [offline](Connection::Offline). Neither may be zero.
+    /// Sets the wait between a failure and the next attempt. It starts at `first`, doubles with each further failure up
+    /// to `longest`, and is shortened by up to half at random. Default: a sixteenth and a quarter of the interval. No
+    /// retry is made if the next tick comes sooner, or while the peer is [offline](Connection::Offline). Zero is
+    /// refused by `start` for both.
     pub fn retry(mut self, first: Duration, longest: Duration) -> Self {
         self.retry = Some((first, longest));
         self
     }
 
-    /// Sets the number of failures in a row, retries included, after which the peer is [offline](Connection::Offline) and is
-    /// no longer retried between ticks. The default is 3; with 1 there are no retries. Zero is refused.
+    /// Sets the number of failures in a row, including retries, after which the peer is [offline](Connection::Offline)
+    /// and no longer retried between ticks. Default: 3. With 1, there are no retries. Zero is refused by `start`.
     ///
-    /// Choose 1 where the errors of a connected `UdpSocket` are all that is known: after each error that reports that nobody
-    /// listens, the next send succeeds.
+    /// Use 1 if the errors of a connected `UdpSocket` are the only sign of a failure: after each error that reports a
+    /// closed port, the next send succeeds.
     pub fn offline_after(mut self, failures: u32) -> Self {
         self.offline_after = failures;
         self
     }
 
-    /// Calls `listener` each time the peer turns online or offline. It runs on the pacemaker's thread, and delays the calls
-    /// of all pacemakers on it. To receive changes through a channel, send them: `move |change| drop(sender.send(change))`.
-    /// A panic is caught; that call is lost.
+    /// Sets a callback that is called each time the peer goes online or offline. Default: none. It runs on the thread
+    /// of the pacemaker and delays the beats of all pacemakers on that thread. A panic in the callback is caught. To
+    /// receive the changes through a channel, send them:
     ///
     /// ```
     /// use std::time::Duration;
@@ -229,9 +234,10 @@ impl Builder {
         self
     }
 
-    /// Calls `goodbye` once when the pacemaker is stopped or dropped, after the last beat, on the thread that does so: for a
-    /// node that leaves its registry. What it returns is dropped, and a panic is caught. It is not called when a panic drops
-    /// the pacemaker: a crash is to be noticed.
+    /// Sets a function that is called once when the pacemaker is stopped or dropped, after the last beat, on the thread
+    /// that stops it. Default: none. It can, for example, remove the node from its registry. Its return value is
+    /// dropped, and a panic is caught. The function is not called if the pacemaker is dropped by a panic, so that a
+    /// crash is noticed.
     ///
     /// ```
     /// use std::time::Duration;
@@ -253,30 +259,42 @@ impl Builder {
         self
     }
 
-    /// Starts without beating: only [`during`](Pacemaker::during) and [`during_progress`](Pacemaker::during_progress) beat.
-    /// By default a pacemaker beats from its start until the first of those, and from then on during them only.
+    /// Starts without beating, so that only [`during`](Pacemaker::during) and
+    /// [`during_progress`](Pacemaker::during_progress) beat. By default a pacemaker beats from its start until the
+    /// first such call, and only during such calls from then on.
     pub fn idle(mut self) -> Self {
         self.is_idle = true;
         self
     }
 
-    /// Draws phase, jitter and the waits for retries from `seed`, for reproducible tests. By default the seed is random.
+    /// Sets the seed of the phase, the jitter and the waits for retries, for reproducible tests. Default: random.
     pub fn seed(mut self, seed: u64) -> Self {
         self.seed = Some(seed);
         self
     }
 
-    /// Starts the pacemaker on a thread of its own. For many pacemakers on one thread use a [`Pacer`].
+    /// Starts the pacemaker on a new thread. To run many pacemakers on one thread, use a [`Pacer`].
     ///
     /// # Errors
     ///
-    /// [`PaceError`] if an option is out of its range, or the thread cannot be spawned.
+    /// Returns a [`PaceError`] if an option is out of range or the thread cannot be spawned.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use liveness::pacemaker::Pacemaker;
+    ///
+    /// let (sender, beats) = crossbeam_channel::unbounded();
+    /// let pacemaker = Pacemaker::every(Duration::from_millis(1)).start(move || sender.send("beat"))?;
+    /// assert_eq!(beats.recv()?, "beat");
+    /// pacemaker.stop();
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn start<F, E>(self, beat: F) -> Result<Pacemaker, PaceError>
     where
         F: FnMut() -> Result<(), E> + Send + 'static,
         E: Into<BoxError>,
     {
-        // Before there is a thread for nothing.
+        // Checked before a thread is spawned.
         self.pace()?;
         Pacer::spawn().map_err(PaceError::Spawn)?.start(self, beat)
     }

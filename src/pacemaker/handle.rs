@@ -1,4 +1,4 @@
-//! The user's hold on one pacemaker.
+//! A handle to one pacemaker.
 
 use std::fmt;
 use std::sync::Arc;
@@ -16,16 +16,16 @@ use super::stats::{Connection, PacemakerStats};
 use super::{BoxError, Builder, PaceError};
 use crate::panic::catch_panic;
 
-/// Calls a beat function at an interval; see the [module](super).
+/// Calls a beat function at an interval; see the [module documentation](super).
 ///
-/// Dropping it is as [`stop`](Pacemaker::stop), and blocks for as long as a call that runs.
+/// Dropping it stops it like [`stop`](Pacemaker::stop), which blocks until a running call has ended.
 #[must_use = "the beats stop when the pacemaker is dropped"]
 pub struct Pacemaker {
-    /// Its number at its thread.
+    /// The number of the pacemaker on its thread.
     id: u64,
-    /// What it shares with the thread.
+    /// The state shared with the thread.
     shared: Arc<Shared>,
-    /// Called at the end.
+    /// The function that is called at the end.
     goodbye: Option<Box<dyn FnOnce() + Send>>,
     /// The thread.
     handle: Arc<Handle>,
@@ -36,7 +36,7 @@ impl Pacer {
     ///
     /// # Errors
     ///
-    /// [`PaceError`] if an option is out of its range.
+    /// Returns a [`PaceError`] if an option is out of range.
     pub fn start<F, E>(&self, options: Builder, mut beat: F) -> Result<Pacemaker, PaceError>
     where
         F: FnMut() -> Result<(), E> + Send + 'static,
@@ -48,20 +48,20 @@ impl Pacer {
 }
 
 impl Pacemaker {
-    /// Returns the options of a pacemaker with a tick each `interval`.
+    /// Returns options with a tick every `interval`.
     pub fn every(interval: Duration) -> Builder {
         Builder::new(interval, "every")
     }
 
-    /// Returns the options of a pacemaker whose peer waits `timeout` for a beat: a tick each third of it.
+    /// Returns options for a peer that waits `timeout` for a beat: the interval is a third of it.
     ///
-    /// One beat may be lost without harm. After two in a row the third comes at the very end of the timeout, and may arrive
-    /// late. For two, take `every(timeout * 2 / 7)`.
+    /// One beat may then be lost without harm. If two are lost in a row, the third is sent at the very end of the
+    /// timeout and may arrive too late. To tolerate two lost beats, use `every(timeout * 2 / 7)`.
     pub fn for_timeout(timeout: Duration) -> Builder {
         Builder::new(timeout / 3, "for_timeout")
     }
 
-    /// Starts one with `options` that calls `beat` on the thread of `handle`.
+    /// Starts a pacemaker with `options` that calls `beat` on the thread of `handle`.
     pub(super) fn start(
         options: Builder,
         beat: BeatFn,
@@ -92,26 +92,46 @@ impl Pacemaker {
         })
     }
 
-    /// Returns the state of the peer, by the calls so far.
+    /// Returns the state of the peer, judged by the calls so far.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use liveness::pacemaker::{BoxError, Connection, Pacemaker};
+    ///
+    /// let hour = Duration::from_secs(3_600);
+    /// let pacemaker = Pacemaker::every(hour).phase(hour).start(|| Ok::<(), BoxError>(()))?;
+    /// assert_eq!(pacemaker.connection(), Connection::Unknown); // not called yet
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn connection(&self) -> Connection {
         self.shared.seen.lock().0
     }
 
     /// Returns the counters.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use liveness::pacemaker::{BoxError, Pacemaker};
+    ///
+    /// let hour = Duration::from_secs(3_600);
+    /// let pacemaker = Pacemaker::every(hour).phase(hour).start(|| Ok::<(), BoxError>(()))?;
+    /// assert_eq!(pacemaker.stats().to_string(), "0 beats, 0 failures, 0 skipped, 0 withheld");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn stats(&self) -> PacemakerStats {
         self.shared.seen.lock().1
     }
 
-    /// Runs `work`, and beats while it runs.
+    /// Runs `work`, and beats while it runs. Returns the value that `work` returns.
     ///
-    /// The first beat comes at once, or an interval after the last beat if that is later. The others come at the ticks, whose
-    /// phase was drawn at the [start](Builder::start): the second beat may follow the first closely, and pacemakers that begin
-    /// work at one moment do not stay in step. When this returns or panics, no call is made any longer, and the last one has
-    /// ended: so it blocks for as long as a call that runs then.
+    /// The first beat is made at once, or an interval after the last beat if that is later. Further beats are made at
+    /// the ticks, whose phase was chosen at the [start](Builder::start). The second beat may therefore follow the first
+    /// closely, and pacemakers that begin work at the same moment do not stay in step. When this method returns or
+    /// panics, the last call of the beat function has ended. It blocks until then.
     ///
-    /// From its first work on a pacemaker beats for work only. One that is [`idle`](Builder::idle) does so from its start.
+    /// After its first work, a pacemaker beats for work only. An [`idle`](Builder::idle) one does so from its start.
     ///
     /// ```
     /// use std::time::Duration;
@@ -123,7 +143,7 @@ impl Pacemaker {
     ///     .start(move || sender.send(()))?;
     /// let answer = pacemaker.during(|| beats.iter().take(3).count());
     /// assert_eq!(answer, 3);
-    /// let late = beats.len(); // those that were sent before the work had returned
+    /// let late = beats.len(); // beats that were sent before the work returned
     /// std::thread::sleep(Duration::from_millis(5));
     /// assert_eq!(beats.len(), late);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -133,12 +153,13 @@ impl Pacemaker {
         work()
     }
 
-    /// Runs `work`, and beats while it runs and makes progress, so that work that hangs falls silent.
+    /// Runs `work`, and beats while it runs and makes progress, so that work that hangs falls silent. Returns the value
+    /// that `work` returns.
     ///
-    /// A tick makes a beat only if [`Progress::made`] was called since the last beat; the start of the work counts as
-    /// progress. Work that makes progress at least once an interval is beaten for at each tick. A beat that failed is retried
-    /// without further progress until the next tick, which asks for progress again. Otherwise this is
-    /// [`during`](Pacemaker::during).
+    /// At a tick a beat is made only if [`Progress::made`] was called since the last beat. The start of the work counts
+    /// as progress. Work that makes progress at least once per interval is beaten for at every tick. A beat that failed
+    /// is retried without further progress until the next tick, which requires progress again. In all other respects
+    /// this method behaves like [`during`](Pacemaker::during).
     ///
     /// ```
     /// use std::time::Duration;
@@ -168,11 +189,24 @@ impl Pacemaker {
         Guard::begin(self, Work::Running)
     }
 
-    /// Stops the beats, and calls [`goodbye`](Builder::goodbye). No call begins any longer. Blocks until a call that runs has
-    /// ended, unless it is that call which stops its own pacemaker, or another one of the same thread.
+    /// Stops the beats, and then calls the [`goodbye`](Builder::goodbye) function. Blocks until a running call has
+    /// ended, unless it is called by a beat function on the same thread.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use liveness::pacemaker::Pacemaker;
+    ///
+    /// let (sender, beats) = crossbeam_channel::unbounded();
+    /// let pacemaker = Pacemaker::every(Duration::from_millis(1)).start(move || sender.send(()))?;
+    /// beats.recv()?;
+    /// pacemaker.stop(); // drops the beat function and its sender
+    /// for () in &beats {}
+    /// assert!(beats.recv().is_err());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn stop(self) {}
 
-    /// Waits until no call of it runs, unless this is its own thread.
+    /// Waits until no call of this pacemaker runs, unless this is its own thread.
     fn wait_for_call(&self) {
         if !self.handle.thread.is_current() {
             self.handle.core.wait_for_call(self.id);
@@ -203,8 +237,8 @@ impl fmt::Debug for Pacemaker {
     }
 }
 
-/// Reports that work makes progress; see [`Pacemaker::during_progress`]. Clones speak for the same piece of work, and have no
-/// effect when it has ended.
+/// Reports that work makes progress, passed to the work by [`Pacemaker::during_progress`]. Clones report for the same
+/// work, and have no effect after it has ended.
 #[derive(Clone, Debug)]
 pub struct Progress(Arc<AtomicBool>);
 
@@ -215,12 +249,12 @@ impl Progress {
     }
 }
 
-/// Lets a pacemaker beat until it is dropped.
+/// Makes a pacemaker beat for work until it is dropped.
 #[must_use = "the work ends when this is dropped"]
 pub(super) struct Guard<'a>(&'a Pacemaker);
 
 impl<'a> Guard<'a> {
-    /// Lets `pacemaker` beat for `work`.
+    /// Makes `pacemaker` beat for `work`.
     fn begin(pacemaker: &'a mut Pacemaker, work: Work) -> Self {
         *pacemaker.shared.work.lock() = work;
         pacemaker.handle.core.restart(pacemaker.id);

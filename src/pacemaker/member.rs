@@ -1,4 +1,4 @@
-//! A pacemaker as its thread has it.
+//! The state of a pacemaker that its thread owns.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,55 +11,56 @@ use super::{BoxError, Change, Listener};
 use crate::clock::Clock;
 use crate::panic::catch_panic;
 
-/// A beat function, its errors boxed.
+/// A beat function with boxed errors.
 pub(super) type BeatFn = Box<dyn FnMut() -> Result<(), BoxError> + Send>;
 
-/// What there is to beat for.
+/// The work for which a pacemaker beats.
 #[derive(Debug)]
 pub(super) enum Work {
-    /// Nothing.
+    /// None.
     None,
-    /// Something that is taken to be alive.
+    /// Work that counts as alive while it runs.
     Running,
-    /// Something that is alive if it makes progress. Set by the work, cleared by the tick or retry that reports it.
+    /// Work that is alive if it makes progress. The flag is set by the work and cleared by the tick or retry that
+    /// reports it.
     Progressing(Arc<AtomicBool>),
 }
 
-/// What a pacemaker shares with its thread.
+/// The state that a pacemaker shares with its thread.
 #[derive(Debug)]
 pub(super) struct Shared {
-    /// What there is to beat for.
+    /// The work for which it beats.
     pub(super) work: Mutex<Work>,
-    /// What the thread last showed.
+    /// The state that the thread published last.
     pub(super) seen: Mutex<(Connection, PacemakerStats)>,
 }
 
-/// A pacemaker as its thread has it.
+/// The state of a pacemaker that its thread owns.
 pub(super) struct Member {
-    /// When it is due.
+    /// Determines when the next call is due.
     pub(super) rhythm: Rhythm,
-    /// Called when it is.
+    /// The beat function.
     pub(super) beat: BeatFn,
-    /// Told of changes.
+    /// The callback for changes.
     pub(super) on_change: Option<Listener>,
-    /// What it shares with the handle.
+    /// The state shared with the handle.
     pub(super) shared: Arc<Shared>,
-    /// Whether the last call failed, so that what it was to report is still to be reported by a retry.
+    /// Whether the last call failed, so that a retry must still report its progress.
     pub(super) is_unreported: bool,
 }
 
 impl Member {
-    /// When it is to be called next, ns.
+    /// Returns when it is due, ns.
     pub(super) fn due(&self) -> u64 {
         self.rhythm.due()
     }
 
-    /// There is something to beat for from `now` on.
+    /// Begins to beat for work at `now`.
     pub(super) fn restart(&mut self, now: u64) {
         self.rhythm.restart(now);
     }
 
-    /// It is due: beats, if there is anything to beat for.
+    /// Calls the beat function if there is work that is alive.
     pub(super) fn call(&mut self, clock: &Clock) {
         let began = clock.now_ns();
         if !self.is_alive() {
@@ -75,27 +76,28 @@ impl Member {
         self.show();
         let error = outcome.err();
         let listener = self.on_change.as_mut();
-        // The error is dropped in here too: that is code of the user's.
+        // The error is dropped inside as well, because its `Drop` is user code.
         let _ = catch_panic(move || match (changed, listener) {
             (Some(connection), Some(listener)) => listener(Change { connection, error }),
             _ => drop(error),
         });
     }
 
-    /// Whether there is something to beat for that is alive.
+    /// Returns whether there is work that is alive.
     fn is_alive(&self) -> bool {
         match &*self.shared.work.lock() {
             Work::None => false,
             Work::Running => true,
             Work::Progressing(progress) => {
-                // A tick asks for progress of its own: what a peer hears is never older than a tick and its retries.
+                // A tick requires new progress. A beat is therefore never based on progress older than a tick and its
+                // retries.
                 let is_retry = self.is_unreported && !self.rhythm.is_at_tick();
                 progress.swap(false, Ordering::AcqRel) || is_retry
             }
         }
     }
 
-    /// Shows the handle what there is to see.
+    /// Publishes state and counters for the handle.
     fn show(&self) {
         *self.shared.seen.lock() = (self.rhythm.connection(), self.rhythm.stats());
     }

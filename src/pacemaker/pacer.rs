@@ -12,10 +12,10 @@ use crate::panic::catch_panic;
 use crate::sync::{Condvar, Mutex, MutexGuard};
 use crate::wakeup::Ring;
 
-/// One thread for many pacemakers.
+/// A thread that many pacemakers share.
 ///
-/// Their beat functions run one after the other, so one that takes long delays the others. Clones share the thread. It ends
-/// with the last clone and the last of its pacemakers; whichever is dropped last blocks until the thread has ended.
+/// Their beat functions run one after another, so a slow one delays the others. Clones share the thread. It ends when
+/// the last clone and the last of its pacemakers are dropped. The last drop blocks until the thread has ended.
 ///
 /// ```
 /// use std::time::Duration;
@@ -32,7 +32,7 @@ use crate::wakeup::Ring;
 /// }
 /// watcher.flush()?;
 /// assert_eq!(watcher.len(), 100);
-/// drop(pacemakers); // and with them the hearts, so their keys are removed
+/// drop(pacemakers); // drops the hearts too, which removes their keys
 /// watcher.flush()?;
 /// assert_eq!(watcher.len(), 0);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -40,7 +40,7 @@ use crate::wakeup::Ring;
 #[derive(Clone)]
 #[must_use = "the thread ends when the `Pacer` and all its pacemakers are dropped"]
 pub struct Pacer {
-    /// The thread, joined with the last handle.
+    /// The thread, which is joined by the last handle.
     pub(super) handle: Arc<Handle>,
 }
 
@@ -49,7 +49,7 @@ impl Pacer {
     ///
     /// # Errors
     ///
-    /// The error of the operating system if the thread cannot be spawned.
+    /// Returns the error of the operating system if the thread cannot be spawned.
     pub fn spawn() -> io::Result<Self> {
         Pacer::with_clock(Clock::monotonic())
     }
@@ -100,15 +100,15 @@ impl fmt::Debug for Pacer {
 
 /// The thread, which ends with its last handle.
 pub(super) struct Handle {
-    /// What is shared with the thread.
+    /// The state shared with the thread.
     pub(super) core: Arc<Core>,
     /// The thread.
     pub(super) thread: CallbackThread,
 }
 
-/// What the thread and its handles share.
+/// The state that the thread and its handles share.
 pub(super) struct Core {
-    /// The time.
+    /// The time source.
     clock: Clock,
     /// The pacemakers.
     state: Mutex<State>,
@@ -118,7 +118,7 @@ pub(super) struct Core {
     call_ended: Condvar,
 }
 
-/// What the lock guards.
+/// The state under the lock.
 #[derive(Default)]
 struct State {
     /// The pacemakers.
@@ -128,7 +128,7 @@ struct State {
 }
 
 impl Core {
-    /// Without a pacemaker.
+    /// Creates the state without pacemakers.
     fn new(clock: Clock) -> Self {
         Core {
             clock,
@@ -138,7 +138,7 @@ impl Core {
         }
     }
 
-    /// The time, ns.
+    /// Returns the time, ns.
     pub(super) fn now_ns(&self) -> u64 {
         self.clock.now_ns()
     }
@@ -150,7 +150,7 @@ impl Core {
         id
     }
 
-    /// Lets pacemaker `id` begin anew, now.
+    /// Restarts pacemaker `id` now, because work begins.
     pub(super) fn restart(&self, id: u64) {
         let mut state = self.state.lock();
         state.plan.restart(id, self.clock.now_ns());
@@ -158,7 +158,7 @@ impl Core {
         self.due_changed.notify_one();
     }
 
-    /// Takes pacemaker `id` out; one that is out for its call does not come back from it.
+    /// Removes pacemaker `id`. If a call of it runs, the pacemaker is dropped after that call.
     pub(super) fn remove(&self, id: u64) -> Option<Member> {
         self.state.lock().plan.remove(id)
     }
@@ -184,7 +184,8 @@ impl Core {
         };
         MutexGuard::unlocked(state, || member.call(&self.clock));
         if let Some(retired) = state.plan.come_back(id, member, self.clock.now_ns()) {
-            // What the beat function owns goes before whoever stopped it goes on, and not under the lock.
+            // The beat function is dropped before the thread that stopped its pacemaker continues, and without the lock
+            // held.
             MutexGuard::unlocked(state, || catch_panic(|| drop(retired)));
         }
         state.plan.call_ended();
@@ -192,7 +193,7 @@ impl Core {
         true
     }
 
-    /// The thread: calls whoever is due until it is to end.
+    /// The thread's loop: makes the calls that are due until it is closed.
     fn run(&self) {
         let mut state = self.state.lock();
         while !state.is_closing {

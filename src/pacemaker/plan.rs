@@ -1,7 +1,8 @@
-//! Which of a thread's pacemakers is called next. It knows no thread and no clock: time is an argument, in nanoseconds.
+//! Determines which of a thread's pacemakers is called next. It knows no thread and no clock: time is an argument, in
+//! nanoseconds.
 //!
-//! A pacemaker is either among the members, or out for its call, when `running` names it. So no lock is held while code of
-//! the user's runs, and whoever stops a pacemaker waits only for its own call.
+//! A pacemaker is either among the members, or removed from them for its call, and then named by `running`. No lock is
+//! therefore held while user code runs, and a thread that stops a pacemaker waits only for that pacemaker's call.
 
 use std::collections::HashMap;
 
@@ -11,27 +12,27 @@ use crate::due::DueQueue;
 /// The pacemakers of a thread.
 #[derive(Default)]
 pub(super) struct Plan {
-    /// Those that are not out for a call, by number.
+    /// The pacemakers that are not being called, by number.
     members: HashMap<u64, Member>,
     /// When each is due, ns, and its number. An entry is stale if its member is due at another time, or gone.
     due: DueQueue<u64>,
     /// The one that is out for its call.
     running: Option<u64>,
-    /// What that one has to do afterwards.
+    /// What happens to that pacemaker after the call.
     after: After,
     /// The number of the next pacemaker.
     next_id: u64,
 }
 
-/// What happens to a pacemaker after the call it is out for.
+/// What happens to a pacemaker after its call.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 enum After {
-    /// It waits for its next.
+    /// It waits for its next call.
     #[default]
     GoOn,
-    /// It begins anew.
+    /// It restarts.
     Restart,
-    /// It is no more.
+    /// It is dropped.
     Retire,
 }
 
@@ -44,17 +45,17 @@ impl Plan {
         id
     }
 
-    /// The number of pacemakers that are not out for a call.
+    /// Returns the number of pacemakers that are not being called.
     pub(super) fn waiting(&self) -> usize {
         self.members.len()
     }
 
-    /// Whether pacemaker `id` is out for its call.
+    /// Returns whether pacemaker `id` is being called.
     pub(super) fn is_running(&self, id: u64) -> bool {
         self.running == Some(id)
     }
 
-    /// Lets pacemaker `id` begin anew at `now`.
+    /// Restarts pacemaker `id` at `now`.
     pub(super) fn restart(&mut self, id: u64, now: u64) {
         if let Some(mut member) = self.members.remove(&id) {
             member.restart(now);
@@ -64,7 +65,7 @@ impl Plan {
         }
     }
 
-    /// Takes pacemaker `id` out; one that is out for its call does not come back from it.
+    /// Removes pacemaker `id`. If it is being called, it is dropped after the call.
     pub(super) fn remove(&mut self, id: u64) -> Option<Member> {
         if self.is_running(id) {
             self.after = After::Retire;
@@ -72,7 +73,7 @@ impl Plan {
         self.members.remove(&id)
     }
 
-    /// Sends the pacemaker that is due first out for its call, if it is due at `now`.
+    /// Takes the pacemaker that is due first for its call, if it is due at `now`.
     pub(super) fn depart(&mut self, now: u64) -> Option<(u64, Member)> {
         let members = &self.members;
         let (_, id) = self.due.pop_due(now, |due, id| is_due(members, due, *id))?;
@@ -80,15 +81,15 @@ impl Plan {
         self.members.remove(&id).map(|member| (id, member))
     }
 
-    /// When the next call is due.
+    /// Returns when the next call is due.
     pub(super) fn next_due(&mut self) -> Option<u64> {
         let members = &self.members;
         let next = self.due.peek(|due, id| is_due(members, due, *id));
         next.map(|(due, _)| due)
     }
 
-    /// Takes pacemaker `id` back from its call, which ended at `now`; hands it out if it was removed meanwhile.
-    /// It counts as running until [`call_ended`](Plan::call_ended).
+    /// Returns pacemaker `id` to the members after its call, which ended at `now`. If the pacemaker was removed
+    /// meanwhile, returns it to the caller. It counts as being called until [`call_ended`](Plan::call_ended).
     pub(super) fn come_back(&mut self, id: u64, mut member: Member, now: u64) -> Option<Member> {
         match std::mem::take(&mut self.after) {
             After::Retire => return Some(member),
@@ -99,7 +100,7 @@ impl Plan {
         None
     }
 
-    /// Nobody is out for a call any longer.
+    /// Records that no pacemaker is being called.
     pub(super) fn call_ended(&mut self) {
         self.running = None;
     }

@@ -1,10 +1,10 @@
-//! When one pacemaker calls next: at its ticks, and between them for retries and for work that begins.
+//! Determines when one pacemaker is called next: at its ticks, and between them for retries and when work begins.
 //!
 //! It knows no thread and no clock: time is an argument, in nanoseconds.
 //!
-//! The *ticks* are a grid: tick *n* is *n* intervals after the origin, but for jitter, and nothing moves it. A call *between*
-//! ticks comes before the next one and leaves it where it is. So pacemakers whose phases differ stay apart, whatever makes
-//! them call together once.
+//! The *ticks* form a fixed grid: tick *n* is *n* intervals after the origin, apart from jitter. A call *between* ticks
+//! is made before the next tick and does not move it. Pacemakers with different phases therefore stay apart, whatever
+//! made them call together once.
 
 use fastrand::Rng;
 
@@ -13,21 +13,21 @@ use super::stats::{Connection, PacemakerStats};
 /// The options of one pacemaker; times in nanoseconds.
 #[derive(Clone, Debug)]
 pub(super) struct Pace {
-    /// From tick to tick, above zero.
+    /// The time from one tick to the next, greater than zero.
     pub(super) interval: u64,
-    /// How long after its start the first tick comes; at random within the interval where it is not given.
+    /// The time from the start to the first tick; random within the interval if `None`.
     pub(super) phase: Option<u64>,
-    /// By how much of the interval a tick may come early, 0 to 0.5.
+    /// The fraction of the interval by which a tick may come early, 0 to 0.5.
     pub(super) jitter: f64,
-    /// The wait between a first failure and its retry, above zero; doubled with each further one.
+    /// The wait between a first failure and its retry, greater than zero; doubled with each further failure.
     pub(super) first_retry: u64,
     /// The longest wait for a retry.
     pub(super) longest_retry: u64,
-    /// The number of failures in a row from which on the peer is offline, above zero.
+    /// The number of failures in a row after which the peer is offline, greater than zero.
     pub(super) offline_after: u32,
 }
 
-/// Where a pacemaker stands.
+/// The state of a pacemaker.
 #[derive(Debug)]
 pub(super) struct Rhythm {
     /// Its options.
@@ -36,20 +36,20 @@ pub(super) struct Rhythm {
     origin: u64,
     /// The number of the next tick.
     tick: u64,
-    /// When the next tick is due, ns, its jitter included.
+    /// When the next tick is due, ns, including its jitter.
     next: u64,
-    /// When a call is due before the next tick, ns, if one is.
+    /// When a call before the next tick is due, ns, if there is one.
     between: Option<u64>,
-    /// The time before which work that begins needs no call, ns: the last beat is young enough, or the last failure too
-    /// young to try again.
+    /// Work that begins before this time, ns, needs no call at once: the last beat is recent enough, or the last
+    /// failure is too recent to try again.
     settled_until: u64,
-    /// Failures in a row.
+    /// The number of failures in a row.
     failures: u32,
-    /// The state of the peer by the calls so far.
+    /// The state of the peer, judged by the calls so far.
     connection: Connection,
     /// The counters.
     stats: PacemakerStats,
-    /// Draws phase and jitter.
+    /// The source of phase and jitter.
     rng: Rng,
 }
 
@@ -77,7 +77,7 @@ impl Rhythm {
         self.between.unwrap_or(self.next)
     }
 
-    /// Returns whether what is due is a tick, and not a call between two.
+    /// Returns whether the due call is a tick, not a call between two ticks.
     pub(super) fn is_at_tick(&self) -> bool {
         self.between.is_none()
     }
@@ -87,17 +87,17 @@ impl Rhythm {
         self.stats
     }
 
-    /// Returns the state of the peer by the calls so far.
+    /// Returns the state of the peer, judged by the calls so far.
     pub(super) fn connection(&self) -> Connection {
         self.connection
     }
 
-    /// Work begins at `now`: a call is due at once, or an interval after the last beat, or when a failed call is tried again.
-    /// A tick that comes sooner is soon enough.
+    /// Begins work at `now`. A call is due at once, or an interval after the last beat, or when a failed call is
+    /// retried. If a tick comes sooner, no other call is needed.
     pub(super) fn restart(&mut self, now: u64) {
         let ahead = self.origin.saturating_sub(now);
         if ahead > 0 {
-            // The first tick must not keep the work waiting for longer than any other.
+            // The work must not wait longer for the first tick than for any other.
             self.origin = now.saturating_add(ahead % self.pace.interval);
             self.next = self.origin;
         }
@@ -107,16 +107,16 @@ impl Rhythm {
         }
     }
 
-    /// The call that was due was not made at `now`, because there was nothing to beat for.
+    /// Records that the due call was not made at `now`, because no work was alive.
     pub(super) fn withheld(&mut self, now: u64) {
         self.stats.withheld += 1;
         self.advance(now);
     }
 
-    /// The call that was due was made from `began` to `ended`. Returns the state of the peer if that has changed.
+    /// Records that the due call was made from `began` to `ended`. Returns the state of the peer if it has changed.
     pub(super) fn called(&mut self, began: u64, ended: u64, is_ok: bool) -> Option<Connection> {
         self.advance(ended);
-        // The peer may have heard it as early as the call began.
+        // The peer may have received the beat as early as the call began.
         self.settled_until = began.saturating_add(self.pace.interval);
         if is_ok {
             self.stats.beats += 1;
@@ -126,7 +126,7 @@ impl Rhythm {
         self.stats.failures += 1;
         self.failures = self.failures.saturating_add(1);
         if self.failures >= self.pace.offline_after {
-            // Retries are for a beat that was lost. A peer that is down is noticed soon enough by the ticks.
+            // Retries are for a beat that was lost. The ticks suffice to notice that an offline peer is back.
             return self.turn(Connection::Offline);
         }
         let retry = ended.saturating_add(self.backoff());
@@ -135,8 +135,8 @@ impl Rhythm {
         None
     }
 
-    /// Draws the wait before the next retry: doubled with each failure, up to a maximum, the upper half of it at random, so
-    /// that pacemakers that failed together do not try again together.
+    /// Returns the wait before the next retry. It doubles with each failure up to a maximum. The upper half of it is
+    /// random, so that pacemakers that failed together do not retry together.
     fn backoff(&mut self) -> u64 {
         let doublings = (self.failures - 1).min(63);
         let longest = self.pace.first_retry.saturating_mul(1 << doublings);
@@ -144,9 +144,9 @@ impl Rhythm {
         longest - self.rng.u64(0..=longest / 2)
     }
 
-    /// Goes on to what is due after the present call, which ended at `now`. Ticks that have passed are skipped and counted:
-    /// no burst makes up for them. Jitter only makes a tick earlier, so that two are never further apart than the interval
-    /// and the jitter.
+    /// Advances to the next call after the present one, which ended at `now`. Ticks that have passed are skipped and
+    /// counted; they are not made up for. Jitter only makes a tick earlier, so two ticks are at most the interval plus
+    /// the jitter apart.
     fn advance(&mut self, now: u64) {
         let was_tick = self.between.take().is_none();
         let following = self.tick + u64::from(was_tick);

@@ -1,12 +1,12 @@
-//! What a pacemaker shows of its peer and of its calls.
+//! The state of a pacemaker's peer, and the counters of its calls.
 
 use std::fmt;
 
-/// The state of a pacemaker's peer, by whether calls returned `Ok`.
+/// The state of a pacemaker's peer, judged by whether calls of the beat function returned `Ok`.
 ///
-/// A datagram that was sent may not have been received. A send from a socket that is not connected never fails; one from a
-/// connected socket fails at most every other time while nobody listens. Where it matters that the peer hears the beats, let
-/// the beat function wait for an answer.
+/// A datagram that was sent may not have been received. Sending on an unconnected socket never fails. Sending on a
+/// connected socket fails at most every other time while the peer's port is closed. If it matters that the peer
+/// receives the beats, let the beat function wait for an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub enum Connection {
@@ -14,7 +14,7 @@ pub enum Connection {
     Unknown,
     /// A beat has succeeded, and too few have failed since for [`Offline`](Connection::Offline).
     Online,
-    /// As many calls in a row have failed as [`offline_after`](super::Builder::offline_after) says.
+    /// At least [`offline_after`](super::Builder::offline_after) calls in a row have failed.
     Offline,
 }
 
@@ -28,21 +28,22 @@ impl fmt::Display for Connection {
     }
 }
 
-/// The counters of a pacemaker. Each call that was due is in exactly one of `beats`, `failures` and `withheld`; ticks that
-/// were not called are in `skipped`.
+/// The counters of a pacemaker. Each call that was due is counted in exactly one of `beats`, `failures` and `withheld`.
+/// Ticks
+/// that pass without a call are counted in `skipped`.
 ///
-/// Its `Display` is for logs.
+/// Its `Display` is one line for a log.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct PacemakerStats {
-    /// Calls that succeeded.
+    /// The number of calls that succeeded.
     pub beats: u64,
-    /// Calls that failed or panicked, retries included.
+    /// The number of calls that failed or panicked, including retries.
     pub failures: u64,
-    /// Ticks that passed while the process was stopped or a call ran.
+    /// The number of ticks that passed while the process was suspended or a call ran.
     pub skipped: u64,
-    /// Calls that were due and not made, because no work ran or it made no progress.
+    /// The number of calls that were due and not made, because no work ran or it made no progress.
     pub withheld: u64,
 }
 

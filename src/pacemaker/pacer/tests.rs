@@ -1,4 +1,4 @@
-//! Pacemakers by a virtual clock: the test is the thread that calls.
+//! Pacemakers under a virtual clock; the test itself plays the part of the thread.
 
 use std::time::Duration;
 
@@ -28,7 +28,7 @@ impl Stage {
         }
     }
 
-    /// Starts a pacemaker whose calls return what `beat` does of the time; the second part receives when it was called, ms.
+    /// Starts a pacemaker whose beat function returns `beat` of the time. The receiver gets the time of each call, ms.
     fn start(
         &self,
         options: Builder,
@@ -44,7 +44,7 @@ impl Stage {
         (self.pacer.start(options, call).unwrap(), calls)
     }
 
-    /// Lets the time pass until `until`, ms, and makes the calls that fall due.
+    /// Advances the time to `until`, ms, and makes the calls that fall due.
     fn run_until(&self, until: u64) {
         let core = &self.pacer.handle.core;
         let end = Duration::from_millis(until);
@@ -63,7 +63,7 @@ impl Stage {
     }
 }
 
-/// A beat each second, the first at once, without chance but for retries.
+/// A beat every second, the first at once, without randomness except in retries.
 fn steady() -> Builder {
     Pacemaker::every(INTERVAL).phase(Duration::ZERO).jitter(0.0)
 }
@@ -120,7 +120,7 @@ fn progress_is_good_for_one_tick_and_its_retries() {
         0..1_000 => Err("connection reset".into()),
         _ => Ok(()),
     });
-    // It hangs from the start: once the tick has passed its progress is too old to be reported.
+    // The work hangs from the start. After one tick its progress is too old to be reported.
     pacemaker.during_progress(|_| stage.run_until(10_000));
     assert!(calls.try_iter().all(|call| call < 1_000));
     assert_eq!(pacemaker.stats().beats, 0);
@@ -154,7 +154,7 @@ fn progress_of_earlier_work_shows_nothing_of_later_work() {
     assert_eq!(calls.try_iter().collect::<Vec<_>>(), [0]);
 }
 
-/// Panics when it is dropped, without the noise of the panic hook.
+/// Panics when it is dropped, without output from the panic hook.
 #[derive(Debug)]
 struct Bomb;
 

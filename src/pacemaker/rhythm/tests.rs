@@ -1,4 +1,4 @@
-//! Ticks, retries and work that begins, by times given.
+//! Ticks, retries and the start of work, with times passed in.
 
 use fastrand::Rng;
 use proptest::prelude::{
@@ -8,7 +8,7 @@ use proptest::prelude::{
 use super::*;
 
 impl Rhythm {
-    /// Makes the call that is due, in no time.
+    /// Makes the due call, which takes no time.
     fn call(&mut self, now: u64, is_ok: bool) -> Option<Connection> {
         self.called(now, now, is_ok)
     }
@@ -97,7 +97,7 @@ fn failures_are_tried_again_within_the_interval_ever_more_slowly() {
                 "{wait} is not from {least} to {most}"
             );
         }
-        // The tick is kept: a retry moves no later beat.
+        // The tick is unchanged: a retry moves no later beat.
         rhythm.call(rhythm.due(), true);
         assert_eq!(rhythm.due(), 6_000);
     }
@@ -218,7 +218,7 @@ fn a_peer_that_is_offline_is_called_once_an_interval() {
         assert_eq!(rhythm.due(), 5_000 + nth * INTERVAL);
         rhythm.call(rhythm.due(), false);
     }
-    // Back online, failures are tried again as before.
+    // Back online, failures are retried again as before.
     rhythm.call(rhythm.due(), true);
     rhythm.call(rhythm.due(), false);
     assert!(rhythm.due() <= 5_000 + 101 * INTERVAL + 100);
@@ -237,19 +237,19 @@ fn work_that_begins_calls_a_peer_that_fails_no_sooner() {
     assert_eq!(rhythm.due(), 6_000);
 }
 
-/// What happens to a rhythm next.
+/// An operation on a rhythm.
 #[derive(Clone, Copy, Debug)]
 enum Step {
-    /// It is called so late, for so long, with this outcome.
+    /// It is called this late, for this long, with this outcome.
     Call(u64, u64, bool),
-    /// Its call is withheld so late.
+    /// Its call is withheld, this late.
     Withhold(u64),
-    /// Work begins after so long, if nothing is due before.
+    /// Work begins after this long, unless something is due before.
     Begin(u64),
 }
 
 fn step() -> impl Strategy<Value = Step> {
-    // Mostly in time; now and then late or slow by up to a few intervals.
+    // Mostly in time; sometimes late or slow by up to a few intervals.
     let delay = || prop_oneof![4 => Just(0), 2 => 0..INTERVAL, 1 => 0..5 * INTERVAL];
     prop_oneof![
         6 => (delay(), delay(), any::<bool>()).prop_map(|(late, long, is_ok)| Step::Call(late, long, is_ok)),
@@ -273,7 +273,7 @@ proptest! {
         let mut rhythm = Rhythm::new(options, 5_000, Rng::with_seed(seed));
         let grid = rhythm.due() % INTERVAL;
         let mut now = 5_000;
-        // The ticks for which it was called or withheld, calls that succeeded, and failures in a row.
+        // The ticks at which it was called or withheld, successful calls, failures in a row, and calls.
         let (mut ticks, mut beats, mut failures, mut calls) = (0, 0, 0, 0);
         let mut last_beat: Option<u64> = None;
         for step in steps {
@@ -318,7 +318,7 @@ proptest! {
                     prop_assert!(rhythm.is_at_tick() || (now + 50..=now + 300).contains(&rhythm.due()));
                 }
             }
-            // The ticks stay on their grid, and the next one is never further than the interval and the jitter.
+            // The ticks stay on their grid, and the next one is at most the interval plus the jitter away.
             let next = rhythm.next;
             let latest = now.max(5_000 + phase.unwrap_or(INTERVAL)) + INTERVAL + early;
             prop_assert!(next <= latest, "{} is after {}", next, latest);
