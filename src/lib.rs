@@ -115,7 +115,7 @@ pub mod promises {}
 #[doc = include_str!("../docs/fleet.md")]
 pub mod fleet {}
 
-/// The examples of the README, which use these features.
-#[cfg(all(doctest, feature = "registry", feature = "pacemaker"))]
+/// The examples of the README.
+#[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;
