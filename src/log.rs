@@ -1,4 +1,4 @@
-//! What an operator wants to know, through the `log` crate where the feature is on, and nowhere else.
+//! Log records for operators through the `log` crate. Without the feature, the macros expand to nothing.
 
 #[cfg(feature = "log")]
 pub(crate) use ::log::{debug, error, warn};

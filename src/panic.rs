@@ -1,9 +1,9 @@
-//! Calls into code of the user's that may panic.
+//! Calls of user code that may panic.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-/// Runs code of the user's; `None` if it panicked. What a panic carries may panic again when it is dropped, and what
-/// that carries is leaked.
+/// Runs user code and returns its result, or `None` if it panicked. The payload of the panic may panic again when it is
+/// dropped. The payload of that second panic is leaked.
 pub(crate) fn catch_panic<T>(code: impl FnOnce() -> T) -> Option<T> {
     let result = catch_unwind(AssertUnwindSafe(code));
     result
@@ -15,7 +15,7 @@ pub(crate) fn catch_panic<T>(code: impl FnOnce() -> T) -> Option<T> {
         .ok()
 }
 
-/// Drops something of the user's; a panic is caught.
+/// Drops a user's value, and catches a panic.
 pub(crate) fn discard<T>(value: T) {
     let _ = catch_panic(|| drop(value));
 }
@@ -25,22 +25,22 @@ pub(crate) fn drop_both<K, V>(key: K, extra: V) -> bool {
     catch_panic(|| drop(key)).is_some() & catch_panic(|| drop(extra)).is_some()
 }
 
-/// The items of an iterator, of which those that nobody takes are dropped one by one, for example because a panic unwinds.
-/// Where a collection is dropped as a whole, a second item that panics ends the process.
+/// An iterator whose remaining items are dropped one by one, for example when a panic unwinds. If they were dropped as
+/// a collection, a second item that panics would end the process.
 pub(crate) struct OneByOne<I: Iterator> {
-    /// What is left.
+    /// The remaining items.
     items: I,
     /// Drops an item, and does not panic.
     dismantle: fn(I::Item),
 }
 
 impl<I: Iterator> OneByOne<I> {
-    /// The items of `items`; the ones that nobody takes are given to `dismantle`, which must not panic.
+    /// Iterates over `items`. The items that are not taken are passed to `dismantle`, which must not panic.
     pub(crate) fn new(items: I, dismantle: fn(I::Item)) -> Self {
         OneByOne { items, dismantle }
     }
 
-    /// What is left.
+    /// Returns the remaining items.
     pub(crate) fn rest(&self) -> &I {
         &self.items
     }

@@ -1,4 +1,4 @@
-//! A destination for events that runs on the worker threads: a channel, or a sink of the user's.
+//! Destinations for events on the worker threads: a channel, or a sink of the user.
 
 use crossbeam_channel::{Sender, TrySendError};
 
@@ -70,8 +70,8 @@ pub trait Sink<K, V>: Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// Returns [`Refused::Full`] if the event is to be offered again, or [`Refused::Gone`] if no further event is to be
-    /// offered.
+    /// Returns [`Refused::Full`] if the event must be offered again, and [`Refused::Gone`] if the sink will never
+    /// accept an event again.
     fn offer(&self, event: Event<K, V>) -> Result<(), Refused<K, V>>;
 }
 

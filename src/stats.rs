@@ -3,18 +3,18 @@
 use std::fmt;
 use std::time::Duration;
 
-/// The counters of one table. Plain numbers: whoever owns the table publishes copies.
+/// The counters of one table. Plain numbers; the owner of the table publishes copies.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Counts {
-    /// Episodes begun.
+    /// Episodes that began.
     pub(crate) started: u64,
-    /// Keys watched now.
+    /// Keys that are watched now.
     pub(crate) live: u64,
     /// Keys that are down and watched.
     pub(crate) down: u64,
-    /// Recoveries that were not reported because more happened to the key while the report of its silence waited.
+    /// Recoveries that were not reported, because the key changed again while the report of its silence waited.
     pub(crate) folded: u64,
-    /// Keys that were down and beat again, those whose recovery was folded among them.
+    /// Keys that were down and beat again, including those whose recovery was folded.
     pub(crate) recoveries: u64,
     /// Expired episodes that the sink has not taken.
     pub(crate) pending: u64,
@@ -24,7 +24,7 @@ pub(crate) struct Counts {
     pub(crate) removed: u64,
     /// Expired episodes that were not wanted or had no sink to go to.
     pub(crate) discarded: u64,
-    /// Beats applied, late and refused ones not among them.
+    /// Beats that were applied, without late and refused ones.
     pub(crate) beats: u64,
     /// Beats that were older than the last one of their key.
     pub(crate) late_beats: u64,
@@ -32,25 +32,25 @@ pub(crate) struct Counts {
     pub(crate) refused: u64,
     /// Beats and options for known keys only whose key was absent.
     pub(crate) unknown: u64,
-    /// Deadlines missed, those of `Repeat` keys each time.
+    /// Missed deadlines; a `Repeat` key counts each time.
     pub(crate) expiries: u64,
-    /// `Beat` events dropped under pressure.
+    /// `Beat` events that were dropped under load.
     pub(crate) beat_events_dropped: u64,
-    /// Stalls noticed.
+    /// Stalls that were detected.
     pub(crate) stalls: u64,
-    /// Bytes allocated by the table.
+    /// Bytes that the table has allocated.
     pub(crate) bytes: u64,
 }
 
 impl Counts {
-    /// Whether every episode is accounted for.
+    /// Returns whether every episode is accounted for.
     #[cfg(test)]
     pub(crate) fn is_balanced(&self) -> bool {
         self.started == self.live + self.pending + self.delivered + self.removed + self.discarded
     }
 }
 
-/// How many buckets an octave of the histogram has.
+/// The number of buckets in an octave of the histogram.
 const BUCKETS_PER_OCTAVE: u64 = 16;
 
 /// The number of buckets: 60 octaves, and the values below [`BUCKETS_PER_OCTAVE`], which stand for themselves.
@@ -77,13 +77,13 @@ const BUCKETS: usize = 61 * BUCKETS_PER_OCTAVE as usize;
 /// ```
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Histogram {
-    /// How many values fell into each bucket; empty until the first.
+    /// The number of values in each bucket; empty until there is a value.
     buckets: Vec<u64>,
-    /// How many values there are.
+    /// The number of values.
     count: u64,
-    /// Their sum, ns; saturates.
+    /// The sum of the values, ns; saturates.
     sum: u64,
-    /// The largest, ns.
+    /// The largest value, ns.
     max: u64,
 }
 
@@ -100,12 +100,12 @@ impl Histogram {
         self.max = self.max.max(ns);
     }
 
-    /// The bytes allocated.
+    /// Returns the number of bytes allocated.
     pub(crate) fn bytes(&self) -> usize {
         self.buckets.capacity() * size_of::<u64>()
     }
 
-    /// Adds all of `other`.
+    /// Adds the values of `other`.
     pub(crate) fn merge(&mut self, other: &Histogram) {
         if self.buckets.is_empty() {
             self.buckets.clone_from(&other.buckets);
@@ -138,8 +138,8 @@ impl Histogram {
         self.count
     }
 
-    /// Returns the sum of all values, exactly; more than 584 years saturate. With [`count`](Histogram::count) it gives the
-    /// mean.
+    /// Returns the exact sum of all values, which saturates at 584 years. The sum divided by
+    /// [`count`](Histogram::count) is the mean.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -157,10 +157,12 @@ impl Histogram {
         Duration::from_nanos(self.sum)
     }
 
-    /// Returns the buckets that hold values, in ascending order: the largest value that falls into the bucket, and how many
-    /// values did. The bounds are the same for every histogram; from 16 ns on, each is at most 6.25 % above the one before.
+    /// Returns the non-empty buckets in ascending order, each as the largest value that falls into it and the number of
+    /// its values. The bounds are the same for every histogram. From 16 ns on, each is at most 6.25 % above the
+    /// previous one.
     ///
-    /// The counts are not cumulative. Prometheus wants cumulative counts at a few fixed bounds, which are sums of these:
+    /// The counts are not cumulative. Prometheus requires cumulative counts at a few fixed bounds, which are sums of
+    /// these counts:
     ///
     /// ```
     /// # use std::time::Duration;
@@ -192,7 +194,7 @@ impl Histogram {
         filled.map(|(bucket, &count)| (Duration::from_nanos(last_of(bucket)), count))
     }
 
-    /// Returns the largest value, exactly, or zero if there is none.
+    /// Returns the exact largest value, or zero if there are no values.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -211,8 +213,8 @@ impl Histogram {
         Duration::from_nanos(self.max)
     }
 
-    /// Returns the value that a fraction `q` of all values do not exceed, at most 6.25 % too large, or zero if there are no
-    /// values. A `q` outside 0 to 1 is clamped to it.
+    /// Returns the value below or at which a fraction `q` of all values lies, at most 6.25 % too large. Returns zero if
+    /// there are no values. A `q` outside 0 to 1 is clamped to that range.
     ///
     /// ```
     /// let stats = liveness::Watcher::<u64>::builder().build()?.close();
@@ -248,7 +250,7 @@ impl fmt::Debug for Histogram {
 
 #[cfg(feature = "serde")]
 impl serde::Serialize for Histogram {
-    /// Writes a map of `count`, `sum`, `p50`, `p99`, `p999` and `max`.
+    /// Serializes a map of `count`, `sum`, `p50`, `p99`, `p999` and `max`.
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         use serde::ser::SerializeStruct;
 
@@ -263,7 +265,7 @@ impl serde::Serialize for Histogram {
     }
 }
 
-/// The bucket of `ns`.
+/// Returns the bucket of `ns`.
 fn bucket_of(ns: u64) -> usize {
     if ns < BUCKETS_PER_OCTAVE {
         return ns as usize;
@@ -272,7 +274,7 @@ fn bucket_of(ns: u64) -> usize {
     ((octave + 1) * BUCKETS_PER_OCTAVE + ((ns >> octave) - BUCKETS_PER_OCTAVE)) as usize
 }
 
-/// The largest value that falls into `bucket`.
+/// Returns the largest value that falls into `bucket`.
 fn last_of(bucket: usize) -> u64 {
     let (octave, rest) = (
         bucket as u64 / BUCKETS_PER_OCTAVE,
@@ -289,11 +291,11 @@ fn last_of(bucket: usize) -> u64 {
 ///
 /// `started = live + pending + delivered + removed + discarded`
 ///
-/// A key of [`Track`](crate::Mode::Track) or [`Repeat`](crate::Mode::Repeat) goes down and recovers within one episode: what is
-/// reported of it is counted in `expiries` and `recoveries`.
+/// A key of [`Track`](crate::Mode::Track) or [`Repeat`](crate::Mode::Repeat) goes down and recovers within one episode.
+/// Its reports are counted in `expiries` and `recoveries`.
 ///
-/// `Display` writes that equation with its numbers, the other counters of events, the stalls and the lateness of delivery, on
-/// one line.
+/// Its `Display` is that equation with its numbers, the other event counters, the stalls and the lateness of delivery,
+/// on one line.
 ///
 /// ```
 /// use std::time::Duration;
@@ -327,23 +329,23 @@ pub struct Stats {
     pub down: u64,
     /// Episodes that ended by expiry and whose event waits for the sink.
     pub pending: u64,
-    /// Episodes that ended by expiry and whose event the sink took. Reports of a key that stays watched end no episode and are
-    /// counted in `expiries` only.
+    /// Episodes that ended by expiry and whose event the sink took. A report of a key that stays watched ends no
+    /// episode and is counted in `expiries` only.
     pub delivered: u64,
     /// Episodes that ended by removal.
     pub removed: u64,
     /// Episodes that ended by expiry and whose event was not wanted, had no sink to go to, or still waited at the close.
     pub discarded: u64,
-    /// Beats by call that began an episode or moved a deadline. Beats of hearts are not counted: most are a store that no
-    /// worker sees.
+    /// Beats by call that began an episode or moved a deadline. Beats of hearts are not counted, because most of them
+    /// are a store that no worker sees.
     pub applied_beats: u64,
     /// Beats by call that moved no deadline because a newer beat of their key was applied first. Their options were applied.
     pub late_beats: u64,
-    /// Beats by call of new keys that a worker found no room for, whether their callers waited for the answer or not; see
+    /// Beats by call of new keys for which a worker had no room, whether or not the caller waited for the answer; see
     /// [`max_keys`](crate::Builder::max_keys).
     pub refused_beats: u64,
-    /// Calls for keys that are watched already which found their key absent: beats with
-    /// [`known_only`](crate::Options::known_only), and calls of [`set`](crate::Watcher::set).
+    /// Calls for watched keys only that found their key absent: beats with [`known_only`](crate::Options::known_only),
+    /// and calls of [`set`](crate::Watcher::set).
     pub unknown: u64,
     /// Deadlines that were missed. A [`Repeat`](crate::Mode::Repeat) key counts once per report that is due.
     pub expiries: u64,
@@ -354,7 +356,7 @@ pub struct Stats {
     pub folded_recoveries: u64,
     /// [`Beat`](crate::EventKind::Beat) events that were dropped because the sink was behind.
     pub beat_events_dropped: u64,
-    /// Calls of a callback or a user's sink that panicked.
+    /// Calls of a callback or a [`Sink`](crate::Sink) that panicked.
     pub panics: u64,
     /// Stalls that were detected.
     pub stalls: u64,
@@ -362,9 +364,9 @@ pub struct Stats {
     pub wakeups: u64,
     /// Workers that ended by a panic in `Eq`, `Clone` or `Drop` of a key.
     pub failed_workers: u64,
-    /// Bytes that the tables have allocated now, without what keys and extras allocate themselves.
+    /// Bytes that the tables have allocated now, excluding allocations of keys and extras.
     pub bytes: u64,
-    /// Keys that each worker watches now; [`imbalance`](Stats::imbalance) tells how evenly they are spread.
+    /// Keys that each worker watches now; [`imbalance`](Stats::imbalance) measures how evenly they are spread.
     pub live_by_worker: Vec<u64>,
     /// The time from the deadline to the detection of each expiry.
     pub detection: Histogram,
@@ -373,7 +375,7 @@ pub struct Stats {
 }
 
 impl Stats {
-    /// Returns `true` if every episode is accounted for, by the equation above.
+    /// Returns `true` if every episode is accounted for by the equation above.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -394,10 +396,11 @@ impl Stats {
         self.started == self.live + self.pending + self.delivered + self.removed + self.discarded
     }
 
-    /// Returns the number of keys of the worker that watches the most, divided by the average over all workers. It is 1 if
-    /// all watch the same number or nothing is watched, and the number of workers if one watches all keys.
+    /// Returns the number of keys of the worker that watches the most, divided by the average over all workers. The
+    /// result is 1 if all workers watch the same number of keys or no key is watched, and the number of workers if one
+    /// worker watches all keys.
     ///
-    /// From some thousands of keys on it is close to 1. If it is not, the keys were chosen against a known
+    /// With a few thousand keys or more, it is close to 1. If it is not, the keys were chosen by someone who knows the
     /// [seed](crate::Builder::seed), or their `Hash` does not cover what distinguishes them.
     ///
     /// ```

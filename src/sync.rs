@@ -1,8 +1,8 @@
-//! The locks, atomics, threads and clock readings that threads meet by: those of the machine, or in a model those of a
-//! schedule explorer.
+//! The locks, atomics, threads and clock readings by which threads communicate: those of the machine, or those of a
+//! schedule explorer in its models.
 //!
-//! The only place that decides. `cfg(shuttle)` and `cfg(loom)` count in unit tests alone, where the explorers are; any
-//! other build has the machine's own, by plain re-export.
+//! Only this module selects between them. `cfg(shuttle)` and `cfg(loom)` take effect in unit tests only, where the
+//! explorers are available. Every other build re-exports the types of the machine.
 
 #[cfg(all(test, any(shuttle, loom)))]
 mod explored;
@@ -18,7 +18,7 @@ pub(crate) use source::{
     Condvar, Instant, Mutex, MutexGuard, answer, atomic, thread, thread_local,
 };
 
-/// A size: `machine`, or in models, where no more than a handful of anything ever waits, `model`.
+/// Selects a size: `machine`, or `model` in models, in which only a handful of messages ever wait.
 pub(crate) const fn sized(machine: usize, model: usize) -> usize {
     if cfg!(all(test, any(shuttle, loom))) {
         model

@@ -1,15 +1,15 @@
-//! The word a heart and its worker share: the last beat's stamp, and what became of the key.
+//! The cell that a heart and its worker share: the stamp of the last beat, and the state of the key.
 //!
-//! The thread whose heart beats first owns a stamp of its own, which it stores; beats on other threads raise a second one,
-//! which costs an atomic maximum. The last beat is the later of the two, so a thread that is preempted between reading the
+//! The thread whose heart beats first owns a stamp, which it stores. Beats on other threads raise a second stamp, which
+//! costs an atomic maximum. The last beat is the later of the two, so a thread that is preempted between reading the
 //! clock and storing never moves a deadline back.
 //!
-//! A beat is one store of the stamp, then a look whether the worker has told any heart anything since this one last
-//! looked; only then the heart loads its own state. So a beat never waits for its cell to come out of memory: the store
-//! waits in the core's store buffer, and the count of what was told is in the cache. The worker reads the stamp when the
-//! key's turn comes. Only the decision to expire needs care, and the worker pays for it: it says that it is deciding,
-//! puts a fence, and reads the stamp once more ([`TableSide::end_if`]). A beat that finds the decision open waits for it; that
-//! is a few instructions of the worker's, once per expiry.
+//! A beat is one store of the stamp, followed by a check whether the workers have changed any state since this heart
+//! last checked. Only then does the heart load its own state. A beat therefore never waits for its cell to be loaded
+//! from memory: the store waits in the core's store buffer, and the count of changes is in the cache. The worker reads
+//! the stamp when the key is due. Only the decision to expire needs care, and the worker pays for it: it publishes that
+//! it is deciding, executes a fence, and reads the stamp again ([`TableSide::end_if`]). A beat that finds the decision
+//! open waits for it, which takes a few instructions of the worker, once per expiry.
 
 use std::sync::Arc;
 
@@ -17,29 +17,29 @@ use crate::clock::Clock;
 use crate::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering, fence};
 use crate::sync::thread;
 
-/// What a heart finds when it has stored its stamp.
+/// The state of a key, as a heart finds it after it has stored its stamp.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum HeartState {
-    /// Watched: the stamp will be read.
+    /// Watched; the stamp will be read.
     Alive,
-    /// The worker is making up its mind whether the key has expired.
+    /// The worker is deciding whether the key has expired.
     Deciding,
-    /// Watched, but expired at least once ([`Mode::Repeat`](crate::Mode::Repeat)): a beat must be sent as a message,
-    /// so that the recovery is seen at once.
+    /// Watched, but expired at least once and not beaten since ([`Mode::Repeat`](crate::Mode::Repeat)). A beat must be
+    /// sent as a message, so that the recovery is reported at once.
     Down,
     /// The episode ended by expiry.
     Expired,
     /// The episode ended by removal.
     Removed,
-    /// A younger heart has taken the key over.
+    /// A later heart has replaced this one.
     Replaced,
-    /// The watcher, or the worker, is gone.
+    /// The watcher is closed, or the worker has ended.
     Closed,
 }
 
 impl HeartState {
-    /// Every state, in the order of its number.
+    /// All states, in the order of their numbers.
     const ALL: [HeartState; 7] = [
         HeartState::Alive,
         HeartState::Deciding,
@@ -51,40 +51,42 @@ impl HeartState {
     ];
 }
 
-/// What all hearts of a watcher share.
+/// The state that all hearts of a watcher share.
 #[derive(Debug, Default)]
 pub(crate) struct Common {
     /// The watcher's clock.
     pub(crate) clock: Clock,
-    /// How often the workers told a heart anything: raised after each change of a [`HeartState`].
+    /// The number of changes of a [`HeartState`] by the workers.
     verdicts: AtomicU32,
 }
 
 impl Common {
-    /// What hearts that beat by `clock` share.
+    /// Creates the shared state of hearts that beat by `clock`.
     pub(crate) fn new(clock: Clock) -> Arc<Self> {
         let verdicts = AtomicU32::new(0);
         Arc::new(Common { clock, verdicts })
     }
 
-    /// How many verdicts there were, modulo 2^32: a heart that has not looked for exactly so many takes itself for alive
-    /// once more.
+    /// Returns the number of changes, modulo 2^32. A heart that misses exactly 2^32 changes considers itself alive once
+    /// more.
     #[inline]
     fn verdicts(&self) -> u32 {
         self.verdicts.load(Ordering::Acquire)
     }
 }
 
-/// A heart's share of a cell. As small as it can be: what many hearts beat through has to come out of memory.
+/// A heart's side of a cell. It is kept as small as possible, because each of many hearts must be loaded from memory to
+/// beat.
 #[derive(Debug)]
 pub(crate) struct HeartSide {
-    /// The shared word.
+    /// The shared cell.
     cell: Arc<HeartCell>,
-    /// What all hearts of the watcher share; the cell does not know it.
+    /// The state that all hearts of the watcher share; the cell does not refer to it.
     common: Arc<Common>,
-    /// How many verdicts there had been when the cell was last found alive, modulo 2^32.
+    /// The number of changes when the cell was last found alive, modulo 2^32.
     seen: AtomicU32,
-    /// The thread that owns [`HeartCell::stamp`], once this share has found that it beats on it and is alive; [`NOBODY`] before.
+    /// The thread that owns [`HeartCell::stamp`], once this side has found that it beats on that thread and is alive;
+    /// [`NOBODY`] before.
     owner: AtomicU32,
 }
 
@@ -92,7 +94,7 @@ pub(crate) struct HeartSide {
 const NOBODY: u32 = u32::MAX;
 
 impl HeartSide {
-    /// A share of `cell`, which belongs to `common`.
+    /// Creates a side of `cell`, which belongs to `common`.
     fn new(cell: Arc<HeartCell>, common: Arc<Common>) -> Self {
         HeartSide {
             cell,
@@ -102,17 +104,18 @@ impl HeartSide {
         }
     }
 
-    /// The shared word.
+    /// Returns the shared cell.
     pub(crate) fn cell(&self) -> &Arc<HeartCell> {
         &self.cell
     }
 
-    /// The watcher's clock.
+    /// Returns the watcher's clock.
     pub(crate) fn clock(&self) -> &Clock {
         &self.common.clock
     }
 
-    /// One beat. The thread that beat first stores its stamps, all others raise theirs: no stamp replaces a newer one.
+    /// Records a beat. The thread that beat first stores its stamps, and all others raise theirs, so no stamp replaces
+    /// a newer one.
     #[inline]
     pub(crate) fn beat(&self, stamp: u64) -> HeartState {
         if self.owner.load(Ordering::Relaxed) != thread::token() {
@@ -127,7 +130,8 @@ impl HeartSide {
         }
     }
 
-    /// As [`beat`](HeartSide::beat), where this share has not yet found that the current thread owns the cell's stamp.
+    /// Records a beat like [`beat`](HeartSide::beat), if this side has not yet found that the current thread owns the
+    /// cell's stamp.
     #[cold]
     fn beat_elsewhere(&self, stamp: u64) -> HeartState {
         let me = thread::take_token();
@@ -144,7 +148,8 @@ impl HeartSide {
         state
     }
 
-    /// What became of the key, where there were `verdicts` before. The state was written before its verdict was counted.
+    /// Returns the state of the key, if there were `verdicts` changes before. The state was written before its change
+    /// was counted.
     #[cold]
     fn look(&self, verdicts: u32) -> HeartState {
         let state = self.cell.decided();
@@ -161,7 +166,7 @@ impl Clone for HeartSide {
     }
 }
 
-/// The two sides of a new cell that beat at `stamp`, ns: the heart's and the worker's.
+/// Creates a cell that beat at `stamp`, ns, and returns its two sides: the heart's and the worker's.
 pub(crate) fn pair(stamp: u64, common: &Arc<Common>) -> (HeartSide, TableSide) {
     let cell = Arc::new(HeartCell::new(stamp));
     let table_side = TableSide {
@@ -171,22 +176,23 @@ pub(crate) fn pair(stamp: u64, common: &Arc<Common>) -> (HeartSide, TableSide) {
     (HeartSide::new(cell, common.clone()), table_side)
 }
 
-/// The shared word.
+/// The shared cell.
 #[derive(Debug)]
 pub(crate) struct HeartCell {
-    /// The stamp of the last beat on the thread that owns it, ns. Only that thread stores, and its stamps only grow.
+    /// The stamp of the last beat on the thread that owns it, ns. Only that thread stores to it, and its stamps only
+    /// grow.
     stamp: AtomicU64,
-    /// The latest stamp of all other beats, ns: those of hearts on other threads, and those that came as messages.
+    /// The latest stamp of all other beats, ns: those of hearts on other threads, and those that arrived as messages.
     raised: AtomicU64,
-    /// The token of the thread whose heart beat first, or [`NOBODY`]. Set once: another thread that took over could be
-    /// overtaken by an older stamp that the first is about to store.
+    /// The token of the thread whose heart beat first, or [`NOBODY`]. It is set once. If another thread could take
+    /// over, the first one might still store an older stamp over a newer one.
     owner: AtomicU32,
     /// A [`HeartState`] by its number.
     state: AtomicU8,
 }
 
 impl HeartCell {
-    /// A living cell that beat at `stamp`.
+    /// Creates a cell of a watched key that beat at `stamp`.
     fn new(stamp: u64) -> Self {
         HeartCell {
             stamp: AtomicU64::new(stamp),
@@ -196,7 +202,7 @@ impl HeartCell {
         }
     }
 
-    /// Makes the thread of the token `me` the owner of the stamp if no other is. Returns whether it is.
+    /// Makes the thread with the token `me` the owner of the stamp if there is none. Returns whether it is the owner.
     fn claim(&self, me: u32) -> bool {
         let claimed = self
             .owner
@@ -204,7 +210,7 @@ impl HeartCell {
         claimed.is_ok() || claimed == Err(me)
     }
 
-    /// What became of the key, after the worker's decision if it is just deciding.
+    /// Returns the state of the key, and waits for the worker's decision if one is open.
     fn decided(&self) -> HeartState {
         loop {
             match self.state() {
@@ -214,7 +220,7 @@ impl HeartCell {
         }
     }
 
-    /// The latest stamp.
+    /// Returns the latest stamp.
     pub(crate) fn stamp(&self) -> u64 {
         let raised = self.raised.load(Ordering::Acquire);
         self.stamp.load(Ordering::Acquire).max(raised)
@@ -225,30 +231,32 @@ impl HeartCell {
         self.raised.fetch_max(stamp, Ordering::AcqRel);
     }
 
-    /// What became of the key.
+    /// Returns the state of the key.
     pub(crate) fn state(&self) -> HeartState {
         HeartState::ALL[usize::from(self.state.load(Ordering::Acquire))]
     }
 }
 
-/// The worker's share of a cell. Dropped without a word (the worker closed or failed), it says so to the heart.
+/// The worker's side of a cell. If it is dropped without a state having been set, because the worker closed or failed,
+/// it sets the heart to closed.
 #[derive(Debug)]
 pub(crate) struct TableSide {
-    /// The shared word.
+    /// The shared cell.
     pub(crate) cell: Arc<HeartCell>,
-    /// What all hearts of the watcher share.
+    /// The state that all hearts of the watcher share.
     common: Arc<Common>,
 }
 
 impl TableSide {
-    /// Says what became of the key.
+    /// Sets the state of the key.
     pub(crate) fn set(&self, state: HeartState) {
         self.cell.state.store(state as u8, Ordering::Release);
         self.common.verdicts.fetch_add(1, Ordering::Release);
     }
 
-    /// Ends the life as `end` if `is_silent` still says so of the stamp read after the heart could see the decision, and
-    /// returns that stamp: the heart may store another at any moment, which is none of the life that ended.
+    /// Ends the episode with the state `end` if `is_silent` is still true of the stamp that is read after the heart can
+    /// see the decision. Returns that stamp. The heart may store another stamp at any moment, which no longer belongs
+    /// to the ended episode.
     pub(crate) fn end_if(
         &self,
         end: HeartState,

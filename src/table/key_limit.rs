@@ -1,9 +1,10 @@
-//! The limit that the tables of a watcher with a maximum of keys share: how many places are taken, and who is watched.
+//! The limit that the tables of a watcher with a maximum number of keys share: the number of places taken, and the
+//! marks of the watched keys.
 //!
-//! Only a table knows whether a key is watched and how many slots are taken, so the table decides who joins. It takes a
-//! place for each slot that it fills and gives it back with the slot. For callers it keeps the *marks* of the keys that
-//! are watched: a caller whose key is there sends its beat like any other, and one whose key is not asks. `docs/design.md`
-//! has the steps and the races.
+//! Only a table knows whether a key is watched and how many slots are taken, so the table decides which keys join. It
+//! takes a place for each slot that it fills, and returns it with the slot. For callers it keeps the *marks* of the
+//! watched keys. A caller whose key has a mark sends its beat as an ordinary message; other callers ask.
+//! `docs/design.md` describes the steps and the races.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
@@ -17,7 +18,7 @@ use super::memory::map_bytes;
 use crate::sync::atomic::{AtomicUsize, Ordering};
 use crate::sync::{Mutex, MutexGuard};
 
-/// How many locks the marks of one worker are spread over.
+/// The number of locks over which the marks of one worker are spread.
 const SHARDS: usize = 16;
 
 /// A shard with room for fewer marks than this is not worth shrinking.
@@ -28,52 +29,52 @@ const SHRINK_FLOOR: usize = 64;
 pub(crate) struct Mark(pub(crate) u64);
 
 impl Mark {
-    /// The mark of a key whose hash has these halves.
+    /// Returns the mark of a key whose hash has these halves.
     fn new(upper: u32, Tag(tag): Tag) -> Self {
         Mark(u64::from(upper) << 32 | u64::from(tag))
     }
 }
 
-/// What a caller learns of a key.
+/// The result of a lookup by a caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Standing {
-    /// It is watched.
+    /// The key is watched.
     Watched,
-    /// It is not, and there was room.
+    /// The key is not watched, and there was room.
     Room,
-    /// It is not, and every place was taken.
+    /// The key is not watched, and every place was taken.
     Full,
 }
 
 /// The limit.
 #[derive(Debug)]
 pub(crate) struct KeyLimit {
-    /// The most places.
+    /// The maximum number of places.
     max: usize,
-    /// How many are taken, by the slots of all tables. Raised under the lock of the key's shard.
+    /// The number of places taken by the slots of all tables. Raised under the lock of the key's shard.
     taken: AtomicUsize,
-    /// Who is watched: [`SHARDS`] for each worker. Only the worker changes its own.
+    /// The marks of the watched keys, in [`SHARDS`] shards for each worker. Only the worker changes its own shards.
     shards: Box<[Mutex<Shard>]>,
 }
 
-/// Some of the keys that a worker watches.
+/// A shard of the marks of one worker.
 #[derive(Debug, Default)]
 struct Shard {
-    /// Their marks.
+    /// The marks.
     marks: HashSet<Mark, RandomState>,
-    /// How many more keys there are of a mark that several have.
+    /// The number of further keys for each mark that several keys share.
     more: HashMap<Mark, usize, RandomState>,
 }
 
 impl KeyLimit {
-    /// A limit of `max` keys for `workers` workers.
+    /// Creates a limit of `max` keys for `workers` workers.
     pub(crate) fn new(max: usize, workers: usize) -> Arc<Self> {
         let shards = (0..workers * SHARDS).map(|_| Mutex::default()).collect();
         let taken = AtomicUsize::new(0);
         Arc::new(KeyLimit { max, taken, shards })
     }
 
-    /// The share of worker `worker` in it; `upper_of` tells the upper half of a key's mark.
+    /// Creates the share of worker `worker`; `upper_of` returns the upper half of a key's mark.
     pub(crate) fn share<K>(
         self: &Arc<Self>,
         worker: usize,
@@ -89,18 +90,18 @@ impl KeyLimit {
         }
     }
 
-    /// How a key of `worker` stands.
+    /// Looks up a key of `worker`.
     pub(crate) fn look(&self, worker: usize, mark: Mark) -> Standing {
         self.standing(&self.shard(worker, mark).lock(), mark)
     }
 
-    /// As [`look`](KeyLimit::look); `None` if the lock is not to be had within `wait`.
+    /// Looks up a key like [`look`](KeyLimit::look), or returns `None` if the lock is not available within `wait`.
     pub(crate) fn look_for(&self, worker: usize, mark: Mark, wait: Duration) -> Option<Standing> {
         let shard = self.shard(worker, mark).try_lock_for(wait)?;
         Some(self.standing(&shard, mark))
     }
 
-    /// Whether every place is taken is read under the lock under which a key that joins takes its place.
+    /// The number of places is read under the lock under which a key that joins takes its place.
     fn standing(&self, shard: &MutexGuard<'_, Shard>, mark: Mark) -> Standing {
         if shard.marks.contains(&mark) {
             Standing::Watched
@@ -111,7 +112,7 @@ impl KeyLimit {
         }
     }
 
-    /// The shard that `mark` belongs into.
+    /// Returns the shard of `mark`.
     fn shard(&self, worker: usize, mark: Mark) -> &Mutex<Shard> {
         &self.shards[worker * SHARDS + mark.0 as usize % SHARDS]
     }
@@ -125,7 +126,7 @@ impl Shard {
         }
     }
 
-    /// Takes a key of `mark` out.
+    /// Removes a key of `mark`.
     fn remove(&mut self, mark: Mark) {
         match self.more.get_mut(&mark) {
             Some(1) => drop(self.more.remove(&mark)),
@@ -141,29 +142,29 @@ impl Shard {
         }
     }
 
-    /// The bytes allocated.
+    /// Returns the number of bytes allocated.
     fn bytes(&self) -> usize {
         map_bytes::<Mark>(self.marks.capacity()) + map_bytes::<(Mark, usize)>(self.more.capacity())
     }
 }
 
-/// A table's share in the limit. Dropped, it gives back all that it took, also where the table is dropped by a panic.
+/// A table's share of the limit. When it is dropped, also by a panic, it returns everything that it took.
 pub(crate) struct Share<K> {
     /// The limit.
     limit: Arc<KeyLimit>,
-    /// Whose share it is.
+    /// The index of the worker.
     worker: usize,
-    /// The upper half of the mark of a key. A table does not know it, and beats are as small without.
+    /// Returns the upper half of a key's mark. The table does not know it, which keeps beats small.
     upper_of: Box<dyn Fn(&K) -> u32 + Send + Sync>,
-    /// The upper half of the mark of the key in each slot; only as long as the last slot that was taken.
+    /// The upper half of the mark of the key in each slot, up to the last slot that was taken.
     uppers: Vec<u32>,
-    /// How many places the table has.
+    /// The number of places that the table has taken.
     taken: usize,
     /// The bytes allocated for the marks of this worker.
     shard_bytes: usize,
 }
 
-/// A place that was taken for a key, until it has a slot.
+/// A place that was taken for a key which has no slot yet.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Place {
     /// The upper half of the key's mark.
@@ -171,7 +172,7 @@ pub(crate) struct Place {
 }
 
 impl<K> Share<K> {
-    /// Takes a place for `key` of `tag`, which is watched from now on; `None` if there is none left.
+    /// Takes a place for `key` with `tag`, which is watched from now on, or returns `None` if every place is taken.
     pub(crate) fn take(&mut self, tag: Tag, key: &K) -> Option<Place> {
         let upper = (self.upper_of)(key);
         let mark = Mark::new(upper, tag);
@@ -187,7 +188,7 @@ impl<K> Share<K> {
         Some(Place { upper })
     }
 
-    /// Says that `place` is that of slot `at`.
+    /// Assigns `place` to slot `at`.
     pub(crate) fn settle(&mut self, at: u32, Place { upper }: Place) {
         let at = at as usize;
         if self.uppers.len() <= at {
@@ -196,7 +197,8 @@ impl<K> Share<K> {
         self.uppers[at] = upper;
     }
 
-    /// The key of `tag` in slot `at` is not watched any more. Its slot, and so its place, may wait for the sink.
+    /// Removes the mark of the key with `tag` in slot `at`, which is no longer watched. Its slot, and so its place, may
+    /// still wait for the sink.
     pub(crate) fn leave(&mut self, at: u32, tag: Tag) {
         let mark = Mark::new(self.uppers[at as usize], tag);
         let limit = self.limit.clone();
@@ -204,13 +206,13 @@ impl<K> Share<K> {
         self.change(&mut shard, |shard| shard.remove(mark));
     }
 
-    /// Gives the place of a slot back.
+    /// Returns the place of a slot.
     pub(crate) fn give_back(&mut self) {
         self.taken -= 1;
         self.limit.taken.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// Gives everything back. The table takes no more.
+    /// Returns everything. The table takes no further places.
     pub(crate) fn give_up(&mut self) {
         let taken = std::mem::take(&mut self.taken);
         self.limit.taken.fetch_sub(taken, Ordering::Relaxed);
@@ -221,31 +223,32 @@ impl<K> Share<K> {
         self.shard_bytes = 0;
     }
 
-    /// The places of all slots by their old numbers, since the slots move; each is to be [settled](Share::settle) anew.
+    /// Takes the places of all slots, by their old numbers, because the slots move. Each must be
+    /// [settled](Share::settle) again.
     pub(crate) fn unsettle(&mut self) -> Vec<Place> {
         let uppers = std::mem::take(&mut self.uppers).into_iter();
         uppers.map(|upper| Place { upper }).collect()
     }
 
-    /// The bytes allocated, the directory of shards left out.
+    /// Returns the number of bytes allocated, without the directory of shards.
     pub(crate) fn bytes(&self) -> usize {
         self.uppers.capacity() * size_of::<u32>() + self.shard_bytes
     }
 
-    /// Does `change` to `shard` and to the count of bytes.
+    /// Applies `change` to `shard` and to the count of bytes.
     fn change(&mut self, shard: &mut Shard, change: impl FnOnce(&mut Shard)) {
         let before = shard.bytes();
         change(shard);
         self.shard_bytes = self.shard_bytes + shard.bytes() - before;
     }
 
-    /// How many places are taken by all tables, and how many by this one.
+    /// Returns the number of places taken by all tables and by this one.
     #[cfg(test)]
     pub(crate) fn taken(&self) -> (usize, usize) {
         (self.limit.taken.load(Ordering::Relaxed), self.taken)
     }
 
-    /// How `key` of `tag` stands.
+    /// Looks up `key` with `tag`.
     #[cfg(test)]
     pub(crate) fn look(&self, tag: Tag, key: &K) -> Standing {
         let mark = Mark::new((self.upper_of)(key), tag);

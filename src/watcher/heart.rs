@@ -252,7 +252,7 @@ impl<K, V> Heart<K, V> {
     }
 }
 
-/// A panic leaves no change of a heart incomplete: its state consists of atomics, and the worker's state is on another
+/// A panic leaves no change of a heart incomplete. Its state consists of atomics, and the worker's state is on another
 /// thread.
 impl<K, V> UnwindSafe for Heart<K, V> {}
 impl<K, V> RefUnwindSafe for Heart<K, V> {}

@@ -1,14 +1,14 @@
-//! What lies between the callers and one worker: a chunk that is filled under a lock, the bounded channel that full
-//! chunks go through, and the protocol of sleep and wake-up.
+//! The path from the callers to one worker: a chunk that is filled under a lock, the bounded channel for full chunks,
+//! and the protocol of sleep and wake-up.
 //!
-//! A message through a crossbeam channel costs its sender and its receiver some 30 ns each. So messages go through it 64
-//! at a time: a caller puts its message into the open chunk, and whoever finds that full seals it into the channel and
-//! begins another. The worker takes the sealed chunks, then the open one, full or not; that is the order in which the
-//! messages were accepted.
+//! A message through a crossbeam channel costs its sender and its receiver some 30 ns each, so messages cross it in
+//! chunks of 64. A caller puts its message into the open chunk. A caller that finds the chunk full sends it through the
+//! channel and begins another. The worker takes the chunks in the channel and then the open one, full or not. This is
+//! the order in which the messages were accepted.
 //!
-//! All that callers and the worker must agree on is under the one lock: the open chunk, until when the worker sleeps, and
-//! whether it still takes messages. Hence no wake-up is lost, for the worker looks for messages and publishes its sleep
-//! in one step, and nothing is accepted that the worker's last look does not find.
+//! Everything on which callers and the worker must agree is under one lock: the open chunk, until when the worker
+//! sleeps, and whether it accepts messages. No wake-up is lost, because the worker checks for messages and publishes
+//! its sleep in one step. No message is accepted that the worker's last check does not find.
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -30,27 +30,27 @@ use crate::wakeup::Ring;
 /// Keys of one worker that beat at the same time, with their tags.
 pub(crate) type Chunk<K> = Vec<(Tag, K)>;
 
-/// Keys and what is known of them.
+/// Keys and their statuses.
 pub(crate) type Statuses<K, V> = Vec<(K, Status<V>)>;
 
-/// What a caller tells a worker.
+/// A message from a caller to a worker.
 #[derive(Debug)]
 pub(crate) enum Message<K, V> {
     /// One beat.
     Beat(Beat<K, V>),
-    /// Plain beats made at one time, ns.
+    /// Plain beats made at the same time.
     Batch {
         /// When the caller made them, ns.
         stamp: u64,
-        /// Whose they are.
+        /// Their keys and tags.
         keys: Chunk<K>,
     },
-    /// Anything rarer.
+    /// A rarer message.
     Command(Box<Command<K, V>>),
 }
 
 impl<K, V> Message<K, V> {
-    /// How many beats it is worth in an inbox.
+    /// Returns how many beats it counts as in an inbox.
     #[inline]
     fn weight(&self) -> usize {
         match self {
@@ -73,7 +73,7 @@ impl<K, V> Message<K, V> {
     }
 }
 
-/// What is rare enough to be boxed.
+/// Messages that are rare enough to be boxed.
 #[derive(Debug)]
 pub(crate) enum Command<K, V> {
     /// A beat of a key that was not watched. The answer is the key if there is no room for it.
@@ -82,14 +82,15 @@ pub(crate) enum Command<K, V> {
     JoinMany {
         /// When the caller made them, ns.
         stamp: u64,
-        /// Whose they are.
+        /// Their keys and tags.
         keys: Chunk<K>,
-        /// The answer: those for which there is no room.
+        /// The channel of the answer: the keys for which there is no room.
         reply: answer::Sender<Vec<K>>,
     },
-    /// A beat that ties its key to a heart. Was there room? Nobody asks about a key that was watched.
+    /// A beat that ties its key to a heart. The answer states whether there was room. No answer is required about a key
+    /// that was watched.
     Watch(Beat<K, V>, TableSide, Option<answer::Sender<bool>>),
-    /// The last clone of a heart is gone.
+    /// The last clone of a heart was dropped.
     Release {
         /// The key's tag.
         tag: Tag,
@@ -97,22 +98,22 @@ pub(crate) enum Command<K, V> {
         key: K,
         /// The heart.
         cell: Arc<HeartCell>,
-        /// Whether the key is left to its beats instead of removed.
+        /// Whether the key stays watched instead of being removed.
         leave: bool,
     },
-    /// The options of this beat are to apply to its key, if that is still tied to this heart where one is given.
+    /// Applies the options of this beat to its key. If a heart is given, they apply only while the key is tied to it.
     Set(Beat<K, V>, Option<Arc<HeartCell>>),
-    /// The key is to be forgotten.
+    /// Removes the key.
     Remove(Tag, K),
-    /// What is known of the key?
+    /// Returns the status of a key.
     Status(Tag, K, answer::Sender<Option<Status<V>>>),
-    /// What is known of all keys?
+    /// Returns all keys and their statuses.
     Snapshot(answer::Sender<Statuses<K, V>>),
-    /// What is known of the keys that are down?
+    /// Returns the keys that are down and their statuses.
     SnapshotDown(answer::Sender<Statuses<K, V>>),
-    /// Say when everything before this is applied, and its events have been delivered.
+    /// Answers when everything before it is applied and the resulting events have been delivered.
     Flush {
-        /// Whom to answer.
+        /// The channel of the answer.
         reply: answer::Sender<()>,
         /// Whether to wait for the delivery thread to make room in the outbox. Not if the caller is a delivery thread.
         waits: bool,
@@ -132,46 +133,46 @@ impl<K, V> Command<K, V> {
     }
 }
 
-/// What a worker shows of itself, replaced as a whole after each round.
+/// The counters that a worker publishes after each round.
 #[derive(Debug, Default)]
 pub(crate) struct Published {
     /// The table's counters.
     pub(crate) counts: Counts,
-    /// From deadline to detection.
+    /// The time from the deadline to the detection.
     pub(crate) detection: Histogram,
-    /// From deadline to delivery, where the worker itself delivers.
+    /// The time from the deadline to the delivery, if the worker itself delivers.
     pub(crate) delivery: Histogram,
-    /// Panics of the sink, where the worker itself delivers.
+    /// Panics of the sink, if the worker itself delivers.
     pub(crate) panics: u64,
-    /// Times the worker slept and woke.
+    /// How often the worker slept and woke.
     pub(crate) wakeups: u64,
 }
 
-/// Whether a worker still takes messages.
+/// Whether a worker accepts messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Phase {
-    /// It does.
+    /// It accepts messages.
     Open,
-    /// It is to finish, or has.
+    /// It finishes, or has finished.
     Closing,
-    /// A panic ended it.
+    /// It has ended by a panic.
     Failed,
 }
 
-/// How long a sender is ready to wait for room.
+/// How long a sender waits for room.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Patience {
     /// Not at all.
     Never,
-    /// Until then.
+    /// Until this time.
     Until(Instant),
-    /// As long as it takes.
+    /// Without a limit.
     Forever,
 }
 
 impl Patience {
-    /// Why a message is not accepted when it is over.
+    /// Returns why a message is refused when the wait is over.
     pub(crate) fn end(self) -> BeatErrorKind {
         match self {
             Patience::Never => BeatErrorKind::InboxFull,
@@ -180,68 +181,70 @@ impl Patience {
     }
 }
 
-/// How long a sender that must not wait tries to get a lock: a thousand times as long as one that runs holds it.
+/// How long a sender that must not wait tries to take a lock: a thousand times as long as a running thread holds it.
 pub(crate) const LOCK_WAIT: Duration = Duration::from_millis(1);
 
-/// [`Front::asleep_until`] while the worker is awake: earlier than any deadline, so that nobody wakes it.
+/// The value of [`Front::asleep_until`] while the worker is awake: earlier than any deadline, so that no sender wakes
+/// it.
 const AWAKE: u64 = 0;
 
-/// By how much the counters that a worker shows may lag behind what was accepted, ns. A beat wakes a worker that sleeps for
-/// longer; a worker that took beats sleeps no longer than this, once, so that only the first of many beats wakes it.
+/// How far the counters that a worker publishes may lag behind the accepted beats, ns. A beat wakes a worker that
+/// sleeps for longer. A worker that took beats sleeps at most this long, once, so that only the first of many beats
+/// wakes it.
 pub(crate) const COUNTERS_LAG: u64 = 100_000_000;
 
-/// How many messages make a chunk.
+/// The number of messages in a chunk.
 const CHUNK: usize = sized(64, 2);
 
-/// How many emptied buffers of `beat_many` wait to be used again.
+/// How many emptied buffers of `beat_many` are kept for reuse.
 const SPARE_BUFFERS: usize = 64;
 
 /// Messages in the order in which they were accepted.
 pub(crate) type Messages<K, V> = Vec<Message<K, V>>;
 
-/// What callers and the worker share, on cache lines of its own.
+/// The state that callers and the worker share, on cache lines of its own.
 #[derive(Debug)]
 #[repr(align(128))]
 struct Front<K, V> {
     /// The chunk that is being filled.
     open: Messages<K, V>,
-    /// How many beats wait in the channel and here.
+    /// The number of beats that wait in the channel and in the open chunk.
     weight: usize,
-    /// From how many on callers wait; zero unless the worker takes messages.
+    /// The number of waiting beats at which callers wait; zero once the worker accepts no messages.
     limit: usize,
     /// Until when the worker sleeps, ns, or [`AWAKE`].
     asleep_until: u64,
-    /// Whether a beat can be an event that somebody waits for, so that it wakes the worker.
+    /// Whether a beat can produce a wanted event, so that it must wake the worker.
     reports_beats: bool,
     /// Whether senders wait for room.
     has_waiting: bool,
-    /// Emptied chunks.
+    /// Emptied chunks, for reuse.
     spares: Vec<Messages<K, V>>,
 }
 
 /// The senders' side.
 #[derive(Debug)]
 pub(crate) struct Inbox<K, V> {
-    /// What callers and the worker share.
+    /// The state that callers and the worker share.
     front: Mutex<Front<K, V>>,
-    /// A [`Phase`] by its number. Changes under the lock.
+    /// A [`Phase`] by its number, changed under the lock.
     phase: AtomicU8,
-    /// The bounded channel of sealed chunks. Sent to under the lock.
+    /// The bounded channel of full chunks. Messages are sent to it under the lock.
     sender: Sender<Messages<K, V>>,
-    /// A sleeping worker is woken when so many beats wait.
+    /// The number of waiting beats that wakes a sleeping worker.
     high_water: usize,
-    /// Told when there is room, under the lock.
+    /// Notified under the lock when there is room.
     drained: Condvar,
     /// The worker's thread, once it runs.
     thread: OnceLock<Thread>,
-    /// Emptied buffers on their way back to the callers of `beat_many`.
+    /// Emptied buffers for the callers of `beat_many`.
     spares: Mutex<Vec<Chunk<K>>>,
-    /// What the worker shows of itself.
+    /// The counters that the worker publishes.
     pub(crate) published: Mutex<Published>,
 }
 
 impl<K, V> Inbox<K, V> {
-    /// An inbox for `capacity` beats, and the worker's end of it.
+    /// Creates an inbox for `capacity` beats, and the worker's end of it.
     pub(crate) fn new(capacity: usize) -> (Self, Receiver<Messages<K, V>>) {
         let (sender, receiver) = crossbeam_channel::bounded(capacity / CHUNK + 1);
         let inbox = Inbox {
@@ -265,11 +268,11 @@ impl<K, V> Inbox<K, V> {
         (inbox, receiver)
     }
 
-    /// Sends `message`, which matters from `due` ns on, waiting for room as long as `patience` says.
+    /// Sends `message`, which must be applied by `due` ns, and waits for room as long as `patience` allows.
     ///
     /// # Errors
     ///
-    /// The message back, and why it was not accepted.
+    /// Returns the message and the reason why it was refused.
     #[inline]
     pub(crate) fn send(
         &self,
@@ -296,8 +299,8 @@ impl<K, V> Inbox<K, V> {
         Ok(())
     }
 
-    /// Locks the front, for no longer than `patience` and a moment: who holds it may have been preempted, and if it is of
-    /// a low priority, for long.
+    /// Locks the front, for at most `patience` and a moment. The holder of the lock may have been preempted, and for
+    /// long if its priority is low.
     #[inline]
     fn lock(&self, patience: Patience) -> Result<MutexGuard<'_, Front<K, V>>, BeatErrorKind> {
         let locked = match patience {
@@ -311,7 +314,7 @@ impl<K, V> Inbox<K, V> {
         locked.ok_or(patience.end())
     }
 
-    /// Sends `message` from a worker thread: never waits, whatever is full.
+    /// Sends `message` from a worker thread. Never waits, even if everything is full.
     pub(crate) fn send_from_worker(
         &self,
         message: Message<K, V>,
@@ -326,7 +329,7 @@ impl<K, V> Inbox<K, V> {
         Ok(())
     }
 
-    /// Puts `message` into the open chunk; a full one is sealed first.
+    /// Puts `message` into the open chunk. A full chunk is sent first.
     #[inline]
     fn put(&self, front: &mut Front<K, V>, message: Message<K, V>) {
         if front.open.len() >= CHUNK {
@@ -336,8 +339,8 @@ impl<K, V> Inbox<K, V> {
         front.open.push(message);
     }
 
-    /// Puts the open chunk into the channel and begins another. Only messages from worker threads, which nothing limits,
-    /// can have filled the channel; then the chunk grows.
+    /// Sends the open chunk through the channel and begins another. Only messages from worker threads, which have no
+    /// limit, can fill the channel. The open chunk then grows.
     #[cold]
     fn seal(&self, front: &mut Front<K, V>) {
         if self.sender.is_full() {
@@ -350,10 +353,10 @@ impl<K, V> Inbox<K, V> {
         debug_assert!(sent.is_ok(), "only who holds the lock fills the channel");
     }
 
-    /// Waits until there is room, or the worker takes no messages.
+    /// Waits until there is room, or the worker accepts no messages.
     ///
-    /// Waiting senders are let go on together when the worker has taken all there was, and not one by one as places come
-    /// free: else every message would cost a thread switch.
+    /// The worker wakes all waiting senders together after it has taken everything. Waking one sender per free place
+    /// would cost a thread switch for every message.
     #[cold]
     fn wait_for_room(
         &self,
@@ -383,15 +386,15 @@ impl<K, V> Inbox<K, V> {
         Ok(())
     }
 
-    /// Takes all messages that were accepted so far, in order, and lets senders that wait go on. `emptied` are chunks
-    /// that were taken before.
+    /// Takes all messages accepted so far, in order, and wakes waiting senders. `emptied` are chunks that were taken
+    /// before.
     pub(crate) fn take(
         &self,
         receiver: &Receiver<Messages<K, V>>,
         taken: &mut Vec<Messages<K, V>>,
         emptied: &mut Vec<Messages<K, V>>,
     ) {
-        // Most chunks are taken before the senders are kept out, but no more than there were.
+        // Most chunks are taken before the senders are locked out, but no more chunks than there were at the start.
         taken.extend(receiver.try_iter().take(receiver.len()));
         let mut front = self.front.lock();
         taken.extend(receiver.try_iter());
@@ -413,7 +416,7 @@ impl<K, V> Inbox<K, V> {
         self.wake_with(self.front.lock());
     }
 
-    /// As [`wake`](Inbox::wake), by whoever holds the lock.
+    /// Wakes the worker like [`wake`](Inbox::wake); the caller holds the lock.
     fn wake_with(&self, mut front: MutexGuard<'_, Front<K, V>>) {
         let was_asleep = std::mem::replace(&mut front.asleep_until, AWAKE) != AWAKE;
         drop(front);
@@ -422,12 +425,13 @@ impl<K, V> Inbox<K, V> {
         }
     }
 
-    /// Tells the worker to finish, once, and callers that it takes no more.
+    /// Tells the worker to finish, and makes later calls return that it accepts no messages.
     pub(crate) fn close(&self) {
         self.leave(Phase::Closing);
     }
 
-    /// Says that a panic ended the worker, and drops what it has not taken, so that no question waits there for ever.
+    /// Records that a panic ended the worker, and drops the messages that it has not taken, so that no caller waits for
+    /// their answers forever.
     pub(crate) fn fail(&self, receiver: &Receiver<Messages<K, V>>) {
         self.leave(Phase::Failed);
         let mut taken = Vec::new();
@@ -435,7 +439,7 @@ impl<K, V> Inbox<K, V> {
         taken.into_iter().flatten().for_each(Message::dismantle);
     }
 
-    /// Takes no more messages, because of `phase`.
+    /// Refuses further messages, because of `phase`.
     fn leave(&self, phase: Phase) {
         let mut front = self.front.lock();
         if self.phase() != Phase::Failed {
@@ -446,7 +450,7 @@ impl<K, V> Inbox<K, V> {
         self.wake_with(front);
     }
 
-    /// Whether the worker takes messages.
+    /// Returns whether the worker accepts messages.
     pub(crate) fn phase(&self) -> Phase {
         match self.phase.load(Ordering::Acquire) {
             0 => Phase::Open,
@@ -455,8 +459,8 @@ impl<K, V> Inbox<K, V> {
         }
     }
 
-    /// Why a question was dropped without an answer. A worker that unwinds from a panic drops questions before it says
-    /// that it failed; this waits for it to say so.
+    /// Returns why a question was dropped without an answer. A worker that unwinds drops questions before it records
+    /// its failure; this method waits for that record.
     pub(crate) fn verdict(&self) -> BeatErrorKind {
         while self.phase() == Phase::Open {
             thread::yield_now();
@@ -464,7 +468,7 @@ impl<K, V> Inbox<K, V> {
         self.why_gone()
     }
 
-    /// Why a message was not accepted.
+    /// Returns why a message was refused.
     fn why_gone(&self) -> BeatErrorKind {
         if self.phase() == Phase::Failed {
             BeatErrorKind::WorkerFailed
@@ -473,12 +477,12 @@ impl<K, V> Inbox<K, V> {
         }
     }
 
-    /// A buffer for `beat_many`, used before if there is one.
+    /// Returns an empty buffer for `beat_many`, reused if possible.
     pub(crate) fn take_buffer(&self) -> Chunk<K> {
         self.spares.lock().pop().unwrap_or_default()
     }
 
-    /// Gives an emptied buffer back; beyond [`SPARE_BUFFERS`] they are freed.
+    /// Returns an emptied buffer for reuse. Beyond [`SPARE_BUFFERS`], buffers are freed.
     pub(crate) fn give_buffer(&self, buffer: Chunk<K>) {
         debug_assert!(buffer.is_empty());
         let mut spares = self.spares.lock();
@@ -487,7 +491,7 @@ impl<K, V> Inbox<K, V> {
         }
     }
 
-    /// Says which thread is to be woken. Called by the worker before anything else.
+    /// Records which thread must be woken. The worker calls it before anything else.
     pub(crate) fn enter(&self) {
         let _ = self.thread.set(thread::current());
     }

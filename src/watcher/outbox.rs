@@ -1,7 +1,7 @@
 //! The events between the workers and the delivery thread. `docs/design.md` describes the protocol.
 //!
-//! Nothing of the user's runs or is dropped under the lock: a key's `Eq`, a value's `Drop` and the callback may all call
-//! the watcher, which locks the outbox to read its counters.
+//! No user code runs and no user value is dropped under the lock. A key's `Eq`, a value's `Drop` and the callback may
+//! all call the watcher, which locks the outbox to read its counters.
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -18,36 +18,36 @@ use crate::sync::{Condvar, Instant, Mutex, sized};
 /// A callback that runs on the delivery thread.
 pub(crate) type Callback<K, V> = Box<dyn FnMut(Event<K, V>) + Send>;
 
-/// How many events of one worker wait in the outbox at the most; all others wait in the worker's slab.
+/// The maximum number of events of one worker in the outbox. All others wait in the worker's slab.
 pub(crate) const OUTBOX_QUOTA: usize = sized(1_024, 2);
 
-/// How long delivery goes on with what waits when the watcher closes.
+/// How long delivery continues after the watcher is closed.
 pub(crate) const CLOSE_GRACE: Duration = Duration::from_millis(100);
 
-/// What the outbox counts.
+/// The counters of the outbox.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct OutboxCounts {
-    /// Expired episodes whose event waits here.
+    /// Expired episodes whose event is in the outbox.
     pub(crate) pending: u64,
-    /// Expired episodes whose event the callback was given.
+    /// Expired episodes whose event was passed to the callback.
     pub(crate) delivered: u64,
-    /// Expired episodes that were removed while their event waited here.
+    /// Expired episodes that were removed while their event was in the outbox.
     pub(crate) removed: u64,
-    /// Expired episodes whose event was given up at close.
+    /// Expired episodes whose event was discarded at the close.
     pub(crate) discarded: u64,
     /// Calls that panicked.
     pub(crate) panics: u64,
-    /// From deadline to delivery.
+    /// The time from the deadline to the delivery.
     pub(crate) delivery: Histogram,
 }
 
-/// Events between the workers and the delivery thread. One event at a time leaves it, just before its call, so that a
-/// removal can still take back all others.
+/// Events between the workers and the delivery thread. Events leave it one at a time, just before the call of the
+/// callback, so that a removal can cancel all others.
 #[derive(Debug)]
 pub(crate) struct Outbox<K, V> {
-    /// What the threads share.
+    /// The state under the lock.
     inner: Mutex<Inner<K, V>>,
-    /// Notified when there is an event, or the end.
+    /// Notified when there is an event, and at the end.
     filled: Condvar,
     /// Notified when the oldest portion is finished.
     finished: Condvar,
@@ -58,9 +58,9 @@ pub(crate) struct Outbox<K, V> {
 struct Portion<K, V> {
     /// Its number, one more than that of the portion before it.
     number: u64,
-    /// Which worker.
+    /// The index of the worker.
     worker: usize,
-    /// Whether the worker has taken the events out to look through them.
+    /// Whether the worker has taken the events out to search them.
     is_out: bool,
     /// Its events, the oldest first.
     events: VecDeque<Event<K, V>>,
@@ -69,32 +69,33 @@ struct Portion<K, V> {
 /// The part of the outbox under the lock.
 #[derive(Debug)]
 struct Inner<K, V> {
-    /// The events, the oldest first, in the portions in which workers added them. No portion is empty unless it is out.
+    /// The events, the oldest first, in portions as the workers added them. A portion is empty only while its events
+    /// are taken out.
     portions: VecDeque<Portion<K, V>>,
-    /// Emptied portions, on their way back to the workers.
+    /// Emptied portions, to be reused by the workers.
     spares: Vec<VecDeque<Event<K, V>>>,
     /// The number of the next portion.
     next: u64,
-    /// The portion of the event whose call runs.
+    /// The number of the portion whose event is being delivered.
     calling: Option<u64>,
-    /// How many events are of each worker.
+    /// The number of events of each worker.
     held: Vec<usize>,
-    /// The workers that found their quota used up and want to be woken.
+    /// The workers that found no room and must be woken.
     waiting: Vec<bool>,
     /// Whether the watcher is closing.
     is_closing: bool,
-    /// When the last worker ended, if the watcher was closing by then; else when it began to close.
+    /// When the last worker ended, if the watcher was closing by then; otherwise when it began to close.
     closing_since: Option<Instant>,
-    /// Whether events were given up.
+    /// Whether events were discarded.
     has_given_up: bool,
-    /// How many workers have not ended, and may add more.
+    /// The number of workers that have not ended and may add events.
     workers: usize,
-    /// What is counted.
+    /// The counters.
     counts: OutboxCounts,
 }
 
 impl<K, V> Outbox<K, V> {
-    /// An empty outbox for `workers` workers.
+    /// Creates an empty outbox for `workers` workers.
     pub(crate) fn new(workers: usize) -> Self {
         let inner = Inner {
             portions: VecDeque::new(),
@@ -116,7 +117,7 @@ impl<K, V> Outbox<K, V> {
         }
     }
 
-    /// How many events `worker` may add. If none, it is woken when there is room.
+    /// Returns how many events `worker` may add. If none, the worker is woken when there is room.
     pub(crate) fn room(&self, worker: usize) -> usize {
         let mut inner = self.inner.lock();
         let room = OUTBOX_QUOTA.saturating_sub(inner.held[worker]);
@@ -124,7 +125,8 @@ impl<K, V> Outbox<K, V> {
         room
     }
 
-    /// Adds `events` of `worker`, some, and no more than there was [room](Outbox::room) for; leaves an empty buffer.
+    /// Adds `events` of `worker`, at least one and at most as many as there was [room](Outbox::room) for. Leaves an
+    /// empty buffer.
     pub(crate) fn add(&self, worker: usize, events: &mut VecDeque<Event<K, V>>) {
         let terminal = terminal(events);
         let mut inner = self.inner.lock();
@@ -146,14 +148,14 @@ impl<K, V> Outbox<K, V> {
         }
     }
 
-    /// Takes back what `worker` added about the expiry of `key`; reports it as a removal instead if `wanted` says so.
+    /// Cancels the expiry of `key` that `worker` added. Replaces it by a removal if `wanted` says so.
     ///
-    /// The worker's portions are taken out, looked through without the lock, and put back. The delivery thread does not
-    /// pass over a portion that is out, so the order of a worker's events stays.
+    /// The worker's portions are taken out, searched without the lock, and put back. The delivery thread does not
+    /// overtake a portion that is taken out, so the order of a worker's events is kept.
     ///
     /// # Panics
     ///
-    /// If a key does as it is compared or dropped. The events are put back before.
+    /// Panics if the key does when it is compared or dropped. The events are put back first.
     pub(crate) fn cancel(&self, worker: usize, key: &K, wanted: Kinds)
     where
         K: PartialEq,
@@ -181,7 +183,7 @@ impl<K, V> Outbox<K, V> {
             }
         };
         let looked = catch_unwind(AssertUnwindSafe(look));
-        // From the back, so that the places of those before stay what they are.
+        // From the back, so that earlier indices stay valid.
         let doomed = doomed.into_iter().rev();
         let doomed: Vec<_> = doomed
             .filter_map(|(nth, at)| taken[nth].remove(at))
@@ -210,7 +212,7 @@ impl<K, V> Outbox<K, V> {
         taken.collect()
     }
 
-    /// Puts back the portions of `worker`, without `gone` of its events, of which some were the ends of `removed` episodes.
+    /// Puts back the portions of `worker`, without `gone` of its events, which included the ends of `removed` episodes.
     fn check_in(
         &self,
         worker: usize,
@@ -235,7 +237,8 @@ impl<K, V> Outbox<K, V> {
         self.finished.notify_all();
     }
 
-    /// Waits until the calls for all events that are here now have returned. Returns whether no event was given up.
+    /// Waits until the calls for all events that are in the outbox now have returned. Returns whether no event was
+    /// discarded.
     pub(crate) fn flush(&self) -> bool {
         let mut inner = self.inner.lock();
         let mark = inner.next;
@@ -245,19 +248,20 @@ impl<K, V> Outbox<K, V> {
         !inner.has_given_up
     }
 
-    /// What was counted so far.
+    /// Returns the counters.
     pub(crate) fn counts(&self) -> OutboxCounts {
         self.inner.lock().counts.clone()
     }
 
-    /// Gives the delivery thread [`CLOSE_GRACE`] for what waits, from the moment on at which no worker adds any more.
+    /// Gives the delivery thread [`CLOSE_GRACE`] to deliver the remaining events, from the moment at which no worker
+    /// adds any more.
     pub(crate) fn close(&self) {
         let mut inner = self.inner.lock();
         inner.is_closing = true;
         inner.begin_grace();
     }
 
-    /// Says that a worker has ended. After the last of them the delivery thread ends too.
+    /// Records that a worker has ended. After the last worker the delivery thread ends too.
     pub(crate) fn leave(&self) {
         let mut inner = self.inner.lock();
         inner.workers -= 1;
@@ -267,7 +271,7 @@ impl<K, V> Outbox<K, V> {
         }
     }
 
-    /// The delivery thread: calls back with one event after the other until the end.
+    /// The loop of the delivery thread: passes one event after another to the callback until the end.
     pub(crate) fn run(
         &self,
         mut callback: Callback<K, V>,
@@ -285,7 +289,8 @@ impl<K, V> Outbox<K, V> {
         }
     }
 
-    /// The next event, stamped as delivered; `None` at the end. The call for the one before has returned.
+    /// Returns the next event, stamped as delivered, or `None` at the end. The call for the previous event has
+    /// returned.
     fn next(&self, clock: &Clock, inboxes: &[Arc<Inbox<K, V>>]) -> Option<Event<K, V>> {
         let mut inner = self.inner.lock();
         let called = inner.calling.take();
@@ -329,13 +334,14 @@ impl<K, V> Outbox<K, V> {
 }
 
 impl<K, V> Inner<K, V> {
-    /// The number of the oldest portion that is not finished: every call for the ones before has returned.
+    /// Returns the number of the oldest unfinished portion. Every call for the portions before it has returned.
     fn oldest(&self) -> u64 {
         let waiting = || self.portions.front().map(|portion| portion.number);
         self.calling.or_else(waiting).unwrap_or(self.next)
     }
 
-    /// Takes the oldest event, and says whose it is; `None` too if a worker has taken it out.
+    /// Takes the oldest event and the index of its worker. Returns `None` if there is none or a worker has taken it
+    /// out.
     fn pop(&mut self) -> Option<(usize, Event<K, V>)> {
         let portion = self.portions.front_mut()?;
         let next = (portion.worker, portion.events.pop_front()?);
@@ -347,15 +353,15 @@ impl<K, V> Inner<K, V> {
         Some(next)
     }
 
-    /// Begins the grace of a watcher that closes if no worker adds events any more.
+    /// Begins the grace of a closing watcher if no worker adds events any more.
     fn begin_grace(&mut self) {
         if self.is_closing && self.workers == 0 {
             self.closing_since.get_or_insert_with(Instant::now);
         }
     }
 
-    /// Gives up everything that waits after the grace; returns it, to be dropped without the lock. What a worker has taken
-    /// out is left for the next call.
+    /// Discards all events after the grace and returns them, so that they are dropped without the lock. Portions that a
+    /// worker has taken out are left for the next call.
     fn give_up_late(&mut self) -> Vec<VecDeque<Event<K, V>>> {
         let mut given_up = Vec::new();
         let is_late = self
@@ -379,7 +385,7 @@ impl<K, V> Inner<K, V> {
     }
 }
 
-/// How many of `events` end an episode.
+/// Returns how many of `events` end an episode.
 fn terminal<K, V>(events: &VecDeque<Event<K, V>>) -> u64 {
     events.iter().filter(|event| event.is_terminal()).count() as u64
 }

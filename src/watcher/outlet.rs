@@ -1,4 +1,4 @@
-//! The way out of a worker: to nobody, to a sink on the worker itself, or to the outbox of the delivery thread.
+//! The destination of a worker's events: none, a sink on the worker itself, or the outbox of the delivery thread.
 
 use std::fmt;
 use std::sync::Arc;
@@ -20,13 +20,13 @@ where
     }
 }
 
-/// The way out of a worker.
+/// The destination of a worker's events.
 pub(crate) enum Outlet<K, V> {
-    /// Nobody listens.
+    /// No sink.
     Nowhere,
-    /// The worker itself offers.
+    /// A sink on the worker itself.
     Direct(Arc<dyn Sink<K, V>>),
-    /// The delivery thread calls back.
+    /// The outbox, from which the delivery thread takes events.
     Queued(Arc<Outbox<K, V>>),
 }
 

@@ -1,5 +1,5 @@
-//! What the current thread is to a watcher: a thread of the user's, or one of the watcher's own, which must not wait for
-//! each other.
+//! The role of the current thread for a watcher: a thread of the user, or a thread of a watcher. Threads of watchers
+//! must not wait for each other.
 
 use std::cell::Cell;
 use std::sync::atomic;
@@ -11,39 +11,40 @@ use crate::sync::thread_local;
 pub(crate) struct WatcherId(u64);
 
 impl WatcherId {
-    /// A number no other watcher has; zero is none's. In no model: no thread learns anything from it.
+    /// Returns a number that no other watcher has. Zero belongs to none. Not part of any model, because no thread
+    /// learns anything from it.
     pub(crate) fn new() -> Self {
         static LAST: atomic::AtomicU64 = atomic::AtomicU64::new(0);
         WatcherId(LAST.fetch_add(1, atomic::Ordering::Relaxed) + 1)
     }
 }
 
-/// What a thread is to a watcher.
+/// The role of a thread for a watcher.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Role {
-    /// One of the user's threads.
+    /// A thread of the user.
     Caller,
-    /// A worker.
+    /// A worker of the watcher.
     Worker,
     /// A worker of another watcher.
     WorkerOfAnother,
-    /// The delivery thread.
+    /// The delivery thread of the watcher.
     Delivery,
     /// The delivery thread of another watcher.
     DeliveryOfAnother,
 }
 
 thread_local! {
-    /// Whose thread this is, and in which role.
+    /// The watcher that this thread belongs to, and its role there.
     static ROLE: Cell<(WatcherId, Role)> = const { Cell::new((WatcherId(0), Role::Caller)) };
 }
 
-/// Makes the current thread one of the watcher's own.
+/// Registers the current thread as a thread of a watcher.
 pub(crate) fn enter(id: WatcherId, role: Role) {
     ROLE.with(|mine| mine.set((id, role)));
 }
 
-/// What the current thread is to the watcher `id`.
+/// Returns the role of the current thread for the watcher `id`.
 #[inline]
 pub(crate) fn of_current_thread(id: WatcherId) -> Role {
     match ROLE.with(Cell::get) {
@@ -54,8 +55,8 @@ pub(crate) fn of_current_thread(id: WatcherId) -> Role {
     }
 }
 
-/// Whether the current thread must not wait for a worker: it is one, of whatever watcher. Workers of two watchers whose
-/// callbacks call the other watcher would wait for each other.
+/// Returns whether the current thread must not wait for a worker, because it is a worker of any watcher. Workers of two
+/// watchers whose callbacks call the other watcher would wait for each other.
 #[inline]
 pub(crate) fn must_not_wait() -> bool {
     ROLE.with(Cell::get).1 == Role::Worker

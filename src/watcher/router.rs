@@ -1,4 +1,4 @@
-//! From a key to its worker: hash once, stamp, send. A worker thread never waits.
+//! The path from a key to its worker: hash once, stamp, send. A worker thread never waits.
 
 mod many;
 
@@ -18,56 +18,56 @@ use crate::table::heart_cell::{self, Common, HeartCell, HeartSide};
 use crate::table::key_limit::{KeyLimit, Mark, Standing};
 use crate::table::{Beat, Tag};
 
-/// Where a key goes.
+/// The route of a key.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Route {
-    /// The index of its worker: from the upper half of its hash.
+    /// The index of its worker, from the upper half of its hash.
     pub(crate) worker: usize,
-    /// Its tag: the lower half.
+    /// Its tag, the lower half of its hash.
     pub(crate) tag: Tag,
-    /// Its mark: the whole.
+    /// Its mark, the whole hash.
     mark: Mark,
 }
 
-/// What to do with a beat where there is a maximum of keys.
+/// How a beat is sent if there is a maximum number of keys.
 #[derive(Clone, Copy, Debug)]
 enum Admission {
-    /// Send it like any other.
+    /// As an ordinary message.
     Send,
-    /// Send it, and wait for the worker to say whether there was room.
+    /// As a question: the caller waits for the worker to answer whether there was room.
     Ask,
 }
 
-/// A chunk for each worker, to be filled.
+/// The chunks of one worker, which `beat_many` fills.
 #[derive(Debug)]
 struct Chunks<K> {
-    /// The keys that are sent like any others.
+    /// The keys that are sent as ordinary messages.
     sent: Box<[Chunk<K>]>,
-    /// The keys that are not watched, where there is a maximum of keys: they are sent as questions.
+    /// The keys that are not watched and are sent as questions, if there is a maximum number of keys.
     asked: Box<[Chunk<K>]>,
 }
 
-/// The callers' side of a watcher; hearts share it.
+/// The callers' side of a watcher, which hearts share.
 #[derive(Debug)]
 pub(crate) struct Router<K, V> {
-    /// Which watcher this is.
+    /// The number of the watcher.
     id: WatcherId,
     /// The workers' inboxes.
     pub(crate) inboxes: Box<[Arc<Inbox<K, V>>]>,
-    /// Seeded at random for each watcher unless the user gave a seed.
+    /// Hashes keys. Seeded at random for each watcher unless the user sets a seed.
     hasher: RandomState,
-    /// What hearts share, the watcher's clock among it.
+    /// The state that hearts share, including the watcher's clock.
     pub(crate) common: Arc<Common>,
-    /// The timeout of a key that was given none, ns.
+    /// The timeout of a key for which none is set, ns.
     timeout: u64,
-    /// Who is watched and how many places are taken, where a maximum number of keys is set.
+    /// The marks of the watched keys and the number of places taken, if there is a maximum number of keys.
     limit: Option<Arc<KeyLimit>>,
-    /// Sets of chunks that `beat_many` is not using just now.
+    /// Sets of chunks that no call of `beat_many` is using.
     chunks: Mutex<Vec<Chunks<K>>>,
 }
 
 impl<K, V> Router<K, V> {
-    /// A router to `inboxes`.
+    /// Creates a router to `inboxes`.
     pub(crate) fn new(
         id: WatcherId,
         inboxes: Box<[Arc<Inbox<K, V>>]>,
@@ -87,13 +87,13 @@ impl<K, V> Router<K, V> {
         }
     }
 
-    /// The watcher's clock.
+    /// Returns the watcher's clock.
     #[inline]
     pub(crate) fn clock(&self) -> &Clock {
         &self.common.clock
     }
 
-    /// Returns where `key` goes. A beat hashes its key here, once.
+    /// Returns the route of `key`. A beat hashes its key here, once.
     #[inline]
     pub(crate) fn route<Q: Hash + ?Sized>(&self, key: &Q) -> Route {
         let hash = self.hasher.hash_one(key);
@@ -105,13 +105,13 @@ impl<K, V> Router<K, V> {
         }
     }
 
-    /// What the current thread is to this watcher.
+    /// Returns the role of the current thread for this watcher.
     #[inline]
     pub(crate) fn role(&self) -> Role {
         role::of_current_thread(self.id)
     }
 
-    /// Takes no more, and tells every worker to finish.
+    /// Refuses further messages, and notifies every worker to finish.
     pub(crate) fn close(&self) {
         self.inboxes.iter().for_each(|inbox| inbox.close());
     }
@@ -127,7 +127,7 @@ impl<K, V> Router<K, V> {
         self.send_beat(Beat::plain(route.tag, key, stamp), route, patience)
     }
 
-    /// As [`beat`](Router::beat), with options.
+    /// Routes, stamps and sends a beat like [`beat`](Router::beat), with options.
     pub(crate) fn beat_with(
         &self,
         key: K,
@@ -154,8 +154,8 @@ impl<K, V> Router<K, V> {
         }
     }
 
-    /// Sends one beat. Where there is a maximum of keys and the key is not watched, waits for its worker's answer if
-    /// `patience` and the thread allow that.
+    /// Sends one beat. If there is a maximum number of keys and the key is not watched, waits for its worker's answer
+    /// if `patience` and the thread allow it.
     #[inline]
     pub(crate) fn send_beat(
         &self,
@@ -185,11 +185,11 @@ impl<K, V> Router<K, V> {
             })
     }
 
-    /// What to do with a beat, where there is a maximum of keys.
+    /// Returns how to send a beat if there is a maximum number of keys.
     ///
     /// # Errors
     ///
-    /// Why it is refused.
+    /// Returns the reason for the refusal.
     fn admission(
         &self,
         limit: &KeyLimit,
@@ -216,8 +216,8 @@ impl<K, V> Router<K, V> {
         }
     }
 
-    /// Sends a beat of a key that was not watched, and waits until its worker has taken or refused it. A beat that a
-    /// worker accepts and then, since it fails, does not answer is lost like any other that waits for it.
+    /// Sends a beat of a key that was not watched, and waits until its worker has accepted or refused it. If a worker
+    /// accepts a beat and fails before it answers, the beat is lost like every other beat that waits for that worker.
     #[cold]
     fn ask_to_join(&self, beat: Beat<K, V>, worker: usize) -> Result<(), BeatError<K>> {
         let (reply, answer) = answer::bounded(1);
@@ -235,7 +235,7 @@ impl<K, V> Router<K, V> {
         }
     }
 
-    /// Sends a beat that ties `key` to a new heart, whose side is returned with the way to the key's worker.
+    /// Sends a beat that ties `key` to a new heart. Returns the heart's side and the key's route.
     pub(crate) fn watch(
         &self,
         key: K,
@@ -274,7 +274,7 @@ impl<K, V> Router<K, V> {
         self.send_options(beat, route, None)
     }
 
-    /// Sends the options of `beat` for its key, if that is still tied to `cell` where one is given.
+    /// Sends the options of `beat` for its key. If `cell` is given, they apply only while the key is tied to it.
     pub(crate) fn send_options(
         &self,
         beat: Beat<K, V>,
@@ -290,8 +290,9 @@ impl<K, V> Router<K, V> {
             })
     }
 
-    /// When a beat matters to a worker that sleeps: at the deadline that it sets, and for the counters that the worker shows,
-    /// [`COUNTERS_LAG`] after it was made. Under a manual clock at once: no time passes in which the worker would wake.
+    /// Returns when a sleeping worker must apply a beat: at the deadline that the beat sets, or [`COUNTERS_LAG`] after
+    /// the beat because of the published counters, whichever comes first. Under a manual clock it must apply the beat
+    /// at once, because no time passes after which the worker would wake.
     #[inline]
     fn due(&self, stamp: u64, timeout: u64) -> u64 {
         if self.clock().is_manual() {
@@ -301,7 +302,7 @@ impl<K, V> Router<K, V> {
         }
     }
 
-    /// Sends a command to `worker`, waiting for room, and wakes it.
+    /// Sends a command to `worker`, waits for room, and wakes the worker.
     pub(crate) fn command(
         &self,
         worker: usize,
@@ -321,7 +322,7 @@ impl<K, V> Router<K, V> {
         })
     }
 
-    /// Why `worker` takes no command, or gives no answer.
+    /// Returns why `worker` accepts no command or does not answer.
     pub(crate) fn why(&self, worker: usize) -> CallError {
         match self.inboxes[worker].verdict() {
             BeatErrorKind::WorkerFailed => CallError::WorkerFailed,
@@ -351,7 +352,7 @@ impl<K, V> Router<K, V> {
             .collect()
     }
 
-    /// Sends `message`, which matters from `due` ns on; a worker thread never waits.
+    /// Sends `message`, which must be applied by `due` ns. A worker thread never waits.
     #[inline]
     fn send(
         &self,
@@ -374,7 +375,7 @@ mod tests {
 
     const WORKERS: usize = 8;
 
-    /// A router to [`WORKERS`] workers.
+    /// Creates a router to [`WORKERS`] workers.
     fn router(seed: u64) -> Router<u64, ()> {
         let inboxes = (0..WORKERS).map(|_| Arc::new(Inbox::new(1).0)).collect();
         let clock = Clock::default();
@@ -388,16 +389,16 @@ mod tests {
         )
     }
 
-    /// In which of `parts` equal parts of the index `tag` is at home.
+    /// Returns in which of `parts` equal parts of the index `tag` has its home.
     fn part(tag: Tag, parts: usize) -> usize {
         ((u64::from(tag.0) * parts as u64) >> 32) as usize
     }
 
-    /// Asserts that each of `counts` is what chance makes of an even spread.
+    /// Asserts that `counts` deviate from an even spread only as far as chance explains.
     fn assert_even(counts: &[usize]) {
         let mean = counts.iter().sum::<usize>() as f64 / counts.len() as f64;
         for &count in counts {
-            // Six standard deviations: not once in a million counts.
+            // Six standard deviations: exceeded less than once in a million counts.
             assert!(
                 (count as f64 - mean).abs() < 6.0 * mean.sqrt(),
                 "{counts:?}"
@@ -407,7 +408,7 @@ mod tests {
 
     #[test]
     fn keys_crafted_against_the_workers_spread_in_the_index_and_the_reverse() {
-        // Consecutive keys, keys that differ in their upper half only, and keys that differ in a byte in the middle.
+        // Consecutive keys, keys that differ only in their upper half, and keys that differ in a byte in the middle.
         for shift in [0, 32, 20] {
             for seed in 0..4 {
                 let router = router(seed);

@@ -1,4 +1,4 @@
-//! Starting a watcher: its tables, the ways between its threads, and the threads themselves.
+//! Starts a watcher: its tables, the channels between its threads, and the threads.
 
 use std::hash::Hash;
 use std::io;
@@ -21,7 +21,7 @@ use crate::table::Table;
 use crate::table::key_limit::KeyLimit;
 use crate::table::settings::Shared;
 
-/// Where events go.
+/// The destination of events.
 pub(super) enum Destination<K, V> {
     /// To a sink on the workers.
     Sink(Arc<dyn Sink<K, V>>),
@@ -29,29 +29,29 @@ pub(super) enum Destination<K, V> {
     Callback(Callback<K, V>),
 }
 
-/// Spawns a thread of a name: [`std::thread::Builder`], or in tests something that fails.
+/// Spawns a thread with a name: [`std::thread::Builder`], or a failing replacement in tests.
 pub(super) type Spawn<'a> =
     &'a mut dyn FnMut(String, Box<dyn FnOnce() + Send>) -> io::Result<JoinHandle<()>>;
 
-/// What is to be started; every option is in range.
+/// The options of a watcher, all of them in range.
 pub(super) struct Plan<K, V> {
     /// The options that a watcher without threads has too.
     pub(super) shared: Shared,
     /// The number of workers.
     pub(super) workers: usize,
-    /// The beats an inbox holds.
+    /// The capacity of an inbox, in beats.
     pub(super) inbox_capacity: usize,
-    /// The beats applied at a time.
+    /// The number of beats that are applied together.
     pub(super) batch: usize,
-    /// What the names of the threads begin with.
+    /// The prefix of the threads' names.
     pub(super) thread_name: String,
-    /// How late a wake-up is a stall; `None` to look for none.
+    /// How late a wake-up must be to count as a stall; `None` to disable stall detection.
     pub(super) stall_threshold: Option<Duration>,
-    /// The most grace in a row.
+    /// The maximum grace, which is the size of its budget.
     pub(super) grace_cap: Duration,
     /// The time source.
     pub(super) clock: Clock,
-    /// Where events go, if anywhere.
+    /// The destination of events, if there is one.
     pub(super) destination: Option<Destination<K, V>>,
 }
 
@@ -112,7 +112,7 @@ where
             Outlet::Queued(outbox) => Some(outbox.clone()),
             _ => None,
         };
-        // From here on dropping the watcher ends and joins the threads that run so far.
+        // From here on, dropping the watcher ends and joins the threads that were spawned so far.
         let watcher = Watcher::new(router.clone(), outbox.clone(), Threads::new());
         let mut start = |name: String, is_worker, body: Box<dyn FnOnce() + Send>| {
             let ring = watcher.threads().ring(name.clone(), is_worker);

@@ -1,6 +1,6 @@
-//! The threads of a watcher: which of them run, and how whoever closes waits for them.
+//! The running threads of a watcher, and waiting for their end.
 //!
-//! A thread rings a latch at its end, so that a wait can have a deadline, which a join cannot.
+//! A thread rings a latch when it ends. Unlike a join, waiting for the latch can have a deadline.
 
 use std::process;
 use std::sync::Arc;
@@ -12,11 +12,11 @@ use crate::sync::{Condvar, Instant, Mutex};
 /// The threads of a watcher.
 #[derive(Debug)]
 pub(crate) struct Threads {
-    /// The number of the process that they run in.
+    /// The id of the process in which they run.
     process: u32,
-    /// Those that run.
+    /// The running threads.
     latch: Arc<Latch>,
-    /// What is to be joined. A callback that closes holds the lock while it waits, so that of several only one waits, and
+    /// The threads to join. A callback that closes holds the lock while it waits, so only one of several waits, and
     /// they do not wait for each other.
     handles: Mutex<Handles>,
 }
@@ -30,25 +30,25 @@ struct Handles {
     delivery: Option<JoinHandle<()>>,
 }
 
-/// Which threads run.
+/// The running threads.
 #[derive(Debug, Default)]
 struct Latch {
-    /// Those that do.
+    /// The threads that run.
     running: Mutex<Vec<Running>>,
     /// Notified when one of them ends.
     ended: Condvar,
 }
 
-/// A thread that runs.
+/// A running thread.
 #[derive(Debug)]
 struct Running {
-    /// Its name, which no other thread of the watcher has.
+    /// Its name, which is unique within the watcher.
     name: String,
     /// Whether it is a worker.
     is_worker: bool,
 }
 
-/// Rings the latch when it is dropped: its thread has ended, or could not be spawned.
+/// Rings the latch when it is dropped, because its thread has ended or could not be spawned.
 #[derive(Debug)]
 pub(crate) struct Ring {
     /// The latch.
@@ -58,7 +58,7 @@ pub(crate) struct Ring {
 }
 
 impl Threads {
-    /// None so far, in this process.
+    /// Creates the state without threads, in this process.
     pub(crate) fn new() -> Self {
         Threads {
             process: process::id(),
@@ -67,7 +67,7 @@ impl Threads {
         }
     }
 
-    /// Counts the thread `name`, which is to be spawned, among those that run until the ring is dropped.
+    /// Counts the thread `name`, which is about to be spawned, as running until the ring is dropped.
     pub(crate) fn ring(&self, name: String, is_worker: bool) -> Ring {
         self.latch.running.lock().push(Running {
             name: name.clone(),
@@ -87,15 +87,15 @@ impl Threads {
         }
     }
 
-    /// Waits until `deadline`, if there is one, for the threads that the current one, whose role is `role`, may wait for,
-    /// and joins them. Returns the names of those that still run.
+    /// Waits until `deadline`, if there is one, for the threads that the current thread, with the role `role`, may wait
+    /// for, and joins them. Returns the names of those that still run.
     ///
-    /// No thread waits for itself. A worker does not wait for the delivery thread, which ends after it. A delivery thread
-    /// waits for no other, since its callback may be closing this one's watcher just now. A worker of another watcher waits
-    /// for none, since its worker may be waiting for this thread in just the same way.
+    /// No thread waits for itself. A worker does not wait for the delivery thread, which ends after it. A delivery
+    /// thread waits for no other delivery thread, whose callback may be closing this watcher. A worker of another
+    /// watcher waits for no thread, because a worker of this watcher may be waiting for it in the same way.
     pub(crate) fn end(&self, role: Role, deadline: Option<Instant>) -> Vec<String> {
         if process::id() != self.process {
-            // The child of a fork has none of them, and to join or detach what is not there is a panic.
+            // The child of a fork has none of these threads, and joining or detaching them would panic.
             std::mem::forget(std::mem::take(&mut *self.handles.lock()));
             return Vec::new();
         }
@@ -103,7 +103,7 @@ impl Threads {
             Role::Caller => None,
             Role::WorkerOfAnother => return Vec::new(),
             Role::Worker | Role::Delivery | Role::DeliveryOfAnother => {
-                // Whoever holds the lock may be waiting for this very thread.
+                // The holder of the lock may be waiting for this thread.
                 let Some(handles) = self.handles.try_lock() else {
                     return Vec::new();
                 };
@@ -119,7 +119,7 @@ impl Threads {
             return late;
         }
         let mut handles = handles.unwrap_or_else(|| self.handles.lock());
-        // A thread's panic was caught and counted where it happened.
+        // A panic of a thread was caught and counted where it happened.
         handles
             .workers
             .extract_if(.., |worker| worker.thread().id() != me.id())
@@ -134,8 +134,8 @@ impl Threads {
 }
 
 impl Latch {
-    /// Waits until `deadline`, if there is one, for the end of the threads for which `is_awaited` is true. Returns the names
-    /// of those that still run.
+    /// Waits until `deadline`, if there is one, for the end of the threads for which `is_awaited` is true. Returns the
+    /// names of those that still run.
     fn wait(
         &self,
         deadline: Option<Instant>,

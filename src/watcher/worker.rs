@@ -1,4 +1,4 @@
-//! One worker thread: take what is there, expire what is due, deliver, sleep until the next deadline.
+//! One worker thread: drain the inbox, expire, deliver, sleep until the next deadline.
 
 mod delivery;
 mod flush;
@@ -24,60 +24,60 @@ use crate::watcher::inbox::{COUNTERS_LAG, Command, Inbox, Message, Messages, Pha
 use flush::Flushes;
 use stall::StallDetector;
 
-/// How soon a sink that was full is tried again, ns; nobody tells when it has room.
+/// How soon an event is offered again to a sink that was full, ns. A sink does not report when it has room.
 const RETRY: u64 = 1_000_000;
 
-/// How long before a deadline the worker wakes, ns; a quarter of the timeout if that is less. The first time to drain
-/// the inbox, which moves most deadlines, and to see that it runs; the second time to leave little to drain at the
-/// deadline itself.
+/// How long before a deadline the worker wakes, ns, or a quarter of the timeout if that is less. It wakes early to
+/// drain the inbox, which moves most deadlines, and to record that it runs. It wakes a second time so that little is
+/// left to drain at the deadline itself.
 const LEADS: [u64; 2] = [100_000_000, 1_000_000];
 
-/// How many keys a snapshot copies between two records of progress: a copy may take long.
+/// How many keys a snapshot copies between two records of progress, because a copy may take long.
 const SNAPSHOT_STEP: usize = 64;
 
-/// What a worker is told once.
+/// The options and the connections of a worker.
 #[derive(Debug)]
 pub(crate) struct Setup<K, V> {
-    /// Whose worker it is.
+    /// The number of its watcher.
     pub(crate) id: WatcherId,
     /// Its index.
     pub(crate) index: usize,
-    /// The senders' side of its channel.
+    /// The senders' side of its inbox.
     pub(crate) inbox: Arc<Inbox<K, V>>,
-    /// Its own side.
+    /// Its own side of its inbox.
     pub(crate) receiver: Receiver<Messages<K, V>>,
-    /// Its state.
+    /// Its table.
     pub(crate) table: Table<K, V>,
-    /// Where events go.
+    /// The destination of events.
     pub(crate) outlet: Outlet<K, V>,
     /// The watcher's clock.
     pub(crate) clock: Clock,
-    /// How many beats are applied at a time.
+    /// The number of beats that are applied together.
     pub(crate) batch: usize,
-    /// How late a wake-up is a stall, ns; [`NEVER`] to look for none.
+    /// How late a wake-up must be to count as a stall, ns; [`NEVER`] to disable stall detection.
     pub(crate) stall_threshold: u64,
-    /// The kinds of event wanted.
+    /// The kinds of event that are wanted.
     pub(crate) wanted: Kinds,
 }
 
-/// How a round of delivery ended.
+/// The result of a round of delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Delivery {
-    /// Nothing waits.
+    /// No event waits.
     Done,
-    /// More waits, and the sink takes it.
+    /// More events wait, and the sink has room.
     More,
-    /// More waits, and the sink has no room.
+    /// More events wait, and the sink has no room.
     Blocked,
 }
 
 /// The worker's state while it runs.
 struct Worker<K, V> {
-    /// What it was told.
+    /// The options and the connections.
     setup: Setup<K, V>,
     /// Chunks of messages taken from the inbox.
     taken: Vec<Messages<K, V>>,
-    /// Chunks that were taken and are empty now, on their way back.
+    /// Chunks that were taken and emptied, to be returned to the inbox.
     emptied: Vec<Messages<K, V>>,
     /// Beats taken from a chunk and not applied.
     batch: Vec<Beat<K, V>>,
@@ -85,29 +85,29 @@ struct Worker<K, V> {
     batches: Vec<(u64, Vec<(Tag, K)>)>,
     /// A command that waits for the beats before it.
     command: Option<Box<Command<K, V>>>,
-    /// A snapshot in the making.
+    /// A snapshot that is being made.
     copies: Statuses<K, V>,
     /// The keys of a batch for which there was no room.
     refused: Vec<K>,
-    /// Events on their way to the outbox.
+    /// Events that are being moved to the outbox.
     events: VecDeque<Event<K, V>>,
     /// The flushes that are not answered.
     flushes: Flushes,
-    /// Whether it runs when it should.
+    /// Detects stalls.
     stall: StallDetector,
-    /// Whether it took messages since it slept.
+    /// Whether it has taken messages since it last slept.
     took_messages: bool,
-    /// Whether the sink said that it will take no more.
+    /// Whether the sink has refused all further events.
     is_sink_gone: bool,
-    /// From deadline to delivery.
+    /// The time from the deadline to the delivery.
     delivery: Histogram,
     /// Panics of the sink.
     panics: u64,
-    /// Times it slept and woke.
+    /// How often it slept and woke.
     wakeups: u64,
 }
 
-/// The body of the thread: runs the worker, and sees to it that a panic does not go unnoticed.
+/// The body of the thread: runs the worker, and handles its panic.
 pub(crate) fn main<K, V>(setup: Setup<K, V>)
 where
     K: Eq + Clone + 'static,
@@ -134,7 +134,7 @@ where
 }
 
 impl<K: Eq + Clone + 'static, V: Clone + 'static> Worker<K, V> {
-    /// A worker that has not run yet.
+    /// Creates a worker that has not run yet.
     fn new(setup: Setup<K, V>) -> Self {
         let now = setup.clock.now_ns();
         Worker {
@@ -157,8 +157,8 @@ impl<K: Eq + Clone + 'static, V: Clone + 'static> Worker<K, V> {
         }
     }
 
-    /// Round after round until the end. The clock is read before the number of messages, and nothing expires by a later
-    /// reading: whatever was accepted before its deadline is applied before that deadline is judged.
+    /// Runs rounds until the end. The clock is read before the messages are counted, and nothing expires by a later
+    /// reading. Every beat that was accepted before its deadline is therefore applied before that deadline is judged.
     fn run(&mut self) {
         loop {
             let now = self.setup.clock.now_ns();
@@ -184,8 +184,8 @@ impl<K: Eq + Clone + 'static, V: Clone + 'static> Worker<K, V> {
         }
     }
 
-    /// How many items of the queue flushes need not wait for, after `delivery`: those that have left it, and all if a
-    /// sink of the user's has no room.
+    /// Returns how many items of the queue flushes need not wait for after `delivery`: those that have left the queue,
+    /// or all if a user's sink has no room.
     fn unqueued(&self, delivery: Delivery) -> u64 {
         match (&self.setup.outlet, delivery) {
             (Outlet::Direct(_), Delivery::Blocked) => self.setup.table.queued(),
@@ -193,8 +193,8 @@ impl<K: Eq + Clone + 'static, V: Clone + 'static> Worker<K, V> {
         }
     }
 
-    /// Records that the worker runs, so that work in small steps is no stall, however much there is of it. Returns `false`
-    /// if the last step itself took as long as a stall; the next round handles that.
+    /// Records that the worker runs, so that work in small steps never counts as a stall. Returns `false` if the last
+    /// step alone took as long as a stall. The next round handles that.
     fn record_progress(&mut self) -> bool {
         let now = self.setup.clock.now_ns();
         let shortest = self.setup.table.shortest_timeout();
@@ -215,8 +215,8 @@ impl<K: Eq + Clone + 'static, V: Clone + 'static> Worker<K, V> {
         }
     }
 
-    /// Applies the messages that are there now, and no more: a flood must not keep the dead from being reported.
-    /// Returns whether there were any.
+    /// Applies the messages that are present now, and no others, so that a flood does not delay expiry. Returns whether
+    /// there were any.
     fn drain(&mut self) -> bool {
         let mut taken = std::mem::take(&mut self.taken);
         let Setup {
@@ -241,7 +241,7 @@ impl<K: Eq + Clone + 'static, V: Clone + 'static> Worker<K, V> {
         took_some
     }
 
-    /// Takes one message. It is put where it stays in a panic of those before it: keys are dropped one by one.
+    /// Takes one message. It stays where it is put if an earlier one panics, so that keys are dropped one by one.
     #[inline(never)]
     fn take(&mut self, message: Message<K, V>) {
         match message {
@@ -268,7 +268,7 @@ impl<K: Eq + Clone + 'static, V: Clone + 'static> Worker<K, V> {
         }
     }
 
-    /// Puts a beat with the others that are applied together.
+    /// Adds a beat to those that are applied together.
     #[inline]
     fn collect(&mut self, beat: Beat<K, V>) {
         self.batch.push(beat);
@@ -277,7 +277,7 @@ impl<K: Eq + Clone + 'static, V: Clone + 'static> Worker<K, V> {
         }
     }
 
-    /// Applies the beats that were collected.
+    /// Applies the collected beats.
     #[inline(never)]
     fn apply_batch(&mut self) {
         let Setup { index, table, .. } = &mut self.setup;
@@ -285,8 +285,8 @@ impl<K: Eq + Clone + 'static, V: Clone + 'static> Worker<K, V> {
         self.record_progress();
     }
 
-    /// Applies the batches that were collected, the oldest first: callers overtake each other between reading the clock
-    /// and sending, and what is in order needs no search for its place in the list.
+    /// Applies the collected batches, the oldest first. Callers overtake each other between reading the clock and
+    /// sending, and beats in order need no search for their place in the list.
     #[inline(never)]
     fn apply_batches(&mut self) {
         self.batches.sort_by_key(|&(stamp, _)| stamp);
@@ -304,7 +304,7 @@ impl<K: Eq + Clone + 'static, V: Clone + 'static> Worker<K, V> {
         }
     }
 
-    /// Does what a command says.
+    /// Executes a command.
     fn execute(&mut self, command: Command<K, V>) {
         let Setup {
             index,
@@ -314,7 +314,7 @@ impl<K: Eq + Clone + 'static, V: Clone + 'static> Worker<K, V> {
             ..
         } = &mut self.setup;
         match command {
-            // Whoever asked may be gone.
+            // The caller may be gone.
             Command::Join(beat, reply) => {
                 let refused = table.beat(beat).err();
                 drop(reply.send(refused.map(|Refusal(key)| key)));
@@ -364,14 +364,14 @@ impl<K: Eq + Clone + 'static, V: Clone + 'static> Worker<K, V> {
                 send_copies(&reply, down);
             }
             Command::Flush { reply, waits } => {
-                // A sink that runs here makes room by itself.
+                // A sink on this thread makes room by itself.
                 let waits = waits || !matches!(self.setup.outlet, Outlet::Queued(_));
                 self.flushes.add(reply, waits);
             }
         }
     }
 
-    /// Copies the keys and statuses of `select`, in steps: a long copy of many keys is work and no stall.
+    /// Copies the keys and statuses of `select` in steps, because a long copy of many keys is work and not a stall.
     fn copy_in_steps<'a, I: Iterator<Item = (K, Status<V>)>>(
         &'a mut self,
         select: impl FnOnce(&'a Table<K, V>) -> I,
@@ -395,14 +395,14 @@ impl<K: Eq + Clone + 'static, V: Clone + 'static> Worker<K, V> {
         }
     }
 
-    /// Takes the expiry of a removed key back from the outbox.
+    /// Cancels the expiry of a removed key in the outbox.
     fn take_back(&mut self, key: &K) {
         if let Outlet::Queued(outbox) = &self.setup.outlet {
             outbox.cancel(self.setup.index, key, self.setup.wanted);
         }
     }
 
-    /// Shows the counters.
+    /// Publishes the counters.
     fn publish(&self) {
         let mut published = self.setup.inbox.published.lock();
         published.counts = self.setup.table.counts();
@@ -417,8 +417,8 @@ impl<K: Eq + Clone + 'static, V: Clone + 'static> Worker<K, V> {
         }
     }
 
-    /// Sleeps from now, when it last ran, until the table wants to be looked at, a sender wakes it, or a full sink is to
-    /// be tried again.
+    /// Sleeps from now, when it last ran, until the table's next deadline, until a sender wakes it, or until a full
+    /// sink must be offered an event again.
     fn sleep(&mut self, delivery: Delivery) {
         let (due, timeout) = self.setup.table.next_due().unwrap_or((NEVER, NEVER));
         let now = self.stall.last_alive();
@@ -447,7 +447,7 @@ impl<K: Eq + Clone + 'static, V: Clone + 'static> Worker<K, V> {
         if delivery == Delivery::Blocked && outbox.is_none() {
             until = until.min(now.saturating_add(RETRY));
         }
-        // What comes next may come soon: then it need not wake the worker for the sake of the counters.
+        // Further messages may come soon. They need not wake the worker only for the counters.
         if std::mem::take(&mut self.took_messages) && !clock.is_manual() {
             until = until.min(now.saturating_add(COUNTERS_LAG));
         }
@@ -464,7 +464,7 @@ impl<K: Eq + Clone + 'static, V: Clone + 'static> Worker<K, V> {
         }
     }
 
-    /// The last round: what came in is applied, what is due is offered for a while, the rest is given up.
+    /// Runs the last round: messages are applied, due events are offered for a limited time, and the rest is discarded.
     fn finish(&mut self) {
         let now = self.setup.clock.now_ns();
         self.setup.table.advance(now);
@@ -483,10 +483,11 @@ impl<K: Eq + Clone + 'static, V: Clone + 'static> Worker<K, V> {
         self.flushes.answer(unqueued);
     }
 
-    /// Accounts for what waits after a panic, which may have left the table in any state, and refuses all calls from now on.
+    /// Accounts for the remaining items after a panic, which may have left the table in any state, and refuses all
+    /// further calls.
     fn fail(&mut self) {
         self.dismantle_messages();
-        // The table counts these as taken by the sink.
+        // The table has counted these as taken by the sink.
         if let (Outlet::Queued(outbox), false) = (&self.setup.outlet, self.events.is_empty()) {
             outbox.add(self.setup.index, &mut self.events);
         }
@@ -496,7 +497,7 @@ impl<K: Eq + Clone + 'static, V: Clone + 'static> Worker<K, V> {
         self.setup.inbox.fail(&self.setup.receiver);
     }
 
-    /// Drops the messages that were taken and not applied, key by key: each may panic.
+    /// Drops the messages that were taken and not applied, key by key, because each may panic.
     fn dismantle_messages(&mut self) {
         if let Some(command) = self.command.take() {
             command.dismantle();
@@ -510,16 +511,16 @@ impl<K: Eq + Clone + 'static, V: Clone + 'static> Worker<K, V> {
         self.flushes = Flushes::default();
     }
 
-    /// Drops all that the worker holds, key by key: each may panic.
+    /// Drops everything that the worker holds, key by key, because each may panic.
     fn dismantle(mut self) {
         self.dismantle_messages();
         self.setup.table.dismantle();
-        // The sink is the user's too.
+        // The sink is user code too.
         discard(self);
     }
 }
 
-/// Answers with `copies`, which are dropped one by one if nobody waits for them.
+/// Answers with `copies`, which are dropped one by one if the caller is gone.
 fn send_copies<K, V>(reply: &answer::Sender<Statuses<K, V>>, copies: Statuses<K, V>) {
     if let Err(unheard) = reply.send(copies) {
         unheard.0.into_iter().for_each(dismantle_copy);
@@ -531,7 +532,7 @@ fn dismantle_copy<K, V>((key, status): (K, Status<V>)) {
     drop_both(key, status);
 }
 
-/// Logs that there was no room for a key that was not asked about.
+/// Logs that there was no room for a key whose sender does not wait for an answer.
 fn warn_of_refusal(worker: usize) {
     crate::log::warn!(
         "worker {worker}: the maximum number of keys is reached; a beat of a new key was refused"

@@ -1,4 +1,4 @@
-//! Beats of many keys at one time, in chunks for each worker.
+//! Beats of many keys at once, in chunks for each worker.
 
 use std::hash::Hash;
 
@@ -9,32 +9,32 @@ use crate::sync::answer;
 use crate::table::Beat;
 use crate::watcher::inbox::{Chunk, Command, Message, Patience};
 
-/// How many keys one message carries at the most.
+/// The maximum number of keys in one message.
 const CHUNK: usize = 256;
 
-/// How many questions may wait for their answers at one time.
+/// The maximum number of questions that wait for answers at a time.
 const MOST_QUESTIONS: usize = 16;
 
-/// One call.
+/// The state of one call.
 struct Call<'a, K, V> {
-    /// The way to the workers.
+    /// The router to the workers.
     router: &'a Router<K, V>,
-    /// When it was made, ns.
+    /// When the call was made, ns.
     stamp: u64,
-    /// Questions that are sent; the answers are the keys for which there is no room.
+    /// The questions that were sent. An answer contains the keys for which there is no room.
     questions: Vec<answer::Receiver<Vec<K>>>,
-    /// The first reason for which keys were not accepted.
+    /// The reason why the first refused beat was refused.
     kind: Option<BeatErrorKind>,
-    /// The keys that were not accepted so far.
+    /// The keys that have been refused so far.
     refused: Vec<K>,
 }
 
 impl<K: Hash, V> Router<K, V> {
-    /// Sends a beat of each of `keys`, all made now, and returns how many there were.
+    /// Sends a beat of each of `keys`, all stamped now, and returns the number of keys.
     ///
     /// # Errors
     ///
-    /// The keys that were not accepted.
+    /// Returns the keys that were refused.
     pub(crate) fn beat_many(
         &self,
         keys: impl Iterator<Item = K>,
@@ -42,7 +42,8 @@ impl<K: Hash, V> Router<K, V> {
         let mut call = Call::new(self);
         let mut chunks = self.take_chunks();
         let mut count = 0;
-        // Nothing is taken for a key before its worker has it, so a panic of `keys` or of a hash leaves nothing behind.
+        // Nothing is reserved for a key before its worker has it, so a panic in `keys` or in a hash leaves nothing
+        // behind.
         for key in keys {
             count += 1;
             let route = self.route(&key);
@@ -80,11 +81,11 @@ impl<K: Hash, V> Router<K, V> {
         call.end(count)
     }
 
-    /// As [`beat_many`](Router::beat_many), with `options` for each of the keys, a message each.
+    /// Sends the beats like [`beat_many`](Router::beat_many), with `options` for each key, in one message per key.
     ///
     /// # Errors
     ///
-    /// The keys that were not accepted.
+    /// Returns the keys that were refused.
     pub(crate) fn beat_many_with(
         &self,
         keys: impl Iterator<Item = K>,
@@ -109,7 +110,7 @@ impl<K: Hash, V> Router<K, V> {
         call.end(count)
     }
 
-    /// Empty chunks; there are never more than callers of `beat_many` at one time.
+    /// Returns empty chunks. There are never more sets than concurrent callers of `beat_many`.
     fn take_chunks(&self) -> Chunks<K> {
         let spare = self.chunks.lock().pop();
         let empty = || self.inboxes.iter().map(|_| Vec::new()).collect();
@@ -121,7 +122,7 @@ impl<K: Hash, V> Router<K, V> {
 }
 
 impl<'a, K: Hash, V> Call<'a, K, V> {
-    /// A call that is made now.
+    /// Starts a call at the current time.
     fn new(router: &'a Router<K, V>) -> Self {
         Call {
             router,
@@ -132,7 +133,7 @@ impl<'a, K: Hash, V> Call<'a, K, V> {
         }
     }
 
-    /// What a call with `count` keys returns.
+    /// Returns the result of a call with `count` keys.
     fn end(self, count: usize) -> Result<usize, BeatManyError<K>> {
         match self.kind {
             None => Ok(count),
@@ -140,7 +141,7 @@ impl<'a, K: Hash, V> Call<'a, K, V> {
         }
     }
 
-    /// Sends a chunk, waiting for room, and puts an empty one in its place.
+    /// Sends a chunk, waits for room, and replaces the chunk with an empty one.
     fn send(&mut self, worker: usize, chunk: &mut Chunk<K>) {
         if chunk.is_empty() {
             return;
@@ -157,7 +158,7 @@ impl<'a, K: Hash, V> Call<'a, K, V> {
         }
     }
 
-    /// As [`send`](Call::send), and asks the worker for which keys there is no room.
+    /// Sends a chunk like [`send`](Call::send), and asks the worker for which keys there is no room.
     fn ask(&mut self, worker: usize, chunk: &mut Chunk<K>) {
         if chunk.is_empty() {
             return;
@@ -180,8 +181,8 @@ impl<'a, K: Hash, V> Call<'a, K, V> {
         }
     }
 
-    /// Waits for the answers to the questions that were sent. A worker that fails answers none, and what it had accepted
-    /// is lost as other beats are.
+    /// Waits for the answers to the questions that were sent. A worker that fails does not answer, and the beats that
+    /// it had accepted are lost like others.
     fn hear(&mut self) {
         for question in std::mem::take(&mut self.questions) {
             let refused = question.recv().unwrap_or_default();
@@ -191,7 +192,7 @@ impl<'a, K: Hash, V> Call<'a, K, V> {
         }
     }
 
-    /// Keeps `keys`, which were not accepted.
+    /// Stores `keys`, which were refused.
     fn refuse(&mut self, kind: BeatErrorKind, keys: impl IntoIterator<Item = K>) {
         self.kind.get_or_insert(kind);
         self.refused.extend(keys);

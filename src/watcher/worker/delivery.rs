@@ -1,4 +1,4 @@
-//! The part of a round in which events leave the worker.
+//! The part of a worker's round that delivers events.
 
 use super::{Delivery, Setup, Worker};
 use crate::clock::{self, Timestamp};
@@ -12,7 +12,7 @@ use crate::watcher::outlet::Outlet;
 pub(super) const LIMIT: u64 = 1_000_000;
 
 impl<K: Eq + Clone + 'static, V: Clone + 'static> Worker<K, V> {
-    /// Gives the sink what it takes, for a while.
+    /// Delivers events to the sink, for a limited time.
     pub(super) fn deliver(&mut self) -> Delivery {
         let outlet = self.setup.outlet.clone();
         let delivery = match &outlet {
@@ -42,13 +42,13 @@ impl<K: Eq + Clone + 'static, V: Clone + 'static> Worker<K, V> {
         delivery
     }
 
-    /// Gives up what waits: nobody listens.
+    /// Discards the queue, because there is no sink.
     fn discard(&mut self) -> Delivery {
         self.setup.table.discard_pending();
         Delivery::Done
     }
 
-    /// Offers events to a sink that is called on this thread, until it is full or has had its time.
+    /// Offers events to a sink on this thread until the sink is full or the time is over.
     fn offer_to(&mut self, sink: &dyn Sink<K, V>) -> Delivery {
         let Setup {
             table,

@@ -1,36 +1,37 @@
-//! The flushes that a worker has seen and not answered. `docs/design.md` describes the protocol.
+//! The flushes that a worker has received and not answered. `docs/design.md` describes the protocol.
 
 use crate::sync::answer;
 
-/// How far a flush has come.
+/// The progress of a flush.
 #[derive(Clone, Copy, Debug)]
 enum Stage {
-    /// Seen in this round. Everything that was sent before it is applied, but this round may have read the clock before.
+    /// Received in this round. Everything that was sent before it is applied, but this round may have read the clock
+    /// earlier.
     Seen,
-    /// Everything due by then, ns, is to be expired.
+    /// Waits until every key that is due by this time, ns, has expired.
     Due(u64),
-    /// So many items are to leave the queue.
+    /// Waits until this number of items has left the queue.
     Marked(u64),
 }
 
 /// A flush that is not answered.
 #[derive(Debug)]
 struct Flush {
-    /// Whom to answer.
+    /// The channel of the answer.
     reply: answer::Sender<()>,
-    /// Whether to wait for the queue.
+    /// Whether it waits for the queue.
     waits: bool,
-    /// How far it has come.
+    /// Its progress.
     stage: Stage,
 }
 
-/// The flushes that are not answered. Dropping them tells the callers that there will be no answer.
+/// The flushes that are not answered. Dropping them disconnects the callers, which then return without an answer.
 #[derive(Debug, Default)]
 pub(super) struct Flushes(Vec<Flush>);
 
 impl Flushes {
-    /// Adds one that was seen just now. It is answered when what it finds in the queue has left it, or, unless it `waits`,
-    /// as soon as that is there.
+    /// Adds a flush that was just received. It is answered when the items that it finds in the queue have left it, or,
+    /// unless it `waits`, as soon as they are in the queue.
     pub(super) fn add(&mut self, reply: answer::Sender<()>, waits: bool) {
         let stage = Stage::Seen;
         self.0.push(Flush {
@@ -40,7 +41,7 @@ impl Flushes {
         });
     }
 
-    /// Begins a round that goes by `now`, ns.
+    /// Begins a round with the clock reading `now`, ns.
     pub(super) fn begin(&mut self, now: u64) {
         for flush in &mut self.0 {
             if let Stage::Seen = flush.stage {
@@ -49,8 +50,8 @@ impl Flushes {
         }
     }
 
-    /// Marks the end of the queue, to which `queued` items were ever added, for those whose keys are all expired: nothing
-    /// that is due before `unexpired`, ns, is left.
+    /// Sets the mark of the flushes whose keys have all expired, because nothing that is due before `unexpired`, ns, is
+    /// left. `queued` is the number of items that were ever added to the queue.
     pub(super) fn mark(&mut self, unexpired: Option<u64>, queued: u64) {
         for flush in &mut self.0 {
             if let Stage::Due(now) = flush.stage
@@ -61,7 +62,7 @@ impl Flushes {
         }
     }
 
-    /// Answers those that wait for no more than the first `unqueued` items.
+    /// Answers the flushes that wait for at most the first `unqueued` items.
     pub(super) fn answer(&mut self, unqueued: u64) {
         self.0.retain(|flush| {
             let is_done = match flush.stage {
@@ -69,7 +70,7 @@ impl Flushes {
                 Stage::Seen | Stage::Due(_) => false,
             };
             if is_done {
-                // Whoever asked may be gone.
+                // The caller may be gone.
                 let _ = flush.reply.send(());
             }
             !is_done
