@@ -140,8 +140,8 @@ impl Timestamp {
         self.0.checked_add(ns).map(Timestamp)
     }
 
-    /// Returns the point `duration` earlier, or `None` if it lies before the origin. The operator `-` returns the origin
-    /// instead.
+    /// Returns the point `duration` earlier, or `None` if it lies before the origin. The operator `-` returns the
+    /// origin instead.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -265,8 +265,8 @@ enum Source {
 }
 
 impl Clock {
-    /// Creates a clock that reads the operating system's monotonic clock, with its origin now. A reading costs 20 to 30 ns
-    /// on current machines.
+    /// Creates a clock that reads the operating system's monotonic clock, with its origin now. A reading costs 20 to 30
+    /// ns on current machines.
     ///
     /// ```
     /// use liveness::{Clock, Watcher};
@@ -336,9 +336,9 @@ impl Clock {
         }
     }
 
-    /// Returns `timestamp` as wall-clock time, for a log: the current wall-clock time minus the age of the timestamp. After
-    /// a step of the wall clock the same timestamp converts to another time. A manual clock counts from the wall-clock time
-    /// of its creation. Costs a reading of two clocks.
+    /// Returns `timestamp` as wall-clock time, for a log: the current wall-clock time minus the age of the timestamp.
+    /// After a step of the wall clock the same timestamp converts to another time. A manual clock counts from the
+    /// wall-clock time of its creation. Costs a reading of two clocks.
     ///
     /// ```
     /// # use std::time::{Duration, SystemTime};
@@ -371,9 +371,9 @@ impl Clock {
 
     /// Creates a clock that reads the processor's time-stamp counter, with its origin now. A reading costs about 10 ns.
     ///
-    /// On a machine whose counter does not run at a constant rate, it reads the operating system's monotonic clock instead.
-    /// The first such clock in a process measures the rate, which blocks for up to 200 ms. The measured rate, and so every
-    /// timeout, is off by some parts per million.
+    /// On a machine whose counter does not run at a constant rate, it reads the operating system's monotonic clock
+    /// instead. The first such clock in a process measures the rate, which blocks for up to 200 ms. The measured rate,
+    /// and so every timeout, is off by some parts per million.
     ///
     /// ```
     /// use std::time::Duration;

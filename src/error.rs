@@ -174,8 +174,8 @@ impl<K> fmt::Display for BeatError<K> {
 
 impl<K> Error for BeatError<K> {}
 
-/// The error of a [`beat_many`](crate::Watcher::beat_many) of which some beats were refused: their keys, and the reason. All
-/// other beats were accepted.
+/// The error of a [`beat_many`](crate::Watcher::beat_many) of which some beats were refused: their keys, and the
+/// reason. All other beats were accepted.
 ///
 /// Iterating over the error yields the keys.
 ///

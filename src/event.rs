@@ -219,8 +219,8 @@ pub struct KeyEvent<K, V = ()> {
     pub detected: Timestamp,
     /// When the event was delivered: just before the callback was called, or as the channel took it.
     pub delivered: Timestamp,
-    /// In an expiry, the number of times in a row that the key was found silent, from 1. If the clock jumps over several
-    /// timeouts, they count once. In a recovery, the number of times before it. Otherwise 0.
+    /// In an expiry, the number of times in a row that the key was found silent, from 1. If the clock jumps over
+    /// several timeouts, they count once. In a recovery, the number of times before it. Otherwise 0.
     pub misses: u64,
     /// In a recovery, the time from the first missed deadline to the beat that ended the silence. Otherwise `None`.
     pub down_for: Option<Duration>,
@@ -269,8 +269,8 @@ impl<K, V> KeyEvent<K, V> {
         }
     }
 
-    /// Returns the time from the deadline to the delivery: how late an expiry is reported, including the time for which it was
-    /// held back after a stall. Returns zero if there is no deadline or it is in the future.
+    /// Returns the time from the deadline to the delivery: how late an expiry is reported, including the time for which
+    /// it was held back after a stall. Returns zero if there is no deadline or it is in the future.
     ///
     /// ```
     /// # use std::time::Duration;

@@ -1,5 +1,5 @@
-//! Watches keys (services, connections, devices, threads, jobs) for signs of life on plain OS threads, and reports each one
-//! that has been silent for longer than its timeout, within about a millisecond.
+//! Watches keys (services, connections, devices, threads, jobs) for signs of life on plain OS threads, and reports each
+//! one that has been silent for longer than its timeout, within about a millisecond.
 //!
 //! ```
 //! use std::time::Duration;
@@ -35,15 +35,15 @@
 //! # Features
 //!
 //! None is on by default. `pacemaker` is the side that sends beats; `registry` keeps the list of nodes that may receive
-//! traffic; `tsc` adds a faster clock; `serde` adds `Serialize`; `log` reports stalls and failures through the `log` crate.
-//! The README lists what each costs.
+//! traffic; `tsc` adds a faster clock; `serde` adds `Serialize`; `log` reports stalls and failures through the `log`
+//! crate. The README lists what each costs.
 //!
 //! # How it works
 //!
-//! A router hashes each key to one of a fixed number of worker threads. Each worker owns a slab of slots, which LRU lists are
-//! threaded through, and an index from keys to slots. With the documentation of this crate, the module `design` describes the
-//! protocols between the threads, `fleet` how to choose the numbers of a fleet, and `promises` what is guaranteed and by which
-//! tests.
+//! A router hashes each key to one of a fixed number of worker threads. Each worker owns a slab of slots, which LRU
+//! lists are threaded through, and an index from keys to slots. With the documentation of this crate, the module
+//! `design` describes the protocols between the threads, `fleet` how to choose the numbers of a fleet, and `promises`
+//! what is guaranteed and by which tests.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![forbid(unsafe_code)]
 

@@ -16,12 +16,12 @@ use crate::stats::Stats;
 use crate::status::Status;
 use crate::table::{Beat, EXPIRE_LIMIT, Offer, Refusal, Table, Tag};
 
-/// A watcher without threads, channels and a clock, for a program with a loop of its own: a game server, a mio loop, the
-/// main loop of an embedded device.
+/// A watcher without threads, channels and a clock, for a program with a loop of its own: a game server, a mio loop,
+/// the main loop of an embedded device.
 ///
-/// The caller states the time with each call, as a [`Timestamp`] or as a [`Duration`](std::time::Duration) since an origin of
-/// its choice, and calls [`poll`](LocalWatcher::poll) to receive events. A time before the latest one counts as the latest
-/// one. The engine is that of [`Watcher`](crate::Watcher).
+/// The caller states the time with each call, as a [`Timestamp`] or as a [`Duration`](std::time::Duration) since an
+/// origin of its choice, and calls [`poll`](LocalWatcher::poll) to receive events. A time before the latest one counts
+/// as the latest one. The engine is that of [`Watcher`](crate::Watcher).
 ///
 /// ```
 /// use std::time::{Duration, Instant};
@@ -57,8 +57,8 @@ where
         LocalWatcher { table, hasher }
     }
 
-    /// Records a sign of life of `key` at `now`. The first beat of an absent key begins an episode; a later one moves the
-    /// key's deadline. A beat that is older than the last one of its key does not move the deadline back.
+    /// Records a sign of life of `key` at `now`. The first beat of an absent key begins an episode; a later one moves
+    /// the key's deadline. A beat that is older than the last one of its key does not move the deadline back.
     ///
     /// # Errors
     ///
@@ -120,8 +120,8 @@ where
             .map_err(|Refusal(key)| BeatError::new(BeatErrorKind::Full, key))
     }
 
-    /// Applies `options` to `key` without a beat: what is set holds from now on, and the deadline goes by the last beat. An
-    /// absent key is counted in [`Stats::unknown`]. Returns whether the key is watched.
+    /// Applies `options` to `key` without a beat: what is set holds from now on, and the deadline goes by the last
+    /// beat. An absent key is counted in [`Stats::unknown`]. Returns whether the key is watched.
     ///
     /// # Errors
     ///
@@ -146,8 +146,8 @@ where
         Ok(self.table.set(beat, None))
     }
 
-    /// Removes `key` at `now`, and returns whether it was watched or its expiry waited for the next poll. Its episode ends
-    /// without an expiry. As with maps, the key may be any borrowed form of `K`.
+    /// Removes `key` at `now`, and returns whether it was watched or its expiry waited for the next poll. Its episode
+    /// ends without an expiry. As with maps, the key may be any borrowed form of `K`.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -169,8 +169,9 @@ where
         self.table.remove(self.tag(key), key)
     }
 
-    /// Returns the time at which [`poll`](LocalWatcher::poll) has something to do: the earliest deadline of all keys, or
-    /// [`Timestamp::ORIGIN`] while events wait. Returns `None` if no key ever expires unless the watcher is called again.
+    /// Returns the time at which [`poll`](LocalWatcher::poll) has something to do: the earliest deadline of all keys,
+    /// or [`Timestamp::ORIGIN`] while events wait. Returns `None` if no key ever expires unless the watcher is called
+    /// again.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -195,8 +196,8 @@ where
             .map(|(due, _)| Timestamp::from_nanos(due))
     }
 
-    /// Expires the keys that are due at `now`, and calls `on_event` with every event, in order. Costs tens of nanoseconds per
-    /// event, and nothing for keys that are not due.
+    /// Expires the keys that are due at `now`, and calls `on_event` with every event, in order. Costs tens of
+    /// nanoseconds per event, and nothing for keys that are not due.
     ///
     /// # Panics
     ///
@@ -239,7 +240,8 @@ where
         self.table.shrink();
     }
 
-    /// Returns the status of `key`, or `None` if it is not watched. As with maps, the key may be any borrowed form of `K`.
+    /// Returns the status of `key`, or `None` if it is not watched. As with maps, the key may be any borrowed form of
+    /// `K`.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -304,7 +306,8 @@ where
         self.table.snapshot()
     }
 
-    /// Returns an iterator over the keys that are down and their status, in no order. Costs nothing for the keys that are up.
+    /// Returns an iterator over the keys that are down and their status, in no order. Costs nothing for the keys that
+    /// are up.
     ///
     /// ```
     /// # use std::time::Duration;

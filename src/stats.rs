@@ -56,8 +56,8 @@ const BUCKETS_PER_OCTAVE: u64 = 16;
 /// The number of buckets: 60 octaves, and the values below [`BUCKETS_PER_OCTAVE`], which stand for themselves.
 const BUCKETS: usize = 61 * BUCKETS_PER_OCTAVE as usize;
 
-/// A histogram of how late events were, with 16 buckets per power of two (after Gil Tene's `HdrHistogram`): a quantile is at
-/// most 6.25 % too large. Takes 8 KB once it has a value.
+/// A histogram of how late events were, with 16 buckets per power of two (after Gil Tene's `HdrHistogram`): a quantile
+/// is at most 6.25 % too large. Takes 8 KB once it has a value.
 ///
 /// ```
 /// # use std::time::Duration;
@@ -324,8 +324,8 @@ pub struct Stats {
     pub started: u64,
     /// Keys that are watched now, including those that are down.
     pub live: u64,
-    /// Keys that are down now: [`Repeat`](crate::Mode::Repeat) and [`Track`](crate::Mode::Track) keys that have expired and not
-    /// beaten since.
+    /// Keys that are down now: [`Repeat`](crate::Mode::Repeat) and [`Track`](crate::Mode::Track) keys that have expired
+    /// and not beaten since.
     pub down: u64,
     /// Episodes that ended by expiry and whose event waits for the sink.
     pub pending: u64,
@@ -334,12 +334,14 @@ pub struct Stats {
     pub delivered: u64,
     /// Episodes that ended by removal.
     pub removed: u64,
-    /// Episodes that ended by expiry and whose event was not wanted, had no sink to go to, or still waited at the close.
+    /// Episodes that ended by expiry and whose event was not wanted, had no sink to go to, or still waited at the
+    /// close.
     pub discarded: u64,
     /// Beats by call that began an episode or moved a deadline. Beats of hearts are not counted, because most of them
     /// are a store that no worker sees.
     pub applied_beats: u64,
-    /// Beats by call that moved no deadline because a newer beat of their key was applied first. Their options were applied.
+    /// Beats by call that moved no deadline because a newer beat of their key was applied first. Their options were
+    /// applied.
     pub late_beats: u64,
     /// Beats by call of new keys for which a worker had no room, whether or not the caller waited for the answer; see
     /// [`max_keys`](crate::Builder::max_keys).
@@ -351,8 +353,8 @@ pub struct Stats {
     pub expiries: u64,
     /// Keys that were down and beat again.
     pub recoveries: u64,
-    /// Recoveries that were not reported, because the key fell silent again or its episode ended while the report of the
-    /// silence before them still waited for the sink.
+    /// Recoveries that were not reported, because the key fell silent again or its episode ended while the report of
+    /// the silence before them still waited for the sink.
     pub folded_recoveries: u64,
     /// [`Beat`](crate::EventKind::Beat) events that were dropped because the sink was behind.
     pub beat_events_dropped: u64,

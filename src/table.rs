@@ -1,7 +1,7 @@
-//! The state of one worker: which keys it watches, when each is due, and what the sink has not taken yet.
+//! The state of one worker: the keys that it watches, their deadlines, and the events that the sink has not taken.
 //!
-//! The table knows no thread, no channel, no clock and no sink. Time is an argument, in nanoseconds, and never goes
-//! back here, whatever it is given. `docs/design.md` tells how its parts work together.
+//! The table has no thread, channel, clock or sink. Time is an argument, in nanoseconds. A time before the latest one
+//! counts as the latest one. `docs/design.md` describes how the parts work together.
 
 mod beat;
 mod delivery;
@@ -40,61 +40,62 @@ use memory::map_bytes;
 use queue::{Item, Queue};
 use slab::{Slab, State};
 
-/// What a table is told once.
+/// The options of a table.
 #[derive(Clone, Debug)]
 pub(crate) struct Config {
-    /// The timeout of a key that was given none, ns, above zero.
+    /// The timeout of a key for which none is set, ns, greater than zero.
     pub(crate) timeout: u64,
-    /// The mode of a key that was given none.
+    /// The mode of a key for which none is set.
     pub(crate) mode: Mode,
-    /// The kinds of event to make.
+    /// The kinds of event to create.
     pub(crate) wanted: Kinds,
-    /// The most slots that may be taken in this table, by live episodes and by expired ones that the sink has not taken.
+    /// The maximum number of slots in this table, taken by live episodes and by expired ones that the sink has not
+    /// taken.
     pub(crate) max_keys: usize,
-    /// How many keys to have room for from the start.
+    /// The number of keys for which memory is allocated ahead of time.
     pub(crate) expected_keys: usize,
     /// How long a key may be down before it is forgotten, ns; [`NEVER`](clock::NEVER) to keep it.
     pub(crate) forget_after: u64,
-    /// The most grace granted in a row after stalls, ns.
+    /// The maximum grace, which is the size of its budget, ns.
     pub(crate) grace_cap: u64,
 }
 
-/// There is no room for another key; here is the one that was refused.
+/// The error of a beat for which there is no room, with the key.
 #[derive(Debug)]
 pub(crate) struct Refusal<K>(pub(crate) K);
 
-/// What the sink did with the event it was offered.
+/// The answer of the sink to an offered event.
 #[derive(Debug)]
 pub(crate) enum Offer<K, V> {
-    /// It took it.
+    /// The sink took the event.
     Taken,
-    /// It has no room now; here is the event back.
+    /// The sink has no room now, and returns the event.
     Full(Event<K, V>),
-    /// It will never take another one.
+    /// The sink will never take another event.
     Gone,
 }
 
-/// A key that is silent and stays watched: one of [`Mode::Repeat`] or [`Mode::Track`] that is down, or was until its report
-/// is delivered.
+/// The state of a key that is silent and stays watched: one of [`Mode::Repeat`] or [`Mode::Track`] that is down, or was
+/// down until its report is delivered.
 #[derive(Clone, Copy, Debug)]
 struct Down {
-    /// The first deadline that was missed, ns.
+    /// The first missed deadline, ns.
     since: u64,
     /// The last beat before that, ns.
     last_beat: u64,
-    /// When it was last found silent, ns; a `Repeat` key is due again a timeout later.
+    /// When it was last found silent, ns. A `Repeat` key is due again a timeout later.
     reported: u64,
-    /// How many reports were due so far.
+    /// The number of reports that have been due.
     misses: u64,
-    /// Whether a report waits for the sink; there is at most one, and it tells the misses of the moment it is taken.
+    /// Whether a report waits for the sink. There is at most one, and it contains the misses at the moment it is taken.
     is_queued: bool,
     /// The mode of the key when the report was queued.
     mode: Mode,
-    /// The deadline that the report tells, ns: the first that was missed since the last report or recovery.
+    /// The deadline in the report, ns: the first one missed since the last report or recovery.
     deadline: u64,
-    /// When that was found out, ns.
+    /// When that was detected, ns.
     detected: u64,
-    /// The beat that ended the silence while the report of it waits: the key is up, and its recovery is reported next.
+    /// The beat that ended the silence while its report waits. The key is up, and its recovery is reported next.
     recovery: Option<Recovery>,
 }
 
@@ -112,22 +113,22 @@ struct Recovery {
 struct Deferred {
     /// Where it is.
     slot: u32,
-    /// The number of this entry, which the slot remembers in `prev`: older entries for it are stale.
+    /// The number of this entry, which the slot stores in `prev`. Older entries of the slot are stale.
     ticket: u32,
 }
 
-/// How many looks at due keys to take at a time: few enough for them to stay in the cache until they are delivered, and
-/// for beats to get their turn in between.
+/// How many due keys are checked at a time: few enough to stay in the cache until they are delivered, and for beats to
+/// be applied in between.
 pub(crate) const EXPIRE_LIMIT: usize = 4_096;
 
 /// The table.
 #[derive(Debug)]
 pub(crate) struct Table<K, V> {
-    /// What it was told.
+    /// The options.
     config: Config,
-    /// From a key's tag to the slot of its newest episode, live or pending.
+    /// Maps a key's tag to the slot of its newest episode, live or pending.
     index: Index,
-    /// The keys.
+    /// The slots of the keys.
     slab: Slab<K, V>,
     /// The live keys by deadline.
     lists: Lists,
@@ -135,46 +136,46 @@ pub(crate) struct Table<K, V> {
     deferred: DueQueue<Deferred, Due>,
     /// The number of the next deferred entry.
     next_ticket: u32,
-    /// The hearts, by slot; only as long as the last slot that has one.
+    /// The hearts by slot, up to the last slot that has one.
     hearts: Vec<Option<TableSide>>,
     /// The keys that are down, by slot.
     downs: HashMap<u32, Down, ahash::RandomState>,
     /// The events that the sink has not taken, in order.
     queue: Queue<K, V>,
-    /// How many deliveries are left until the index is read ahead again.
+    /// The number of deliveries until the index is prefetched again.
     read_ahead: usize,
-    /// From the slot of a newer episode to that of the one before it, while that one waits for the sink. The latter
-    /// knows the former by its `prev`.
+    /// Maps the slot of a newer episode to that of the previous one, while that one waits for the sink. The older slot
+    /// refers to the newer one by its `prev`.
     older: HashMap<u32, u32, ahash::RandomState>,
-    /// What is held back after a stall.
+    /// The grace after a stall.
     grace: Grace,
     /// The latest time seen, ns.
     now: u64,
     /// The number of the last episode.
     last_generation: u64,
-    /// The accounting, and what else is counted.
+    /// The accounting and other counters.
     counts: Counts,
-    /// From deadline to detection.
+    /// The time from the deadline to the detection.
     detection: Histogram,
     /// The probable slot of each beat of a batch; see [`warm`](Table::warm).
     guesses: Vec<u32>,
-    /// What the table shares with others, where all of them together have a maximum of keys.
+    /// The table's share of the limit, if the tables have a common maximum number of keys.
     limit: Option<Share<K>>,
 }
 
 impl<K: Eq + Clone, V: Clone> Table<K, V> {
-    /// Asks whether there is memory for `keys` keys in all tables together. Of several parts the system may grant each,
-    /// although it has not what they come to.
+    /// Checks that there is memory for `keys` keys in all tables together. The system may grant each of several parts
+    /// although it cannot provide their sum.
     pub(crate) fn probe(keys: usize) -> Result<(), TryReserveError> {
         let each = slab::bytes_of_slot::<K, V>() + index::BYTES_OF_ENTRY;
         Vec::<u8>::new().try_reserve_exact(keys.saturating_mul(each))
     }
 
-    /// An empty table, with a share in `limit` where there is one.
+    /// Creates an empty table, with a share of `limit` if there is one.
     ///
     /// # Errors
     ///
-    /// There is no memory for as many keys as are expected.
+    /// Returns an error if there is no memory for the expected number of keys.
     pub(crate) fn new(config: Config, limit: Option<Share<K>>) -> Result<Self, TryReserveError> {
         let default = Policy {
             timeout: config.timeout,
@@ -182,7 +183,7 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
             hearts: false,
         };
         Ok(Table {
-            // The slab first: it is the larger one, and costs nothing until it is used.
+            // The slab first, because it is the larger one and costs nothing until it is used.
             slab: Slab::with_capacity(config.expected_keys)?,
             index: Index::with_capacity(config.expected_keys)?,
             lists: Lists::new(default),
@@ -204,17 +205,18 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
         })
     }
 
-    /// Moves the time to `now`, never back.
+    /// Advances the time to `now`; it never goes back.
     pub(crate) fn advance(&mut self, now: u64) {
         self.now = self.now.max(now);
     }
 
-    /// The latest time seen, ns.
+    /// Returns the latest time, ns.
     pub(crate) fn now(&self) -> u64 {
         self.now
     }
 
-    /// As [`beat`](Table::beat), and ties the key to `table_side`'s heart; a heart that it had is told that it was replaced.
+    /// Applies a beat like [`beat`](Table::beat), and ties the key to `table_side`'s heart. An earlier heart of the key
+    /// is marked as replaced.
     pub(crate) fn watch(
         &mut self,
         beat: Beat<K, V>,
@@ -250,7 +252,8 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
         Ok(())
     }
 
-    /// Applies the options of `beat` to its key if that is watched, and, where `cell` is given, still tied to it. It is no
+    /// Applies the options of `beat` to its key if the key is watched and, if `cell` is given, still tied to it. This
+    /// is not a beat: the key's stamp does not change. Returns whether the options were applied.
     /// sign of life: the key's stamp stays. Returns whether they applied.
     pub(crate) fn set(&mut self, beat: Beat<K, V>, cell: Option<&Arc<HeartCell>>) -> bool {
         let is_tied = |at: u32| match cell {
@@ -271,8 +274,8 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
         }
     }
 
-    /// Unties the key from `cell` if it is still tied to it: the key is left to its beats, or removed. Returns whether
-    /// it was removed.
+    /// Unties the key from `cell` if it is still tied to it. The key is removed, or stays watched without a heart.
+    /// Returns whether it was removed.
     pub(crate) fn release(
         &mut self,
         tag: Tag,
@@ -306,8 +309,8 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
         false
     }
 
-    /// Removes `key`: its episode ends without an expiry, and so do all that wait for the sink. Returns whether there was
-    /// one; an unknown key is fine.
+    /// Removes `key`. Its live episode and those that wait for the sink end without an expiry. Returns whether there
+    /// was one.
     pub(crate) fn remove<Q>(&mut self, tag: Tag, key: &Q) -> bool
     where
         K: Borrow<Q>,
@@ -330,7 +333,7 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
         true
     }
 
-    /// What is known of `key`, if it is watched.
+    /// Returns the status of `key`, or `None` if it is not watched.
     pub(crate) fn status<Q>(&self, tag: Tag, key: &Q) -> Option<Status<V>>
     where
         K: Borrow<Q>,
@@ -340,35 +343,35 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
         self.is_live(at).then(|| self.full_status_of(at))
     }
 
-    /// Every watched key and what is known of it, in no order.
+    /// Returns all watched keys and their statuses, in no particular order.
     pub(crate) fn snapshot(&self) -> impl Iterator<Item = (K, Status<V>)> + '_ {
         let live = self.slab.iter().filter(|(_, body)| is_live(body.state));
         live.map(|(at, body)| (body.key.clone(), self.full_status_of(at)))
     }
 
-    /// Every key that is down and what is known of it, in no order. Costs nothing for the others.
+    /// Returns the keys that are down and their statuses, in no particular order. Costs nothing for the other keys.
     pub(crate) fn snapshot_down(&self) -> impl Iterator<Item = (K, Status<V>)> + '_ {
         let down = self.downs.keys().filter(|&&at| self.down(at).is_some());
         down.map(|&at| (self.slab.body(at).key.clone(), self.full_status_of(at)))
     }
 
-    /// How many keys are watched.
+    /// Returns the number of watched keys.
     pub(crate) fn len(&self) -> usize {
         self.counts.live as usize
     }
 
-    /// Whether a key is down and watched.
+    /// Returns whether any watched key is down.
     pub(crate) fn has_down(&self) -> bool {
         self.counts.down > 0
     }
 
-    /// The shortest timeout in use, ns; [`NEVER`](clock::NEVER) if none is.
+    /// Returns the shortest timeout in use, ns, or [`NEVER`](clock::NEVER) if there is none.
     #[inline]
     pub(crate) fn shortest_timeout(&self) -> u64 {
         self.lists.shortest_timeout()
     }
 
-    /// The accounting.
+    /// Returns the counters.
     pub(crate) fn counts(&self) -> Counts {
         Counts {
             bytes: self.bytes() as u64,
@@ -376,12 +379,12 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
         }
     }
 
-    /// From deadline to detection, of every expiry so far.
+    /// Returns the times from the deadline to the detection of all expiries so far.
     pub(crate) fn detection(&self) -> &Histogram {
         &self.detection
     }
 
-    /// Gives the table's share in a common maximum of keys back, of which it may hold more than it can use: a panic has
+    /// Returns the table's places in the common limit, because a panic has ended the table and it can only be dropped.
     /// ended it, and it is only to be dropped.
     pub(crate) fn give_up_places(&mut self) {
         if let Some(limit) = &mut self.limit {
@@ -389,7 +392,7 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
         }
     }
 
-    /// The bytes that the table has allocated, the keys' own allocations not among them.
+    /// Returns the bytes that the table has allocated, without the keys' own allocations.
     fn bytes(&self) -> usize {
         self.slab.bytes()
             + self.index.bytes()
@@ -404,7 +407,7 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
             + self.limit.as_ref().map_or(0, Share::bytes)
     }
 
-    /// The newest episode of `key`.
+    /// Returns the slot of the newest episode of `key`.
     #[inline]
     fn find<Q>(&self, tag: Tag, key: &Q) -> Option<(Position, u32)>
     where
@@ -415,25 +418,25 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
             .find(tag, |at| self.slab.body(at).key.borrow() == key)
     }
 
-    /// Whether slot `at` holds a watched key, and not one that waits for the sink.
+    /// Returns whether slot `at` holds a watched key, not one that waits for the sink.
     #[inline]
     fn is_live(&self, at: u32) -> bool {
         is_live(self.slab.body(at).state)
     }
 
-    /// The timeout and mode of slot `at`.
+    /// Returns the timeout and mode of slot `at`.
     #[inline]
     fn policy(&self, at: u32) -> Policy {
         self.lists.policy(self.slab[at].list)
     }
 
-    /// The heart of slot `at`.
+    /// Returns the heart of slot `at`.
     #[inline]
     fn table_side(&self, at: u32) -> Option<&TableSide> {
         self.hearts.get(at as usize)?.as_ref()
     }
 
-    /// How `at` is down, if it is.
+    /// Returns the `Down` state of slot `at`, if it is down.
     #[inline]
     fn down(&self, at: u32) -> Option<Down> {
         if self.downs.is_empty() {
@@ -443,7 +446,7 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
         down.filter(|down| down.recovery.is_none())
     }
 
-    /// Forgets how slot `at`, whose episode ends, is down; what waits to be reported of it is not.
+    /// Removes the `Down` state of slot `at`, whose episode ends, unless a report of it waits.
     fn clear_down(&mut self, at: u32) {
         if let Some(down) = self.downs.remove(&at) {
             let has_recovered = down.recovery.is_some();
@@ -452,7 +455,7 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
         }
     }
 
-    /// The stamp of the last beat of slot `at`.
+    /// Returns the stamp of the last beat of slot `at`.
     #[inline]
     fn last_beat(&self, at: u32) -> u64 {
         if let Some(table_side) = self.table_side(at) {
@@ -462,12 +465,13 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
             .map_or(self.slab[at].stamp, |down| down.last_beat)
     }
 
-    /// When the live slot `at` expires unless it beats, grace not counted.
+    /// Returns when the live slot `at` expires unless it beats, without grace.
     fn deadline(&self, at: u32) -> u64 {
         self.deadline_after(at, self.last_beat(at))
     }
 
-    /// As [`deadline`](Table::deadline), where the last beat was at `last_beat`: a heart may beat at any moment, so what
+    /// Returns the deadline like [`deadline`](Table::deadline), if the last beat was at `last_beat`. A heart may beat
+    /// at any moment, so values that belong together use one reading.
     /// belongs together goes by one reading.
     fn deadline_after(&self, at: u32, last_beat: u64) -> u64 {
         let policy = self.policy(at);
@@ -477,7 +481,7 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
         }
     }
 
-    /// When a key of `policy` that is down is reported again, or forgotten.
+    /// Returns when a key of `policy` that is down is reported again or forgotten.
     fn deadline_of_down(&self, policy: Policy, down: &Down) -> u64 {
         let again = match policy.mode {
             Mode::Track => clock::NEVER,
@@ -486,7 +490,7 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
         again.min(self.forgotten_at(down))
     }
 
-    /// When a key that is down is forgotten: not before its report is delivered.
+    /// Returns when a key that is down is forgotten, which is not before its report is delivered.
     fn forgotten_at(&self, down: &Down) -> u64 {
         if down.is_queued {
             clock::NEVER
@@ -495,13 +499,13 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
         }
     }
 
-    /// What is known of the live slot `at`, with a copy of its value.
+    /// Returns the status of the live slot `at`, with a copy of its value.
     fn full_status_of(&self, at: u32) -> Status<V> {
         let extra = self.slab.body(at).extra.clone();
         self.status_of(at).with_extra(extra)
     }
 
-    /// What is known of the live slot `at`, its value left out.
+    /// Returns the status of the live slot `at`, without its value.
     fn status_of(&self, at: u32) -> Status {
         let body = self.slab.body(at);
         let last_beat = self.last_beat(at);
@@ -515,12 +519,12 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
             timeout: clock::duration(policy.timeout),
             deadline: clock::deadline(self.deadline_after(at, last_beat)),
             misses: self.down(at).map_or(0, |down| down.misses),
-            // A stamp may be a little younger than the reading that the table goes by.
+            // A stamp may be slightly later than the reading that the table uses.
             as_of: Timestamp::from_nanos(self.now.max(last_beat)),
         }
     }
 
-    /// An event about slot `at`, with copies of its key and value, detected now.
+    /// Creates an event about slot `at`, detected now, with copies of its key and value.
     fn event_about(&self, at: u32) -> KeyEvent<K, V> {
         let body = self.slab.body(at);
         event_of(
@@ -550,7 +554,7 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
             .push(Item::Notice(Event::of_key(kind, self.event_about(at))));
     }
 
-    /// The key in the live slot `at` is not watched any more.
+    /// Records that the key in the live slot `at` is no longer watched.
     fn leave(&mut self, at: u32) {
         self.counts.live -= 1;
         if let Some(limit) = &mut self.limit {
@@ -558,15 +562,16 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
         }
     }
 
-    /// Ends the episode in slot `at`, which waits for the sink, by removal; that is told in its place, so that the events
-    /// of a key keep their order.
+    /// Ends the episode in slot `at`, which waits for the sink, by removal. The removal is reported in its place, so
+    /// that the events of a key keep their order.
     fn cancel(&mut self, at: u32) {
         self.slab.body_mut(at).state = State::Cancelled;
         self.counts.pending -= 1;
         self.counts.removed += 1;
     }
 
-    /// Ends the episode of the live slot `at`, which the index has at `position`, by removal; a heart finds `end`.
+    /// Ends the episode of the live slot `at`, which the index has at `position`, by removal. A heart finds the state
+    /// `end`.
     fn remove_live(&mut self, at: u32, position: Position, end: HeartState) {
         let status = self.status_of(at);
         self.unlink(at);
@@ -586,14 +591,14 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
     }
 }
 
-/// Whether `state` is that of a watched key.
+/// Returns whether `state` is that of a watched key.
 fn is_live(state: State) -> bool {
     matches!(state, State::Listed | State::Deferred)
 }
 
-/// An event about a key of `status`, without misses.
+/// Creates an event about a key with `status`, without misses.
 fn event_of<K, V>(status: &Status, key: K, extra: Option<V>, detected: u64) -> KeyEvent<K, V> {
-    // A stamp may be a little younger than the reading that the table goes by.
+    // A stamp may be slightly later than the reading that the table uses.
     let detected = Timestamp::from_nanos(detected).max(status.last_beat);
     KeyEvent {
         key,

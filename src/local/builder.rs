@@ -12,12 +12,12 @@ use crate::options::Mode;
 use crate::table::Table;
 use crate::table::settings::Shared;
 
-/// Options for a [`LocalWatcher`], made by [`LocalWatcher::builder`]. Setters never fail; [`build`](LocalBuilder::build)
-/// returns an error that names what is wrong.
+/// Options for a [`LocalWatcher`], made by [`LocalWatcher::builder`]. Setters never fail;
+/// [`build`](LocalBuilder::build) returns an error that names what is wrong.
 ///
-/// Each option means the same as for a [`Watcher`](crate::Watcher), whose [`Builder`](crate::Builder) shows each with an
-/// example. There is no clock, sink or stall detection: the caller of [`poll`](LocalWatcher::poll) states the time and
-/// takes the events.
+/// Each option means the same as for a [`Watcher`](crate::Watcher), whose [`Builder`](crate::Builder) shows each with
+/// an example. There is no clock, sink or stall detection: the caller of [`poll`](LocalWatcher::poll) states the time
+/// and takes the events.
 ///
 /// ```
 /// use std::time::Duration;
@@ -129,7 +129,8 @@ where
         self
     }
 
-    /// Sets the seed of the hash of keys. Default: random for each watcher. See [`Builder::seed`](crate::Builder::seed).
+    /// Sets the seed of the hash of keys. Default: random for each watcher. See
+    /// [`Builder::seed`](crate::Builder::seed).
     pub fn seed(mut self, seed: u64) -> Self {
         self.shared.seed = Some(seed);
         self

@@ -1,8 +1,8 @@
 //! Single protocols under every order of their steps that a weak memory allows: loom runs a model again and again until
 //! there is none left.
 //!
-//! `RUSTFLAGS="--cfg loom" cargo test --release --lib orderings`. Models have two or three threads and a few steps each;
-//! what is larger is for the random schedules of `cfg(shuttle)`.
+//! `RUSTFLAGS="--cfg loom" cargo test --release --lib orderings`. Models have two or three threads and a few steps
+//! each; what is larger is for the random schedules of `cfg(shuttle)`.
 
 mod heart_cell;
 mod inbox;

@@ -2,8 +2,8 @@
 //! thread goes on, so a test names a promise and the explorer looks for a schedule that breaks it.
 //!
 //! `RUSTFLAGS="--cfg shuttle" cargo test --lib schedules`. Time is a message: a manual clock that some thread moves.
-//! Executions are run in batches, each by a scheduler with a seed of its own. The seed of a batch that fails is appended
-//! to `src/models/schedules/kept.txt`, and every later run begins with the seeds kept there.
+//! Executions are run in batches, each by a scheduler with a seed of its own. The seed of a batch that fails is
+//! appended to `src/models/schedules/kept.txt`, and every later run begins with the seeds kept there.
 
 mod early;
 mod flush;

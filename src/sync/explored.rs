@@ -1,8 +1,8 @@
 //! The same of a schedule explorer, which chooses at each operation which thread goes on: of shuttle for the whole
 //! watcher, of loom for single protocols.
 //!
-//! Time is a message there. Deadlines of keys go by a [`ManualClock`](crate::ManualClock), which some thread of the model
-//! moves. The few deadlines that go by an [`Instant`] may come at any moment, as the schedule has it.
+//! Time is a message there. Deadlines of keys go by a [`ManualClock`](crate::ManualClock), which some thread of the
+//! model moves. The few deadlines that go by an [`Instant`] may come at any moment, as the schedule has it.
 
 use std::fmt;
 use std::ops::{Deref, DerefMut};
@@ -181,8 +181,8 @@ impl Condvar {
         guard.inner = Some(woken.unwrap_or_else(PoisonError::into_inner));
     }
 
-    /// Lets the others run for a moment, which may be that in which `deadline` comes. A wait may end without a reason, so
-    /// it need not go on until somebody tells; whoever calls this looks again.
+    /// Lets the others run for a moment, which may be that in which `deadline` comes. A wait may end without a reason,
+    /// so it need not go on until somebody tells; whoever calls this looks again.
     #[expect(clippy::unused_self, reason = "the face of `parking_lot`'s")]
     pub(crate) fn wait_until<T>(&self, guard: &mut MutexGuard<'_, T>, deadline: Instant) -> Waited {
         MutexGuard::unlocked(guard, thread::yield_now);

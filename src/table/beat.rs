@@ -1,4 +1,4 @@
-//! Taking beats: finding the slots of a batch ahead of time, touching them, beginning episodes.
+//! Applying beats: finding the slots of a batch ahead of time, prefetching them, and beginning episodes.
 
 use std::cmp::Ordering;
 use std::hint::black_box;
@@ -16,17 +16,17 @@ use crate::event::{Event, EventKind, Generation};
 use crate::panic::{OneByOne, discard};
 use crate::table::heart_cell::HeartState;
 
-/// Up to so many slots a table is taken to be in the second-level cache, 0.5 MB: reading it ahead only costs. So few in
-/// tests that the model test exceeds it.
+/// Up to this number of slots a table is assumed to fit in the second-level cache, 0.5 MB, where prefetching only costs
+/// time. So few in tests that the model test exceeds it.
 const CACHED_SLOTS: usize = if cfg!(test) { 16 } else { 8_192 };
 
 impl<K: Eq + Clone, V: Clone> Table<K, V> {
-    /// Applies one beat: a watched key lives on, an absent one begins an episode. A stamp older than the last one
-    /// changes nothing; options that come with it apply.
+    /// Applies one beat: it moves the deadline of a watched key, or begins an episode of an absent one. A stamp older
+    /// than the last one changes nothing; options of such a beat apply.
     ///
     /// # Errors
     ///
-    /// [`Refusal`] if the key is absent and the table full.
+    /// Returns a [`Refusal`] if the key is absent and the table is full.
     #[inline]
     pub(crate) fn beat(&mut self, beat: Beat<K, V>) -> Result<(), Refusal<K>> {
         match self.find(beat.tag, &beat.key) {
@@ -39,13 +39,13 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
         Ok(())
     }
 
-    /// Applies `beats` in order, and empties them; `refused` is given the new keys for which there is no room.
+    /// Applies `beats` in order and empties them. New keys for which there is no room are added to `refused`.
     pub(crate) fn beat_all(&mut self, beats: &mut Vec<Beat<K, V>>, refused: impl FnMut(K)) {
         self.warm(beats.iter().map(|beat| beat.tag));
         self.beat_warm(OneByOne::new(beats.drain(..), Beat::dismantle), refused);
     }
 
-    /// Applies plain beats of `keys` at `stamp`, in order and `batch` at a time, and empties them; as
+    /// Applies plain beats of `keys` at `stamp`, in order and `batch` at a time, and empties them like
     /// [`beat_all`](Table::beat_all).
     pub(crate) fn beat_keys(
         &mut self,
@@ -63,13 +63,13 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
         }
     }
 
-    /// Guesses the slots of `tags`, and reads what their beats will touch unless it is in the cache anyway.
+    /// Guesses the slots of `tags`, and reads what their beats will touch unless the table fits in the cache.
     ///
-    /// A beat is a chain of cache misses: the index, the slot, its neighbours in the list. Reading those of all beats
-    /// of a batch stage by stage before any is applied lets the misses of one stage overlap. The readings change
-    /// nothing; the guesses are checked when they are used.
+    /// A beat is a chain of cache misses: the index, the slot, its neighbours in the list. Reading those of a whole
+    /// batch stage by stage before any beat is applied lets the misses of one stage overlap. The reads change nothing,
+    /// and the guesses are checked when they are used.
     fn warm(&mut self, tags: impl Iterator<Item = Tag> + Clone) {
-        // The sums only keep the readings from being optimised away.
+        // The sums only keep the reads from being optimized away.
         let sum = |read: u32, sum: u32| read ^ sum;
         let is_large = self.slab.extent() > CACHED_SLOTS;
         if is_large {
@@ -87,7 +87,7 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
         }
     }
 
-    /// Applies beats whose slots are guessed.
+    /// Applies beats whose slots have been guessed.
     fn beat_warm(&mut self, beats: impl Iterator<Item = Beat<K, V>>, mut refused: impl FnMut(K)) {
         for (nth, beat) in beats.enumerate() {
             let at = self.guesses[nth];
@@ -101,7 +101,7 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
         }
     }
 
-    /// Begins an episode; in the index it takes the place of `newest`, the pending one of the same key, if there is one.
+    /// Begins an episode. In the index it replaces `newest`, the pending episode of the same key, if there is one.
     pub(super) fn join(
         &mut self,
         newest: Option<(Position, u32)>,
@@ -151,7 +151,7 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
         Ok(at)
     }
 
-    /// Applies a beat to the live slot `at`: nearly always, moves it to the tail of its list.
+    /// Applies a beat to the live slot `at`: nearly always, this moves it to the tail of its list.
     #[inline]
     pub(super) fn touch(&mut self, at: u32, beat: Beat<K, V>) {
         let is_plain = beat.timeout.is_none() && beat.mode.is_none() && beat.extra.is_none();
@@ -179,9 +179,11 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
         self.notify(EventKind::Beat, at);
     }
 
-    /// As [`touch`](Table::touch), for a beat that carries options, or a slot that is aside, has a heart or is down.
+    /// Applies a beat like [`touch`](Table::touch), if the beat carries options, or the slot is deferred, has a heart
+    /// or is down.
     ///
-    /// Options apply whenever they come: the caller was told that they were accepted. A stamp only moves forward.
+    /// Options apply even if the beat is late, because the caller was informed that they were accepted. A stamp only
+    /// moves forward.
     fn touch_with_care(&mut self, at: u32, beat: Beat<K, V>) {
         let is_late = beat.stamp < self.last_beat(at);
         let stamp = beat.stamp;
@@ -211,7 +213,7 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
         self.notify(EventKind::Beat, at);
     }
 
-    /// Applies the options of `beat` to the live slot `at`, and nothing else of it.
+    /// Applies only the options of `beat` to the live slot `at`.
     pub(super) fn configure(&mut self, at: u32, beat: Beat<K, V>) {
         if beat.extra.is_some() {
             self.slab.body_mut(at).extra = beat.extra;
@@ -227,7 +229,7 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
         }
     }
 
-    /// The key in slot `at`, which was down, beat at `stamp`.
+    /// Handles the beat at `stamp` of the key in slot `at`, which was down.
     #[cold]
     pub(super) fn recover(&mut self, at: u32, stamp: u64) {
         let Some(down) = self.downs.get_mut(&at) else {
@@ -256,7 +258,7 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
         }
     }
 
-    /// The event that `recovery` ended the silence of the live slot `at`.
+    /// Creates the event that `recovery` ended the silence of the live slot `at`.
     pub(super) fn recovered_event(&self, at: u32, down: &Down, recovery: Recovery) -> Event<K, V> {
         let Recovery { stamp, detected } = recovery;
         let mut event = self.event_about(at);

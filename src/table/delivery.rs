@@ -1,4 +1,4 @@
-//! Handing events to the sink, and taking them back if it has no room.
+//! Offering events to the sink, and restoring them if it has no room.
 
 use std::hint::black_box;
 
@@ -8,12 +8,12 @@ use super::{Offer, Table, event_of};
 use crate::clock::{self, NEVER, Timestamp};
 use crate::event::{Event, EventKind, Generation};
 
-/// How many deliveries ahead the index is read.
+/// How many deliveries ahead the index is prefetched.
 const READ_AHEAD: usize = 32;
 
 impl<K: Eq + Clone, V: Clone> Table<K, V> {
-    /// Reads the index entries of the next expired keys together, as [`warm`](Table::warm) does for beats: each is a
-    /// cache miss when a million keys expire.
+    /// Prefetches the index entries of the next expired keys, as [`warm`](Table::warm) does for beats. Each is a cache
+    /// miss when a million keys expire.
     #[inline]
     fn read_ahead(&mut self) {
         if self.read_ahead == 0 {
@@ -25,22 +25,23 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
         self.read_ahead -= 1;
     }
 
-    /// Whether anything waits for the sink.
+    /// Returns whether an event waits for the sink.
     pub(crate) fn has_queued(&self) -> bool {
         !self.queue.is_empty()
     }
 
-    /// How many items were ever queued for the sink.
+    /// Returns how many items were ever queued for the sink.
     pub(crate) fn queued(&self) -> u64 {
         self.queue.pushed()
     }
 
-    /// How many of them have left the queue for good.
+    /// Returns how many of them have left the queue for good.
     pub(crate) fn unqueued(&self) -> u64 {
         self.queue.popped()
     }
 
-    /// Offers the event at the head of the queue. `None` if there is none, else whether the sink had no room.
+    /// Offers the event at the head of the queue. Returns `None` if there is none, otherwise whether the sink had no
+    /// room.
     pub(crate) fn deliver(
         &mut self,
         offer: &mut impl FnMut(Event<K, V>) -> Offer<K, V>,
@@ -60,7 +61,7 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
         Some(full)
     }
 
-    /// Gives up what the sink has not taken.
+    /// Discards the events that the sink has not taken.
     pub(crate) fn discard_pending(&mut self) {
         let mut discard = |event: Event<K, V>| {
             event.dismantle();
@@ -69,13 +70,13 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
         while self.deliver(&mut discard).is_some() {}
     }
 
-    /// Counts what the sink has not taken as given up, and touches nothing else: a panic may have left the table in any
-    /// state.
+    /// Counts the events that the sink has not taken as discarded, and touches nothing else, because a panic may have
+    /// left the table in any state.
     pub(crate) fn give_up(&mut self) {
         self.counts.discarded += std::mem::take(&mut self.counts.pending);
     }
 
-    /// Drops every key and value, one by one, each of which may panic, and closes the hearts. The table is of no use
+    /// Drops every key and value one by one, because each may panic, and closes the hearts. The table cannot be used
     /// afterwards.
     pub(crate) fn dismantle(&mut self) {
         self.hearts.clear();
@@ -83,7 +84,8 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
         self.slab.dismantle();
     }
 
-    /// Offers the expiry of the pending slot `at`, or its removal if it was cancelled; returns whether the sink had no room.
+    /// Offers the expiry of the pending slot `at`, or its removal if it was cancelled. Returns whether the sink had no
+    /// room.
     fn deliver_expired(
         &mut self,
         at: u32,
@@ -137,8 +139,8 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
         false
     }
 
-    /// Offers the report that the key of `generation` in slot `at` is down; returns whether the sink had no room. The report
-    /// of an episode that has ended meanwhile is dropped.
+    /// Offers the report that the key of `generation` in slot `at` is down. Returns whether the sink had no room. The
+    /// report of an episode that has ended meanwhile is dropped.
     fn deliver_report(
         &mut self,
         at: u32,
@@ -179,13 +181,13 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
         false
     }
 
-    /// Gives slot `at`, which waits for no one any more, back with what is in it.
+    /// Vacates slot `at`, whose event no longer waits, and drops its contents.
     pub(super) fn free(&mut self, at: u32) {
         let state = self.slab.lift(at).state;
         self.vacate(at, state);
     }
 
-    /// Gives slot `at` back, whose body of `state` is lifted.
+    /// Vacates slot `at`, whose body with `state` has been taken out.
     pub(super) fn vacate(&mut self, at: u32, state: State) {
         let (tag, list) = (self.slab[at].tag, self.slab[at].list);
         if state == State::Pending

@@ -47,8 +47,8 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
     }
 
     /// When the table wants to be looked at next, and the timeout of the key that it is about; both ns. Exact for keys
-    /// without a heart, the time of the next check for those with one; for a key that was set aside before a stall it may
-    /// be the deadline, grace not counted.
+    /// without a heart, the time of the next check for those with one; for a key that was set aside before a stall it
+    /// may be the deadline, grace not counted.
     pub(crate) fn next_due(&mut self) -> Option<(u64, u64)> {
         let listed = self.lists.first(&self.slab, &self.grace);
         let deferred = self.first_deferred();
@@ -103,9 +103,9 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
         }
     }
 
-    /// Puts the live slot `at` where `policy` and its deadline want it: into its list if that goes by the same deadline,
-    /// else aside. One with a heart waits in a list for its next check if it cannot expire by then; a tracked key that is
-    /// down needs no checks, since its heart sends the next beat as a message.
+    /// Puts the live slot `at` where `policy` and its deadline want it: into its list if that goes by the same
+    /// deadline, else aside. One with a heart waits in a list for its next check if it cannot expire by then; a tracked
+    /// key that is down needs no checks, since its heart sends the next beat as a message.
     pub(super) fn reschedule(&mut self, at: u32, policy: Policy) {
         self.unlink(at);
         self.relist(at, policy);
@@ -160,8 +160,9 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
         first.map(|(due, it)| (due, it.slot))
     }
 
-    /// The turn of the live slot `at` has come, at `due`: it expires, or it waits again. A slot that is looked at before
-    /// its deadline waits even if the deadline has passed by now, so that the expired come in the order of deadlines.
+    /// The turn of the live slot `at` has come, at `due`: it expires, or it waits again. A slot that is looked at
+    /// before its deadline waits even if the deadline has passed by now, so that the expired come in the order of
+    /// deadlines.
     fn look_at(&mut self, at: u32, due: Due) {
         let policy = self.policy(at);
         if let (Some(table_side), Some(down)) = (self.table_side(at), self.down(at)) {
@@ -230,10 +231,11 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
         }
     }
 
-    /// The slot `at`, which stays watched, has missed `deadline` after the beat at `last_beat`: it is down, and reported.
+    /// The slot `at`, which stays watched, has missed `deadline` after the beat at `last_beat`: it is down, and
+    /// reported.
     ///
-    /// While its last report waits for the sink, it gets no other one: the waiting report says how often it has missed by
-    /// then. Where it had recovered meanwhile, that recovery is folded into the silence.
+    /// While its last report waits for the sink, it gets no other one: the waiting report says how often it has missed
+    /// by then. Where it had recovered meanwhile, that recovery is folded into the silence.
     fn miss(&mut self, at: u32, policy: Policy, last_beat: u64, deadline: u64) {
         let was_down = self.down(at).is_some();
         let down = self.downs.entry(at).or_insert(Down {

@@ -1,30 +1,30 @@
-//! Grace after a stall: when a worker did not run for a while, beats may still be on their way, so expiry is held back.
+//! Grace after a stall: if a worker did not run for a while, beats may not have arrived yet, so expiry is held back.
 //!
-//! After a gap of `g`, no key expires before `resumed + min(its timeout, g)`: every live sender gets as long to be heard
-//! as the watcher was deaf, and no key gets more than a timeout. Grace comes from a budget that refills a quarter as
-//! fast as time passes *between* stalls. A watcher that stalls again and again therefore runs without grace for at
-//! least three quarters of the time that it runs, and the dead are reported.
+//! After a gap of `g`, no key expires before `resumed + min(its timeout, g)`. Every live sender thus has as much time
+//! as the gap for its next beat to arrive, and no key gets more than a timeout. Grace comes from a budget that refills
+//! by a quarter of the time that passes *between* stalls. A watcher that stalls repeatedly therefore runs without grace
+//! for at least three quarters of the time that it runs, and dead keys are reported.
 
 use crate::clock::NEVER;
 
-/// How many times slower than time the budget refills.
+/// The budget refills by the time that passes divided by this number.
 const REFILL_DIVISOR: u64 = 4;
 
-/// What is held back, and how much more may be.
+/// The grace in force, and the budget.
 #[derive(Debug)]
 pub(super) struct Grace {
     /// When the last stall ended, ns.
     from: u64,
-    /// How long expiry is held back after `from`, ns; for a key with a shorter timeout, that timeout.
+    /// How long expiry is held back after `from`, ns. A key with a shorter timeout is held back for that timeout.
     hold: u64,
-    /// The most grace that may be granted in a row, ns.
+    /// The maximum grace, which is the size of the budget, ns.
     cap: u64,
-    /// The grace that may still be granted, ns; at most `cap`.
+    /// The remaining budget, ns; at most `cap`.
     budget: u64,
 }
 
 impl Grace {
-    /// No stall yet, a full budget of `cap` nanoseconds.
+    /// Creates a state without stalls, with a full budget of `cap` nanoseconds.
     pub(super) fn new(cap: u64) -> Self {
         Grace {
             from: 0,
@@ -34,20 +34,20 @@ impl Grace {
         }
     }
 
-    /// When something due at `due` with `timeout` expires at the earliest.
+    /// Returns the earliest time at which something due at `due` with `timeout` expires.
     #[inline]
     pub(super) fn adjust(&self, due: u64, timeout: u64) -> u64 {
         if due == NEVER {
             NEVER
         } else {
-            // Held back is never for ever, not even at the end of time.
+            // Expiry is never held back forever, not even at the end of time.
             let held_until = self.from.saturating_add(self.hold.min(timeout));
             due.max(held_until.min(NEVER - 1))
         }
     }
 
-    /// Grants grace for a gap of `gap` that ended at `now`, where no timeout in use is above `longest`; returns how
-    /// long expiry is held back from now on at the most.
+    /// Grants grace for a gap of `gap` that ended at `now`, if no timeout in use exceeds `longest`. Returns the longest
+    /// time for which expiry is held back from now on.
     pub(super) fn grant(&mut self, now: u64, gap: u64, longest: u64) -> u64 {
         let ran = now.saturating_sub(self.from).saturating_sub(gap);
         self.budget = self

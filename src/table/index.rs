@@ -1,10 +1,10 @@
-//! The index: from the tag of a key to its slot.
+//! The index, which maps the tag of a key to its slot.
 //!
 //! Open addressing with linear probing. A bucket is 8 bytes: 32 bits of the key's hash (the tag) and the slot. The home
-//! of a tag is `tag * buckets / 2^32` (Lemire, "A fast alternative to the modulo reduction", 2016), so the table may have
-//! any number of buckets, and homes grow with tags: growing and shrinking walk both arrays nearly in sequence and never
-//! look at a key. Deletion shifts the rest of the run back (Knuth, TAOCP vol. 3, 6.4, algorithm R), so there are no
-//! tombstones and a long life does not slow it down.
+//! of a tag is `tag * buckets / 2^32` (Lemire, "A fast alternative to the modulo reduction", 2016). The number of
+//! buckets is therefore arbitrary, and homes are ordered like tags: growing and shrinking visit both arrays nearly in
+//! sequence and never read a key. Deletion shifts the rest of the run back (Knuth, TAOCP vol. 3, 6.4, algorithm R), so
+//! there are no tombstones and the index does not slow down with age.
 
 use std::collections::TryReserveError;
 
@@ -15,7 +15,7 @@ use super::ids::{NIL, Tag};
 struct Bucket {
     /// The tag of the key in `slot`.
     tag: Tag,
-    /// Where the key is, or [`NIL`] if the bucket is empty.
+    /// The slot of the key, or [`NIL`] if the bucket is empty.
     slot: u32,
 }
 
@@ -24,31 +24,31 @@ const EMPTY: Bucket = Bucket {
     slot: NIL,
 };
 
-/// The least bytes that an entry takes: three quarters of the buckets are taken at the most.
+/// The smallest number of bytes per entry: at most three quarters of the buckets are taken.
 pub(super) const BYTES_OF_ENTRY: usize = size_of::<Bucket>() * 4 / 3;
 
-/// The least number of buckets.
+/// The smallest number of buckets.
 const MIN_BUCKETS: usize = 16;
 
-/// The index; it does not know keys, the caller compares them.
+/// The index. It does not know keys; the caller compares them.
 #[derive(Debug)]
 pub(super) struct Index {
-    /// The buckets; at least a quarter of them is empty, so that every probe ends.
+    /// The buckets. At least a quarter of them is empty, so that every probe ends.
     buckets: Vec<Bucket>,
-    /// How many are taken.
+    /// The number of buckets taken.
     len: usize,
 }
 
-/// Where an entry was found. Holds until the index is changed.
+/// The position of an entry. It is valid until the index is changed.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Position(usize);
 
 impl Index {
-    /// An index with room for `capacity` entries.
+    /// Creates an index with room for `capacity` entries.
     ///
     /// # Errors
     ///
-    /// There is no memory for so many.
+    /// Returns an error if there is not enough memory.
     pub(super) fn with_capacity(capacity: usize) -> Result<Self, TryReserveError> {
         let mut buckets = Vec::new();
         buckets.try_reserve_exact(buckets_for(capacity))?;
@@ -56,18 +56,18 @@ impl Index {
         Ok(Index { buckets, len: 0 })
     }
 
-    /// How many entries there are.
+    /// Returns the number of entries.
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.len
     }
 
-    /// The bytes allocated.
+    /// Returns the number of bytes allocated.
     pub(super) fn bytes(&self) -> usize {
         self.buckets.capacity() * size_of::<Bucket>()
     }
 
-    /// The entry of `tag` whose slot `is_it` accepts.
+    /// Returns the position and slot of the entry of `tag` whose slot `is_it` accepts.
     #[inline]
     pub(super) fn find(
         &self,
@@ -87,7 +87,8 @@ impl Index {
         }
     }
 
-    /// The slot of the first entry of `tag`, or [`NIL`]: nearly always the one that [`find`](Index::find) would find.
+    /// Returns the slot of the first entry of `tag`, or [`NIL`]. It is nearly always the one that [`find`](Index::find)
+    /// finds.
     #[inline]
     pub(super) fn guess(&self, tag: Tag) -> u32 {
         let mut at = self.home(tag);
@@ -100,7 +101,7 @@ impl Index {
         }
     }
 
-    /// Reads the home of `tag`, for the sake of the cache.
+    /// Reads the home of `tag` to load it into the cache.
     #[inline]
     pub(super) fn warm(&self, tag: Tag) -> u32 {
         self.buckets[self.home(tag)].slot
@@ -115,12 +116,12 @@ impl Index {
         self.len += 1;
     }
 
-    /// Points the entry at `position` to another slot.
+    /// Changes the slot of the entry at `position`.
     pub(super) fn redirect(&mut self, position: Position, slot: u32) {
         self.buckets[position.0].slot = slot;
     }
 
-    /// Takes the entry at `position` out.
+    /// Removes the entry at `position`.
     pub(super) fn remove(&mut self, position: Position) {
         let mut vacated = position.0;
         let mut at = self.after(vacated);
@@ -136,7 +137,7 @@ impl Index {
         self.len -= 1;
     }
 
-    /// Every entry.
+    /// Returns all entries.
     #[cfg(test)]
     pub(super) fn iter(&self) -> impl Iterator<Item = (Tag, u32)> + '_ {
         self.buckets
@@ -154,7 +155,7 @@ impl Index {
         }
     }
 
-    /// Writes `new` to the first empty bucket from its home on.
+    /// Writes `new` to the first empty bucket at or after its home.
     fn place(&mut self, new: Bucket) {
         let mut at = self.home(new.tag);
         while self.buckets[at].slot != NIL {
@@ -163,13 +164,13 @@ impl Index {
         self.buckets[at] = new;
     }
 
-    /// Where the probe for `tag` begins.
+    /// Returns the bucket at which the probe for `tag` begins.
     #[inline]
     fn home(&self, tag: Tag) -> usize {
         ((u64::from(tag.0) * self.buckets.len() as u64) >> 32) as usize
     }
 
-    /// The bucket after `at`.
+    /// Returns the bucket after `at`.
     #[inline]
     fn after(&self, at: usize) -> usize {
         if at + 1 == self.buckets.len() {
@@ -179,7 +180,7 @@ impl Index {
         }
     }
 
-    /// How many steps it is from bucket `from` to bucket `to`.
+    /// Returns the number of steps from bucket `from` to bucket `to`.
     fn distance(&self, from: usize, to: usize) -> usize {
         if to >= from {
             to - from
@@ -189,7 +190,7 @@ impl Index {
     }
 }
 
-/// How many buckets `capacity` entries want: at most three quarters are taken.
+/// Returns the number of buckets for `capacity` entries, of which at most three quarters are taken.
 fn buckets_for(capacity: usize) -> usize {
     (capacity.saturating_mul(4) / 3 + 1).max(MIN_BUCKETS)
 }
@@ -199,7 +200,7 @@ mod tests {
     use super::*;
     use std::collections::HashMap;
 
-    /// A small generator (Marsaglia's xorshift64), so that the operations are the same in every run.
+    /// A small generator (Marsaglia's xorshift64), so that every run performs the same operations.
     fn numbers(mut x: u64) -> impl FnMut() -> u64 {
         move || {
             x ^= x << 13;
@@ -209,7 +210,7 @@ mod tests {
         }
     }
 
-    /// Inserts and removes at random against a map, with tags drawn by `tag` from a slot number.
+    /// Inserts and removes at random, compared with a map. `tag` draws a tag from a slot number.
     fn check(tag: impl Fn(u32) -> Tag) {
         let mut index = Index::with_capacity(0).unwrap();
         let mut model: HashMap<u32, Tag> = HashMap::new();

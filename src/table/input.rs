@@ -1,4 +1,4 @@
-//! What goes into a table.
+//! The input of a table.
 
 use std::num::NonZeroU64;
 
@@ -7,7 +7,7 @@ use crate::clock;
 use crate::options::{Mode, Options};
 use crate::panic::drop_both;
 
-/// One sign of life on its way into a table.
+/// A beat that a table applies.
 #[derive(Debug)]
 pub(crate) struct Beat<K, V> {
     /// The tag of the key.
@@ -16,18 +16,18 @@ pub(crate) struct Beat<K, V> {
     pub(crate) stamp: u64,
     /// The key.
     pub(crate) key: K,
-    /// The key's timeout from now on, ns, where it is given.
+    /// The new timeout of the key, ns, if it is set.
     pub(crate) timeout: Option<NonZeroU64>,
-    /// The key's mode from now on, where it is given.
+    /// The new mode of the key, if it is set.
     pub(crate) mode: Option<Mode>,
-    /// The key's value from now on, where it is given.
+    /// The new value of the key, if it is set.
     pub(crate) extra: Option<V>,
-    /// Whether it is for a watched key only, and begins no episode.
+    /// Whether it applies to a watched key only and begins no episode.
     pub(crate) known_only: bool,
 }
 
 impl<K, V> Beat<K, V> {
-    /// A beat that carries nothing.
+    /// Creates a beat without options.
     #[inline]
     pub(crate) fn plain(tag: Tag, key: K, stamp: u64) -> Self {
         Beat {
@@ -41,7 +41,7 @@ impl<K, V> Beat<K, V> {
         }
     }
 
-    /// A beat that carries `options`; `Err` with the key if their timeout is zero.
+    /// Creates a beat with `options`, or returns the key as an error if their timeout is zero.
     pub(crate) fn with_options(
         tag: Tag,
         key: K,

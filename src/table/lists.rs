@@ -240,8 +240,8 @@ impl Lists {
         true
     }
 
-    /// Adds a heap entry. Stale ones, of lists that were given up before their entries came to the top, go when they are
-    /// more than the others.
+    /// Adds a heap entry. Stale ones, of lists that were given up before their entries came to the top, go when they
+    /// are more than the others.
     fn push_front(&mut self, due: Due, list: u32) {
         let (in_use, all) = (self.by_policy.len(), &self.all);
         self.fronts

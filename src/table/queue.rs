@@ -1,8 +1,8 @@
-//! The events that the sink has not taken, in the order they happened.
+//! The events that the sink has not taken, in the order in which they occurred.
 //!
-//! A million keys that expire together must not allocate a million events: expired keys stay in their slots, chained
-//! through `next`, and the queue only counts them by runs that were detected together. Other events stand in the queue
-//! between the runs, so that each key's events keep their order.
+//! A million keys that expire together must not allocate a million events. Expired keys therefore stay in their slots,
+//! chained through `next`, and the queue only counts runs of keys that were detected together. Other events stand
+//! between the runs, so that the events of each key keep their order.
 
 use std::collections::VecDeque;
 
@@ -11,57 +11,57 @@ use super::memory::SHRINK_DIVISOR;
 use super::slab::Slab;
 use crate::event::{Event, Generation};
 
-/// What the sink is offered next.
+/// The item that is offered to the sink next.
 #[derive(Debug)]
 pub(super) enum Item<K, V> {
-    /// The episode in `slot` expired, found out at `detected` ns. No longer chained.
+    /// The episode in `slot` expired, detected at `detected` ns. The slot is no longer chained.
     Expired {
-        /// Where the key is.
+        /// The slot of the key.
         slot: u32,
-        /// When it was found out, ns.
+        /// When the expiry was detected, ns.
         detected: u64,
     },
-    /// The key in `slot` is down and stays watched. What is reported of it stands in [`Down`](super::Down), so that there is
-    /// one report of a key at most, and it says what holds when it is delivered.
+    /// The key in `slot` is down and stays watched. The contents of its report are in [`Down`](super::Down). A key has
+    /// at most one report, which describes the state at its delivery.
     Report {
-        /// Where the key is, if it is still watched.
+        /// The slot of the key, if the key is still watched.
         slot: u32,
-        /// The episode that it is about.
+        /// The episode that the report is about.
         generation: Generation,
     },
-    /// Anything else.
+    /// Any other event.
     Notice(Event<K, V>),
 }
 
-/// A stretch of the queue.
+/// A section of the queue.
 #[derive(Debug)]
 enum Run<K, V> {
-    /// The next `count` chained slots, found expired at `detected` ns.
+    /// The next `count` chained slots, whose expiry was detected at `detected` ns.
     Expired { detected: u64, count: usize },
     /// One other item.
     Other(Item<K, V>),
 }
 
-/// From this many runs on, events that may be dropped are.
+/// The number of sections from which on droppable events are dropped.
 const PRESSURE: usize = 1_024;
 
 /// The queue.
 #[derive(Debug)]
 pub(super) struct Queue<K, V> {
-    /// The stretches, the oldest first.
+    /// The sections, the oldest first.
     runs: VecDeque<Run<K, V>>,
     /// The oldest chained slot, or [`NIL`].
     head: u32,
     /// The newest chained slot, or [`NIL`].
     tail: u32,
-    /// How many items were ever appended.
+    /// The number of items that were ever appended.
     pushed: u64,
-    /// How many of them were taken and not put back.
+    /// The number of items that were taken and not put back.
     popped: u64,
 }
 
 impl<K, V> Queue<K, V> {
-    /// An empty queue.
+    /// Creates an empty queue.
     pub(super) fn new() -> Self {
         Queue {
             runs: VecDeque::new(),
@@ -72,38 +72,39 @@ impl<K, V> Queue<K, V> {
         }
     }
 
-    /// How many items were ever appended: those that are here now have left when so many were [taken](Queue::popped).
+    /// Returns the number of items that were ever appended. The items that wait now have left when this many were
+    /// [taken](Queue::popped).
     pub(super) fn pushed(&self) -> u64 {
         self.pushed
     }
 
-    /// How many items were taken for good.
+    /// Returns the number of items that were taken for good.
     pub(super) fn popped(&self) -> u64 {
         self.popped
     }
 
-    /// Whether nothing waits.
+    /// Returns whether the queue is empty.
     pub(super) fn is_empty(&self) -> bool {
         self.runs.is_empty()
     }
 
-    /// Whether there is so much here already that only what must not be lost should be added.
+    /// Returns whether the queue is so long that only items that must not be lost should be added.
     pub(super) fn is_pressed(&self) -> bool {
         self.runs.len() >= PRESSURE
     }
 
-    /// Whether so much waits that a table of up to `max_keys` keys should take no more of them. What its keys can still cause
-    /// is bounded: a report and a recovery each, and a removal.
+    /// Returns whether the queue is so long that a table of up to `max_keys` keys should accept no further key. The
+    /// events that its present keys can still cause are bounded: a report and a recovery each, and a removal.
     pub(super) fn is_full(&self, max_keys: usize) -> bool {
         self.runs.len() >= max_keys.saturating_add(PRESSURE)
     }
 
-    /// The bytes allocated, slots not among them.
+    /// Returns the number of bytes allocated, without slots.
     pub(super) fn bytes(&self) -> usize {
         self.runs.capacity() * size_of::<Run<K, V>>()
     }
 
-    /// Appends the expiry of slot `at`, found out at `detected`.
+    /// Appends the expiry of slot `at`, detected at `detected`.
     pub(super) fn push_expired(&mut self, slab: &mut Slab<K, V>, at: u32, detected: u64) {
         self.pushed += 1;
         slab[at].next = NIL;
@@ -121,14 +122,14 @@ impl<K, V> Queue<K, V> {
         }
     }
 
-    /// Appends anything but an expiry.
+    /// Appends any item except an expiry.
     pub(super) fn push(&mut self, item: Item<K, V>) {
         debug_assert!(!matches!(item, Item::Expired { .. }));
         self.pushed += 1;
         self.runs.push_back(Run::Other(item));
     }
 
-    /// The expired slots, the oldest first.
+    /// Returns the expired slots, the oldest first.
     pub(super) fn iter_expired<'a>(
         &self,
         slab: &'a Slab<K, V>,
@@ -141,14 +142,14 @@ impl<K, V> Queue<K, V> {
         })
     }
 
-    /// Puts `item`, which is no expiry, to the head in place of the item that was popped last.
+    /// Puts `item`, which is not an expiry, at the head in place of the item that was popped last.
     pub(super) fn push_front(&mut self, item: Item<K, V>) {
         debug_assert!(!matches!(item, Item::Expired { .. }));
         self.popped -= 1;
         self.runs.push_front(Run::Other(item));
     }
 
-    /// Takes the oldest item.
+    /// Removes and returns the oldest item.
     pub(super) fn pop(&mut self, slab: &mut Slab<K, V>) -> Option<Item<K, V>> {
         if let Some(Run::Expired { detected, count }) = self.runs.front_mut() {
             self.popped += 1;
@@ -172,7 +173,7 @@ impl<K, V> Queue<K, V> {
         }
     }
 
-    /// Puts the item that was popped last back to the head.
+    /// Puts the item that was popped last back at the head.
     pub(super) fn put_back(&mut self, slab: &mut Slab<K, V>, item: Item<K, V>) {
         self.popped -= 1;
         let Item::Expired { slot, detected } = item else {
@@ -192,7 +193,7 @@ impl<K, V> Queue<K, V> {
         }
     }
 
-    /// Drops every key and value that waits here and not in a slot, one by one. The queue is of no use afterwards.
+    /// Drops every key and value that waits here and not in a slot, one by one. The queue cannot be used afterwards.
     pub(super) fn dismantle(&mut self) {
         for run in self.runs.drain(..) {
             if let Run::Other(Item::Notice(event)) = run {
@@ -201,7 +202,7 @@ impl<K, V> Queue<K, V> {
         }
     }
 
-    /// Gives back the memory of a queue that was long once. Costs two comparisons if it is not to.
+    /// Returns the memory of a queue that was once long. If there is nothing to do, this costs two comparisons.
     pub(super) fn shrink(&mut self) {
         let (len, capacity) = (self.runs.len(), self.runs.capacity());
         if capacity > PRESSURE && len < capacity / SHRINK_DIVISOR {
@@ -209,7 +210,7 @@ impl<K, V> Queue<K, V> {
         }
     }
 
-    /// Panics unless the chain is as long as the runs say and holds no live key.
+    /// Panics unless the length of the chain matches the sections and the chain holds no live key.
     #[cfg(test)]
     pub(super) fn validate(&self, slab: &Slab<K, V>) {
         use super::slab::State;

@@ -1,4 +1,4 @@
-//! The options that a watcher with threads and one without have in common.
+//! The options that watchers with and without threads have in common.
 
 use std::time::Duration;
 
@@ -10,25 +10,25 @@ use crate::error::{BuildError, OptionError};
 use crate::event::{EventKind, Kinds};
 use crate::options::Mode;
 
-/// The most keys: slots are numbered with 32 bits.
+/// The maximum number of keys: slots are numbered with 32 bits.
 const MAX_KEYS: usize = u32::MAX as usize - 1;
 
-/// What both builders hold. Setters only store; [`validate`](Shared::validate) checks.
+/// The options that both builders hold. Setters only store; [`validate`](Shared::validate) checks.
 #[derive(Debug)]
 pub(crate) struct Shared {
     /// The default timeout.
     pub(crate) timeout: Duration,
     /// The default mode.
     pub(crate) mode: Mode,
-    /// How long a key may be down before it is forgotten; never if not set.
+    /// How long a key may be down before it is forgotten; without a limit if not set.
     pub(crate) forget_after: Option<Duration>,
-    /// The kinds of event wanted.
+    /// The kinds of event that are wanted.
     pub(crate) wanted: Kinds,
-    /// The most keys, if there is a most.
+    /// The maximum number of keys, if there is one.
     pub(crate) max_keys: Option<usize>,
-    /// The keys to make room for.
+    /// The number of keys for which memory is allocated ahead of time.
     pub(crate) expected_keys: usize,
-    /// What the hash of keys is seeded with; random if not set.
+    /// The seed of the hash of keys; random if not set.
     pub(crate) seed: Option<u64>,
 }
 
@@ -49,7 +49,7 @@ impl Default for Shared {
 }
 
 impl Shared {
-    /// The hasher of keys.
+    /// Returns the hasher of keys.
     pub(crate) fn hasher(&self) -> RandomState {
         hasher(self.seed)
     }
@@ -61,9 +61,9 @@ impl Shared {
         in_range("expected_keys", self.expected_keys.max(1), MAX_KEYS)
     }
 
-    /// The configuration of the table of one of `workers` workers, which grants at most `grace_cap` after stalls.
+    /// Returns the options of the table of one of `workers` workers, with a grace of at most `grace_cap`.
     pub(crate) fn config(&self, workers: usize, grace_cap: Duration) -> Config {
-        // An even spread is never quite even: four standard deviations more than the share save the growing.
+        // An even spread is never exactly even. Four standard deviations more than the share avoid growing.
         let share = self.expected_keys / workers;
         let slack = if workers == 1 { 0 } else { 4 * share.isqrt() };
         Config {
@@ -77,7 +77,7 @@ impl Shared {
         }
     }
 
-    /// There is no memory for the keys that are expected.
+    /// Returns the error that there is not enough memory for the expected keys.
     pub(crate) fn too_many_expected(&self) -> BuildError {
         BuildError::OutOfMemory {
             option: "expected_keys",
@@ -86,7 +86,7 @@ impl Shared {
     }
 }
 
-/// The hasher of a watcher: random, or made from `seed`.
+/// Returns the hasher of a watcher: random, or created from `seed`.
 pub(crate) fn hasher(seed: Option<u64>) -> RandomState {
     seed.map_or_else(RandomState::new, |seed| {
         let step = |n: u64| seed.wrapping_add(n.wrapping_mul(0x9E37_79B9_7F4A_7C15));

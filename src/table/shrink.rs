@@ -1,4 +1,4 @@
-//! Giving memory back after many keys have gone.
+//! Returning memory after many keys have gone.
 
 use std::collections::HashMap;
 
@@ -9,7 +9,7 @@ use super::slab::{Slab, State};
 use super::{Deferred, Table};
 use crate::table::key_limit::Share;
 
-/// Gives back the memory of a map by slot that was large once.
+/// Returns the memory of a map by slot that was once large.
 fn shrink_map<T>(map: &mut HashMap<u32, T, ahash::RandomState>) {
     if is_sparse(map.len(), map.capacity()) {
         map.shrink_to(map.len() * 2);
@@ -17,8 +17,9 @@ fn shrink_map<T>(map: &mut HashMap<u32, T, ahash::RandomState>) {
 }
 
 impl<K: Eq + Clone, V: Clone> Table<K, V> {
-    /// Gives memory back if few of many slots are left and nothing is queued: the slots move together, in the order of
-    /// their lists. What else grew with the keys shrinks by itself. Costs a dozen comparisons if there is nothing to do.
+    /// Returns memory if few of many slots are taken and nothing is queued. The slots move together, in the order of
+    /// their lists. Other collections that grew with the keys shrink by themselves. If there is nothing to do, this
+    /// costs a dozen comparisons.
     pub(crate) fn shrink(&mut self) {
         if is_sparse(self.slab.len(), self.slab.extent()) && self.queue.is_empty() {
             self.rebuild();
@@ -32,7 +33,7 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
         shrink_map(&mut self.older);
     }
 
-    /// Moves every slot to a new slab with room for twice as many as there are. Nothing may be pending.
+    /// Moves every slot to a new slab with room for twice as many slots as are taken. No slot may be pending.
     #[cold]
     pub(super) fn rebuild(&mut self) {
         let capacity = self.slab.len() * 2;
@@ -40,7 +41,7 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
             Slab::with_capacity(capacity),
             Index::with_capacity(capacity),
         ) else {
-            // What is to be given back comes back another time.
+            // The memory is returned at another time.
             return;
         };
         let lists: Vec<u32> = self.lists.numbers().collect();

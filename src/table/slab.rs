@@ -29,8 +29,8 @@ pub(super) struct Slot<K, V> {
     /// Listed: what its list is sorted by, ns: the last beat, or for a heart the last check, or for a key that is down
     /// the last report. Pending: the last beat.
     pub(super) stamp: u64,
-    /// The slot before this one in its list, or [`NIL`]. Aside: the ticket of its deferred entry. Superseded: the slot of the
-    /// newer episode.
+    /// The slot before this one in its list, or [`NIL`]. Aside: the ticket of its deferred entry. Superseded: the slot
+    /// of the newer episode.
     pub(super) prev: u32,
     /// The slot after this one in its list, in the pending queue, or in the chain of vacant slots; or [`NIL`].
     pub(super) next: u32,

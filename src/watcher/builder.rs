@@ -258,9 +258,9 @@ where
     }
 
     /// Sets how many beats the inbox of each worker holds, from 1 to 2^20. Zero is an error. Default: 4096. Any other
-    /// message takes the place of one beat. Calls block while the inbox is full, except the `try_` and `_timeout` forms.
-    /// `beat_many` sends up to 256 keys to a worker at once, which may exceed the capacity. A sleeping worker is woken when
-    /// its inbox is half full.
+    /// message takes the place of one beat. Calls block while the inbox is full, except the `try_` and `_timeout`
+    /// forms. `beat_many` sends up to 256 keys to a worker at once, which may exceed the capacity. A sleeping worker is
+    /// woken when its inbox is half full.
     ///
     /// ```
     /// # use std::sync::mpsc::sync_channel;
@@ -512,8 +512,8 @@ where
     /// deadlock.
     ///
     /// The weak reference serves callbacks of [`on_event_in_worker`](Builder::on_event_in_worker) and
-    /// [`sink`](Builder::sink) too. While holding a lock that one of those takes, use only calls that never wait, such as
-    /// [`try_beat`](Watcher::try_beat).
+    /// [`sink`](Builder::sink) too. While holding a lock that one of those takes, use only calls that never wait, such
+    /// as [`try_beat`](Watcher::try_beat).
     ///
     /// ```
     /// use std::sync::{Arc, OnceLock, Weak};

@@ -19,8 +19,8 @@ fn send(inbox: &Inbox<u64, ()>, due: u64) -> Result<(), BeatErrorKind> {
     sent.map_err(|(kind, _)| kind)
 }
 
-/// Takes and sleeps until `until` as a worker does, until `is_over` says so of the number of messages taken, and returns
-/// that.
+/// Takes and sleeps until `until` as a worker does, until `is_over` says so of the number of messages taken, and
+/// returns that.
 fn receive(
     inbox: &Inbox<u64, ()>,
     receiver: &Receiver<Messages<u64, ()>>,

@@ -63,8 +63,8 @@ fn race(workers: usize, mode: Mode, beat: fn(&Watcher<u64>, &Heart<u64>) -> bool
     drop(heart);
 }
 
-/// Beats by `beat` at the last moment, with what `begin` made, while one thread moves the clock to the deadline and another
-/// flushes: few steps, so that each is held up at each place.
+/// Beats by `beat` at the last moment, with what `begin` made, while one thread moves the clock to the deadline and
+/// another flushes: few steps, so that each is held up at each place.
 fn race_at_the_last_moment<T: Send + 'static>(
     begin: fn(&Watcher<u64>) -> T,
     beat: fn(&Watcher<u64>, &T) -> bool,

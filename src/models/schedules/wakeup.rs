@@ -13,8 +13,8 @@ use crate::table::{Beat, Tag};
 use crate::watcher::inbox::{Inbox, Message, Patience};
 use crate::{EventKind, ManualClock};
 
-/// Senders and a worker's side of one inbox, without a worker: `sends` are the due times of the messages of each sender,
-/// and the receiving side sleeps until 1,000 ns whenever it finds nothing, until it has all but `left` of them.
+/// Senders and a worker's side of one inbox, without a worker: `sends` are the due times of the messages of each
+/// sender, and the receiving side sleeps until 1,000 ns whenever it finds nothing, until it has all but `left` of them.
 fn meet(capacity: usize, sends: &[&'static [u64]], left: usize) {
     let (inbox, receiver) = Inbox::<u64, ()>::new(capacity);
     let inbox = Arc::new(inbox);

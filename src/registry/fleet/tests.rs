@@ -1,5 +1,5 @@
-//! The fleet under times that the tests make up: its edges one by one here, and random operations against a naive list in the
-//! files below.
+//! The fleet under times that the tests make up: its edges one by one here, and random operations against a naive list
+//! in the files below.
 
 mod machine;
 mod model;

@@ -1,7 +1,7 @@
 //! Random operations on a table and on its model, side by side; a failure shrinks to the few operations that it takes.
 //!
-//! `PROPTEST_CASES=100000 cargo test --lib agrees_with_a_naive_model` makes a long run of it. Seeds that failed are kept in
-//! `proptest-regressions/table.txt` and tried first.
+//! `PROPTEST_CASES=100000 cargo test --lib agrees_with_a_naive_model` makes a long run of it. Seeds that failed are
+//! kept in `proptest-regressions/table.txt` and tried first.
 
 use proptest::collection::vec;
 use proptest::option;
@@ -23,7 +23,8 @@ use crate::table::key_limit::{KeyLimit, Standing};
 /// Timeouts that meet each other at boundaries, and two that hardly end.
 const TIMEOUTS: [u64; 7] = [1, 7, 50, 100, 101, NEVER - 1_000, NEVER];
 
-/// How many keys there are to draw from: so few that they meet, enough for the index to grow and for walks to end early.
+/// How many keys there are to draw from: so few that they meet, enough for the index to grow and for walks to end
+/// early.
 const KEYS: u64 = 24;
 
 /// How many cases of each test where `PROPTEST_CASES` does not say it.

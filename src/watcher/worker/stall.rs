@@ -1,9 +1,9 @@
 //! Whether the worker ran when it should have. Time is an argument.
 //!
-//! The worker records its progress after each step of work and before it sleeps. Where two records, or a wake-up and the
-//! time it was set for, lie further apart than the tolerance, the worker did not run: the process was stopped, or the
-//! machine paused or overloaded. The tolerance follows the shortest timeout in use, since the key that allows the shortest
-//! silence is the first whose beats could not arrive.
+//! The worker records its progress after each step of work and before it sleeps. Where two records, or a wake-up and
+//! the time it was set for, lie further apart than the tolerance, the worker did not run: the process was stopped, or
+//! the machine paused or overloaded. The tolerance follows the shortest timeout in use, since the key that allows the
+//! shortest silence is the first whose beats could not arrive.
 
 use crate::clock::NEVER;
 
@@ -44,8 +44,8 @@ impl StallDetector {
         self.last_alive
     }
 
-    /// Records that the worker runs at `now`, where `shortest` is the shortest timeout in use, both ns. Returns `false` if
-    /// it did not run for too long before: then the gap is kept until the worker [resumes](StallDetector::resume).
+    /// Records that the worker runs at `now`, where `shortest` is the shortest timeout in use, both ns. Returns `false`
+    /// if it did not run for too long before: then the gap is kept until the worker [resumes](StallDetector::resume).
     pub(super) fn record_progress(&mut self, now: u64, shortest: u64) -> bool {
         let late = now.saturating_sub(self.expected);
         self.is_stalled |= self.is_on() && late > self.tolerance(shortest);

@@ -129,8 +129,8 @@ impl Real {
         }
     }
 
-    /// A second passes: first the silent are reported, in this order, which decides whom the guard has to take back; then
-    /// the time.
+    /// A second passes: first the silent are reported, in this order, which decides whom the guard has to take back;
+    /// then the time.
     fn tick(&mut self, order: &[Id]) {
         self.now += 1;
         let now = s(self.now);
