@@ -1,4 +1,4 @@
-//! Points in time, and the clocks that they are read from.
+//! Points in time, and clocks.
 
 use std::fmt;
 use std::ops::{Add, AddAssign, Sub, SubAssign};
@@ -13,12 +13,12 @@ use crate::wakeup::{Ring, Ringers};
 /// A point in time that never comes: the deadline of a timeout too long to be represented.
 pub(crate) const NEVER: u64 = u64::MAX;
 
-/// The nanoseconds of `duration`; what does not fit becomes [`NEVER`].
+/// Returns the nanoseconds of `duration`, or [`NEVER`] if they do not fit.
 pub(crate) fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(NEVER)
 }
 
-/// The duration of `ns` nanoseconds; [`NEVER`] becomes [`Duration::MAX`].
+/// Returns the duration of `ns` nanoseconds, or [`Duration::MAX`] for [`NEVER`].
 pub(crate) fn duration(ns: u64) -> Duration {
     match ns {
         NEVER => Duration::MAX,
@@ -26,14 +26,14 @@ pub(crate) fn duration(ns: u64) -> Duration {
     }
 }
 
-/// The deadline `ns` nanoseconds as users see it: `None` for one that never comes.
+/// Returns the deadline `ns` as a timestamp, or `None` if it never comes.
 pub(crate) fn deadline(ns: u64) -> Option<Timestamp> {
     (ns != NEVER).then_some(Timestamp(ns))
 }
 
 /// A point in time, in nanoseconds since the origin of a [`Clock`].
 ///
-/// Timestamps of one clock, and of its clones, can be compared. Those of different clocks say nothing about each other.
+/// Timestamps of one clock, and of its clones, can be compared. Those of different clocks are not comparable.
 /// Times up to 584 years after the origin can be represented. For a log,
 /// [`Clock::system_time`] and [`Clock::instant`] convert a timestamp.
 ///
@@ -66,13 +66,13 @@ impl Timestamp {
     /// ```
     pub const ORIGIN: Timestamp = Timestamp(0);
 
-    /// The point in time `ns` nanoseconds after the origin.
+    /// Creates the point in time `ns` nanoseconds after the origin.
     #[inline]
     pub(crate) const fn from_nanos(ns: u64) -> Self {
         Timestamp(ns)
     }
 
-    /// The nanoseconds since the origin.
+    /// Returns the nanoseconds since the origin.
     #[inline]
     pub(crate) const fn as_nanos(self) -> u64 {
         self.0
@@ -91,7 +91,7 @@ impl Timestamp {
         Duration::from_nanos(self.0)
     }
 
-    /// Returns the time from `earlier` to this point, zero if `earlier` is the later one. The operator `-` does the
+    /// Returns the time from `earlier` to this point, or zero if `earlier` is the later one. The operator `-` does the
     /// same.
     ///
     /// ```
@@ -221,7 +221,7 @@ impl fmt::Display for Timestamp {
 
 #[cfg(feature = "serde")]
 impl serde::Serialize for Timestamp {
-    /// Writes the [`Duration`] since the origin.
+    /// Serializes the [`Duration`] since the origin.
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         self.since_origin().serialize(serializer)
     }
@@ -229,7 +229,7 @@ impl serde::Serialize for Timestamp {
 
 #[cfg(feature = "serde")]
 impl<'de> serde::Deserialize<'de> for Timestamp {
-    /// Reads the [`Duration`] since the origin.
+    /// Deserializes the [`Duration`] since the origin.
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         Duration::deserialize(deserializer).map(Timestamp::from)
     }
@@ -252,7 +252,7 @@ pub struct Clock {
     source: Source,
 }
 
-/// The kinds of clock; an enum and not a trait object, so that a reading inlines into the beat.
+/// The kinds of clock. This is an enum and not a trait object, so that a reading is inlined into the beat.
 #[derive(Clone, Debug)]
 enum Source {
     /// The operating system's monotonic clock, counted from this instant.
@@ -260,7 +260,7 @@ enum Source {
     /// The processor's time-stamp counter, read as nanoseconds, and the reading at the origin.
     #[cfg(feature = "tsc")]
     Tsc(quanta::Clock, quanta::Instant),
-    /// A clock that is moved by hand, and the latest reading of it, ns, so that readings never go backwards.
+    /// A manual clock, and its latest reading, ns, so that readings never go backwards.
     Manual(ManualClock, Arc<AtomicU64>),
 }
 
@@ -365,7 +365,7 @@ impl Clock {
             Some(ahead) => wall.checked_add(ahead),
             None => wall.checked_sub(known - timestamp),
         };
-        // 584 years fit in every platform's `SystemTime`, unless the wall clock is set absurdly.
+        // 584 years fit in every platform's `SystemTime`, unless the wall clock is far off.
         converted.unwrap_or(wall)
     }
 
@@ -373,7 +373,7 @@ impl Clock {
     ///
     /// On a machine whose counter does not run at a constant rate, it reads the operating system's monotonic clock
     /// instead. The first such clock in a process measures the rate, which blocks for up to 200 ms. The measured rate,
-    /// and so every timeout, is off by some parts per million.
+    /// and therefore every timeout, is off by a few parts per million.
     ///
     /// ```
     /// use std::time::Duration;
@@ -394,7 +394,7 @@ impl Clock {
         }
     }
 
-    /// The time since the clock's origin, in nanoseconds.
+    /// Returns the time since the clock's origin, in nanoseconds.
     #[inline]
     pub(crate) fn now_ns(&self) -> u64 {
         match &self.source {
@@ -414,7 +414,7 @@ impl Clock {
         }
     }
 
-    /// Whether time only moves when a test moves it, so that waiting for it is pointless.
+    /// Returns whether the time only moves when a test moves it, so that waiting for it is pointless.
     pub(crate) fn is_manual(&self) -> bool {
         matches!(self.source, Source::Manual(..))
     }
@@ -461,7 +461,7 @@ impl From<ManualClock> for Clock {
     }
 }
 
-/// A clock that moves only when it is moved, for tests that do not sleep.
+/// A clock that is moved only by calls, for tests that do not sleep.
 ///
 /// Clones share the time. A test that steps a [`Watcher`](crate::Watcher) deterministically gives it such a clock, beats,
 /// calls [`advance`](ManualClock::advance) and then [`flush`](crate::Watcher::flush). When `flush` returns, every earlier

@@ -1,4 +1,4 @@
-//! One small error per operation. An error about a key gives the key back.
+//! One small error per operation. An error about a key returns the key.
 
 use std::borrow::Cow;
 use std::error::Error;
@@ -35,14 +35,14 @@ pub enum BeatErrorKind {
     Full,
     /// The inbox of the key's worker is full, and the call does not wait.
     InboxFull,
-    /// The inbox of the key's worker stayed full for as long as the call was to wait.
+    /// The inbox of the key's worker stayed full for the whole wait.
     TimedOut,
     /// The timeout given with the key is zero.
     ZeroTimeout,
 }
 
 impl BeatErrorKind {
-    /// What was wrong, and what would be right. `keys` are the keys that were refused, `whose` is their possessive.
+    /// Writes what is wrong and what would be right. `keys` describes the refused keys, and `whose` is its possessive.
     fn describe(self, f: &mut fmt::Formatter<'_>, keys: &str, whose: &str) -> fmt::Result {
         match self {
             BeatErrorKind::Closed => f.write_str(CLOSED),
@@ -68,13 +68,13 @@ impl BeatErrorKind {
     }
 }
 
-/// What a call on a closed watcher says.
+/// The text of an error about a closed watcher.
 const CLOSED: &str = "the watcher is closed";
 
-/// Why a worker has failed, and what to do.
+/// The text of an error about a failed worker, with the remedy.
 const FAILED: &str = ": `Eq`, `Clone` or `Drop` of a key panicked on it; build a new watcher";
 
-/// What is wrong with a timeout of zero.
+/// The text of an error about a timeout of zero.
 const ZERO_TIMEOUT: &str = "`timeout` must be greater than zero";
 
 impl fmt::Display for BeatErrorKind {
@@ -83,7 +83,7 @@ impl fmt::Display for BeatErrorKind {
     }
 }
 
-/// The error of a beat that was refused: the key, and the reason.
+/// The error of a beat that was refused, with the key and the reason.
 ///
 /// ```
 /// use liveness::{BeatErrorKind, Watcher};
@@ -98,14 +98,14 @@ impl fmt::Display for BeatErrorKind {
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct BeatError<K> {
-    /// Why.
+    /// The reason.
     kind: BeatErrorKind,
-    /// What was given.
+    /// The key that was refused.
     key: K,
 }
 
 impl<K> BeatError<K> {
-    /// Refuses `key`.
+    /// Creates the error of the refused `key`.
     pub(crate) fn new(kind: BeatErrorKind, key: K) -> Self {
         BeatError { kind, key }
     }
@@ -174,7 +174,7 @@ impl<K> fmt::Display for BeatError<K> {
 
 impl<K> Error for BeatError<K> {}
 
-/// The error of a [`beat_many`](crate::Watcher::beat_many) of which some beats were refused: their keys, and the
+/// The error of a [`beat_many`](crate::Watcher::beat_many) some of whose beats were refused, with their keys and the
 /// reason. All other beats were accepted.
 ///
 /// Iterating over the error yields the keys.
@@ -195,14 +195,14 @@ impl<K> Error for BeatError<K> {}
 /// ```
 #[derive(Clone, PartialEq, Eq)]
 pub struct BeatManyError<K> {
-    /// Why; of several reasons, the first that came up.
+    /// The reason; if there are several, that of the first refused beat.
     kind: BeatErrorKind,
-    /// What was not accepted, in no order.
+    /// The keys that were refused, in no particular order.
     keys: Vec<K>,
 }
 
 impl<K> BeatManyError<K> {
-    /// Refuses `keys`.
+    /// Creates the error of the refused `keys`.
     pub(crate) fn new(kind: BeatErrorKind, keys: Vec<K>) -> Self {
         BeatManyError { kind, keys }
     }
@@ -221,7 +221,7 @@ impl<K> BeatManyError<K> {
         self.kind
     }
 
-    /// Converts the error into the keys that were refused, in no order.
+    /// Converts the error into the keys that were refused, in no particular order.
     ///
     /// ```
     /// # use liveness::Watcher;
@@ -266,7 +266,7 @@ impl<K> IntoIterator for BeatManyError<K> {
     type Item = K;
     type IntoIter = std::vec::IntoIter<K>;
 
-    /// Yields the keys that were refused, in no order.
+    /// Returns an iterator over the keys that were refused, in no particular order.
     fn into_iter(self) -> Self::IntoIter {
         self.keys.into_iter()
     }
@@ -352,7 +352,7 @@ pub enum HeartError {
     Replaced,
     /// The watcher is closed, the key's worker has failed, or there was no room for the key.
     Closed,
-    /// The options set a timeout of zero.
+    /// The options contain a timeout of zero.
     ZeroTimeout,
 }
 
@@ -372,7 +372,7 @@ impl fmt::Display for HeartError {
 
 impl Error for HeartError {}
 
-/// A watcher that did not end in the time that [`close_timeout`](crate::Watcher::close_timeout) was given.
+/// The error of [`close_timeout`](crate::Watcher::close_timeout) when threads have not ended in time.
 ///
 /// ```
 /// use std::{sync::mpsc, time::Duration};
@@ -384,9 +384,9 @@ impl Error for HeartError {}
 ///     .events([EventKind::Joined])
 ///     .on_event_in_worker(move |_| while busy.send(()).is_ok() {})
 ///     .build()?;
-/// # let hold = hold; // so that a failed assertion lets go of the worker before it drops the watcher
+/// # let hold = hold; // dropped before the watcher if an assertion fails, so that the worker can end
 /// watcher.beat(7)?;
-/// hold.recv()?; // the worker is in the callback, and stays there while we hold it
+/// hold.recv()?; // the worker is in the callback, and stays there until `hold` is dropped
 /// let error = watcher.close_timeout(Duration::ZERO).unwrap_err();
 /// assert_eq!(error.to_string(), "the watcher is closed, but a thread still runs: liveness-0");
 /// assert!(error.stats().is_balanced());
@@ -396,17 +396,17 @@ impl Error for HeartError {}
 pub struct CloseTimeout {
     /// The names of the threads that still run.
     threads: Vec<String>,
-    /// The accounting so far.
+    /// The statistics so far.
     stats: Stats,
 }
 
 impl CloseTimeout {
-    /// Reports that `threads` still run.
+    /// Creates the error that `threads` still run.
     pub(crate) fn new(threads: Vec<String>, stats: Stats) -> Self {
         CloseTimeout { threads, stats }
     }
 
-    /// Returns the names of the threads that still run, as [`thread_name`](crate::Builder::thread_name) has it.
+    /// Returns the names of the threads that still run, which begin with [`thread_name`](crate::Builder::thread_name).
     ///
     /// ```
     /// # use std::{sync::mpsc, time::Duration};
@@ -421,7 +421,7 @@ impl CloseTimeout {
     /// # let hold = hold;
     /// # watcher.beat(7)?;
     /// # hold.recv()?;
-    /// // A callback keeps the only worker of a watcher whose threads are called "pulse".
+    /// // A callback blocks the only worker of a watcher whose threads are named "pulse".
     /// let error = watcher.close_timeout(Duration::ZERO).unwrap_err();
     /// assert_eq!(error.threads(), ["pulse-0"]);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -431,7 +431,7 @@ impl CloseTimeout {
         &self.threads
     }
 
-    /// Returns the accounting as of the workers' last rounds.
+    /// Returns the statistics as of the workers' last rounds.
     ///
     /// ```
     /// # use std::{sync::mpsc, time::Duration};
@@ -445,7 +445,7 @@ impl CloseTimeout {
     /// # let hold = hold;
     /// # watcher.beat(7)?;
     /// # hold.recv()?;
-    /// // A callback keeps the delivery thread, and one key was watched.
+    /// // A callback blocks the delivery thread, and one key was watched.
     /// let error = watcher.close_timeout(Duration::from_millis(500)).unwrap_err();
     /// assert_eq!(error.stats().live, 1);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -559,19 +559,19 @@ pub enum BuildError {
     Option(OptionError),
     /// There is not enough memory for what an option allocates ahead of time.
     OutOfMemory {
-        /// The builder's method, or the argument of one.
+        /// The setter of the builder, or the argument of one.
         option: &'static str,
         /// The value that was given.
         given: usize,
     },
     /// Two options state where events go.
     TwoSinks {
-        /// The builder's method that was called first.
+        /// The setter that was called first.
         first: &'static str,
-        /// The one that was called after it, perhaps the same.
+        /// The setter that was called later, possibly the same one.
         second: &'static str,
     },
-    /// A thread could not be spawned. Those that were spawned before it have ended.
+    /// A thread could not be spawned. The threads that were spawned before it have ended.
     Spawn {
         /// The name of the thread.
         name: String,

@@ -7,9 +7,9 @@ use crate::clock::Timestamp;
 use crate::options::Mode;
 use crate::panic::drop_both;
 
-/// The number of an episode: the life of a key from its first beat while absent to its one terminal event.
+/// The number of an episode, which is the life of a key from its first beat to its end by expiry or removal.
 ///
-/// Numbers grow within a worker, and a key always belongs to the same worker: of two episodes of one key, the later
+/// Numbers grow within a worker, and a key always belongs to the same worker. Of two episodes of one key, the later one
 /// has the larger number.
 ///
 /// ```
@@ -49,7 +49,7 @@ impl Generation {
 }
 
 impl From<u64> for Generation {
-    /// Converts a number, for a test of code that compares generations.
+    /// Creates a generation from a number, for tests of code that compares generations.
     fn from(number: u64) -> Self {
         Generation(number)
     }
@@ -61,7 +61,7 @@ impl fmt::Display for Generation {
     }
 }
 
-/// The kinds of [`Event`]. A watcher creates only those that its [builder](crate::Builder::events) was given.
+/// The kind of an [`Event`]. A watcher emits only the kinds that are [enabled](crate::Builder::events).
 ///
 /// ```
 /// use std::time::Duration;
@@ -82,7 +82,7 @@ impl fmt::Display for Generation {
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub enum EventKind {
-    /// An absent key beat: an episode began.
+    /// An absent key beat, which began an episode.
     Joined,
     /// A watched key beat. While the sink is behind, these events are dropped and counted.
     Beat,
@@ -93,13 +93,13 @@ pub enum EventKind {
     /// A key was removed by the user or by dropping its heart, or was down for so long that it was
     /// [forgotten](crate::Builder::forget_after).
     Removed,
-    /// A worker found that it had not run for a while, and held expiry back. Under pressure these events are dropped;
-    /// [`Stats::stalls`](crate::Stats::stalls) counts them all.
+    /// A worker detected that it had not run for a while, and held expiry back. These events may be dropped under load;
+    /// [`Stats::stalls`](crate::Stats::stalls) counts all stalls.
     Stalled,
 }
 
 impl EventKind {
-    /// The kind in lower case, as log lines show it.
+    /// Returns the kind in lower case, as log lines contain it.
     fn name(self) -> &'static str {
         match self {
             EventKind::Joined => "joined",
@@ -123,7 +123,7 @@ impl fmt::Display for EventKind {
 pub(crate) struct Kinds(u8);
 
 impl Kinds {
-    /// Whether `kind` is in the set.
+    /// Returns whether `kind` is in the set.
     #[inline]
     pub(crate) fn has(self, kind: EventKind) -> bool {
         self.0 & (1 << kind as u8) != 0
@@ -144,9 +144,9 @@ impl FromIterator<EventKind> for Kinds {
     }
 }
 
-/// One thing that happened.
+/// An event about a key or about a worker.
 ///
-/// `Display` writes a log line, and needs a key that is `Debug`:
+/// Its `Display` is one line for a log, and requires a key that is `Debug`:
 ///
 /// ```
 /// use std::time::Duration;
@@ -163,7 +163,7 @@ impl FromIterator<EventKind> for Kinds {
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub enum Event<K, V = ()> {
-    /// An absent key beat: an episode began.
+    /// An absent key beat, which began an episode.
     Joined(KeyEvent<K, V>),
     /// A watched key beat.
     Beat(KeyEvent<K, V>),
@@ -177,8 +177,7 @@ pub enum Event<K, V = ()> {
     Stalled(Stall),
 }
 
-/// What is known of a key at the moment of an event. Points in time are those of the watcher's
-/// [clock](crate::Watcher::clock).
+/// The state of a key at the moment of an event. Timestamps are those of the watcher's [clock](crate::Watcher::clock).
 ///
 /// ```
 /// use std::time::Duration;
@@ -201,42 +200,42 @@ pub enum Event<K, V = ()> {
 pub struct KeyEvent<K, V = ()> {
     /// The key.
     pub key: K,
-    /// The value that was given with the key last.
+    /// The value that was last set for the key.
     pub extra: Option<V>,
     /// The number of the episode.
     pub generation: Generation,
-    /// What becomes of the key when it expires.
+    /// What happens to the key when it expires.
     pub mode: Mode,
     /// When the episode began.
     pub joined: Timestamp,
-    /// The stamp of the last beat.
+    /// The timestamp of the last beat.
     pub last_beat: Timestamp,
     /// The longest silence allowed, or [`Duration::MAX`] if it cannot be represented.
     pub timeout: Duration,
     /// In an expiry, the deadline that passed. Otherwise the next one, or `None` if it never comes.
     pub deadline: Option<Timestamp>,
-    /// When the worker detected it.
+    /// When the worker detected the event.
     pub detected: Timestamp,
-    /// When the event was delivered: just before the callback was called, or as the channel took it.
+    /// When the event was delivered: just before the callback was called, or when the channel accepted it.
     pub delivered: Timestamp,
-    /// In an expiry, the number of times in a row that the key was found silent, from 1. If the clock jumps over
-    /// several timeouts, they count once. In a recovery, the number of times before it. Otherwise 0.
+    /// In an expiry, the number of times in a row that the key was found silent, from 1. Several timeouts over which
+    /// the clock jumps count once. In a recovery, the number of times before it. Otherwise 0.
     pub misses: u64,
     /// In a recovery, the time from the first missed deadline to the beat that ended the silence. Otherwise `None`.
     pub down_for: Option<Duration>,
 }
 
 impl<K, V> KeyEvent<K, V> {
-    /// Creates an event about `key` for a test of the code that handles events. A watcher is not needed for that.
+    /// Creates an event about `key` without a watcher, for tests of code that handles events.
     ///
-    /// It is about the first episode of a [`Mode::Once`] key that never expires: every point in time is the origin, and
-    /// there is no extra, no deadline and no miss. Assign to the fields to change that.
+    /// The event is about the first episode of a [`Mode::Once`] key that never expires. Every timestamp is the origin,
+    /// and there is no extra, no deadline and no miss. Assign to the fields to change them.
     ///
     /// ```
     /// use std::time::Duration;
     /// use liveness::{Event, KeyEvent};
     ///
-    /// /// The code under test.
+    /// /// Returns the text of an alarm. This is the code under test.
     /// fn alarm(event: &Event<&str>) -> Option<String> {
     ///     match event {
     ///         Event::Expired(event) if event.misses >= 3 => Some(format!("{} is lost", event.key)),
@@ -308,10 +307,10 @@ impl<K, V> KeyEvent<K, V> {
     }
 }
 
-/// A period in which a worker did not run: the process was stopped, or the machine was paused or overloaded.
+/// A period in which a worker did not run, because the process was suspended or the machine was paused or overloaded.
 ///
-/// Beats sent meanwhile may still be on their way, so expiry is held back: no key expires before
-/// `resumed + min(its timeout, held_for)`.
+/// Beats sent meanwhile may not have arrived yet, so expiry is held back: no key expires before `resumed + min(its
+/// timeout, held_for)`.
 ///
 /// ```
 /// use std::{sync::mpsc, thread::sleep, time::Duration};
@@ -349,12 +348,13 @@ pub struct Stall {
     pub last_alive: Timestamp,
     /// When it ran again.
     pub resumed: Timestamp,
-    /// How long expiry is held back at most. Less than the gap if the [cap](crate::Builder::stall_cap) was reached.
+    /// The longest time for which expiry is held back. It is less than the gap if the [cap](crate::Builder::stall_cap)
+    /// was reached.
     pub held_for: Duration,
 }
 
 impl<K, V> Event<K, V> {
-    /// The event of `kind` about a key; a `Stalled` is about none, and is made as such.
+    /// Creates an event of `kind` about a key. A `Stalled` event is about none and is created directly.
     pub(crate) fn of_key(kind: EventKind, event: KeyEvent<K, V>) -> Self {
         match kind {
             EventKind::Joined => Event::Joined(event),
@@ -389,7 +389,7 @@ impl<K, V> Event<K, V> {
         }
     }
 
-    /// Returns what is known of the key, or `None` for a stall.
+    /// Returns the state of the key, or `None` for a stall.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -414,7 +414,7 @@ impl<K, V> Event<K, V> {
         }
     }
 
-    /// Converts the event into what is known of the key, or `None` for a stall.
+    /// Converts the event into the state of the key, or `None` for a stall.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -456,7 +456,7 @@ impl<K, V> Event<K, V> {
         self.key_event().map(|event| &event.key)
     }
 
-    /// Stamps the delivery.
+    /// Sets the time of the delivery.
     pub(crate) fn set_delivered(&mut self, now: Timestamp) {
         match self {
             Event::Joined(event)
@@ -468,7 +468,7 @@ impl<K, V> Event<K, V> {
         }
     }
 
-    /// Turns an expiry into a removal. Moves the key, so no code of the user's runs.
+    /// Turns an expiry into a removal. Moves the key, so no user code runs.
     pub(crate) fn expired_to_removed(&mut self) {
         let nothing = Event::Stalled(Stall {
             worker: 0,
@@ -490,7 +490,7 @@ impl<K, V> Event<K, V> {
         drop_both(key, extra)
     }
 
-    /// Whether this event ends an episode that was counted as pending until now.
+    /// Returns whether this event ends an episode that was counted as pending until now.
     pub(crate) fn is_terminal(&self) -> bool {
         matches!(self, Event::Expired(event) if event.mode == Mode::Once)
     }

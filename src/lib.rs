@@ -1,11 +1,11 @@
 //! Watches keys (services, connections, devices, threads, jobs) for signs of life on plain OS threads, and reports each
-//! one that has been silent for longer than its timeout, within about a millisecond.
+//! key that has been silent for longer than its timeout, within about a millisecond.
 //!
 //! ```
 //! use std::time::Duration;
 //! use liveness::{ManualClock, Watcher};
 //!
-//! let clock = ManualClock::new(); // for a test; leave it out to watch in real time
+//! let clock = ManualClock::new(); // for this example; by default the system's clock is used
 //! let (watcher, events) = Watcher::<&str>::builder()
 //!     .timeout(Duration::from_secs(5))
 //!     .clock(clock.clone())
@@ -21,29 +21,29 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! # Where to begin
+//! # Overview
 //!
-//! * [`Watcher`] watches keys on worker threads of its own; [`Builder`] has its options. Any thread calls
+//! * [`Watcher`] watches keys on its own worker threads; [`Builder`] sets its options. Any thread calls
 //!   [`beat`](Watcher::beat). Events go to a callback, a channel or a [`Sink`].
-//! * A [`Heart`] is a handle on one key whose beats cost one atomic store.
-//! * [`Options`] and [`Mode`] say how one key is watched: its timeout, a value to carry, and what becomes of it when it
+//! * A [`Heart`] is a handle to one key whose beats cost one atomic store.
+//! * [`Options`] and [`Mode`] determine how one key is watched: its timeout, its value, and what happens to it when it
 //!   expires.
-//! * [`Event`] is what is reported, [`Status`] what is known of a key, [`Stats`] the account of all episodes.
-//! * [`LocalWatcher`] is the same engine without threads, for a loop that passes the time in.
-//! * [`ManualClock`] and [`flush`](Watcher::flush) make a test deterministic.
+//! * [`Event`] is a report, [`Status`] is the state of a key, and [`Stats`] counts all episodes.
+//! * [`LocalWatcher`] is the same engine without threads, for a loop that passes the time to each call.
+//! * [`ManualClock`] and [`flush`](Watcher::flush) make tests deterministic.
 //!
 //! # Features
 //!
-//! None is on by default. `pacemaker` is the side that sends beats; `registry` keeps the list of nodes that may receive
-//! traffic; `tsc` adds a faster clock; `serde` adds `Serialize`; `log` reports stalls and failures through the `log`
-//! crate. The README lists what each costs.
+//! All features are off by default. `pacemaker` sends beats, `registry` maintains the list of nodes that may receive
+//! traffic, `tsc` adds a faster clock, `serde` adds `Serialize`, and `log` reports stalls and failures through the
+//! `log` crate. The README lists the cost of each.
 //!
 //! # How it works
 //!
-//! A router hashes each key to one of a fixed number of worker threads. Each worker owns a slab of slots, which LRU
-//! lists are threaded through, and an index from keys to slots. With the documentation of this crate, the module
-//! `design` describes the protocols between the threads, `fleet` how to choose the numbers of a fleet, and `promises`
-//! what is guaranteed and by which tests.
+//! A router hashes each key to one of a fixed number of worker threads. Each worker owns a slab of slots, LRU lists
+//! that link the slots, and an index that maps keys to slots. The module `design` of this documentation describes the
+//! protocols between the threads, `fleet` explains how to choose the options of a fleet, and `promises` lists the
+//! guarantees and their tests.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![forbid(unsafe_code)]
 
@@ -95,7 +95,7 @@ pub use watcher::Watcher;
 pub use watcher::builder::Builder;
 pub use watcher::heart::Heart;
 
-/// How it works: terms, protocols and races.
+/// The design: terms, protocols and races.
 #[cfg(doc)]
 #[doc = "[fleet]: crate::fleet"]
 #[doc = "[promises]: crate::promises"]
@@ -103,14 +103,14 @@ pub use watcher::heart::Heart;
 #[doc = include_str!("../docs/design.md")]
 pub mod design {}
 
-/// What is promised, by which tests it is checked, and what is not promised.
+/// The guarantees, the tests that check them, and what is not guaranteed.
 #[cfg(doc)]
 #[doc = "[fleet]: crate::fleet"]
 #[doc = ""]
 #[doc = include_str!("../docs/promises.md")]
 pub mod promises {}
 
-/// Keeping a fleet: which numbers to choose, and what happens when.
+/// Fleets: which options to choose, and what happens on failures.
 #[cfg(all(doc, feature = "registry", feature = "pacemaker"))]
 #[doc = include_str!("../docs/fleet.md")]
 pub mod fleet {}

@@ -1,4 +1,4 @@
-//! The engine without threads, for a caller with a loop of its own.
+//! The engine without threads, for programs with their own loop.
 
 pub(crate) mod builder;
 
@@ -16,10 +16,10 @@ use crate::stats::Stats;
 use crate::status::Status;
 use crate::table::{Beat, EXPIRE_LIMIT, Offer, Refusal, Table, Tag};
 
-/// A watcher without threads, channels and a clock, for a program with a loop of its own: a game server, a mio loop,
-/// the main loop of an embedded device.
+/// A watcher without threads, channels and a clock, for a program with its own loop, such as a game server, a mio loop,
+/// or the main loop of an embedded device.
 ///
-/// The caller states the time with each call, as a [`Timestamp`] or as a [`Duration`](std::time::Duration) since an
+/// The caller passes the time to each call, as a [`Timestamp`] or as a [`Duration`](std::time::Duration) since an
 /// origin of its choice, and calls [`poll`](LocalWatcher::poll) to receive events. A time before the latest one counts
 /// as the latest one. The engine is that of [`Watcher`](crate::Watcher).
 ///
@@ -33,7 +33,7 @@ use crate::table::{Beat, EXPIRE_LIMIT, Offer, Refusal, Table, Tag};
 ///
 /// let mut expired = Vec::new();
 /// while let Some(deadline) = watcher.next_deadline() {
-///     // A loop with more to do would give this to `Poll::poll` or `select` as its timeout.
+/// // A loop with other work would pass this to `Poll::poll` or `select` as its timeout.
 ///     std::thread::sleep(deadline.since_origin().saturating_sub(origin.elapsed()));
 ///     watcher.poll(origin.elapsed(), |event| expired.extend(event.key().copied()));
 /// }
@@ -52,7 +52,7 @@ where
     K: Eq + Hash + Clone + Send + 'static,
     V: Clone + Send + 'static,
 {
-    /// A face for `table`.
+    /// Creates a watcher around `table`.
     pub(crate) fn new(table: Table<K, V>, hasher: RandomState) -> Self {
         LocalWatcher { table, hasher }
     }
@@ -62,7 +62,7 @@ where
     ///
     /// # Errors
     ///
-    /// [`Full`](BeatErrorKind::Full) if the key is absent and the watcher already holds
+    /// Returns [`Full`](BeatErrorKind::Full) if the key is absent and the watcher already holds
     /// [`max_keys`](crate::LocalBuilder::max_keys) keys. The error returns the key.
     ///
     /// ```
@@ -80,11 +80,12 @@ where
         self.beat_with(key, now, Options::new())
     }
 
-    /// Records a sign of life as [`beat`](LocalWatcher::beat) does, and sets how the key is watched from now on.
+    /// Records a sign of life like [`beat`](LocalWatcher::beat), and sets how the key is watched from now on.
     ///
     /// # Errors
     ///
-    /// Those of `beat`, and [`ZeroTimeout`](BeatErrorKind::ZeroTimeout) if `options` has a timeout of zero.
+    /// Returns the errors of `beat`, and [`ZeroTimeout`](BeatErrorKind::ZeroTimeout) if `options` has a timeout of
+    /// zero.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -110,7 +111,7 @@ where
         let mut stamp = now.into().as_nanos();
         self.table.advance(stamp);
         if stamp < self.table.now() && self.table.status(tag, &key).is_none() {
-            // An older beat moves nothing back, but a new key is watched from the time that stands still.
+            // An older beat moves no deadline, but a new key is watched from the time that stands still.
             stamp = self.table.now();
         }
         let beat = Beat::with_options(tag, key, stamp, options)
@@ -120,12 +121,13 @@ where
             .map_err(|Refusal(key)| BeatError::new(BeatErrorKind::Full, key))
     }
 
-    /// Applies `options` to `key` without a beat: what is set holds from now on, and the deadline goes by the last
-    /// beat. An absent key is counted in [`Stats::unknown`]. Returns whether the key is watched.
+    /// Applies `options` to `key` without a beat. The options apply from now on, and the deadline is still computed
+    /// from the last beat. An absent key is counted in [`Stats::unknown`]. Returns whether the key is watched.
     ///
     /// # Errors
     ///
-    /// [`ZeroTimeout`](BeatErrorKind::ZeroTimeout). The key comes back.
+    /// Returns [`ZeroTimeout`](BeatErrorKind::ZeroTimeout) if `options` has a timeout of zero. The error returns the
+    /// key.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -170,8 +172,7 @@ where
     }
 
     /// Returns the time at which [`poll`](LocalWatcher::poll) has something to do: the earliest deadline of all keys,
-    /// or [`Timestamp::ORIGIN`] while events wait. Returns `None` if no key ever expires unless the watcher is called
-    /// again.
+    /// or [`Timestamp::ORIGIN`] while events wait. Returns `None` if no key expires without a further call.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -201,7 +202,7 @@ where
     ///
     /// # Panics
     ///
-    /// If `on_event` panics. Its event counts as delivered, and the others wait for the next poll.
+    /// Panics if `on_event` panics. Its event counts as delivered, and the others wait for the next poll.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -219,12 +220,12 @@ where
     pub fn poll(&mut self, now: impl Into<Timestamp>, mut on_event: impl FnMut(Event<K, V>)) {
         let now_ns = now.into().as_nanos();
         loop {
-            // In turns, so that what was just found is still in the cache when it is delivered.
+            // In turns, so that a key that was just found is still in the cache when it is delivered.
             let more_due = self.table.expire(now_ns, EXPIRE_LIMIT);
             if !more_due && !self.table.has_queued() {
                 break;
             }
-            // What is delivered here may be due to be forgotten at once, so the loop looks again.
+            // A key that is delivered here may be due to be forgotten at once, so the loop checks again.
             while self.table.has_queued() {
                 let mut taken = None;
                 self.table.deliver(&mut |event| {
@@ -288,7 +289,8 @@ where
         self.status(key).is_some()
     }
 
-    /// Returns an iterator over all watched keys and their status, in no order. Keys and extras are cloned.
+    /// Returns an iterator over all watched keys and their statuses, in no particular order. Keys and extras are
+    /// cloned.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -306,8 +308,8 @@ where
         self.table.snapshot()
     }
 
-    /// Returns an iterator over the keys that are down and their status, in no order. Costs nothing for the keys that
-    /// are up.
+    /// Returns an iterator over the keys that are down and their statuses, in no particular order. Costs nothing for
+    /// the keys that are up.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -363,7 +365,7 @@ where
         self.len() == 0
     }
 
-    /// Returns the counters. Those of threads and sinks are zero, and the histogram of deliveries is empty.
+    /// Returns the counters. Those about threads and sinks are zero, and the histogram of deliveries is empty.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -389,7 +391,7 @@ where
         stats
     }
 
-    /// The tag of `key`.
+    /// Returns the tag of `key`.
     fn tag<Q: Hash + ?Sized>(&self, key: &Q) -> Tag {
         Tag(self.hasher.hash_one(key) as u32)
     }

@@ -12,12 +12,12 @@ use crate::options::Mode;
 use crate::table::Table;
 use crate::table::settings::Shared;
 
-/// Options for a [`LocalWatcher`], made by [`LocalWatcher::builder`]. Setters never fail;
-/// [`build`](LocalBuilder::build) returns an error that names what is wrong.
+/// Options of a [`LocalWatcher`], created by [`LocalWatcher::builder`]. Options are validated by
+/// [`build`](LocalBuilder::build) only.
 ///
-/// Each option means the same as for a [`Watcher`](crate::Watcher), whose [`Builder`](crate::Builder) shows each with
-/// an example. There is no clock, sink or stall detection: the caller of [`poll`](LocalWatcher::poll) states the time
-/// and takes the events.
+/// Each option has the same meaning as for a [`Watcher`](crate::Watcher), whose [`Builder`](crate::Builder) documents
+/// each with an example. There is no clock, sink or stall detection: the caller of [`poll`](LocalWatcher::poll) passes
+/// the time and receives the events.
 ///
 /// ```
 /// use std::time::Duration;
@@ -43,7 +43,7 @@ use crate::table::settings::Shared;
 pub struct LocalBuilder<K, V = ()> {
     /// The options.
     shared: Shared,
-    /// Of what keys and values the watcher is to be.
+    /// Binds the type parameters, which no other field uses.
     types: PhantomData<fn(K, V)>,
 }
 
@@ -52,7 +52,7 @@ where
     K: Eq + Hash + Clone + Send + 'static,
     V: Clone + Send + 'static,
 {
-    /// Returns the options for a new watcher; [`build`](LocalBuilder::build) creates it.
+    /// Returns a builder with the default options.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -73,7 +73,7 @@ where
     K: Eq + Hash + Clone + Send + 'static,
     V: Clone + Send + 'static,
 {
-    /// The defaults.
+    /// Creates a builder with the default options.
     pub(crate) fn new() -> Self {
         LocalBuilder {
             shared: Shared::default(),
@@ -81,49 +81,49 @@ where
         }
     }
 
-    /// Sets the longest silence allowed for a key that is given no timeout of its own. Default: 10 seconds. Zero is an
-    /// error. See [`Builder::timeout`](crate::Builder::timeout).
+    /// Sets the longest silence allowed for a key that has no timeout of its own. Default: 10 seconds. Zero is refused
+    /// by `build`. See [`Builder::timeout`](crate::Builder::timeout).
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.shared.timeout = timeout;
         self
     }
 
-    /// Sets what becomes of an expired key that is given no mode of its own. Default: [`Mode::Once`]. See
+    /// Sets what happens to an expired key that has no mode of its own. Default: [`Mode::Once`]. See
     /// [`Builder::mode`](crate::Builder::mode).
     pub fn mode(mut self, mode: Mode) -> Self {
         self.shared.mode = mode;
         self
     }
 
-    /// Sets how long a key may be down before it is forgotten. Default: for ever. See
+    /// Sets how long a key may be down before it is forgotten. Default: without limit. See
     /// [`Builder::forget_after`](crate::Builder::forget_after).
     pub fn forget_after(mut self, down: Duration) -> Self {
         self.shared.forget_after = Some(down);
         self
     }
 
-    /// Sets the kinds of event that are wanted, and replaces the default: [`EventKind::Expired`] and
+    /// Sets the kinds of event that are reported, which replaces the default of [`EventKind::Expired`] and
     /// [`EventKind::Recovered`]. See [`Builder::events`](crate::Builder::events).
     pub fn events(mut self, kinds: impl IntoIterator<Item = EventKind>) -> Self {
         self.shared.wanted = kinds.into_iter().collect();
         self
     }
 
-    /// Adds kinds of event to those that are wanted already. See [`Builder::add_events`](crate::Builder::add_events).
+    /// Adds kinds of event to those that are reported. See [`Builder::add_events`](crate::Builder::add_events).
     pub fn add_events(mut self, kinds: impl IntoIterator<Item = EventKind>) -> Self {
         self.shared.wanted.extend(kinds);
         self
     }
 
-    /// Sets the maximum number of keys, from 1 to 2^32 - 2. Default: 2^32 - 2. See
+    /// Sets the maximum number of keys, from 1 to 2^32 - 2. Default: 2^32 - 2. Zero is refused by `build`. See
     /// [`Builder::max_keys`](crate::Builder::max_keys); here the check costs nothing.
     pub fn max_keys(mut self, keys: usize) -> Self {
         self.shared.max_keys = Some(keys);
         self
     }
 
-    /// Sets the number of keys to allocate room for at once, at most 2^32 - 2. Default, and zero: none. See
-    /// [`Builder::expected_keys`](crate::Builder::expected_keys).
+    /// Sets the number of keys for which memory is allocated ahead of time, at most 2^32 - 2. Default: zero, which
+    /// allocates nothing ahead of time. See [`Builder::expected_keys`](crate::Builder::expected_keys).
     pub fn expected_keys(mut self, keys: usize) -> Self {
         self.shared.expected_keys = keys;
         self
@@ -140,7 +140,7 @@ where
     ///
     /// # Errors
     ///
-    /// [`BuildError`] names the option that is out of range, or for which there is no memory.
+    /// Returns a [`BuildError`] that names the option that is out of range or for which there is not enough memory.
     ///
     /// ```
     /// # use std::time::Duration;

@@ -1,5 +1,5 @@
-//! Single protocols under every order of their steps that a weak memory allows: loom runs a model again and again until
-//! there is none left.
+//! Single protocols under every order of their steps that a weak memory model allows. Loom runs a model until no order
+//! is left.
 //!
 //! `RUSTFLAGS="--cfg loom" cargo test --release --lib orderings`. Models have two or three threads and a few steps
 //! each; what is larger is for the random schedules of `cfg(shuttle)`.
@@ -7,8 +7,7 @@
 mod heart_cell;
 mod inbox;
 
-/// Explores all executions of `model` in which no thread is interrupted more than `interruptions` times where it could
-/// have gone on.
+/// Explores all executions of `model` in which threads are preempted at most `interruptions` times.
 fn explore(interruptions: usize, model: impl Fn() + Send + Sync + 'static) {
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = Some(interruptions);

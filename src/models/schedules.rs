@@ -1,5 +1,5 @@
-//! Whole watchers under random schedules of their threads: shuttle chooses at each lock, atomic, park and wait which
-//! thread goes on, so a test names a promise and the explorer looks for a schedule that breaks it.
+//! Whole watchers under random schedules of their threads. Shuttle chooses at each lock, atomic, park and wait which
+//! thread continues. A test names a guarantee, and the explorer searches for a schedule that violates it.
 //!
 //! `RUSTFLAGS="--cfg shuttle" cargo test --lib schedules`. Time is a message: a manual clock that some thread moves.
 //! Executions are run in batches, each by a scheduler with a seed of its own. The seed of a batch that fails is
@@ -27,25 +27,25 @@ use crate::{Builder, EventKind, ManualClock, Stats, Watcher};
 /// The timeout of the watchers in the models.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How many executions share a seed. The first of a batch of the second scheduler only measures.
+/// The number of executions that share a seed. The first execution of a batch of the second scheduler only measures.
 const BATCH: usize = 25;
 
-/// How many executions of each model there are unless `LIVENESS_SCHEDULES` says so.
+/// The number of executions of each model unless `LIVENESS_SCHEDULES` is set.
 const SCHEDULES: usize = 500;
 
-/// More steps than any execution takes that does not spin for ever.
+/// More steps than any execution takes that does not loop forever.
 const MOST_STEPS: usize = 100_000;
 
-/// Where the seeds of batches that failed are kept: a model, a scheduler and a seed on each line.
+/// The file of the seeds of failed batches: a model, a scheduler and a seed on each line.
 const KEPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/models/schedules/kept.txt");
 
-/// Who chooses the next thread.
+/// How the next thread is chosen.
 #[derive(Clone, Copy, Debug)]
 enum Scheduler {
-    /// Any that can run, with equal chances.
+    /// Any thread that can run, with equal probability.
     Random,
-    /// The one of highest priority, which changes but a few times (probabilistic concurrency testing): finds what needs
-    /// one thread to be held up for long.
+    /// The thread of the highest priority, which changes only a few times (probabilistic concurrency testing). Finds
+    /// faults that require one thread to be delayed for long.
     Pct,
 }
 
@@ -67,7 +67,7 @@ impl Scheduler {
     }
 }
 
-/// The environment variable `name` as a number, or `default`.
+/// Returns the environment variable `name` as a number, or `default`.
 fn setting<T: FromStr>(name: &str, default: T) -> T {
     let given = std::env::var(name).ok();
     given.map_or(default, |given| {
@@ -77,7 +77,7 @@ fn setting<T: FromStr>(name: &str, default: T) -> T {
     })
 }
 
-/// Explores the kept seeds of the model called `name`, then as many new ones as asked for.
+/// Explores the stored seeds of the model called `name`, then as many new ones as requested.
 fn explore(name: &str, model: fn()) {
     let kept = fs::read_to_string(KEPT).expect("the kept seeds are there");
     for line in kept.lines().filter(|line| !line.starts_with('#')) {
@@ -106,7 +106,7 @@ fn explore(name: &str, model: fn()) {
     }
 }
 
-/// Keeps a seed, unless it is kept already.
+/// Stores a seed, unless it is stored already.
 fn keep(line: &str) {
     eprintln!("kept in {KEPT}: {line}");
     let kept = fs::read_to_string(KEPT).unwrap_or_default();
@@ -116,7 +116,7 @@ fn keep(line: &str) {
     }
 }
 
-/// Options of a watcher whose threads go where the schedule says and whose keys go where the seed says.
+/// Returns options of a watcher whose threads are scheduled and whose keys are hashed by the explorer's seed.
 fn builder(clock: &ManualClock, workers: usize, inbox_capacity: usize) -> Builder<u64> {
     Watcher::builder()
         .timeout(TIMEOUT)
@@ -127,7 +127,7 @@ fn builder(clock: &ManualClock, workers: usize, inbox_capacity: usize) -> Builde
         .seed(1)
 }
 
-/// Checks what is true of every watcher at a quiet point, and returns its accounting.
+/// Asserts what holds for every watcher at a quiet point, and returns its statistics.
 fn quiet(stats: Stats) -> Stats {
     assert!(stats.is_balanced(), "{stats:?}");
     assert_eq!((stats.panics, stats.failed_workers), (0, 0), "{stats:?}");

@@ -1,8 +1,8 @@
-//! The same of a schedule explorer, which chooses at each operation which thread goes on: of shuttle for the whole
-//! watcher, of loom for single protocols.
+//! The same primitives of a schedule explorer, which chooses at each operation which thread continues: of shuttle for
+//! whole watchers, of loom for single protocols.
 //!
-//! Time is a message there. Deadlines of keys go by a [`ManualClock`](crate::ManualClock), which some thread of the
-//! model moves. The few deadlines that go by an [`Instant`] may come at any moment, as the schedule has it.
+//! Time is a message in the models. Deadlines of keys use a [`ManualClock`](crate::ManualClock), which a thread of the
+//! model moves. The few deadlines that use an [`Instant`] can come at any moment that the schedule chooses.
 
 use std::fmt;
 use std::ops::{Deref, DerefMut};
@@ -21,7 +21,7 @@ pub(crate) use std::time::Instant;
 #[cfg(shuttle)]
 pub(crate) use shuttle::thread_local;
 
-/// The channel that carries a worker's answer to whoever waits for it. No loom model asks.
+/// The channel of a worker's answer to a caller. Not used by loom models.
 pub(crate) mod answer {
     #[cfg(loom)]
     pub(crate) use crossbeam_channel::{Receiver, Sender, bounded};
@@ -29,7 +29,7 @@ pub(crate) mod answer {
     pub(crate) use shuttle::sync::mpsc::{Receiver, SyncSender as Sender, sync_channel as bounded};
 }
 
-/// Atomics. Loom's have no `get_mut`; those that need it are in no loom model.
+/// Atomics. Those of loom have no `get_mut`; the types that need it are in no loom model.
 pub(crate) mod atomic {
     #[cfg(loom)]
     pub(crate) use loom::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, fence};
@@ -50,12 +50,12 @@ pub(crate) mod thread {
     pub(crate) use shuttle::thread::{Builder, JoinHandle, Thread, current, park, yield_now};
     pub(crate) use std::thread::available_parallelism;
 
-    /// Returns the number of the current thread, or zero if it has [taken](take_token) none yet.
+    /// Returns the number of the current thread, or zero if it has not [taken](take_token) one yet.
     pub(crate) fn token() -> u32 {
         super::tokens::TOKEN.with(std::cell::Cell::get)
     }
 
-    /// Returns a number above zero that no other thread has had.
+    /// Returns a number greater than zero that no other thread has.
     pub(crate) fn take_token() -> u32 {
         use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
@@ -68,13 +68,13 @@ pub(crate) mod thread {
         })
     }
 
-    /// Parks for good: only a monotonic clock would end it otherwise, and no model has one.
+    /// Parks without a limit. Only a monotonic clock could end it, and no model has one.
     pub(crate) fn park_timeout(_: std::time::Duration) {
         park();
     }
 }
 
-/// Where each thread of a model keeps its token.
+/// The token of each thread of a model.
 mod tokens {
     use std::cell::Cell;
 
@@ -88,12 +88,12 @@ mod tokens {
     }
 }
 
-/// The explorer's mutex with the face of `parking_lot`'s: a panic poisons nothing.
+/// The explorer's mutex with the interface of `parking_lot`'s: a panic poisons nothing.
 #[derive(Default)]
 pub(crate) struct Mutex<T>(explorer::Mutex<T>);
 
 impl<T> Mutex<T> {
-    /// A mutex around `value`.
+    /// Creates a mutex around `value`.
     pub(crate) fn new(value: T) -> Self {
         Mutex(explorer::Mutex::new(value))
     }
@@ -105,13 +105,13 @@ impl<T> Mutex<T> {
         MutexGuard { mutex, inner }
     }
 
-    /// Locks it: whoever holds it lets go in time.
+    /// Locks it. The holder releases it before any deadline.
     #[expect(clippy::unnecessary_wraps, reason = "the face of `parking_lot`'s")]
     pub(crate) fn try_lock_for(&self, _: std::time::Duration) -> Option<MutexGuard<'_, T>> {
         Some(self.lock())
     }
 
-    /// Locks it: whoever holds it lets go in time.
+    /// Locks it. The holder releases it before any deadline.
     #[expect(clippy::unnecessary_wraps, reason = "the face of `parking_lot`'s")]
     pub(crate) fn try_lock_until(&self, _: Instant) -> Option<MutexGuard<'_, T>> {
         Some(self.lock())
@@ -133,9 +133,9 @@ impl<T> fmt::Debug for Mutex<T> {
 
 /// A locked [`Mutex`].
 pub(crate) struct MutexGuard<'a, T> {
-    /// What is locked.
+    /// The mutex.
     mutex: &'a explorer::Mutex<T>,
-    /// The explorer's own guard; gone only within a wait.
+    /// The explorer's own guard; `None` only during a wait.
     inner: Option<explorer::MutexGuard<'a, T>>,
 }
 
@@ -164,25 +164,25 @@ impl<T> DerefMut for MutexGuard<'_, T> {
     }
 }
 
-/// The explorer's condition with the face of `parking_lot`'s.
+/// The explorer's condition variable with the interface of `parking_lot`'s.
 #[derive(Debug, Default)]
 pub(crate) struct Condvar(explorer::Condvar);
 
 impl Condvar {
-    /// A condition that nobody waits for.
+    /// Creates a condition variable.
     pub(crate) fn new() -> Self {
         Condvar::default()
     }
 
-    /// Waits to be told.
+    /// Waits for a notification.
     pub(crate) fn wait<T>(&self, guard: &mut MutexGuard<'_, T>) {
         let inner = guard.inner.take().expect("it is locked");
         let woken = self.0.wait(inner);
         guard.inner = Some(woken.unwrap_or_else(PoisonError::into_inner));
     }
 
-    /// Lets the others run for a moment, which may be that in which `deadline` comes. A wait may end without a reason,
-    /// so it need not go on until somebody tells; whoever calls this looks again.
+    /// Lets the other threads run for a moment, which may be the one in which `deadline` comes. A wait may end
+    /// spuriously, so it need not continue until a notification; the caller checks its condition again.
     #[expect(clippy::unused_self, reason = "the face of `parking_lot`'s")]
     pub(crate) fn wait_until<T>(&self, guard: &mut MutexGuard<'_, T>, deadline: Instant) -> Waited {
         MutexGuard::unlocked(guard, thread::yield_now);
@@ -201,37 +201,37 @@ impl Condvar {
         self.0.notify_one();
     }
 
-    /// Tells all that wait.
+    /// Wakes all waiting threads.
     pub(crate) fn notify_all(&self) {
         self.0.notify_all();
     }
 }
 
-/// How a wait with a deadline ended.
+/// The result of a wait with a deadline.
 pub(crate) struct Waited(bool);
 
 impl Waited {
-    /// Whether the deadline came.
+    /// Returns whether the deadline came.
     pub(crate) fn timed_out(&self) -> bool {
         self.0
     }
 }
 
-/// A reading of a clock that stands still but for jumps of an hour, which come when the schedule says so.
+/// A reading of a clock that stands still except for jumps of an hour, which come when the schedule chooses.
 #[cfg(shuttle)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Instant(std::time::Duration);
 
 #[cfg(shuttle)]
 impl Instant {
-    /// The time now; one reading in four comes after a jump.
+    /// Returns the present time. One reading in four comes after a jump.
     pub(crate) fn now() -> Self {
         use shuttle::rand::Rng;
         use std::cell::Cell;
         use std::time::Duration;
 
         std::thread_local! {
-            /// The time of all models that this thread of the machine explores: only differences matter.
+            /// The time of all models that this thread of the machine explores. Only differences matter.
             static NOW: Cell<Duration> = const { Cell::new(Duration::ZERO) };
         }
         if shuttle::rand::thread_rng().gen_ratio(1, 4) {
@@ -240,12 +240,12 @@ impl Instant {
         Instant(NOW.get())
     }
 
-    /// How long ago this was.
+    /// Returns the time since this reading.
     pub(crate) fn elapsed(&self) -> std::time::Duration {
         Instant::now().0 - self.0
     }
 
-    /// This and `wait` more, if that can be told.
+    /// Returns this reading plus `wait`, if it can be represented.
     pub(crate) fn checked_add(&self, wait: std::time::Duration) -> Option<Self> {
         self.0.checked_add(wait).map(Instant)
     }

@@ -1,10 +1,10 @@
-//! What the machine and the usual crates offer.
+//! The primitives of the machine and of the usual crates.
 
 pub(crate) use parking_lot::{Condvar, Mutex, MutexGuard};
 pub(crate) use std::thread_local;
 pub(crate) use std::time::Instant;
 
-/// The channel that carries a worker's answer to whoever waits for it.
+/// The channel of a worker's answer to a caller.
 pub(crate) mod answer {
     pub(crate) use crossbeam_channel::{Receiver, Sender, bounded};
 }
@@ -30,13 +30,13 @@ pub(crate) mod thread {
         static TOKEN: Cell<u32> = const { Cell::new(0) };
     }
 
-    /// Returns the number of the current thread, or zero if it has [taken](take_token) none yet.
+    /// Returns the number of the current thread, or zero if it has not [taken](take_token) one yet.
     #[inline]
     pub(crate) fn token() -> u32 {
         TOKEN.get()
     }
 
-    /// Returns a number above zero that no other thread has had; zero once 2^32 - 2 threads have taken one.
+    /// Returns a number greater than zero that no other thread has, or zero once 2^32 - 2 threads have taken one.
     #[cold]
     pub(crate) fn take_token() -> u32 {
         static LAST: AtomicU32 = AtomicU32::new(0);

@@ -93,7 +93,7 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
         }
     }
 
-    /// Makes slot `at`, which is not linked, name the list of `policy`.
+    /// Assigns slot `at`, which is not linked, to the list of `policy`.
     #[inline]
     pub(super) fn relist(&mut self, at: u32, policy: Policy) {
         let old = self.slab[at].list;
@@ -124,7 +124,7 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
         }
     }
 
-    /// The deadline by which the list of slot `at`, which has no heart, would go.
+    /// Returns the deadline that the list of slot `at`, which has no heart, would use.
     fn listed_until(&self, at: u32) -> u64 {
         self.slab[at].stamp.saturating_add(self.policy(at).timeout)
     }
@@ -198,8 +198,8 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
         }
     }
 
-    /// The live slot `at` has missed its deadline after the beat at `last_beat`. A heart may have stored a later stamp
-    /// since that was judged; the report must not tell of that one.
+    /// Handles the missed deadline of the live slot `at` after the beat at `last_beat`. A heart may have stored a later
+    /// stamp since that decision, which the report must not contain.
     fn expire_slot(&mut self, at: u32, policy: Policy, last_beat: u64) {
         let deadline = self.deadline_after(at, last_beat);
         self.detection.record(self.now.saturating_sub(deadline));
@@ -224,18 +224,18 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
         }
     }
 
-    /// Ends the episode of slot `at`, which has been down for long enough to be forgotten.
+    /// Ends the episode of slot `at`, which has been down long enough to be forgotten.
     fn forget_down(&mut self, at: u32) {
         if let Some((position, _)) = self.index.find(self.slab[at].tag, |slot| slot == at) {
             self.remove_live(at, position, HeartState::Expired);
         }
     }
 
-    /// The slot `at`, which stays watched, has missed `deadline` after the beat at `last_beat`: it is down, and
+    /// Records that slot `at`, which stays watched, missed `deadline` after the beat at `last_beat`: it is down, and
     /// reported.
     ///
-    /// While its last report waits for the sink, it gets no other one: the waiting report says how often it has missed
-    /// by then. Where it had recovered meanwhile, that recovery is folded into the silence.
+    /// While its last report waits for the sink, no other is added. The waiting report will contain the number of
+    /// misses at that time. If the key had recovered meanwhile, that recovery is folded into the silence.
     fn miss(&mut self, at: u32, policy: Policy, last_beat: u64, deadline: u64) {
         let was_down = self.down(at).is_some();
         let down = self.downs.entry(at).or_insert(Down {

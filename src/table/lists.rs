@@ -15,20 +15,20 @@ use crate::clock::NEVER;
 use crate::due::DueQueue;
 use crate::options::Mode;
 
-/// What the keys of one list have in common.
+/// The policy that the keys of one list have in common.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Policy {
     /// The longest silence allowed, ns.
     pub(super) timeout: u64,
-    /// What becomes of a key that expires.
+    /// What happens to a key that expires.
     pub(super) mode: Mode,
-    /// Whether the keys have hearts: then the list is sorted by the last check and not by the last beat.
+    /// Whether the keys have hearts. The list is then sorted by the last check and not by the last beat.
     pub(super) hearts: bool,
 }
 
 impl Policy {
-    /// How long after its stamp a slot is looked at, ns. A heart is checked twice per timeout: one that beat within
-    /// the last half then cannot expire before the next check.
+    /// How long after its stamp a slot is checked, ns. A heart is checked twice per timeout: a key that beat within the
+    /// last half cannot expire before the next check.
     pub(super) fn interval(&self) -> u64 {
         match self.timeout {
             NEVER => NEVER,
@@ -38,17 +38,17 @@ impl Policy {
     }
 }
 
-/// When a slot is to be looked at. Where grace holds several keys back to the same time, they keep their order.
+/// When a slot must be checked. If grace holds several keys back to the same time, they keep their order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Due {
-    /// Grace counted, ns.
+    /// With grace, ns.
     pub(super) at: u64,
-    /// Grace not counted, ns.
+    /// Without grace, ns.
     pub(super) deadline: u64,
 }
 
 impl Due {
-    /// What is never looked at.
+    /// Never.
     const NEVER: Due = Due {
         at: NEVER,
         deadline: NEVER,
@@ -58,28 +58,29 @@ impl Due {
 /// One list.
 #[derive(Debug)]
 struct List {
-    /// What its keys have in common.
+    /// The policy of its keys.
     policy: Policy,
     /// The slot with the oldest stamp, or [`NIL`].
     head: u32,
     /// The slot with the newest stamp, or [`NIL`].
     tail: u32,
-    /// The slot that was linked last in front of another, or one next to where it was; or [`NIL`].
+    /// The slot that was last linked in front of another one, or a neighbour of its place; or [`NIL`].
     finger: u32,
-    /// How many slots name this list, linked or not.
+    /// The number of slots that name this list, linked or not.
     users: u32,
     /// The bound of its entry in the heap, at or below the due time of its front; [`Due::NEVER`] if it has none.
     bound: Due,
 }
 
-/// How many slots a late stamp may walk over on average. A burst of late beats must not cost the product of its length
-/// and of the beats that overtook it. In tests so few that the two dozen keys of the model test exceed it.
+/// How many slots a late stamp may walk over on average. The cost of a burst of late beats must not be the product of
+/// its length and the number of beats that overtook it. So few in tests that the two dozen keys of the model test
+/// exceed it.
 const WALK: u32 = if cfg!(test) { 2 } else { 64 };
 
-/// How many it may walk over at once, after shorter walks.
+/// How many slots a late stamp may walk over at once, after shorter walks.
 const MOST_CREDIT: u32 = if cfg!(test) { 16 } else { 4_096 };
 
-/// Fewer lists than this are not worth shrinking; few in tests, as above.
+/// The number of lists below which shrinking is not worthwhile; few in tests, as above.
 const SHRINK_FLOOR: usize = if cfg!(test) { 4 } else { 1_024 };
 
 /// The lists are shrunk when less than one in this many is in use; more often in tests.
@@ -91,13 +92,13 @@ const DEFAULT: u32 = 0;
 /// All lists.
 #[derive(Debug)]
 pub(super) struct Lists {
-    /// The lists, those in `vacant` included. [`DEFAULT`] is the default policy's.
+    /// The lists, including those in `vacant`. The first one, [`DEFAULT`], is that of the default policy.
     all: Vec<List>,
-    /// From a policy to its list.
+    /// Maps a policy to its list.
     by_policy: HashMap<Policy, u32, ahash::RandomState>,
-    /// How many lists in use have each timeout, ns.
+    /// The number of lists in use for each timeout, ns.
     timeouts: BTreeMap<u64, u32>,
-    /// Lists that no slot names, to be used again.
+    /// Lists that no slot names, for reuse.
     vacant: Vec<u32>,
     /// A lower bound of the due time of each list that has a slot linked, the least on top. An entry that is not the
     /// bound its list remembers is stale.
@@ -107,7 +108,7 @@ pub(super) struct Lists {
 }
 
 impl Lists {
-    /// The list of `default`, empty.
+    /// Creates the list of `default`, empty.
     pub(super) fn new(default: Policy) -> Self {
         let mut lists = Lists {
             all: Vec::new(),
@@ -121,24 +122,24 @@ impl Lists {
         lists
     }
 
-    /// What the keys of `list` have in common.
+    /// Returns the policy of the keys of `list`.
     #[inline]
     pub(super) fn policy(&self, list: u32) -> Policy {
         self.all[list as usize].policy
     }
 
-    /// The longest timeout in use, ns; zero if none is.
+    /// Returns the longest timeout in use, ns, or zero if there is none.
     pub(super) fn longest_timeout(&self) -> u64 {
         self.timeouts.last_key_value().map_or(0, |(&ns, _)| ns)
     }
 
-    /// The shortest timeout in use, ns; [`NEVER`] if none is.
+    /// Returns the shortest timeout in use, ns, or [`NEVER`] if there is none.
     #[inline]
     pub(super) fn shortest_timeout(&self) -> u64 {
         self.timeouts.first_key_value().map_or(NEVER, |(&ns, _)| ns)
     }
 
-    /// The list of `policy`, made if there is none, with one more user.
+    /// Returns the list of `policy`, created if there is none, with one more user.
     pub(super) fn obtain(&mut self, policy: Policy) -> u32 {
         let list = match self.by_policy.get(&policy) {
             Some(&list) => list,
@@ -152,7 +153,7 @@ impl Lists {
         list
     }
 
-    /// Makes a list for `policy`.
+    /// Creates a list for `policy`.
     fn add(&mut self, policy: Policy) -> u32 {
         let new = List {
             policy,
@@ -171,7 +172,7 @@ impl Lists {
         list
     }
 
-    /// Takes one user from `list`. Without users it is given up, unless it is the default one.
+    /// Removes one user from `list`. A list without users is vacated, unless it is the default one.
     pub(super) fn release(&mut self, list: u32) {
         let entry = &mut self.all[list as usize];
         entry.users -= 1;
@@ -193,8 +194,8 @@ impl Lists {
         }
     }
 
-    /// Links slot `at` into the list it names, where its stamp belongs. Returns false and does nothing if that place is
-    /// too far from both the tail and the last place that was found.
+    /// Links slot `at` into the list that it names, at the place of its stamp. Returns `false` and does nothing if that
+    /// place is too far from the tail and from the place that was found last.
     #[inline]
     #[must_use]
     pub(super) fn link<K, V>(&mut self, slab: &mut Slab<K, V>, at: u32) -> bool {
@@ -249,8 +250,8 @@ impl Lists {
         self.fronts.push(due, list);
     }
 
-    /// Gives slot `at`, which is linked, the newer `stamp` and moves it to the tail of its list. Returns false and does
-    /// nothing if it does not belong there.
+    /// Sets the newer `stamp` of slot `at`, which is linked, and moves the slot to the tail of its list. Returns
+    /// `false` and does nothing if it does not belong there.
     #[inline]
     #[must_use]
     pub(super) fn move_up<K, V>(&mut self, slab: &mut Slab<K, V>, at: u32, stamp: u64) -> bool {
@@ -280,11 +281,11 @@ impl Lists {
         true
     }
 
-    /// The slot after which `stamp`, which is older than the tail of `list`, belongs: [`NIL`] for the head. `None` if
-    /// the walk runs out of credit.
+    /// Returns the slot after which `stamp`, which is older than the tail of `list`, belongs, or [`NIL`] for the head.
+    /// Returns `None` if the walk exhausts its budget.
     ///
-    /// Late beats tend to come in runs, a chunk of `beat_many` that another producer overtook, say. So the walk begins
-    /// where the last one ended, and may go on as long as the walks before it were short.
+    /// Late beats tend to arrive in runs, such as a chunk of `beat_many` that another producer overtook. The walk
+    /// therefore begins where the last one ended, and may continue as long as the walks before it were short.
     fn find_place<K, V>(&mut self, slab: &Slab<K, V>, list: u32, stamp: u64) -> Option<u32> {
         let entry = &self.all[list as usize];
         let mut before = if entry.finger == NIL {
@@ -311,7 +312,7 @@ impl Lists {
         }
     }
 
-    /// Takes slot `at` out of the list it names.
+    /// Unlinks slot `at` from the list that it names.
     #[inline]
     pub(super) fn unlink<K, V>(&mut self, slab: &mut Slab<K, V>, at: u32) {
         let (prev, next, list) = (slab[at].prev, slab[at].next, slab[at].list);
@@ -348,7 +349,7 @@ impl Lists {
         first.map(|(due, &list)| (due, self.all[list as usize].head))
     }
 
-    /// The slots linked into `list`, the oldest stamp first.
+    /// Returns the slots linked into `list`, the oldest stamp first.
     pub(super) fn iter<'a, K, V>(
         &self,
         slab: &'a Slab<K, V>,
@@ -362,12 +363,12 @@ impl Lists {
         })
     }
 
-    /// The numbers of the lists in use.
+    /// Returns the numbers of the lists in use.
     pub(super) fn numbers(&self) -> impl Iterator<Item = u32> + '_ {
         self.by_policy.values().copied()
     }
 
-    /// Forgets what is linked, so that all slots can be linked again after they moved.
+    /// Unlinks all slots, so that they can be linked again after they have moved.
     pub(super) fn unlink_all(&mut self) {
         self.fronts.clear();
         for list in &mut self.all {
@@ -412,7 +413,7 @@ impl Lists {
         slab.renumber_lists(moved);
     }
 
-    /// The bytes allocated, the directories estimated.
+    /// Returns the number of bytes allocated; the directories are estimated.
     pub(super) fn bytes(&self) -> usize {
         self.timeouts.len() * 2 * size_of::<(u64, u32)>()
             + self.all.capacity() * size_of::<List>()
@@ -421,7 +422,7 @@ impl Lists {
             + self.fronts.bytes()
     }
 
-    /// Panics unless every list is a sound chain, sorted, under its bound, and `users` slots name it.
+    /// Panics unless every list is a valid chain, sorted, not below its bound, and named by `users` slots.
     #[cfg(test)]
     pub(super) fn validate<K, V>(&self, slab: &Slab<K, V>, grace: &Grace) {
         let mut users: HashMap<u32, u32> = HashMap::new();
@@ -472,7 +473,7 @@ impl Lists {
     }
 }
 
-/// When a slot stamped `stamp` is to be looked at.
+/// Returns when a slot stamped `stamp` must be checked.
 #[inline]
 fn due(policy: &Policy, stamp: u64, grace: &Grace) -> Due {
     let deadline = stamp.saturating_add(policy.interval());

@@ -7,18 +7,18 @@ use super::ids::{MAX_SLOTS, NIL, Tag};
 use crate::event::Generation;
 use crate::panic::drop_both;
 
-/// What a taken slot is in.
+/// The state of a taken slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum State {
     /// Watched, and linked into the list `Slot::list`.
     Listed,
-    /// Watched, not linked: the deferred heap knows when to look at it.
+    /// Watched and not linked; the heap of deferred slots contains its next check.
     Deferred,
     /// Expired and waiting for the sink, linked into the pending queue; the newest episode of its key.
     Pending,
-    /// As `Pending`, but the key has begun a newer episode, and the index points to that one.
+    /// Like `Pending`, but the key has begun a newer episode, to which the index refers.
     Superseded,
-    /// As `Pending`, but removed by the user: when its turn comes a removal is told, if that is wanted.
+    /// Like `Pending`, but removed by the user. A removal is reported in its place, if that is wanted.
     Cancelled,
 }
 
@@ -26,38 +26,39 @@ pub(super) enum State {
 #[derive(Debug)]
 #[repr(align(16))]
 pub(super) struct Slot<K, V> {
-    /// Listed: what its list is sorted by, ns: the last beat, or for a heart the last check, or for a key that is down
-    /// the last report. Pending: the last beat.
+    /// Listed: the sort key of its list, ns. It is the last beat, or for a heart the last check, or for a key that is
+    /// down the last report. Pending: the last beat.
     pub(super) stamp: u64,
-    /// The slot before this one in its list, or [`NIL`]. Aside: the ticket of its deferred entry. Superseded: the slot
+    /// The previous slot in its list, or [`NIL`]. Deferred: the number of its entry in the heap. Superseded: the slot
     /// of the newer episode.
     pub(super) prev: u32,
-    /// The slot after this one in its list, in the pending queue, or in the chain of vacant slots; or [`NIL`].
+    /// The next slot in its list, in the pending queue, or in the chain of vacant slots; or [`NIL`].
     pub(super) next: u32,
-    /// The list of the key's timeout and mode, also while it is not linked into it.
+    /// The list of the key's timeout and mode, even while it is not linked.
     pub(super) list: u32,
     /// The tag of the key.
     pub(super) tag: Tag,
-    /// What is there if the slot is taken.
+    /// The contents, if the slot is taken.
     pub(super) body: Option<Body<K, V>>,
 }
 
-/// The part of a slot that is only there while it is taken.
+/// The contents of a taken slot.
 #[derive(Debug)]
 pub(super) struct Body<K, V> {
     /// The key.
     pub(super) key: K,
     /// When the episode began, ns.
     pub(super) joined: u64,
-    /// The episode's number.
+    /// The number of the episode.
     pub(super) generation: PackedGeneration,
-    /// What the slot is in.
+    /// The state.
     pub(super) state: State,
     /// The user's value.
     pub(super) extra: Option<V>,
 }
 
-/// A generation in 48 bits, which is 8.9 years of a million episodes a second: it shares 8 bytes with the state.
+/// A generation of 48 bits, which suffice for 8.9 years of a million episodes a second. It shares 8 bytes with the
+/// state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct PackedGeneration([u16; 3]);
 
@@ -68,7 +69,7 @@ impl PackedGeneration {
         PackedGeneration([number as u16, (number >> 16) as u16, (number >> 32) as u16])
     }
 
-    /// The number.
+    /// Returns the number.
     pub(super) fn get(self) -> Generation {
         let [low, middle, high] = self.0.map(u64::from);
         Generation(low | middle << 16 | high << 32)
@@ -76,7 +77,7 @@ impl PackedGeneration {
 }
 
 impl<K, V> Slot<K, V> {
-    /// A slot that has never been taken.
+    /// Creates a slot that has never been taken.
     fn new() -> Self {
         Slot {
             stamp: 0,
@@ -89,18 +90,18 @@ impl<K, V> Slot<K, V> {
     }
 }
 
-/// The bytes of a cache line.
+/// The size of a cache line in bytes.
 const LINE: usize = 64;
 
-/// How many slots a block has.
+/// The number of slots in a block.
 const BLOCK: usize = 4;
 
-/// Slots that begin at a cache line: a slot of 64 bytes then is one line, where it would lie across two.
+/// Slots that begin at a cache line, so that a slot of 64 bytes is one line and never lies across two.
 #[derive(Debug)]
 #[repr(align(64))]
 struct Block<K, V>([Slot<K, V>; BLOCK]);
 
-/// The bytes of a slot.
+/// The size of a slot in bytes.
 pub(super) fn bytes_of_slot<K, V>() -> usize {
     size_of::<Slot<K, V>>()
 }
@@ -110,20 +111,20 @@ pub(super) fn bytes_of_slot<K, V>() -> usize {
 pub(super) struct Slab<K, V> {
     /// All slots, taken, vacant, and never taken.
     blocks: Vec<Block<K, V>>,
-    /// How many slots were ever taken: the first ones.
+    /// The number of slots that were ever taken, which are the first ones.
     extent: usize,
     /// The first vacant slot, or [`NIL`].
     vacant: u32,
-    /// How many are taken.
+    /// The number of slots that are taken.
     len: usize,
 }
 
 impl<K, V> Slab<K, V> {
-    /// A slab with room for `capacity` slots.
+    /// Creates a slab with room for `capacity` slots.
     ///
     /// # Errors
     ///
-    /// There is no memory for so many.
+    /// Returns an error if there is not enough memory.
     pub(super) fn with_capacity(capacity: usize) -> Result<Self, TryReserveError> {
         let mut blocks = Vec::new();
         blocks.try_reserve_exact(capacity.div_ceil(BLOCK))?;
@@ -135,17 +136,17 @@ impl<K, V> Slab<K, V> {
         })
     }
 
-    /// How many slots are taken.
+    /// Returns the number of slots that are taken.
     pub(super) fn len(&self) -> usize {
         self.len
     }
 
-    /// How many slots there are, taken or vacant.
+    /// Returns the number of slots, taken or vacant.
     pub(super) fn extent(&self) -> usize {
         self.extent
     }
 
-    /// Drops every key and value, one by one. The slab is of no use afterwards.
+    /// Drops every key and value, one by one. The slab cannot be used afterwards.
     pub(super) fn dismantle(&mut self) {
         if needs_drop::<Body<K, V>>() {
             let slots = self.blocks.iter_mut().flat_map(|block| &mut block.0);
@@ -155,19 +156,19 @@ impl<K, V> Slab<K, V> {
         }
     }
 
-    /// The bytes allocated.
+    /// Returns the number of bytes allocated.
     pub(super) fn bytes(&self) -> usize {
         self.blocks.capacity() * size_of::<Block<K, V>>()
     }
 
-    /// The slot `at`, if it was ever taken or shares a block with one that was.
+    /// Returns the slot `at`, if it was ever taken or shares a block with one that was.
     #[inline]
     fn get(&self, at: u32) -> Option<&Slot<K, V>> {
         let block = self.blocks.get(at as usize / BLOCK)?;
         Some(&block.0[at as usize % BLOCK])
     }
 
-    /// Takes a slot, linked into nothing. There must be fewer than [`MAX_SLOTS`].
+    /// Takes a slot, which is not linked. Fewer than [`MAX_SLOTS`] must be taken.
     pub(super) fn insert(&mut self, stamp: u64, list: u32, tag: Tag, body: Body<K, V>) -> u32 {
         let slot = Slot {
             stamp,
@@ -195,7 +196,7 @@ impl<K, V> Slab<K, V> {
         at
     }
 
-    /// Takes out what is in slot `at`. The slot stays taken until it is given [back](Slab::vacate), or
+    /// Takes the contents out of slot `at`. The slot stays taken until it is [vacated](Slab::vacate) or
     /// [refilled](Slab::put_back).
     pub(super) fn lift(&mut self, at: u32) -> Body<K, V> {
         match self[at].body.take() {
@@ -204,12 +205,12 @@ impl<K, V> Slab<K, V> {
         }
     }
 
-    /// Puts back into slot `at` what was lifted from it.
+    /// Puts the contents that were taken out of slot `at` back.
     pub(super) fn put_back(&mut self, at: u32, body: Body<K, V>) {
         self[at].body = Some(body);
     }
 
-    /// Gives back slot `at`, whose body is lifted.
+    /// Vacates slot `at`, whose contents have been taken out.
     pub(super) fn vacate(&mut self, at: u32) {
         debug_assert!(self[at].body.is_none(), "slot {at} is taken");
         self[at].next = self.vacant;
@@ -217,7 +218,7 @@ impl<K, V> Slab<K, V> {
         self.len -= 1;
     }
 
-    /// What is in the taken slot `at`.
+    /// Returns the contents of the taken slot `at`.
     #[inline]
     pub(super) fn body(&self, at: u32) -> &Body<K, V> {
         match &self[at].body {
@@ -226,7 +227,7 @@ impl<K, V> Slab<K, V> {
         }
     }
 
-    /// As [`body`](Slab::body), to change it.
+    /// Returns the contents like [`body`](Slab::body), for changes.
     #[inline]
     pub(super) fn body_mut(&mut self, at: u32) -> &mut Body<K, V> {
         match &mut self[at].body {
@@ -235,7 +236,8 @@ impl<K, V> Slab<K, V> {
         }
     }
 
-    /// Reads slot `at`, which may be [`NIL`], for the sake of the cache: both ends, unless it is a line of its own.
+    /// Reads both ends of slot `at`, which may be [`NIL`], to load it into the cache; one end if the slot is a single
+    /// line.
     #[inline]
     pub(super) fn warm(&self, at: u32) -> u32 {
         self.get(at).map_or(0, |slot| {
@@ -247,7 +249,7 @@ impl<K, V> Slab<K, V> {
         })
     }
 
-    /// Reads the neighbours of slot `at`, which may be [`NIL`], for the sake of the cache.
+    /// Reads the neighbours of slot `at`, which may be [`NIL`], to load them into the cache.
     #[inline]
     pub(super) fn warm_neighbours(&self, at: u32) -> u32 {
         let link = |at: u32| self.get(at).map_or(0, |slot| slot.prev);
@@ -255,7 +257,7 @@ impl<K, V> Slab<K, V> {
             .map_or(0, |slot| link(slot.prev) ^ link(slot.next))
     }
 
-    /// Whether slot `at`, which may be [`NIL`], holds `key`, watched.
+    /// Returns whether slot `at`, which may be [`NIL`], holds `key`, watched.
     #[inline]
     pub(super) fn is_live_key(&self, at: u32, key: &K) -> bool
     where
@@ -267,19 +269,19 @@ impl<K, V> Slab<K, V> {
         })
     }
 
-    /// Whether slot `at` still holds the episode `generation`.
+    /// Returns whether slot `at` still holds the episode `generation`.
     pub(super) fn holds(&self, at: u32, generation: Generation) -> bool {
         let body = self.get(at).and_then(|slot| slot.body.as_ref());
         body.is_some_and(|body| body.generation.get() == generation)
     }
 
-    /// Whether slot `at` holds a key that is set aside.
+    /// Returns whether slot `at` holds a deferred key.
     pub(super) fn is_deferred_slot(&self, at: u32) -> bool {
         let body = self.get(at).and_then(|slot| slot.body.as_ref());
         body.is_some_and(|body| body.state == State::Deferred)
     }
 
-    /// Makes each taken slot, whose body must be there, name the list that its list `moved` to.
+    /// Changes the list of each taken slot, which must have contents, to the one that its list `moved` to.
     pub(super) fn renumber_lists(&mut self, moved: impl Fn(u32) -> u32) {
         let slots = self.blocks.iter_mut().flat_map(|block| &mut block.0);
         for slot in slots.filter(|slot| slot.body.is_some()) {
@@ -287,7 +289,7 @@ impl<K, V> Slab<K, V> {
         }
     }
 
-    /// The taken slots.
+    /// Returns the taken slots.
     pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &Body<K, V>)> {
         (0u32..)
             .zip(self.blocks.iter().flat_map(|block| &block.0))

@@ -281,11 +281,11 @@ impl<K, V> Outbox<K, V> {
         while let Some(event) = self.next(clock, inboxes) {
             if catch_panic(|| callback(event)).is_none() {
                 self.inner.lock().counts.panics += 1;
-                crate::log::error!("a callback panicked; delivery goes on");
+                crate::log::error!("a callback panicked; delivery continues");
             }
         }
         if catch_panic(|| drop(callback)).is_none() {
-            crate::log::error!("a callback panicked as it was dropped");
+            crate::log::error!("a callback panicked while it was dropped");
         }
     }
 

@@ -124,7 +124,9 @@ where
     crate::log::debug!("worker {index} runs");
     if catch_panic(|| worker.run()).is_none() {
         worker.fail();
-        crate::log::error!("worker {index} was ended by a panic in a key's Eq, Clone or Drop");
+        crate::log::error!(
+            "worker {index} has failed: `Eq`, `Clone` or `Drop` of a key panicked on it"
+        );
     }
     worker.dismantle();
     if let Some(outbox) = outbox {

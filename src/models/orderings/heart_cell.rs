@@ -1,4 +1,4 @@
-//! A heart's beat against its worker's verdict.
+//! A heart's beat against its worker's decision.
 
 use std::sync::Arc;
 
@@ -8,25 +8,25 @@ use super::explore;
 use crate::sync::atomic::{Ordering, fence};
 use crate::table::heart_cell::{HeartSide, HeartState, TableSide, pair};
 
-/// More interruptions than any of these models can have use of.
+/// More preemptions than any of these models needs.
 const ALL: usize = 4;
 
-/// The two sides of a cell that beat at 1, of which the heart's has found it alive at least once.
+/// Returns the two sides of a cell that beat at 1. The heart's side has found it alive at least once.
 fn living() -> (HeartSide, TableSide) {
     let (heart_side, table_side) = pair(1, &Arc::default());
     assert_eq!(heart_side.beat(1), HeartState::Alive);
     (heart_side, table_side)
 }
 
-/// The worker judges at 5: whoever has not beaten by then is silent.
+/// The worker decides at 5: a heart that has not beaten by then is silent.
 fn judge(table_side: &TableSide, end: HeartState) -> Option<u64> {
     table_side.end_if(end, |stamp| stamp < 5)
 }
 
 #[test]
 fn of_two_beats_with_a_fence_between_them_the_first_counts_if_the_second_finds_life() {
-    // The race that is documented at `Heart::beat` is the one without the fence: tens of nanoseconds, after which a
-    // store has left its core anyway.
+    // The race documented at `Heart::beat` is the one without the fence. It lasts tens of nanoseconds, after which a
+    // store has left its core.
     explore(ALL, || {
         let (heart_side, table_side) = living();
         let worker = thread::spawn(move || (judge(&table_side, HeartState::Expired), table_side));
@@ -85,7 +85,7 @@ fn what_a_heart_was_told_stays_told() {
             let (heart_side, table_side) = living();
             let worker = thread::spawn(move || {
                 table_side.set(end);
-                // The worker lets the key go, and with it the share.
+                // The worker removes the key, and with it its side.
                 drop(table_side);
             });
             let found = [heart_side.beat(5), heart_side.beat(6)];

@@ -1,4 +1,4 @@
-//! The protocol of sleep and wake-up, and of the close: a thread that nobody wakes is a deadlock.
+//! The protocol of sleep and wake-up, and of the close. A thread that is never woken is a deadlock.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use crate::error::BeatErrorKind;
 use crate::table::{Beat, Tag};
 use crate::watcher::inbox::{Inbox, Message, Messages, Patience, Phase};
 
-/// A beat that is due at `due`, sent with all patience.
+/// Sends a beat that is due at `due`, with unlimited patience.
 fn send(inbox: &Inbox<u64, ()>, due: u64) -> Result<(), BeatErrorKind> {
     let beat = Message::Beat(Beat::plain(Tag(0), 0, due));
     let sent = inbox.send(beat, due, Patience::Forever);

@@ -1,4 +1,4 @@
-//! No key expires of which a beat was accepted in time, whoever moves the clock meanwhile.
+//! No key expires if a beat of it was accepted in time, whichever thread moves the clock meanwhile.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use shuttle::thread;
 use super::{TIMEOUT, builder, explore, quiet};
 use crate::{Event, Heart, KeyEvent, ManualClock, Mode, Timestamp, Watcher};
 
-/// A beat that was accepted: when it was stamped at the earliest, and accepted at the latest.
+/// An accepted beat: the earliest time of its stamp, and the latest time at which it was accepted.
 type Accepted = (Timestamp, Timestamp);
 
 /// Beats four times while two other threads move the clock and flush, each time by `beat`, and checks the expiries.
@@ -63,8 +63,8 @@ fn race(workers: usize, mode: Mode, beat: fn(&Watcher<u64>, &Heart<u64>) -> bool
     drop(heart);
 }
 
-/// Beats by `beat` at the last moment, with what `begin` made, while one thread moves the clock to the deadline and
-/// another flushes: few steps, so that each is held up at each place.
+/// Beats by `beat` at the last moment, with the value that `begin` returned, while one thread moves the clock to the
+/// deadline and another flushes. There are few steps, so that each thread is delayed at each place.
 fn race_at_the_last_moment<T: Send + 'static>(
     begin: fn(&Watcher<u64>) -> T,
     beat: fn(&Watcher<u64>, &T) -> bool,
@@ -105,10 +105,10 @@ fn race_at_the_last_moment<T: Send + 'static>(
     }
 }
 
-/// No beat that was certainly made after the last one that `event` knows of was accepted before its deadline.
+/// Asserts that no beat which was certainly made after the last one in `event` was accepted before its deadline.
 fn check(event: &KeyEvent<u64>, accepted: &[Accepted]) {
     let deadline = event.last_beat + TIMEOUT;
-    // The later misses of one silence have a deadline of their own each.
+    // Later misses of one silence have their own deadlines.
     assert!(
         event.deadline == Some(deadline) || event.mode == Mode::Repeat,
         "{event:?}"

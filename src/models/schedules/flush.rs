@@ -1,5 +1,5 @@
-//! When `flush` returns, what was accepted before it is applied, what was due by then is expired and told, and the
-//! accounting is exact.
+//! When `flush` returns, everything accepted before it is applied, everything due by then has expired and is reported,
+//! and the accounting is exact.
 
 use std::sync::{Arc, OnceLock, Weak};
 
@@ -92,7 +92,7 @@ fn the_accounting_is_exact_at_every_quiet_point() {
                 move || {
                     let heart = watcher.watch(7u64).unwrap();
                     clock.advance(TIMEOUT / 2);
-                    // It may have expired, with the half of the timeout that the first round may take.
+                    // It may have expired, because of the half timeout that the first round may take.
                     let _ = heart.beat();
                     clock.advance(TIMEOUT * round);
                     watcher.beat(2u64).unwrap();
@@ -137,7 +137,7 @@ fn a_flush_waits_for_the_calls_for_all_that_came_before() {
                     move |event: Event<u64>| {
                         let key = *event.key().unwrap();
                         if key == 1 {
-                            // Waits for no call, or it would wait for itself.
+                            // Waits for no call, because it would wait for itself.
                             let watcher = itself.get().and_then(Weak::upgrade).unwrap();
                             watcher.flush().unwrap();
                         }
@@ -151,7 +151,7 @@ fn a_flush_waits_for_the_calls_for_all_that_came_before() {
             let others = thread::spawn({
                 let (watcher, clock) = (watcher.clone(), clock.clone());
                 move || {
-                    // Takes events out of the outbox to look through them.
+                    // Takes events out of the outbox to search them.
                     watcher.remove(&5).unwrap();
                     watcher.beat(10u64).unwrap();
                     clock.advance(TIMEOUT);
@@ -159,7 +159,7 @@ fn a_flush_waits_for_the_calls_for_all_that_came_before() {
                     watcher.flush().unwrap();
                 }
             });
-            // More than the outbox has room for in models.
+            // More events than the outbox has room for in models.
             watcher.beat_many(0..6u64).unwrap();
             clock.advance(TIMEOUT);
             watcher.flush().unwrap();

@@ -1,4 +1,4 @@
-//! A maximum of keys, against callers that come and go at the same time.
+//! A maximum number of keys, with callers whose keys join and leave at the same time.
 
 use std::sync::Arc;
 
@@ -22,7 +22,7 @@ fn a_maximum_is_never_exceeded_and_a_watched_key_never_refused() {
                     if watcher.beat(2u64).is_ok() {
                         watcher.remove(&2).unwrap();
                     }
-                    // One after the other: a place that was given back is there by now, or somebody else has it.
+                    // One after another: a returned place is available by now, or another caller has taken it.
                     watcher.beat(3u64).map_err(|error| error.kind())
                 }
             });

@@ -1,4 +1,4 @@
-//! Calls from callbacks return, whatever is full and whoever closes.
+//! Calls from callbacks return, whatever is full and whichever thread closes.
 
 use std::sync::{Arc, OnceLock, Weak};
 
@@ -8,15 +8,15 @@ use shuttle::thread;
 use super::{TIMEOUT, builder, explore, quiet};
 use crate::{CallError, EventKind, ManualClock, Watcher};
 
-/// The watcher as its callback finds it: not there before it is built.
+/// The watcher as its callback finds it: absent before it is built.
 type Itself = Arc<OnceLock<Weak<Watcher<u64>>>>;
 
-/// The watcher, if it is there.
+/// Returns the watcher, if it exists.
 fn find(itself: &Itself) -> Option<Arc<Watcher<u64>>> {
     itself.get().and_then(Weak::upgrade)
 }
 
-/// Lets the callback find `watcher`.
+/// Makes `watcher` available to the callback.
 fn show(itself: &Itself, watcher: Watcher<u64>) -> Arc<Watcher<u64>> {
     let watcher = Arc::new(watcher);
     assert!(itself.set(Arc::downgrade(&watcher)).is_ok());
@@ -59,7 +59,7 @@ fn workers_beat_each_other_s_keys_with_every_inbox_full() {
             for producer in producers {
                 producer.join().unwrap();
             }
-            // The first two flushes see to the beats of producers, the last to those of callbacks.
+            // The first two flushes wait for the beats of producers, the last one for those of callbacks.
             for _ in 0..3 {
                 watcher.flush().unwrap();
             }
@@ -118,7 +118,7 @@ fn the_delivery_thread_calls_everything_with_every_inbox_full() {
     );
 }
 
-/// Closes the own watcher from callbacks while its owner closes it too.
+/// Closes the watcher from its own callbacks while its owner closes it too.
 fn close_from_callbacks(on_worker: bool) {
     let clock = ManualClock::new();
     let itself = Itself::default();

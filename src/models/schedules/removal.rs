@@ -1,4 +1,4 @@
-//! A removal against the delivery of the expiry that it takes back, and against beats.
+//! A removal against the delivery of the expiry that it cancels, and against beats.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use shuttle::thread;
 use super::{TIMEOUT, builder, explore, quiet};
 use crate::{Event, EventKind, HeartError, ManualClock};
 
-/// Removes three keys just as they expire, and returns how many of them were told when the flush after the removals
+/// Removes three keys just as they expire. Returns how many of them had been reported when the flush after the removals
 /// returned, and how many in the end.
 fn remove_the_expired(on_worker: bool) -> (usize, usize) {
     let clock = ManualClock::new();
@@ -101,7 +101,7 @@ fn a_heart_learns_that_its_key_was_removed_or_taken_over() {
             let ends = [Err(HeartError::Removed), Err(HeartError::Replaced)];
             assert!(beaten.is_ok() || ends.contains(&beaten));
             assert!(ends.contains(&old.beat()));
-            // The removal came before the younger heart, or after it.
+            // The removal came before the later heart, or after it.
             assert_eq!(new.beat().is_ok(), watcher.contains(&1).unwrap());
             drop(old);
             assert_eq!(new.is_watched(), watcher.contains(&1).unwrap());

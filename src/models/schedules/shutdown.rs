@@ -1,4 +1,5 @@
-//! Close and drop: nobody is left waiting, every thread is joined, what was accepted is applied and accounted for.
+//! Close and drop: no caller is left waiting, every thread is joined, and everything accepted is applied and accounted
+//! for.
 
 use std::sync::Arc;
 
@@ -95,7 +96,7 @@ fn all_who_close_return_when_the_threads_are_gone() {
         }
         assert_eq!((mine.started, mine.live, mine.pending), (3, 0, 0));
         drop(watcher);
-        // The callback is gone with its thread, so this ends.
+        // The callback is dropped with its thread, so this loop ends.
         assert_eq!(is_called.iter().count() as u64, mine.delivered);
     });
 }
@@ -188,7 +189,7 @@ fn a_close_with_a_limit_and_one_without_end_when_the_threads_have() {
     );
 }
 
-/// A value whose `Drop` holds the last share of its own watcher.
+/// A value whose `Drop` holds the last handle of its own watcher.
 #[derive(Clone, Default)]
 struct Holder(Arc<shuttle::sync::Mutex<Option<Arc<Watcher<u64, Holder>>>>>);
 
@@ -222,10 +223,10 @@ fn the_last_share_may_go_with_a_value_on_a_worker() {
         watcher.beat_with(1, options).unwrap();
         watcher.beat(2).unwrap();
         clock.advance(TIMEOUT);
-        // Key 1 dies or is removed, in its table or in the outbox, and its value goes with it or with the call.
+        // Key 1 expires or is removed, in its table or in the outbox. Its value is dropped there or by the call.
         let removing = thread::spawn(move || watcher.remove(&1));
         let _ = removing.join().unwrap();
-        // The callback goes when the delivery thread ends.
+        // The callback is dropped when the delivery thread ends.
         assert!(is_called.iter().count() <= 2);
     });
 }

@@ -1,5 +1,5 @@
-//! A worker that goes to sleep finds what comes meanwhile, or is woken: a lost wake-up is a deadlock here, for nothing
-//! else ends the sleep of a worker whose clock stands still.
+//! A worker that goes to sleep finds messages that arrive meanwhile, or is woken. A lost wake-up is a deadlock here,
+//! because nothing else ends the sleep of a worker whose clock stands still.
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -38,7 +38,7 @@ fn meet(capacity: usize, sends: &[&'static [u64]], left: usize) {
                     inbox.sleep(&receiver, &clock, 1_000, false, || false);
                 }
             }
-            // Senders may still be at it.
+            // Senders may not have finished.
             receiver
         }
     });
@@ -193,7 +193,7 @@ fn room_in_the_outbox_wakes_the_worker_that_waits_for_it() {
                 .on_event(move |event| told.send(event.key().copied()).unwrap())
                 .build()
                 .unwrap();
-            // Three times what the outbox has room for in models.
+            // Three times as many as the outbox has room for in models.
             watcher.beat_many(0..6u64).unwrap();
             clock.advance(super::TIMEOUT);
             watcher.flush().unwrap();

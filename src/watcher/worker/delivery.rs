@@ -78,7 +78,7 @@ impl<K: Eq + Clone + 'static, V: Clone + 'static> Worker<K, V> {
                         Offer::Gone
                     }
                     None => {
-                        crate::log::error!("worker {index}: the sink panicked; delivery goes on");
+                        crate::log::error!("worker {index}: the sink panicked; delivery continues");
                         self.panics += 1;
                         Offer::Taken
                     }
