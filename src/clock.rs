@@ -419,15 +419,15 @@ impl Clock {
         matches!(self.source, Source::Manual(..))
     }
 
-    /// Has `ringer` rung each time that the clock is moved, if it is a manual one, until `ringer` is dropped.
+    /// Rings `ringer` each time the clock is moved, if it is a manual one, until `ringer` is dropped.
     pub(crate) fn ring_on_advance(&self, ringer: Weak<dyn Ring>) {
         if let Source::Manual(clock, _) = &self.source {
             clock.time.ringers.add(ringer);
         }
     }
 
-    /// Waits on `condvar` until `due` ns, or for ever if that is `None`; may return earlier. A manual clock does not end the
-    /// wait: the caller is [rung](Clock::ring_on_advance) instead.
+    /// Waits on `condvar` until `due` ns, or without a limit if that is `None`; may return earlier. A manual clock does
+    /// not end the wait; it [rings](Clock::ring_on_advance) the caller instead.
     #[cfg(feature = "pacemaker")]
     pub(crate) fn wait_until<T>(
         &self,
@@ -463,10 +463,10 @@ impl From<ManualClock> for Clock {
 
 /// A clock that is moved only by calls, for tests that do not sleep.
 ///
-/// Clones share the time. A test that steps a [`Watcher`](crate::Watcher) deterministically gives it such a clock, beats,
-/// calls [`advance`](ManualClock::advance) and then [`flush`](crate::Watcher::flush). When `flush` returns, every earlier
-/// beat is applied, every key that is due at the new time has expired, and the events are delivered. A key that is due may be
-/// reported as soon as the clock is moved. Stall detection is off under a manual clock.
+/// Clones share the time. A test that steps a [`Watcher`](crate::Watcher) deterministically gives it such a clock,
+/// beats, calls [`advance`](ManualClock::advance) and then [`flush`](crate::Watcher::flush). When `flush` returns,
+/// every earlier beat is applied, every key that is due at the new time has expired, and the events are delivered. A
+/// key that is due may be reported as soon as the clock is moved. Stall detection is off under a manual clock.
 ///
 /// ```
 /// use std::time::Duration;
@@ -490,9 +490,9 @@ impl From<ManualClock> for Clock {
 /// ```
 #[derive(Clone, Debug)]
 pub struct ManualClock {
-    /// What all clones share.
+    /// The state that all clones share.
     time: Arc<Time>,
-    /// When the clock was made, by the machine's clocks: what its origin converts to.
+    /// When the clock was created, by the machine's clocks. The origin converts to this time.
     made: (Instant, SystemTime),
 }
 
@@ -501,7 +501,7 @@ pub struct ManualClock {
 struct Time {
     /// Nanoseconds since the origin.
     now_ns: AtomicU64,
-    /// What is rung when it is moved.
+    /// The threads to wake when the clock is moved.
     ringers: Ringers,
 }
 
@@ -543,9 +543,9 @@ impl ManualClock {
 
     /// Moves the time forward by `by`, or to the end of what can be represented (584 years) if that is earlier.
     ///
-    /// Wakes the workers of the watchers that go by this clock and have a key that is due by now, so its expiry is reported
-    /// without a [`flush`](crate::Watcher::flush). `advance` does not wait for the report. Wakes the threads of pacemakers
-    /// that go by this clock, too. Costs a short lock per thread.
+    /// Wakes the workers of watchers that use this clock if a key of theirs is due by now, so that its expiry is
+    /// reported without a [`flush`](crate::Watcher::flush). `advance` does not wait for the report. Also wakes the
+    /// threads of pacemakers that use this clock. Costs a short lock per thread.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -568,8 +568,9 @@ impl ManualClock {
         }
     }
 
-    /// Sets the time, as a [`Timestamp`] or as a [`Duration`] since the origin. The time may go backwards: for a watcher it
-    /// then stands still until it is past the latest time again. Wakes threads as [`advance`](ManualClock::advance) does.
+    /// Sets the time, as a [`Timestamp`] or as a [`Duration`] since the origin. If the time goes backwards, it stands
+    /// still for a watcher until it has passed the latest time again. Wakes threads like
+    /// [`advance`](ManualClock::advance).
     ///
     /// ```
     /// # use std::time::Duration;

@@ -1,18 +1,19 @@
 //! A queue of items by the time at which each is due, whose entries are deleted lazily.
 //!
-//! An item that is due at another time than before, or no longer, leaves its entry behind: removing that from the middle of
-//! a heap would cost a search. The owner knows when each of its items is due, and the queue asks it about the entries that
-//! come to the top, and drops those that are stale. Stale entries that do not come to the top are dropped by
-//! [`sweep`](DueQueue::sweep) once they are more than the others.
+//! If the time of an item changes, or the item is removed, its entry stays in the queue, because removing it from the
+//! middle of a heap would require a search. The owner knows when each of its items is due, and the queue asks it about
+//! each entry that comes to the top. Stale entries are dropped. Stale entries that do not come to the top are dropped
+//! by [`sweep`](DueQueue::sweep) once they outnumber the others.
 
 use std::cmp::Reverse;
 use std::collections::binary_heap::{BinaryHeap, PeekMut};
 
-/// How many stale entries a queue may hold beyond the number of live ones; so few in tests that models meet it.
+/// The number of stale entries that a queue may hold beyond the number of live ones; so few in tests that models reach
+/// it.
 pub(crate) const STALE: usize = if cfg!(test) { 2 } else { 64 };
 
-/// A queue of items of type `T`, the one that is due first on top. `D` is a point in time, by default in ns; items due at
-/// the same time are in their own order.
+/// A queue of items of type `T`, the one that is due first on top. `D` is a point in time, by default in ns; items that
+/// are due at the same time are ordered by themselves.
 #[derive(Debug)]
 pub(crate) struct DueQueue<T, D = u64> {
     /// The entries, some of them stale.
@@ -45,8 +46,8 @@ impl<T: Ord, D: Ord + Copy> DueQueue<T, D> {
         self.settle(|due, item| is_live(due, item).then_some(due))
     }
 
-    /// Returns the entry that is due first, where the time of an entry is a lower bound. `due_now` returns when the item of
-    /// an entry is due, or `None` if the entry is stale. An entry that is due later than it says moves down.
+    /// Returns the entry that is due first, where the time of an entry is a lower bound. `due_now` returns when the
+    /// item of an entry is due, or `None` if the entry is stale. An entry whose item is due later moves down.
     pub(crate) fn settle(
         &mut self,
         mut due_now: impl FnMut(D, &T) -> Option<D>,
@@ -68,9 +69,9 @@ impl<T: Ord, D: Ord + Copy> DueQueue<T, D> {
         self.heap.pop().map(|Reverse(entry)| entry)
     }
 
-    /// Drops the stale entries and all but one of equal entries, if there are more than [`STALE`] entries beyond twice the
-    /// `live` ones. Called before or after each push, it keeps the queue that small, and costs a comparison then, or the
-    /// sorting of no more entries than twice those pushed since the last time.
+    /// Drops the stale entries and all but one of equal entries, if there are more than [`STALE`] entries beyond twice
+    /// the `live` ones. Called before or after each push, it keeps the queue that small, and costs a comparison then,
+    /// or the sorting of at most twice as many entries as were pushed since the last time.
     pub(crate) fn sweep(&mut self, live: usize, is_live: impl FnMut(D, &T) -> bool) {
         if self.heap.len() > live.saturating_mul(2).saturating_add(STALE) {
             self.drop_stale(is_live);
@@ -87,8 +88,8 @@ impl<T: Ord, D: Ord + Copy> DueQueue<T, D> {
         self.heap = entries.into();
     }
 
-    /// Replaces each item by what `map` returns for it, and drops the entries for which that is `None`. Gives back the
-    /// memory beyond twice what is needed.
+    /// Replaces each item by what `map` returns for it, and drops the entries for which it returns `None`. Frees memory
+    /// beyond twice the need.
     pub(crate) fn filter_map(&mut self, mut map: impl FnMut(D, T) -> Option<T>) {
         let entries = std::mem::take(&mut self.heap).into_vec().into_iter();
         let entries =
@@ -102,7 +103,7 @@ impl<T: Ord, D: Ord + Copy> DueQueue<T, D> {
         self.heap.clear();
     }
 
-    /// Gives back the memory beyond twice what is needed.
+    /// Frees memory beyond twice the need.
     pub(crate) fn shrink(&mut self) {
         self.heap.shrink_to(self.heap.len() * 2);
     }
@@ -137,16 +138,16 @@ mod tests {
 
     use super::*;
 
-    /// What the owner of a queue does.
+    /// An operation of the owner of a queue.
     #[derive(Clone, Debug)]
     enum Action {
         /// An item is due at another time than before, or for the first time.
         Set(u8, u64),
-        /// An item is not due any longer.
+        /// An item is removed.
         Unset(u8),
-        /// All items that are due at a time are taken.
+        /// All items that are due at a time are taken out.
         PopDue(u64),
-        /// All items get other names.
+        /// All items are renamed.
         Rename,
     }
 

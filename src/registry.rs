@@ -86,9 +86,6 @@
 //! A node that restarts is registered again. Its [`Incarnation`] distinguishes the new process from the old one, so
 //! late messages of the old process have no effect.
 //!
-//! A node that starts again is registered again. An [`Incarnation`] tells its lives apart, so that late messages of the
-//! old process do nothing to the new one.
-//!
 //! # Many nodes that fall silent at once
 //!
 //! If many nodes fall silent at once, the registry has probably lost contact with them. A [`Guard`] then keeps the list

@@ -25,8 +25,8 @@ use crate::event::Event;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refused<K, V> {
     /// The sink has no room now. The key waits in the worker, and the same event is offered again a millisecond later.
-    /// Under a manual clock, it is offered again when the clock is advanced by a millisecond, and when the worker is woken, for
-    /// example by a flush.
+    /// Under a manual clock, it is offered again when the clock is advanced by a millisecond, and when the worker is
+    /// woken, for example by a flush.
     Full(Event<K, V>),
     /// The sink will never accept an event again. This event and all later ones are discarded and counted.
     Gone(Event<K, V>),

@@ -108,7 +108,7 @@ struct Recovery {
     detected: u64,
 }
 
-/// A slot set aside from its list until it is due.
+/// A deferred slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Deferred {
     /// Where it is.
@@ -132,9 +132,9 @@ pub(crate) struct Table<K, V> {
     slab: Slab<K, V>,
     /// The live keys by deadline.
     lists: Lists,
-    /// The live keys that are not linked, by when to look at them.
+    /// The live keys outside the lists, by the time of their next check.
     deferred: DueQueue<Deferred, Due>,
-    /// The number of the next deferred entry.
+    /// The number of the next entry of a deferred slot.
     next_ticket: u32,
     /// The hearts by slot, up to the last slot that has one.
     hearts: Vec<Option<TableSide>>,

@@ -1,7 +1,8 @@
 //! Waking threads that sleep until a point in time of a clock, when a manual clock is moved.
 //!
-//! The time of other clocks passes while a thread sleeps, so it sleeps for what is left. The time of a manual clock stands
-//! still until some thread moves it, so a sleeper registers as a [`Ring`] with the clock, and is rung by each move.
+//! The time of other clocks passes while a thread sleeps, so it sleeps for what is left. The time of a manual clock
+//! stands still until some thread moves it, so a sleeper registers as a [`Ring`] with the clock, and is rung by each
+//! move.
 //!
 //! | the thread that moves the clock | the sleeper |
 //! |---|---|
@@ -9,26 +10,27 @@
 //! | 2. for each sleeper: takes its lock | 2. reads the clock; if the time has come, it does not sleep |
 //! | 3. and notifies it | 3. waits, which releases the lock |
 //!
-//! *Race.* The clock may be moved after the sleeper has read it and before it sleeps. The sleeper holds its lock from the one
-//! until the other, so the mover takes that lock when the sleeper waits, and the notification reaches it. If the mover takes
-//! the lock first, it has stored the time before, and the sleeper reads that. A sleeper that parks instead of waiting on a
-//! condition publishes under the lock that it sleeps, and reads the clock after that.
+//! *Race.* The clock may be moved after the sleeper has read it and before it sleeps. The sleeper holds its lock from
+//! the one until the other, so the mover takes that lock when the sleeper waits, and the notification reaches it. If
+//! the mover takes the lock first, it has stored the time before, and the sleeper reads that. A sleeper that parks
+//! instead of waiting on a condition publishes under the lock that it sleeps, and reads the clock after that.
 //!
-//! No lock of the clock is held while a sleeper is rung, so a clock may be moved wherever the locks of its sleepers are not
-//! held: in callbacks on workers, for example. A sleeper that is dropped meanwhile is kept until its ring returns.
+//! No lock of the clock is held while a sleeper is rung, so a clock may be moved wherever the locks of its sleepers are
+//! not held: in callbacks on workers, for example. A sleeper that is dropped meanwhile is kept until its ring returns.
 
 use std::fmt;
 use std::sync::{Arc, Weak};
 
 use crate::sync::Mutex;
 
-/// What sleeps until a point in time.
+/// A sleeper that waits for a point in time.
 pub(crate) trait Ring: Send + Sync {
-    /// Wakes what sleeps until `now`, ns, or earlier. Takes the lock under which that reads the clock before it sleeps.
+    /// Wakes the sleeper if it waits for `now`, ns, or earlier. Takes the lock under which it reads the clock before it
+    /// sleeps.
     fn ring(&self, now: u64);
 }
 
-/// What is rung when a manual clock is moved.
+/// The sleepers that are rung when a manual clock is moved.
 #[derive(Default)]
 pub(crate) struct Ringers(Mutex<Vec<Weak<dyn Ring>>>);
 
@@ -42,7 +44,7 @@ impl Ringers {
         ringers.push(ringer);
     }
 
-    /// Rings all that are there, after the clock was moved to `now`, ns.
+    /// Rings all sleepers, after the clock was moved to `now`, ns.
     pub(crate) fn ring(&self, now: u64) {
         let ringers: Vec<Arc<dyn Ring>> = self.0.lock().iter().filter_map(Weak::upgrade).collect();
         for ringer in ringers {

@@ -2,7 +2,7 @@
 //! is left.
 //!
 //! `RUSTFLAGS="--cfg loom" cargo test --release --lib orderings`. Models have two or three threads and a few steps
-//! each; what is larger is for the random schedules of `cfg(shuttle)`.
+//! each. Larger models belong to the random schedules of `cfg(shuttle)`.
 
 mod heart_cell;
 mod inbox;

@@ -54,8 +54,8 @@ impl Pacer {
         Pacer::with_clock(Clock::monotonic())
     }
 
-    /// Spawns the thread; its pacemakers go by `clock`. A [`ManualClock`](crate::ManualClock) makes tests deterministic: each
-    /// call is made when the clock is advanced to its time.
+    /// Spawns the thread; its pacemakers go by `clock`. A [`ManualClock`](crate::ManualClock) makes tests
+    /// deterministic: each call is made when the clock is advanced to its time.
     ///
     /// ```
     /// use std::time::Duration;

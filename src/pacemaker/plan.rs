@@ -14,9 +14,10 @@ use crate::due::DueQueue;
 pub(super) struct Plan {
     /// The pacemakers that are not being called, by number.
     members: HashMap<u64, Member>,
-    /// When each is due, ns, and its number. An entry is stale if its member is due at another time, or gone.
+    /// The number of each pacemaker by the time at which it is due, ns. An entry is stale if its member is due at
+    /// another time, or has been removed.
     due: DueQueue<u64>,
-    /// The one that is out for its call.
+    /// The pacemaker that is being called.
     running: Option<u64>,
     /// What happens to that pacemaker after the call.
     after: After,
@@ -105,7 +106,7 @@ impl Plan {
         self.running = None;
     }
 
-    /// Puts `member` back among the others.
+    /// Adds `member` to the members again.
     fn put(&mut self, id: u64, member: Member) {
         self.due.push(member.due(), id);
         self.members.insert(id, member);
@@ -115,7 +116,7 @@ impl Plan {
     }
 }
 
-/// Whether pacemaker `id` is among `members` and due at `due`.
+/// Returns whether pacemaker `id` is among `members` and due at `due`.
 fn is_due(members: &HashMap<u64, Member>, due: u64, id: u64) -> bool {
     members.get(&id).is_some_and(|member| member.due() == due)
 }

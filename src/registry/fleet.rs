@@ -113,9 +113,9 @@ pub(super) struct Keeper<N, D> {
     slots: Vec<Option<Box<Entry<N, D>>>>,
     /// The slots without a node.
     free: Vec<u32>,
-    /// What is to be done when. An entry is stale if its node, the guard or the tick remembers another time.
+    /// The tasks by time. An entry is stale if its node, the guard or the tick stores another time.
     agenda: DueQueue<Task, Duration>,
-    /// How many nodes have a timeout that is learned.
+    /// The number of nodes with a learned timeout.
     learned: usize,
     /// The time of the tick in the agenda, if there is one.
     tick: Option<Duration>,

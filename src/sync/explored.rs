@@ -106,13 +106,13 @@ impl<T> Mutex<T> {
     }
 
     /// Locks it. The holder releases it before any deadline.
-    #[expect(clippy::unnecessary_wraps, reason = "the face of `parking_lot`'s")]
+    #[expect(clippy::unnecessary_wraps, reason = "the interface of `parking_lot`'s")]
     pub(crate) fn try_lock_for(&self, _: std::time::Duration) -> Option<MutexGuard<'_, T>> {
         Some(self.lock())
     }
 
     /// Locks it. The holder releases it before any deadline.
-    #[expect(clippy::unnecessary_wraps, reason = "the face of `parking_lot`'s")]
+    #[expect(clippy::unnecessary_wraps, reason = "the interface of `parking_lot`'s")]
     pub(crate) fn try_lock_until(&self, _: Instant) -> Option<MutexGuard<'_, T>> {
         Some(self.lock())
     }
@@ -183,20 +183,20 @@ impl Condvar {
 
     /// Lets the other threads run for a moment, which may be the one in which `deadline` comes. A wait may end
     /// spuriously, so it need not continue until a notification; the caller checks its condition again.
-    #[expect(clippy::unused_self, reason = "the face of `parking_lot`'s")]
+    #[expect(clippy::unused_self, reason = "the interface of `parking_lot`'s")]
     pub(crate) fn wait_until<T>(&self, guard: &mut MutexGuard<'_, T>, deadline: Instant) -> Waited {
         MutexGuard::unlocked(guard, thread::yield_now);
         Waited(Instant::now() >= deadline)
     }
 
-    /// As [`wait_until`](Condvar::wait_until), for the users of a clock that runs.
+    /// Waits like [`wait_until`](Condvar::wait_until), for users of a running clock.
     #[cfg(feature = "pacemaker")]
-    #[expect(clippy::unused_self, reason = "the face of `parking_lot`'s")]
+    #[expect(clippy::unused_self, reason = "the interface of `parking_lot`'s")]
     pub(crate) fn wait_for<T>(&self, guard: &mut MutexGuard<'_, T>, _: std::time::Duration) {
         MutexGuard::unlocked(guard, thread::yield_now);
     }
 
-    /// Tells one that waits.
+    /// Wakes one waiting thread.
     pub(crate) fn notify_one(&self) {
         self.0.notify_one();
     }

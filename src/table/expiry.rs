@@ -1,4 +1,4 @@
-//! Finding what is due: the lists' fronts, the deferred, and second chances for hearts.
+//! Finding due keys: the fronts of the lists, the deferred slots, and second chances for hearts.
 
 use std::time::Duration;
 
@@ -13,14 +13,14 @@ use crate::options::Mode;
 use crate::table::heart_cell::HeartState;
 
 impl Deferred {
-    /// Whether this is the entry that its slot waits for.
+    /// Returns whether this is the current entry of its slot.
     pub(super) fn is_current<K, V>(self, slab: &Slab<K, V>) -> bool {
         slab.is_deferred_slot(self.slot) && slab[self.slot].prev == self.ticket
     }
 }
 
 impl<K: Eq + Clone, V: Clone> Table<K, V> {
-    /// Finds what is due at `now` and moves it to the queue, after at most `limit` looks. Returns whether more is
+    /// Moves the keys that are due at `now` to the queue, with at most `limit` checks. Returns whether more keys are
     /// due.
     pub(crate) fn expire(&mut self, now: u64, limit: usize) -> bool {
         self.advance(now);
@@ -46,9 +46,9 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
         true
     }
 
-    /// When the table wants to be looked at next, and the timeout of the key that it is about; both ns. Exact for keys
-    /// without a heart, the time of the next check for those with one; for a key that was set aside before a stall it
-    /// may be the deadline, grace not counted.
+    /// Returns when the table must be called next, and the timeout of the key concerned, both in ns. The time is exact
+    /// for a key without a heart, and the next check for a key with one. For a key that was deferred before a stall it
+    /// may be the deadline without grace.
     pub(crate) fn next_due(&mut self) -> Option<(u64, u64)> {
         let listed = self.lists.first(&self.slab, &self.grace);
         let deferred = self.first_deferred();
@@ -74,7 +74,7 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
         stall
     }
 
-    /// Links slot `at` into the list it names, or sets it aside if its stamp came too late for that.
+    /// Links slot `at` into the list that it names, or defers it if its stamp came too late for that.
     #[inline]
     pub(super) fn link(&mut self, at: u32) {
         self.slab.body_mut(at).state = State::Listed;
@@ -83,7 +83,7 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
         }
     }
 
-    /// Takes slot `at` out of the list it is linked into, if it is.
+    /// Unlinks slot `at` from its list, if it is linked.
     #[inline]
     pub(super) fn unlink(&mut self, at: u32) {
         if self.slab.body(at).state == State::Listed {
@@ -103,9 +103,9 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
         }
     }
 
-    /// Puts the live slot `at` where `policy` and its deadline want it: into its list if that goes by the same
-    /// deadline, else aside. One with a heart waits in a list for its next check if it cannot expire by then; a tracked
-    /// key that is down needs no checks, since its heart sends the next beat as a message.
+    /// Places the live slot `at` according to `policy` and its deadline: into its list if that has the same deadline,
+    /// otherwise into the heap of deferred slots. A slot with a heart waits in a list for its next check if it cannot
+    /// expire earlier. A tracked key that is down needs no checks, because its heart sends the next beat as a message.
     pub(super) fn reschedule(&mut self, at: u32, policy: Policy) {
         self.unlink(at);
         self.relist(at, policy);
@@ -129,7 +129,7 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
         self.slab[at].stamp.saturating_add(self.policy(at).timeout)
     }
 
-    /// Leaves slot `at`, which is not linked, to the deferred heap until it is due.
+    /// Defers slot `at`, which is not linked, until it is due.
     fn defer(&mut self, at: u32) {
         self.next_ticket = self.next_ticket.wrapping_add(1) % NIL;
         self.slab.body_mut(at).state = State::Deferred;
@@ -143,7 +143,7 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
         }
     }
 
-    /// When the live slot `at` expires unless it beats.
+    /// Returns when the live slot `at` expires unless it beats.
     fn due(&self, at: u32) -> Due {
         let deadline = self.deadline(at);
         let timeout = self.policy(at).timeout;
@@ -153,16 +153,15 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
         }
     }
 
-    /// The deferred slot that is due first: when, and which.
+    /// Returns the deferred slot that is due first, and when.
     fn first_deferred(&mut self) -> Option<(Due, u32)> {
         let slab = &self.slab;
         let first = self.deferred.peek(|_, it| it.is_current(slab));
         first.map(|(due, it)| (due, it.slot))
     }
 
-    /// The turn of the live slot `at` has come, at `due`: it expires, or it waits again. A slot that is looked at
-    /// before its deadline waits even if the deadline has passed by now, so that the expired come in the order of
-    /// deadlines.
+    /// Handles the live slot `at`, which is due at `due`: it expires, or waits again. A slot that is checked before its
+    /// deadline waits even if the deadline has passed by now, so that keys expire in the order of deadlines.
     fn look_at(&mut self, at: u32, due: Due) {
         let policy = self.policy(at);
         if let (Some(table_side), Some(down)) = (self.table_side(at), self.down(at)) {

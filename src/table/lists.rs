@@ -86,7 +86,7 @@ const SHRINK_FLOOR: usize = if cfg!(test) { 4 } else { 1_024 };
 /// The lists are shrunk when less than one in this many is in use; more often in tests.
 const SHRINK_DIVISOR: usize = if cfg!(test) { 2 } else { 8 };
 
-/// The number of the default policy's list, which is never given up.
+/// The number of the default policy's list, which is never removed.
 const DEFAULT: u32 = 0;
 
 /// All lists.
@@ -100,10 +100,10 @@ pub(super) struct Lists {
     timeouts: BTreeMap<u64, u32>,
     /// Lists that no slot names, for reuse.
     vacant: Vec<u32>,
-    /// A lower bound of the due time of each list that has a slot linked, the least on top. An entry that is not the
-    /// bound its list remembers is stale.
+    /// A lower bound of the due time of each list with a linked slot, the least on top. An entry that differs from the
+    /// bound stored in its list is stale.
     fronts: DueQueue<u32, Due>,
-    /// How many slots the next late stamp may walk over.
+    /// The number of slots over which the next late stamp may walk.
     credit: u32,
 }
 
@@ -241,8 +241,7 @@ impl Lists {
         true
     }
 
-    /// Adds a heap entry. Stale ones, of lists that were given up before their entries came to the top, go when they
-    /// are more than the others.
+    /// Adds a heap entry. Stale entries of lists that were vacated earlier are removed when they outnumber the others.
     fn push_front(&mut self, due: Due, list: u32) {
         let (in_use, all) = (self.by_policy.len(), &self.all);
         self.fronts
@@ -332,7 +331,7 @@ impl Lists {
         }
     }
 
-    /// The slot that is due first of all that are linked: when, and which.
+    /// Returns the linked slot that is due first, and when.
     pub(super) fn first<K, V>(&mut self, slab: &Slab<K, V>, grace: &Grace) -> Option<(Due, u32)> {
         let all = &mut self.all;
         let first = self.fronts.settle(|bound, list| {
@@ -376,8 +375,8 @@ impl Lists {
         }
     }
 
-    /// Gives memory back if few of many lists are in use: those get new numbers. Costs a few comparisons if not, else a
-    /// walk over all slots, so it waits until the lists are many beside them.
+    /// Returns memory if few of many lists are in use, which get new numbers. If there is nothing to do, this costs a
+    /// few comparisons. Otherwise it visits all slots, so it waits until there are many lists compared to the slots.
     pub(super) fn shrink<K, V>(&mut self, slab: &mut Slab<K, V>) {
         let all = self.all.len();
         let is_sparse = self.by_policy.len() * SHRINK_DIVISOR < all;
@@ -386,7 +385,7 @@ impl Lists {
         }
     }
 
-    /// Gives the lists in use the first numbers, and forgets the others.
+    /// Renumbers the lists in use from the first number on, and removes the others.
     #[cold]
     fn renumber<K, V>(&mut self, slab: &mut Slab<K, V>) {
         let before = &self.all;

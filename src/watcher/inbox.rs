@@ -496,9 +496,9 @@ impl<K, V> Inbox<K, V> {
         let _ = self.thread.set(thread::current());
     }
 
-    /// Parks the worker until `until` by `clock`, or until somebody wakes it; a manual clock does when it is moved. Any beat
-    /// wakes it where `reports_beats` says so. Returns at once if there is a message, if the worker is to finish, or if
-    /// `has_work` finds something else.
+    /// Parks the worker until `until` by `clock`, or until it is woken; moving a manual clock wakes it. If
+    /// `reports_beats` is set, every beat wakes it. Returns at once if there is a message, if the worker must finish,
+    /// or if `has_work` returns `true`.
     pub(crate) fn sleep(
         &self,
         receiver: &Receiver<Messages<K, V>>,
@@ -516,7 +516,8 @@ impl<K, V> Inbox<K, V> {
         drop(front);
         let mut is_asleep = !has_work();
         while is_asleep {
-            // After `asleep_until` is published: whoever moves a manual clock later finds that, and unparks the worker.
+            // After `asleep_until` is published: a thread that moves a manual clock later reads it and unparks the
+            // worker.
             let now = clock.now_ns();
             if until == NEVER {
                 thread::park();

@@ -239,16 +239,16 @@ impl<N: Eq + Hash + Clone, D> Keeper<N, D> {
         }
     }
 
-    /// Enters into the agenda what is remembered to be due at `due`.
+    /// Adds `task`, whose owner has stored `due`, to the agenda.
     pub(super) fn enter(&mut self, due: Duration, task: Task) {
-        // Each node at most, the guard and the tick.
+        // At most one for each node, the guard and the tick.
         let live = self.ids.len() + 2;
         let (agenda, is_live) = self.agenda();
         agenda.push(due, task);
         agenda.sweep(live, is_live);
     }
 
-    /// Returns the agenda, and whether an entry of it is what is remembered.
+    /// Returns the agenda, and a function that returns whether an entry is current.
     pub(super) fn agenda(
         &mut self,
     ) -> (
@@ -270,7 +270,7 @@ impl<N: Eq + Hash + Clone, D> Keeper<N, D> {
         (&mut self.agenda, is_live)
     }
 
-    /// Lets the watcher wait for the node in `slot` from now on, for as long as its policy says.
+    /// Orders the watcher to watch the node in `slot` from now on, with the timeout of its policy.
     pub(super) fn watch(&mut self, slot: u32) {
         let Some(entry) = self.entry(slot) else {
             return;
