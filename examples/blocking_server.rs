@@ -1,7 +1,7 @@
-//! A blocking echo server, a thread for each connection, that closes connections which send no whole line in time.
+//! A blocking echo server with a thread for each connection, which closes connections that send no complete line in time.
 //!
 //! Each connection has a heart that beats with every line. The callback shuts the socket of an expired connection down,
-//! which wakes the thread that blocks on it: no read timeouts, no polling. Clients of every kind are in here too.
+//! which wakes the thread that blocks on it. No read timeouts and no polling are needed. The example also runs clients.
 //!
 //! ```text
 //! cargo run --release --example blocking_server
@@ -19,23 +19,23 @@ use std::time::Duration;
 
 use liveness::{BuildError, Event, Heart, Options, Watcher};
 
-/// What `--help` prints.
+/// The output of `--help`.
 const HELP: &str = "\
-Runs a blocking echo server and clients for it on loopback, and ends after about two seconds.
+Runs a blocking echo server and its clients on the loopback interface for about two seconds.
 
 Usage: blocking_server [--help]
 
-A connection must send a line at least every 500 ms. Healthy clients do; silent ones stop; stalled ones stop within a
-line; trickling ones send byte after byte of a line that does not end; resetting ones vanish with a TCP reset. There
-are three of each kind.
+A connection must send a line at least every 500 ms. There are three clients of each of five kinds. Healthy clients send
+their lines in time. Silent clients stop sending. Stalled clients stop within a line. Trickling clients send a line byte by
+byte and never end it. Resetting clients disconnect with a TCP reset.
 
-Exit code: 0 if exactly the silent, stalled and trickling ones expired, 1 if not, 2 if an argument is wrong.
+Exit code: 0 if exactly the silent, stalled and trickling clients expired, 1 if not, 2 if an argument is invalid.
 ";
 
 /// The longest time between two lines of a connection.
 const TIMEOUT: Duration = Duration::from_millis(500);
 
-/// The longest line, bytes: nobody may fill the memory with one that does not end.
+/// The longest line, bytes, so that a line that never ends cannot fill the memory.
 const MAX_LINE: u64 = 1_024;
 
 /// The sockets of the open connections, by their numbers. Numbers are never used twice, so a late expiry cannot hit the
@@ -44,30 +44,30 @@ const MAX_LINE: u64 = 1_024;
 struct Connections(Mutex<HashMap<u64, TcpStream>>);
 
 impl Connections {
-    /// The map. A panic under the lock, of which there is none, would leave it whole.
+    /// Locks the map. No code panics under the lock, so a poisoned map would be intact.
     fn lock(&self) -> MutexGuard<'_, HashMap<u64, TcpStream>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Ends every read and write on connection `id`, those that block just now too.
+    /// Ends every read and write on connection `id`, including those that are blocked.
     fn shut_down(&self, id: u64) {
         if let Some(stream) = self.lock().get(&id) {
-            // It fails if the peer was faster.
+            // This fails if the peer has closed the connection first.
             let _ = stream.shutdown(Shutdown::Both);
         }
     }
 }
 
-/// What the threads of the server share.
+/// The state that the threads of the server share.
 struct Server {
-    /// Watches the connections; carries the address of each.
+    /// Watches the connections, and stores the address of each.
     watcher: Watcher<u64, SocketAddr>,
     /// The sockets, shared with the callback.
     connections: Arc<Connections>,
 }
 
 impl Server {
-    /// A server that closes the connections that expire, and tells `expired` of them.
+    /// Creates a server that closes expired connections and sends their addresses to `expired`.
     fn new(expired: Sender<SocketAddr>) -> Result<Self, BuildError> {
         let connections = Arc::new(Connections::default());
         let sockets = connections.clone();
@@ -209,7 +209,9 @@ fn exchange(stream: &mut TcpStream) -> io::Result<()> {
 fn wait_for_end(stream: &mut TcpStream) -> io::Result<()> {
     match stream.read(&mut [0]) {
         Ok(0) => Ok(()),
-        Ok(_) => Err(io::Error::other("the server answered half a line")),
+        Ok(_) => Err(io::Error::other(
+            "the server replied with an incomplete line",
+        )),
         // The server closed it before it had read all.
         Err(error) if error.kind() == io::ErrorKind::ConnectionReset => Ok(()),
         Err(error) => Err(error),
@@ -269,7 +271,7 @@ fn run() -> Result<bool, Box<dyn Error>> {
         Ok(accepting.join().map_err(|_| "the server panicked")??)
     })?;
 
-    // Ends when the callback has had every event.
+    // Returns after the callback has received every event.
     let stats = server.watcher.close();
     let expired: Vec<Client> = expired
         .try_iter()

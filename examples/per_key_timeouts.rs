@@ -1,4 +1,4 @@
-//! Twenty keys with random timeouts of their own beat once each; they expire in the order of their deadlines.
+//! Twenty keys with different random timeouts beat once each, and expire in the order of their deadlines.
 //!
 //! ```text
 //! cargo run --release --example per_key_timeouts
@@ -15,21 +15,21 @@ use compact_str::{CompactString, format_compact};
 use crossbeam_channel::Receiver;
 use liveness::{Event, KeyEvent, Options, Watcher};
 
-/// What `--help` prints.
+/// The output of `--help`.
 const HELP: &str = "\
-Gives 20 keys random timeouts from 100 to 500 ms, beats each once, and prints them as they expire.
+Sets random timeouts from 100 to 500 ms for 20 keys, beats each key once, and prints the keys as they expire.
 
 Usage: per_key_timeouts [--seed N]
 
-    --seed N   makes the timeouts those of an earlier run [default: the time of day]
-    --help     print this and end
+    --seed N   seed of the timeouts, to repeat an earlier run [default: the current time]
+    --help     print this help
 
-Times are in milliseconds since the start; lateness is from the deadline to the delivery.
+Times are in milliseconds since the start. Lateness is the time from the deadline to the delivery.
 
-Exit code: 0 if every key was reported once, none early, in the order of deadlines; 1 if not; 2 if an argument is wrong.
+Exit code: 0 if every key was reported once, none early, in the order of deadlines; 1 if not; 2 if an argument is invalid.
 ";
 
-/// How many keys there are.
+/// The number of keys.
 const KEYS: usize = 20;
 
 /// The shortest timeout, us.
@@ -38,7 +38,7 @@ const SHORTEST_US: u64 = 100_000;
 /// The longest timeout, us.
 const LONGEST_US: u64 = 500_000;
 
-/// How long after the last deadline a missing event is given up; only a fault lets it pass.
+/// How long to wait for a missing event after the last deadline. Only a fault makes this time pass.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 fn main() -> ExitCode {
@@ -49,7 +49,7 @@ fn main() -> ExitCode {
             return ExitCode::SUCCESS;
         }
         Err(error) => {
-            eprintln!("error: {error}; `--help` explains the arguments");
+            eprintln!("error: {error}; see `--help`");
             return ExitCode::from(2);
         }
     };
@@ -106,7 +106,7 @@ fn run(seed: u64) -> Result<bool, Box<dyn Error>> {
     let stats = watcher.close();
     let mut faults = faults(&arrived, &timeouts);
     if stats.delivered != KEYS as u64 || !stats.is_balanced() {
-        faults.push(format!("the accounting is off: {stats:?}"));
+        faults.push(format!("the accounting does not balance: {stats:?}"));
     }
     let mut out = io::stdout().lock();
     writeln!(
@@ -127,7 +127,7 @@ fn run(seed: u64) -> Result<bool, Box<dyn Error>> {
     Ok(faults.is_empty())
 }
 
-/// The keys and the timeout of each.
+/// Returns the keys and their timeouts.
 fn random_timeouts(seed: u64) -> HashMap<CompactString, Duration> {
     let mut random = SplitMix64(seed);
     (0..KEYS)
@@ -141,7 +141,7 @@ fn random_timeouts(seed: u64) -> HashMap<CompactString, Duration> {
         .collect()
 }
 
-/// Prints the expiries as they come until each key had one, or longer than any should take has passed.
+/// Prints the expiries as they arrive, until every key has expired or a time limit is reached.
 fn receive(
     watcher: &Watcher<CompactString>,
     events: &Receiver<Event<CompactString>>,

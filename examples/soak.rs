@@ -1,4 +1,4 @@
-//! Keeps a watcher busy for as long as you like, and ends at the first promise that it breaks.
+//! A soak test: keeps a watcher busy for a given time, and stops when a guarantee is violated.
 //!
 //! ```text
 //! cargo run --release --example soak -- --seconds 3600
@@ -18,49 +18,49 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use liveness::{Event, EventKind, Generation, KeyEvent, Stall, Stats, Timestamp, Watcher};
 use parking_lot::{Mutex, RwLock};
 
-/// What `--help` prints.
+/// The output of `--help`.
 const HELP: &str = "\
-Watches keys that beat at 0.5, 0.9 and 0.99 of their timeout, some that die and come back, and some that are removed,
-under floods of beats, and stops its own process now and then. Ends at the first broken promise.
+Watches keys that beat at 0.5, 0.9 and 0.99 of their timeout, keys that die and come back, and keys that are removed,
+under floods of beats. Suspends its own process repeatedly. Stops when a guarantee is violated.
 
 Usage: soak [--seconds N] [--keys N] [--timeout-ms N] [--no-stops]
 
-    --seconds N      how long to run, 5 to 604800 [default: 30]
-    --keys N         how many keys, 100 to 1000000 [default: 10000]
-    --timeout-ms N   the timeout, 20 to 60000 [default: 500]
-    --no-stops       do not stop the process; it is stopped every ten seconds, for one to four timeouts, where there is
-                     a `kill` command
-    --help           print this and end
+    --seconds N      duration of the run in seconds, 5 to 604800 [default: 30]
+    --keys N         number of keys, 100 to 1000000 [default: 10000]
+    --timeout-ms N   timeout in milliseconds, 20 to 60000 [default: 500]
+    --no-stops       do not suspend the process; by default it is suspended every ten seconds, for one to four timeouts,
+                     if there is a `kill` command
+    --help           print this help
 
-Every five seconds the senders pause, and a line tells the accounting and what was seen. `own` are keys that expired
-because this program itself beat too late, which a busy machine may make it do.
+Every five seconds the senders pause, and the accounting and the observations are printed. `own` counts keys that expired
+because this program itself beat too late, which can happen on a busy machine.
 
-Exit code: 0 if every promise was kept, 1 with the evidence if not, 2 if an argument is wrong.
+Exit code: 0 if every guarantee held, 1 with the evidence if not, 2 if an argument is invalid.
 ";
 
-/// How late a report may be before it counts as lost, beside what the process was stopped for.
+/// How late a report may be before it counts as lost, in addition to the time for which the process was suspended.
 const LOST_AFTER: Duration = Duration::from_secs(5);
 
-/// How often the accounting is looked at.
+/// How often the accounting is checked.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 
-/// How often the process is stopped.
+/// How often the process is suspended.
 const STOP_EVERY: Duration = Duration::from_secs(10);
 
 /// The arguments.
 struct Options {
-    /// How long to run.
+    /// The duration of the run.
     length: Duration,
-    /// How many keys.
+    /// The number of keys.
     keys: u64,
     /// The timeout of all keys.
     timeout: Duration,
-    /// Whether the process is stopped now and then.
+    /// Whether the process is suspended repeatedly.
     stops: bool,
 }
 
 impl Options {
-    /// Reads the arguments; `None` asks for help.
+    /// Parses the arguments; returns `None` for `--help`.
     fn parse() -> Result<Option<Self>, lexopt::Error> {
         use lexopt::prelude::*;
 
@@ -89,7 +89,7 @@ impl Options {
     }
 }
 
-/// The value of the option just read, which must be in `range`.
+/// Returns the value of the option that was read last, which must be in `range`.
 fn number(parser: &mut lexopt::Parser, range: Range<u64>) -> Result<u64, lexopt::Error> {
     let value = parser.value()?;
     let number = value.to_str().and_then(|text| text.parse().ok());
@@ -97,7 +97,7 @@ fn number(parser: &mut lexopt::Parser, range: Range<u64>) -> Result<u64, lexopt:
         .filter(|number| range.contains(number))
         .ok_or_else(|| {
             format!(
-                "a number from {} to {} is wanted, not `{}`",
+                "the value must be a number from {} to {}, not `{}`",
                 range.start,
                 range.end - 1,
                 value.display()
@@ -106,18 +106,18 @@ fn number(parser: &mut lexopt::Parser, range: Range<u64>) -> Result<u64, lexopt:
         })
 }
 
-/// What a key does.
+/// The behaviour of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Role {
-    /// It beats for ever, whenever so many hundredths of its timeout have passed.
+    /// It beats forever, each time this many hundredths of its timeout have passed.
     Steady(u32),
-    /// It beats a few times, dies, and comes back when its death was reported.
+    /// It beats a few times, dies, and comes back after its death was reported.
     Mortal,
     /// It beats a few times, is removed, and comes back.
     Removed,
 }
 
-/// What key number `key` does.
+/// Returns the behaviour of key number `key`.
 fn role(key: u64) -> Role {
     match key % 10 {
         0..=2 => Role::Steady(50),
@@ -128,12 +128,12 @@ fn role(key: u64) -> Role {
     }
 }
 
-/// What is known of a key's life from the side of the sender.
+/// The state of a key as its sender knows it.
 #[derive(Debug, Default)]
 struct Life {
     /// The last accepted beat: the times before and after the call.
     beat: (Timestamp, Timestamp),
-    /// Whether the key is to die: it beats no more.
+    /// Whether the key is dying: it no longer beats.
     is_dying: bool,
     /// When the removal of the key was flushed, if it has not beaten since.
     removed: Option<Timestamp>,
@@ -141,19 +141,19 @@ struct Life {
     reported: Option<Generation>,
 }
 
-/// What all threads share.
+/// The state that all threads share.
 struct Soak {
     /// The arguments.
     options: Options,
-    /// The lives, by key.
+    /// The states of the keys.
     lives: Vec<Mutex<Life>>,
-    /// Who sends holds it for reading; held for writing, everything is quiet.
+    /// Senders hold it for reading. While it is held for writing, no sender runs.
     quiet: RwLock<()>,
     /// Whether the run is over.
     is_over: AtomicBool,
-    /// When the process went on after it last did not run for a while, and how long that was, ns.
+    /// When the process last continued after it had not run for a while, and how long that was, ns.
     resumed: Mutex<(Timestamp, Duration)>,
-    /// How long it did not run in all, ns.
+    /// How long it did not run in total, ns.
     stopped_ns: AtomicU64,
     /// How often it did not run.
     stops: AtomicU64,
@@ -161,16 +161,16 @@ struct Soak {
     deaths: AtomicU64,
     /// Keys that expired because this program beat too late.
     own: AtomicU64,
-    /// Until when a worker holds expiry back after a stall, by the clock of the watcher.
+    /// Until when a worker holds expiry back after a stall, by the watcher's clock.
     held_until: Mutex<Timestamp>,
     /// The latest report of a death that no stall delayed, from its deadline to its detection, ns.
     latest_ns: AtomicU64,
-    /// The first broken promise.
+    /// The first violated guarantee.
     broken: Sender<String>,
 }
 
 impl Soak {
-    /// Notes a broken promise; the first one ends the run.
+    /// Records a violated guarantee; the first one ends the run.
     fn breaks(&self, promise: &str, evidence: &dyn fmt::Debug) {
         let _ = self.broken.try_send(format!("{promise}\n{evidence:#?}"));
         self.is_over.store(true, Ordering::Release);
@@ -181,11 +181,11 @@ impl Soak {
         self.is_over.load(Ordering::Acquire)
     }
 
-    /// Beats for `key`, and writes it down.
+    /// Beats `key` and records the beat.
     fn beat(&self, watcher: &Watcher<u64>, key: u64) {
         let before = watcher.now();
         if watcher.beat(key).is_err() {
-            return self.breaks("an open watcher takes beats", &key);
+            return self.breaks("an open watcher must accept beats", &key);
         }
         let after = watcher.now();
         let mut life = self.lives[key as usize].lock();
@@ -193,13 +193,13 @@ impl Soak {
         life.removed = None;
     }
 
-    /// Notes what a stall excuses.
+    /// Records the time for which a stall may delay reports.
     fn excuse(&self, stall: &Stall) {
         let mut held_until = self.held_until.lock();
         *held_until = (*held_until).max(stall.resumed + stall.held_for);
     }
 
-    /// Judges an expiry.
+    /// Checks an expiry.
     fn judge(&self, event: &KeyEvent<u64>) {
         let mut life = self.lives[event.key as usize].lock();
         let evidence = &(event, &*life);
@@ -217,7 +217,7 @@ impl Soak {
                 evidence,
             );
         }
-        // A call of the callback that had begun is no breach.
+        // A call of the callback that had already begun is allowed.
         if life.removed.is_some_and(|at| event.delivered > at) && before <= event.last_beat {
             return self.breaks("I6: reported after a flushed removal", evidence);
         }
@@ -233,7 +233,7 @@ impl Soak {
             let grace = gap.min(event.timeout).mul_f64(0.8);
             if event.detected >= resumed && event.detected < resumed + grace {
                 return self.breaks(
-                    "I11: reported just after the process had been stopped",
+                    "I11: reported just after the process had been suspended",
                     evidence,
                 );
             }
@@ -266,7 +266,7 @@ impl Soak {
         }
     }
 
-    /// Lets the mortal keys die and come back, and removes those that are to be removed, until the run is over.
+    /// Lets keys die and come back, and removes others, until the run is over.
     fn kill_and_remove(&self, watcher: &Watcher<u64>) {
         let count = self.options.keys;
         for round in 0_u64.. {
@@ -275,7 +275,7 @@ impl Soak {
                     return;
                 }
                 let sending = self.quiet.read();
-                // Each key in one round of three, so that there are always some in every state.
+                // Each key takes part in one round of three, so that some keys are always in each state.
                 if (key / 10 + round) % 3 == 0 {
                     match role(key) {
                         Role::Steady(_) => {}
@@ -289,34 +289,34 @@ impl Soak {
         }
     }
 
-    /// Beats for `key` once, unless it is dying already.
+    /// Beats `key` once, unless it is already dying.
     fn revive(&self, watcher: &Watcher<u64>, key: u64) {
-        // The death is written down first, for the report may be quick.
+        // The death is recorded first, because the report may arrive quickly.
         if !std::mem::replace(&mut self.lives[key as usize].lock().is_dying, true) {
             self.beat(watcher, key);
         }
     }
 
-    /// Beats for `key` once, and removes it.
+    /// Beats `key` once, and removes it.
     fn remove(&self, watcher: &Watcher<u64>, key: u64) {
         self.lives[key as usize].lock().is_dying = true;
         self.beat(watcher, key);
         if watcher.remove(&key).is_err() || watcher.flush().is_err() {
-            return self.breaks("an open watcher removes keys", &key);
+            return self.breaks("an open watcher must remove keys", &key);
         }
         let mut life = self.lives[key as usize].lock();
         life.is_dying = false;
         life.removed = Some(watcher.now());
     }
 
-    /// Floods the watcher for a moment every now and then with beats of one steady key, until the run is over.
+    /// Repeatedly floods the watcher for a moment with beats of one steady key, until the run is over.
     fn flood(&self, watcher: &Watcher<u64>) {
         while !self.is_over() {
             let began = Instant::now();
             while began.elapsed() < Duration::from_millis(100) && !self.is_over() {
                 let _sending = self.quiet.read();
                 if watcher.beat_many([0_u64; 256]).is_err() {
-                    return self.breaks("an open watcher takes beats", &0);
+                    return self.breaks("an open watcher must accept beats", &0);
                 }
                 self.beat(watcher, 0);
             }
@@ -324,7 +324,7 @@ impl Soak {
         }
     }
 
-    /// Sees when the process did not run, until the run is over.
+    /// Records when the process did not run, until the run is over.
     fn see_gaps(&self, watcher: &Watcher<u64>) {
         let mut last = watcher.now();
         while !self.is_over() {
@@ -341,7 +341,7 @@ impl Soak {
         }
     }
 
-    /// Has the process stopped every now and then, until the run is over.
+    /// Suspends the process repeatedly, until the run is over.
     fn stop_now_and_then(&self) {
         let pid = std::process::id();
         for nth in 0_u32.. {
@@ -360,7 +360,7 @@ impl Soak {
         }
     }
 
-    /// With all senders quiet: whether the accounting is balanced, and no death is overdue.
+    /// Checks, while all senders are paused, that the accounting balances and no death is overdue.
     fn look(&self, watcher: &Watcher<u64>) -> Result<Stats, Box<dyn Error>> {
         let _quiet = self.quiet.write();
         let began = Instant::now();
@@ -371,7 +371,7 @@ impl Soak {
                 break stats;
             }
             if began.elapsed() > LOST_AFTER {
-                self.breaks("I5: the accounting is not balanced", &stats);
+                self.breaks("I5: the accounting does not balance", &stats);
                 break stats;
             }
         };
@@ -391,7 +391,7 @@ impl Soak {
     }
 }
 
-/// Runs it all; returns what was broken.
+/// Runs the test; returns the violated guarantee, if there is one.
 fn run(options: Options) -> Result<Option<String>, Box<dyn Error>> {
     let (broken, first_broken): (_, Receiver<String>) = bounded(1);
     let soak = Arc::new(Soak {
@@ -435,12 +435,12 @@ fn run(options: Options) -> Result<Option<String>, Box<dyn Error>> {
         looked
     })?;
     if watcher.close().failed_workers > 0 {
-        soak.breaks("I10: no worker fails", &watcher.stats());
+        soak.breaks("I10: a worker failed", &watcher.stats());
     }
     Ok(first_broken.try_recv().ok())
 }
 
-/// Looks at the accounting every few seconds, and prints it, until the run is over.
+/// Checks and prints the accounting every few seconds, until the run is over.
 fn keep_looking(soak: &Soak, watcher: &Watcher<u64>) -> Result<(), Box<dyn Error>> {
     let began = Instant::now();
     let mut next = LOOK_EVERY;
@@ -452,7 +452,7 @@ fn keep_looking(soak: &Soak, watcher: &Watcher<u64>) -> Result<(), Box<dyn Error
         next += LOOK_EVERY;
         let stats = soak.look(watcher)?;
         println!(
-            "{:6.0} s: {stats}\n          {} deaths, at most {:?} late but for stalls; {} own; stopped {} times",
+            "{:6.0} s: {stats}\n          {} deaths, late by at most {:?} outside stalls; {} own; suspended {} times",
             began.elapsed().as_secs_f64(),
             soak.deaths.load(Ordering::Relaxed),
             Duration::from_nanos(soak.latest_ns.load(Ordering::Relaxed)),
@@ -471,17 +471,17 @@ fn main() -> ExitCode {
             return ExitCode::SUCCESS;
         }
         Err(error) => {
-            eprintln!("soak: {error}\nTry `--help`.");
+            eprintln!("soak: {error}; see `--help`");
             return ExitCode::from(2);
         }
     };
     match run(options) {
         Ok(None) => {
-            println!("every promise was kept");
+            println!("every guarantee held");
             ExitCode::SUCCESS
         }
         Ok(Some(evidence)) => {
-            eprintln!("broken: {evidence}");
+            eprintln!("violated: {evidence}");
             ExitCode::FAILURE
         }
         Err(error) => {

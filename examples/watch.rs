@@ -1,4 +1,4 @@
-//! Ten thousand services beat every 500 ms; eight of them stop, and each is reported a second after its last beat.
+//! Ten thousand services beat every 500 ms. Eight of them stop, and each is reported a second after its last beat.
 //!
 //! ```text
 //! cargo run --release --example watch
@@ -18,54 +18,55 @@ use compact_str::{CompactString, format_compact};
 use crossbeam_channel::Receiver;
 use liveness::{BeatError, Event, EventKind, Stats, Timestamp, Watcher};
 
-/// What `--help` prints.
+/// The output of `--help`.
 const HELP: &str = "\
-Watches services that beat every 500 ms against a timeout of 1 s, and prints each that falls silent.
+Watches services that beat every 500 ms with a timeout of 1 s, and prints each service that falls silent.
 
 Usage: watch [--seconds N] [--services N] [--workers N]
 
-    --seconds N    how long to run, 1 to 86400 [default: 15]
-    --services N   how many services beat, numbered from 0, 1 to 1000000 [default: 10000]
-    --workers N    how many worker threads watch them, 1 to 1024 [default: as many as the machine runs at once]
-    --help         print this and end
+    --seconds N    duration of the run in seconds, 1 to 86400 [default: 15]
+    --services N   number of services, 1 to 1000000 [default: 10000]
+    --workers N    number of worker threads, 1 to 1024 [default: the available parallelism, at most 4]
+    --help         print this help
 
-The services 67, 100, 120, 3456, 4000, 5221, 7899 and 9999, as far as there are so many, stop after as many
-milliseconds as their number says. One that would stop less than 2 s before the end (the timeout, and a second to
-spare for the report) beats on to the end instead: `--seconds 12` is the least that shows all eight.
+Services are numbered from 0. Services 67, 100, 120, 3456, 4000, 5221, 7899 and 9999, if they exist, stop after their
+number of milliseconds. A service that would stop less than 2 s before the end (the timeout plus a second for the
+report) continues to the end instead, so all eight stop only with `--seconds 12` or more.
 
-Events and the summary go to stdout, the progress to stderr. Times are in milliseconds since the start; the offset is
-the lateness, from the deadline to the delivery.
+Events and the summary are written to stdout, and the progress to stderr. Times are in milliseconds since the start.
+The offset is the time from the deadline to the delivery.
 
-Exit code: 0 if exactly the services that stopped were reported, 1 if not, 2 if an argument is wrong.
+Exit code: 0 if exactly the services that stopped were reported, 1 if not, 2 if an argument is invalid.
 ";
 
-/// The services that stop, each after as many milliseconds as its number says.
+/// The services that stop, each after its number of milliseconds.
 const STOPPING: [u64; 8] = [67, 100, 120, 3456, 4000, 5221, 7899, 9999];
 
-/// How often a service beats, ms.
+/// The time between two beats of a service, ms.
 const INTERVAL_MS: u64 = 500;
 
 /// The longest silence allowed.
 const TIMEOUT: Duration = Duration::from_secs(1);
 
-/// From the last deadline to the end of the run: far more than a report takes, so that the outcome is never luck.
+/// The time from the last deadline to the end of the run: far more than a report takes, so that the result does not
+/// depend on chance.
 const SPARE: Duration = Duration::from_secs(1);
 
-/// How many threads beat.
+/// The number of threads that beat.
 const BEATERS: u64 = 4;
 
 /// The arguments.
 struct Options {
-    /// How long to run, s.
+    /// The duration of the run, s.
     seconds: u64,
-    /// How many services there are.
+    /// The number of services.
     services: u64,
-    /// How many workers watch them; the watcher's default if not set.
+    /// The number of workers; the watcher's default if not set.
     workers: Option<usize>,
 }
 
 impl Options {
-    /// Reads the arguments; `None` asks for help.
+    /// Parses the arguments; returns `None` for `--help`.
     fn parse() -> Result<Option<Self>, lexopt::Error> {
         use lexopt::prelude::*;
 
@@ -156,7 +157,7 @@ impl Fleet {
             .map(|number| &self.keys[number as usize])
     }
 
-    /// The services that are to be reported, in the order of their numbers.
+    /// Returns the services that must be reported, in the order of their numbers.
     fn stopping(&self) -> Vec<CompactString> {
         (0..self.keys.len() as u64)
             .filter(|&number| self.stop(number).is_some())
@@ -173,7 +174,7 @@ fn main() -> ExitCode {
             return ExitCode::SUCCESS;
         }
         Err(error) => {
-            eprintln!("error: {error}; `--help` explains the arguments");
+            eprintln!("error: {error}; see `--help`");
             return ExitCode::from(2);
         }
     };
@@ -187,7 +188,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Runs fleet and watcher to the end; returns whether the right services were reported.
+/// Runs the fleet and the watcher; returns whether exactly the right services were reported.
 fn run(options: &Options) -> Result<bool, Box<dyn Error>> {
     let fleet = Fleet::new(options);
     let mut builder = Watcher::<CompactString>::builder()
@@ -208,7 +209,7 @@ fn run(options: &Options) -> Result<bool, Box<dyn Error>> {
                     .spawn_scoped(scope, move || beat(watcher, fleet, beater))
             })
             .collect::<Result<Vec<_>, _>>()?;
-        // If the output is gone there is nothing to go on for; the beaters end when the watcher is closed.
+        // If the output fails there is no reason to continue; the beaters end when the watcher is closed.
         let reported = report(&watcher, &events, options).inspect_err(|_| drop(watcher.close()))?;
         for beater in beaters {
             beater.join().map_err(|_| "a beater panicked")??;
@@ -225,8 +226,8 @@ fn run(options: &Options) -> Result<bool, Box<dyn Error>> {
     Ok(reported == fleet.stopping() && stats.is_balanced())
 }
 
-/// The body of a beating thread, which takes every [`BEATERS`]th millisecond. Each beat has a fixed time of its own, so
-/// that being late once makes no later beat late.
+/// The body of a thread that beats, which handles every [`BEATERS`]th millisecond. Each beat has a fixed time, so a delay
+/// does not delay later beats.
 fn beat(
     watcher: &Watcher<CompactString>,
     fleet: &Fleet,
@@ -243,7 +244,7 @@ fn beat(
     Ok(())
 }
 
-/// Prints each event as it comes, and the progress every second; returns the services that were reported.
+/// Prints each event as it arrives, and the progress every second; returns the services that were reported.
 fn report(
     watcher: &Watcher<CompactString>,
     events: &Receiver<Event<CompactString>>,
@@ -257,7 +258,7 @@ fn report(
         while let Ok(event) = events.recv_timeout(next - watcher.now()) {
             print_event(event, &mut reported)?;
         }
-        // Beats wait in the inbox until a deadline comes near; a flush has them counted now.
+        // Beats may wait in the inbox until a deadline is near. A flush applies and counts them.
         watcher.flush()?;
         let (now, stats) = (watcher.now(), watcher.stats());
         let rate = (stats.applied_beats - before.1) as f64 / (now - before.0).as_secs_f64();
@@ -356,10 +357,10 @@ fn summarize(stats: &Stats, reported: &[CompactString], fleet: &Fleet) -> io::Re
         }
     )?;
     for key in expected.iter().filter(|key| !reported.contains(key)) {
-        writeln!(out, "MISSING     {key} stopped and was not reported")?;
+        writeln!(out, "MISSING     {key} stopped but was not reported")?;
     }
     for key in reported.iter().filter(|key| !expected.contains(key)) {
-        writeln!(out, "MISTAKEN    {key} was reported and had not stopped")?;
+        writeln!(out, "FALSE       {key} was reported but had not stopped")?;
     }
     Ok(())
 }

@@ -1,5 +1,5 @@
-//! A pool of worker threads under a watchdog: one gets stuck, one panics, and both are reported by name
-//! when their timeout has passed.
+//! A watchdog for a pool of worker threads: one thread gets stuck, one panics, and both are reported by name after their
+//! timeout.
 //!
 //! ```text
 //! cargo run --release --example watchdog --all-features
@@ -22,10 +22,10 @@ const TIMEOUT: Duration = Duration::from_millis(500);
 /// How long the pool runs.
 const LENGTH: Duration = Duration::from_secs(3);
 
-/// What a job takes.
+/// The duration of a job.
 const JOB: Duration = Duration::from_millis(20);
 
-/// The workers and what becomes of them.
+/// The workers and their fates.
 const WORKERS: [(&str, Fate); 6] = [
     ("ant", Fate::Works),
     ("bee", Fate::GetsStuck),
@@ -35,12 +35,12 @@ const WORKERS: [(&str, Fate); 6] = [
     ("fox", Fate::Works),
 ];
 
-/// What becomes of a worker after a second.
+/// What happens to a worker after a second.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fate {
-    /// Nothing: it does its jobs.
+    /// It continues to work.
     Works,
-    /// It waits for something that never comes.
+    /// It waits for something that never happens.
     GetsStuck,
     /// It panics.
     Panics,
@@ -56,7 +56,7 @@ fn work(name: &str, fate: Fate, progress: &Progress, end: &Receiver<()>) {
         }
         match fate {
             Fate::Works => {}
-            // As a lock that is never released would.
+            // Like waiting for a lock that is never released.
             Fate::GetsStuck => drop(end.recv()),
             Fate::Panics => panic!("{name} divides by zero"),
         }
@@ -78,7 +78,7 @@ fn run() -> Result<BTreeSet<&'static str>, Box<dyn Error>> {
         let (beats, leaves) = (watcher.clone(), watcher.clone());
         let options = Pacemaker::for_timeout(TIMEOUT)
             .idle()
-            // A worker that returns is no longer watched. One that panics makes no goodbye, so it expires.
+            // A worker that returns is no longer watched. `goodbye` is not called for one that panics, so it expires.
             .goodbye(move || _ = leaves.remove(&name));
         let mut pacemaker = pacer.start(options, move || beats.beat(name))?;
         let end = end.clone();
@@ -86,7 +86,7 @@ fn run() -> Result<BTreeSet<&'static str>, Box<dyn Error>> {
         threads.push(thread::Builder::new().name(name.into()).spawn(body)?);
     }
     println!(
-        "{} workers, watched with a timeout of {TIMEOUT:?}",
+        "watching {} workers with a timeout of {TIMEOUT:?}",
         threads.len()
     );
 
@@ -106,7 +106,7 @@ fn run() -> Result<BTreeSet<&'static str>, Box<dyn Error>> {
         let end = if thread.join().is_ok() {
             "ended"
         } else {
-            "had panicked"
+            "panicked"
         };
         println!("{name} {end}");
     }
@@ -119,11 +119,11 @@ fn main() -> ExitCode {
     let expected: BTreeSet<_> = expected.map(|(name, _)| name).collect();
     match run() {
         Ok(reported) if reported == expected => {
-            println!("reported were just those that had stopped: {reported:?}");
+            println!("exactly the workers that had stopped were reported: {reported:?}");
             ExitCode::SUCCESS
         }
         Ok(reported) => {
-            eprintln!("watchdog: {expected:?} had stopped, and {reported:?} were reported");
+            eprintln!("watchdog: {expected:?} had stopped, but {reported:?} were reported");
             ExitCode::FAILURE
         }
         Err(error) => {

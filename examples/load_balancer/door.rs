@@ -1,65 +1,67 @@
-//! Which datagrams the keeper listens to. Time is an argument, and nothing here waits.
+//! Decides which datagrams the keeper accepts. Time is an argument, and nothing here waits.
 //!
-//! In order, what costs least first: length, layout, signature ([`wire::decode`]), then epoch and number, the node's
-//! pace, and room for a new node.
+//! The checks are made in the order of their cost: length, layout and signature ([`wire::decode`]), then epoch and
+//! number, the node's rate, and room for a new node.
 //!
-//! The pace is limited by node, after the signature, and not by source address before it: an address can be forged, so a
-//! limit on it would let a stranger who sends a little in a node's name silence that node. To check a signature costs about
-//! as much as to receive its datagram, so a flood of forged ones costs about twice what any flood does. One that fills the
-//! socket's buffer loses beats whatever is done here: it is for a firewall to stop.
+//! The rate is limited per node, after the signature is checked. A limit per source address, before the signature,
+//! would be wrong: addresses can be forged, so an attacker could silence a node by sending a little in its name.
+//! Checking a signature costs about as much as receiving its datagram, so a flood of forged datagrams costs about twice
+//! as much as any flood. A flood that fills the socket's buffer loses beats in any case, and must be stopped by a
+//! firewall.
 //!
-//! What was sent before cannot be sent again, as long as the keeper knows the node. One that started anew, or has
-//! forgotten the node, does not: a recording then makes the node seem alive for one timeout. Where that matters, let nodes
-//! sign the time too, and keep the clocks together.
+//! A datagram cannot be replayed as long as the keeper knows its node. A keeper that has restarted, or has forgotten
+//! the node, accepts a recording, which makes the node appear alive for one timeout. If that matters, let nodes sign
+//! the time as well, and synchronize the clocks.
 
 use std::collections::HashMap;
 use std::time::Duration;
 
 use crate::wire::{self, Kind, Message, Name, Refusal, Secret};
 
-/// What it is told once.
+/// The options of a door.
 pub(crate) struct Rules {
-    /// What the nodes' keys come from.
+    /// The secret from which the nodes' keys are derived.
     pub(crate) secret: Secret,
-    /// So many nodes there may be.
+    /// The maximum number of nodes.
     pub(crate) max_nodes: usize,
-    /// A node may send one datagram in this time,
+    /// The time per datagram of a node.
     pub(crate) pace: Duration,
-    /// and so many at once.
+    /// The number of datagrams that a node may send at once.
     pub(crate) burst: u32,
 }
 
-/// What a datagram that is listened to says.
+/// An accepted datagram.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum News {
-    /// A node started.
+    /// A node has started.
     Started(Message),
-    /// One that had started is still there.
+    /// A node that had started beats again.
     Beat(Message),
-    /// One leaves.
+    /// A node leaves.
     Left(Message),
 }
 
-/// The last that came from a node.
+/// The last accepted datagram of a node.
 struct Last {
-    /// When it started.
+    /// When the node started.
     epoch: u64,
-    /// The highest number since.
+    /// The highest number since then.
     number: u64,
-    /// When it will have kept to the pace, with all it sent (the generic cell rate algorithm, ITU-T I.371).
+    /// When the node will have complied with its rate, after all that it sent (the generic cell rate algorithm, ITU-T
+    /// I.371).
     even: Duration,
 }
 
-/// Remembers the nodes that spoke.
+/// The state of all nodes that have sent datagrams.
 pub(crate) struct Door {
-    /// What it was told.
+    /// The options.
     rules: Rules,
-    /// The last that came from each node, at most as many as there may be.
+    /// The last accepted datagram of each node, for at most the maximum number of nodes.
     nodes: HashMap<Name, Last>,
 }
 
 impl Door {
-    /// One through which nobody has come.
+    /// Creates a door that has accepted nothing.
     pub(crate) fn new(rules: Rules) -> Self {
         Door {
             rules,
@@ -67,8 +69,8 @@ impl Door {
         }
     }
 
-    /// Reads a datagram that came at `now`. What a node sent counts as long as the node is `known`, and then makes room
-    /// for others.
+    /// Checks a datagram that arrived at `now`. The state of a node is kept as long as the node is `known`, and then
+    /// makes room for others.
     pub(crate) fn admit(
         &mut self,
         datagram: &[u8],

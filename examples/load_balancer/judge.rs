@@ -1,8 +1,9 @@
-//! Whether what was seen is what had to happen: not by a fixed list of lines, but by a naive rule over what was heard.
+//! Checks the outcome of the scenario. It does not compare a fixed list of lines, but applies a naive rule to the received
+//! datagrams.
 //!
-//! The machine may be busy and a node late, so that one that beats every 4 units is silent for more than 5 for once. Then
-//! it *has* to become unavailable. So each silence is judged by its own length, from one datagram that the keeper heard to
-//! the next, and only where that is too close to the timeout is either outcome right.
+//! On a busy machine, a node that beats every 4 units may be silent for more than 5 units once. It *must* then become
+//! unavailable. Each silence is therefore judged by its own length, from one received datagram to the next. If the length is
+//! too close to the timeout, both outcomes are accepted.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -14,7 +15,7 @@ use crate::story::{Act, LENGTH, NODES, SCRIPT, TIMEOUT, cast};
 use crate::trouble;
 use crate::wire::{Name, Refusal};
 
-/// What was seen of a node.
+/// An observation of a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Seen {
     /// The keeper heard it; what that changed was seen before.
@@ -25,7 +26,7 @@ pub(crate) enum Seen {
     Act(Act),
 }
 
-/// All that was seen. Times are by the clock of the registry.
+/// All observations. Times are those of the registry's clock.
 pub(crate) struct Record {
     /// The length of a unit.
     pub(crate) unit: Duration,
@@ -86,7 +87,7 @@ impl Record {
         self.timeout() + self.slack() + self.held
     }
 
-    /// All that did not go as it should.
+    /// Returns all deviations from the expected outcome.
     pub(crate) fn complaints(&self) -> Vec<String> {
         let mut complaints = Vec::new();
         for (node, _) in cast() {
@@ -94,7 +95,7 @@ impl Record {
         }
         let is_stranger = |name: &Name| cast().all(|(node, _)| node != name);
         if let Some((at, node, _)) = self.seen.iter().find(|(_, node, _)| is_stranger(node)) {
-            complaints.push(format!("there is a {node} at {at:?}"));
+            complaints.push(format!("an unknown node {node} appeared at {at:?}"));
         }
         self.check_flapping(&mut complaints);
         self.check_acts(&mut complaints);
@@ -151,7 +152,7 @@ impl Record {
         if !is_right {
             let last = last.unwrap_or_default();
             complaints.push(format!(
-                "{node} was silent from {last:?} to {next:?}, and what happened was {changes:?}"
+                "{node} was silent from {last:?} to {next:?}, but its changes were {changes:?}"
             ));
         }
     }
@@ -164,7 +165,7 @@ impl Record {
             let least = LENGTH / interval / 2;
             if interval > TIMEOUT && recovered < least as usize {
                 complaints.push(format!(
-                    "{node} beats every {interval} units, and recovered {recovered} times, not {least}"
+                    "{node} beats every {interval} units, but recovered {recovered} times instead of at least {least}"
                 ));
             }
         }
@@ -191,7 +192,7 @@ impl Record {
             };
             if !is_right {
                 complaints.push(format!(
-                    "{act:?} was done to {node}, and {shown:?} came of it"
+                    "after {act:?} of {node}, the changes were {shown:?}"
                 ));
             }
         }
@@ -200,7 +201,7 @@ impl Record {
     /// Nobody was picked who had been silent for more than a timeout, dead or not, or had left.
     fn check_picks(&self, complaints: &mut Vec<String>) {
         if self.picks.iter().filter(|pick| pick.is_answered).count() < LENGTH as usize / 2 {
-            complaints.push("hardly any request was answered".to_owned());
+            complaints.push("too few requests were answered".to_owned());
         }
         for Pick { at, node, .. } in &self.picks {
             let is_right = self.of(node).iter().any(|&(heard, seen)| {
@@ -211,7 +212,7 @@ impl Record {
                 seen == Seen::Change(Change::Left) && left + self.slack() < *at
             });
             if !is_right || has_left {
-                complaints.push(format!("{node} was picked at {at:?}"));
+                complaints.push(format!("{node} was picked at {at:?} while unavailable"));
             }
         }
     }
@@ -222,7 +223,7 @@ impl Record {
             let count = self.refused(refusal);
             if !(least..=most).contains(&count) {
                 complaints.push(format!(
-                    "{count} datagrams were {refusal:?}, not {least} to {most}"
+                    "{count} datagrams were counted as {refusal:?}, instead of {least} to {most}"
                 ));
             }
         }
@@ -279,11 +280,11 @@ impl Record {
             let units = last.unwrap_or_default().as_secs_f64() / self.unit.as_secs_f64();
             let what = format!("{node} may be picked for {TIMEOUT} units after {act:?}");
             _ = match last {
-                Some(_) => writeln!(out, "{what}, and was for {units:.2}"),
-                None => writeln!(out, "{what}, and was not"),
+                Some(_) => writeln!(out, "{what}; it was picked for {units:.2}"),
+                None => writeln!(out, "{what}; it was not picked"),
             };
         }
-        _ = write!(out, "datagrams: {} heard", self.counts.heard);
+        _ = write!(out, "datagrams: {} accepted", self.counts.heard);
         for (refusal, ..) in trouble::EXPECTED {
             _ = write!(out, ", {} {refusal:?}", self.refused(refusal));
         }

@@ -1,4 +1,5 @@
-//! The keeper: hears the nodes and keeps the list of those that may have requests; and a client that picks from it.
+//! The keeper, which receives the datagrams of the nodes and maintains the list of available ones, and a client that
+//! picks from it.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -12,35 +13,35 @@ use crate::Failure;
 use crate::door::{Door, News};
 use crate::wire::{MAX_LEN, Message, Name, Refusal};
 
-/// The nodes, and where each serves.
+/// The nodes and the addresses at which they serve.
 pub(crate) type Nodes = Registry<Name, SocketAddr>;
 
-/// What whoever looks on is told.
+/// A report to the observer.
 pub(crate) enum Told {
     /// A node beat.
     Heard {
-        /// When: not before what the registry made of it.
+        /// When, but not before the registry processed it.
         at: Duration,
         /// The node.
         node: Name,
-        /// Whether it was up before, and the beat changed nothing.
+        /// Whether the node was up before, so that the beat changed nothing.
         was_up: bool,
     },
-    /// What the registry says.
+    /// An update of the registry.
     Update(Update<Name, SocketAddr>),
 }
 
-/// What came of the datagrams.
+/// The counters of the datagrams.
 #[derive(Debug, Default)]
 pub(crate) struct Counts {
-    /// So many were listened to,
+    /// The number of accepted datagrams.
     pub(crate) heard: u64,
-    /// and so many ignored.
+    /// The numbers of ignored datagrams by reason.
     pub(crate) refused: BTreeMap<Refusal, u64>,
 }
 
-/// Hears what comes to `socket`, until `end` is closed. Whoever sends what, it is counted, and nothing else: a line in
-/// the log for each would let anybody fill the disk.
+/// Receives datagrams on `socket` until `end` is closed. An ignored datagram is only counted: a log line for each would
+/// allow anyone to fill the disk.
 pub(crate) fn listen(
     socket: &UdpSocket,
     mut door: Door,
@@ -49,9 +50,9 @@ pub(crate) fn listen(
     end: &Receiver<()>,
 ) -> Result<Counts, Failure> {
     let mut counts = Counts::default();
-    // A byte more than there may be: what is longer is cut off without a word, and would look as if it were as long.
+    // One byte more than the longest datagram, because a longer one is truncated silently and would appear to be valid.
     let mut buffer = [0; MAX_LEN + 1];
-    // So often it looks for the end.
+    // How often it checks for the end.
     socket.set_read_timeout(Some(Duration::from_millis(20)))?;
     while !is_over(end) {
         let length = match socket.recv(&mut buffer) {
@@ -74,7 +75,7 @@ pub(crate) fn listen(
     Ok(counts)
 }
 
-/// Lets the registry know. Returns who beat, and whether it was up before.
+/// Passes a message to the registry. Returns the node that beat, and whether it was up before.
 fn apply(news: News, nodes: &Nodes) -> Result<Option<(Name, bool)>, RegistryError> {
     let told = match news {
         News::Left(message) => nodes.leave_as(&message.node, message.epoch).map(|()| None),
@@ -88,8 +89,8 @@ fn apply(news: News, nodes: &Nodes) -> Result<Option<(Name, bool)>, RegistryErro
         News::Beat(message) => beat(message, nodes),
     };
     match told {
-        // A goodbye of a node that was not here, a beat that the network delivers after the goodbye, or either of them from
-        // a process before the one that runs.
+        // A goodbye of an unknown node, a beat that the network delivers after the goodbye, or either of them from a
+        // previous process.
         Err(RegistryError::Unknown | RegistryError::Left | RegistryError::Superseded { .. }) => {
             Ok(None)
         }
@@ -97,7 +98,7 @@ fn apply(news: News, nodes: &Nodes) -> Result<Option<(Name, bool)>, RegistryErro
     }
 }
 
-/// A sign of life of a node; the same.
+/// Handles a beat of a node, with the same result.
 fn beat(message: Message, nodes: &Nodes) -> Result<Option<(Name, bool)>, RegistryError> {
     let is_up = nodes
         .status(&message.node)
@@ -106,10 +107,10 @@ fn beat(message: Message, nodes: &Nodes) -> Result<Option<(Name, bool)>, Registr
     Ok(Some((message.node, is_up)))
 }
 
-/// A request that a client made.
+/// A request of the client.
 #[derive(Debug)]
 pub(crate) struct Pick {
-    /// When the client asked for a node.
+    /// When the client picked a node.
     pub(crate) at: Duration,
     /// The node.
     pub(crate) node: Name,
@@ -117,7 +118,7 @@ pub(crate) struct Pick {
     pub(crate) is_answered: bool,
 }
 
-/// Sends a request to one node after the other until `end` is closed, and waits for each answer no longer than `pace`.
+/// Sends requests to one node after another until `end` is closed, and waits at most `pace` for each answer.
 pub(crate) fn request(
     nodes: &Nodes,
     pace: Duration,
@@ -131,7 +132,8 @@ pub(crate) fn request(
         .is_err_and(|error| error.is_timeout())
     {
         let at = nodes.now().since_origin();
-        // Not a node that is picked and then looked up: what was picked is there as long as it is held.
+        // The node itself is picked, not its id for a later lookup, so its address is available as long as the node is
+        // held.
         let Some(node) = nodes.available().round_robin().cloned() else {
             continue;
         };
@@ -146,7 +148,7 @@ pub(crate) fn request(
     Ok(picks)
 }
 
-/// Waits for the answer to `request`, and passes over late ones to those before.
+/// Waits for the answer to `request`, and skips late answers to earlier requests.
 fn is_answered(client: &UdpSocket, request: [u8; 8]) -> bool {
     let mut answer = [0; 9];
     while let Ok(length) = client.recv(&mut answer) {
@@ -157,12 +159,12 @@ fn is_answered(client: &UdpSocket, request: [u8; 8]) -> bool {
     false
 }
 
-/// Whether `end` is closed.
+/// Returns whether `end` is closed.
 fn is_over(end: &Receiver<()>) -> bool {
     end.try_recv().is_err_and(|error| error.is_disconnected())
 }
 
-/// Whether there was only nothing to read for now.
+/// Returns whether the error only means that there is nothing to read at the moment.
 fn is_passing(error: &io::Error) -> bool {
     use io::ErrorKind::{Interrupted, TimedOut, WouldBlock};
     matches!(error.kind(), Interrupted | TimedOut | WouldBlock)

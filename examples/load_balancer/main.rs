@@ -1,13 +1,13 @@
-//! A load balancer's keeper and its nodes, each a process of its own that beats over UDP: they flap, are killed, hang,
-//! leave and come back, while a client picks from the list and somebody makes trouble.
+//! The keeper of a load balancer and its nodes, each a separate process that beats over UDP. Nodes flap, are killed, hang,
+//! leave and come back, while a client picks nodes from the list and an attacker sends invalid datagrams.
 //!
 //! ```text
 //! cargo run --release --example load_balancer --all-features
 //! ```
 //!
-//! What to copy for a keeper of your own: `wire.rs`, what the nodes send and how it is signed; `door.rs`, what the keeper
-//! takes; `keeper.rs`, how it makes the list, and how a client picks from it; `node.rs`, the other side. The rest tells the
-//! story and sees that it is right.
+//! To build your own keeper, start from these files: `wire.rs` defines and signs the datagrams, `door.rs` decides which of
+//! them the keeper accepts, `keeper.rs` maintains the list and contains a client, and `node.rs` is the sender. The other
+//! files run the scenario and check its outcome.
 
 mod door;
 mod judge;
@@ -21,35 +21,35 @@ use std::error::Error;
 use std::process::ExitCode;
 use std::time::Duration;
 
-/// Whatever may end a part of the story.
+/// Any error of the scenario.
 type Failure = Box<dyn Error + Send + Sync>;
 
-/// What `--help` prints.
+/// The output of `--help`.
 const HELP: &str = "\
-Plays a keeper and eight nodes, which beat every 4, 6, 8 or 11 units and may be silent for 5, and ends after 72 units.
+Runs a keeper and eight nodes for 72 units. The nodes beat every 4, 6, 8 or 11 units, with a timeout of 5 units.
 
 Usage: load_balancer [--unit MS]
 
-    --unit MS    how long a unit is, 50 to 5000 ms [default: 200, which makes 15 s in all]
-    --help       print this and end
+    --unit MS    length of a unit, 50 to 5000 ms [default: 200, which takes 15 s in total]
+    --help       print this help
 
-The story goes to stdout, a line for each thing that happens, with the time in units and in milliseconds and the nodes
-that may have requests since then. The less than 100 ms a unit has, the more idle the machine must be.
+Each line of the output describes a change, with its time in units and in milliseconds, and lists the nodes that may
+receive requests after it. Units of less than 100 ms need an idle machine.
 
-Exit code: 0 if all went as it should, 1 if not, 2 if an argument is wrong.
+Exit code: 0 if the outcome was as expected, 1 if not, 2 if an argument is invalid.
 ";
 
-/// What to do.
+/// The task of this process.
 enum Task {
-    /// Explain.
+    /// Print the help.
     Help,
-    /// Play the story, with units so long.
+    /// Run the scenario, with units of this length.
     Keeper(Duration),
-    /// Be a node.
+    /// Run a node.
     Node,
 }
 
-/// Reads the arguments.
+/// Parses the arguments.
 fn parse() -> Result<Task, lexopt::Error> {
     use lexopt::prelude::*;
 
@@ -60,10 +60,10 @@ fn parse() -> Result<Task, lexopt::Error> {
             Long("unit") => {
                 unit = parser.value()?.parse()?;
                 if !(50..=5_000).contains(&unit) {
-                    return Err("`--unit` takes a number from 50 to 5000".into());
+                    return Err("`--unit` must be a number from 50 to 5000".into());
                 }
             }
-            // For the processes that the keeper starts; the name is for who lists processes.
+            // For the processes that the keeper starts. The name identifies the node in a list of processes.
             Long("node") => {
                 parser.value()?;
                 return Ok(Task::Node);
@@ -75,17 +75,17 @@ fn parse() -> Result<Task, lexopt::Error> {
     Ok(Task::Keeper(Duration::from_millis(unit)))
 }
 
-/// Plays the story; returns whether it went as it should.
+/// Runs the scenario; returns whether the outcome was as expected.
 fn keep(unit: Duration) -> Result<bool, Failure> {
     println!("{}", story::legend(unit));
     let record = story::play(unit)?;
     println!("\n{}", record.summary());
     let complaints = record.complaints();
     for complaint in &complaints {
-        eprintln!("WRONG: {complaint}");
+        eprintln!("FAULT: {complaint}");
     }
     if complaints.is_empty() {
-        println!("all went as it should");
+        println!("the outcome was as expected");
     }
     Ok(complaints.is_empty())
 }

@@ -1,4 +1,4 @@
-//! A node: a process of its own that answers requests, and beats over UDP as long as it lives.
+//! A node: a process that answers requests and beats over UDP.
 
 use std::io::{self, BufRead};
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
@@ -13,15 +13,16 @@ use liveness::pacemaker::Pacemaker;
 use crate::Failure;
 use crate::wire::{self, Key, Kind, Message, Name};
 
-/// What a node is to be: the first line of its input. Not its arguments, which everybody on the machine can read.
+/// The role of a node, which is the first line of its input. It is not passed as an argument, because every user of the
+/// machine can read arguments.
 pub(crate) struct Role {
-    /// What it is called.
+    /// The name.
     pub(crate) name: Name,
-    /// What it signs with.
+    /// The key with which it signs.
     pub(crate) key: Key,
-    /// Where its keeper listens.
+    /// The address of its keeper.
     pub(crate) keeper: SocketAddr,
-    /// From beat to beat.
+    /// The time between two beats.
     pub(crate) interval: Duration,
 }
 
@@ -42,7 +43,7 @@ impl FromStr for Role {
     fn from_str(line: &str) -> Result<Self, Self::Err> {
         let words: Vec<&str> = line.split_whitespace().collect();
         let &[name, keeper, interval, hex] = &words[..] else {
-            return Err("a node wants its name, its keeper, its interval and its key".into());
+            return Err("a role consists of name, keeper, interval and key".into());
         };
         let mut key = [0; 32];
         for (at, byte) in key.iter_mut().enumerate() {
@@ -58,20 +59,20 @@ impl FromStr for Role {
     }
 }
 
-/// What a node tells its keeper.
+/// The messages of a node to its keeper.
 struct Voice {
-    /// Connected to the keeper, so that a send fails where nobody listens.
+    /// Connected to the keeper, so that a send fails if the keeper's port is closed.
     socket: UdpSocket,
-    /// Signs.
+    /// The key that signs the messages.
     key: Key,
-    /// Said last, but for its number and kind.
+    /// The last message, except for its number and kind.
     message: Message,
     /// The number of the next message.
     number: AtomicU64,
 }
 
 impl Voice {
-    /// Says it.
+    /// Sends a message.
     fn say(&self, kind: Kind) -> io::Result<()> {
         let message = Message {
             kind,
@@ -84,20 +85,20 @@ impl Voice {
     }
 }
 
-/// Is the node until its input ends.
+/// Runs the node until its input ends.
 pub(crate) fn run() -> Result<(), Failure> {
-    // Should the keeper be killed while this process is stopped, its input could end for ever and it would not notice.
+    // If the keeper is killed while this process is suspended, the process would never notice the end of its input.
     #[cfg(target_os = "linux")]
     nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL)?;
     let mut lines = io::stdin().lock().lines();
-    let role: Role = lines.next().ok_or("nobody says what to be")??.parse()?;
+    let role: Role = lines.next().ok_or("the role is missing")??.parse()?;
     let service = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
     let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
     socket.connect(role.keeper)?;
     let message = Message {
         node: role.name,
         kind: Kind::Beat,
-        // Must grow from start to start. Where the clock may be set back between two, count the starts in a file instead.
+        // Must grow from start to start. If the clock may be set back, count the starts in a file instead.
         epoch: SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis() as u64,
         number: 0,
         address: service.local_addr()?,
@@ -111,25 +112,25 @@ pub(crate) fn run() -> Result<(), Failure> {
     });
     let goodbye = beats.clone();
     let pacemaker = Pacemaker::every(role.interval)
-        // Wants its first request soon.
+        // The first beat at once, so that requests arrive soon.
         .phase(Duration::ZERO)
-        // Less than by default, so that who beats every 4 units stays well below 5, and who beats every 6 well above.
+        // Less than the default, so that intervals of 4 units stay well below the timeout of 5, and intervals of 6 well above.
         .jitter(0.05)
         .goodbye(move || goodbye.say(Kind::Goodbye))
         .start(move || beats.say(Kind::Beat))?;
     match lines.next() {
         Some(Ok(line)) if line == "leave" => pacemaker.stop(),
-        // The keeper is no more, and there is nobody to say goodbye to.
+        // The keeper has ended, so no goodbye is sent.
         _ => std::mem::forget(pacemaker),
     }
     Ok(())
 }
 
-/// Sends each request back.
+/// Answers each request with its own content.
 fn answer(service: &UdpSocket) {
     let mut buffer = [0; 64];
     loop {
-        // It fails if the one before was answered to nobody.
+        // This fails if the previous answer went to a closed port.
         if let Ok((length, client)) = service.recv_from(&mut buffer) {
             _ = service.send_to(&buffer[..length], client);
         }

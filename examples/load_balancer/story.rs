@@ -1,4 +1,4 @@
-//! What happens: the script, the node processes that it is played with, and the line for each thing that is seen.
+//! The scenario: its script, the node processes, and the lines of the output.
 
 use std::collections::BTreeMap;
 use std::env;
@@ -20,13 +20,13 @@ use crate::node::Role;
 use crate::trouble;
 use crate::wire::{Name, Secret};
 
-/// A node may be silent for so many units.
+/// The timeout of a node, in units.
 pub(crate) const TIMEOUT: u32 = 5;
 
-/// The story ends after so many units.
+/// The length of the scenario, in units.
 pub(crate) const LENGTH: u32 = 72;
 
-/// The nodes, and of how many units their intervals are.
+/// The nodes and their intervals in units.
 pub(crate) const NODES: [(&str, u32); 8] = [
     ("ant", 4),
     ("bee", 6),
@@ -38,29 +38,29 @@ pub(crate) const NODES: [(&str, u32); 8] = [
     ("hen", 4),
 ];
 
-/// The nodes and their intervals, and with none who makes trouble.
+/// Returns the nodes and their intervals, and the attacker without one.
 pub(crate) fn cast() -> impl Iterator<Item = (&'static str, u32)> {
     NODES.into_iter().chain([(trouble::NAME, 0)])
 }
 
-/// What is done to a node.
+/// An action on a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Act {
     /// A process is started.
     Start,
     /// It is killed: `SIGKILL`.
     Kill,
-    /// It is stopped, as a machine that hangs: `SIGSTOP`.
+    /// It is suspended, like a machine that hangs: `SIGSTOP`.
     Stop,
-    /// It goes on: `SIGCONT`.
+    /// It continues: `SIGCONT`.
     Continue,
     /// It is asked to leave.
     Leave,
-    /// It sends what it must not.
+    /// It sends invalid datagrams.
     Trouble,
 }
 
-/// What is done, after how many units, to whom. Each has shown what it does before the next: that takes a timeout at most.
+/// The actions, each after a number of units. Each takes effect before the next, within one timeout at most.
 pub(crate) const SCRIPT: [(u32, Act, &str); 7] = [
     (8, Act::Kill, "eel"),
     (16, Act::Stop, "fox"),
@@ -73,18 +73,18 @@ pub(crate) const SCRIPT: [(u32, Act, &str); 7] = [
 
 /// The processes of the nodes.
 struct Herd {
-    /// Each node's latest.
+    /// The latest process of each node.
     processes: BTreeMap<&'static str, Child>,
-    /// Where their keeper listens.
+    /// The address of their keeper.
     keeper: SocketAddr,
-    /// What their keys come from.
+    /// The secret from which their keys are derived.
     secret: Secret,
     /// The length of a unit.
     unit: Duration,
 }
 
 impl Herd {
-    /// Does `act` to `node`.
+    /// Performs `act` on `node`.
     fn act(&mut self, act: Act, node: &'static str) -> Result<(), Failure> {
         match act {
             Act::Start => self.start(node),
@@ -96,14 +96,19 @@ impl Herd {
         }
     }
 
-    /// The process of `node`.
+    /// Returns the process of `node`.
     fn process(&mut self, node: &str) -> Result<&mut Child, Failure> {
-        Ok(self.processes.get_mut(node).ok_or("no such process")?)
+        Ok(self
+            .processes
+            .get_mut(node)
+            .ok_or("the node has no process")?)
     }
 
-    /// Starts a process for `node`: this program again.
+    /// Starts a process for `node`, which runs this program.
     fn start(&mut self, node: &'static str) -> Result<(), Failure> {
-        let (_, interval) = cast().find(|&(name, _)| name == node).ok_or("who is it?")?;
+        let (_, interval) = cast()
+            .find(|&(name, _)| name == node)
+            .ok_or("unknown node")?;
         let role = Role {
             name: node.into(),
             key: self.secret.key_of(node),
@@ -121,20 +126,23 @@ impl Herd {
     }
 }
 
-/// However the story ends, by a panic too. Should this program be killed itself, its nodes see their input end.
+/// Ends all nodes, also after a panic. If this program is killed, the nodes end when their input ends.
 impl Drop for Herd {
     fn drop(&mut self) {
         self.processes.values_mut().for_each(end);
     }
 }
 
-/// Gives a process a line to read.
+/// Writes a line to the standard input of a process.
 fn tell(process: &mut Child, line: &str) -> Result<(), Failure> {
-    let input = process.stdin.as_mut().ok_or("it has no input")?;
+    let input = process
+        .stdin
+        .as_mut()
+        .ok_or("the process has no standard input")?;
     Ok(writeln!(input, "{line}")?)
 }
 
-/// Stops a process, or lets it go on.
+/// Suspends a process, or lets it continue.
 #[cfg(unix)]
 fn stop(process: &Child, is_to_stop: bool) -> Result<(), Failure> {
     use nix::sys::signal::{Signal, kill};
@@ -148,30 +156,30 @@ fn stop(process: &Child, is_to_stop: bool) -> Result<(), Failure> {
     Ok(kill(Pid::from_raw(process.id().cast_signed()), signal)?)
 }
 
-/// Stops a process, or lets it go on.
+/// Suspends a process, or lets it continue.
 #[cfg(not(unix))]
 fn stop(_: &Child, _: bool) -> Result<(), Failure> {
-    Err("this system has no way to stop a process for a while".into())
+    Err("this system cannot suspend a process".into())
 }
 
-/// Ends a process, which may have ended by itself, or be stopped.
+/// Kills a process, which may have ended already or be suspended.
 fn end(process: &mut Child) {
     _ = process.kill();
     _ = process.wait();
 }
 
-/// Who looks on: prints a line for each thing that happens, and takes it down.
+/// The observer, which prints and records each change.
 struct Witness {
-    /// What the registry and the keeper tell.
+    /// The reports of the registry and the keeper.
     told: Receiver<Told>,
-    /// The fleet, as far as it was told.
+    /// The fleet, as far as it was reported.
     fleet: Fleet<Name, SocketAddr>,
-    /// What was seen.
+    /// The record of the changes.
     record: Record,
 }
 
 impl Witness {
-    /// Looks on until `end` by the clock of `nodes`.
+    /// Observes until `end` by the clock of `nodes`.
     fn look_on(&mut self, nodes: &Nodes, end: Duration) -> Result<(), Failure> {
         while let Some(left) = end.checked_sub(nodes.now().since_origin()) {
             match self.told.recv_timeout(left) {
@@ -183,11 +191,11 @@ impl Witness {
         Ok(())
     }
 
-    /// Takes down what was told.
+    /// Records the reports.
     fn take_down(&mut self, told: Told) -> Result<(), Failure> {
         match told {
             Told::Heard { at, node, was_up } => {
-                // What else a beat changes has a line of its own.
+                // Other changes by a beat have their own lines.
                 if was_up {
                     self.line(at, "updated", &node)?;
                 }
@@ -205,7 +213,7 @@ impl Witness {
         Ok(())
     }
 
-    /// Takes down what the registry says of a node.
+    /// Records a change of a node that the registry reports.
     fn change(&mut self, transition: &Transition<Name, SocketAddr>) -> io::Result<()> {
         let (at, change) = (transition.at.since_origin(), transition.change);
         let node = transition.status.node.id();
@@ -215,7 +223,7 @@ impl Witness {
             Change::Down => "UNAVAILABLE",
             Change::Recovered { .. } => "RECOVERED",
             Change::Left => "left",
-            // Registered: it is up as soon as it has beaten.
+            // A registered node is up as soon as it has beaten.
             _ => "",
         };
         if !what.is_empty() {
@@ -225,7 +233,7 @@ impl Witness {
         Ok(())
     }
 
-    /// Prints what happened, and the nodes that may have requests since.
+    /// Prints a change, and the nodes that may receive requests after it.
     fn line(&self, at: Duration, what: &str, node: &str) -> io::Result<()> {
         let name_if_listed = |name: &'static str| {
             let status = self.fleet.get(name);
@@ -244,33 +252,34 @@ impl Witness {
     }
 }
 
-/// How to read the lines.
+/// Returns the legend of the output.
 pub(crate) fn legend(unit: Duration) -> String {
     format!(
         "\
-Eight nodes beat over UDP; who is silent for {TIMEOUT} units of {unit:?} is unavailable until it beats again.
-    ant            every 4 units, and so is always available
-    bee, cat, dog  every 6, 8 and 11 units: they come and go
-    eel            every 4; is killed
-    fox            every 4; is stopped for a while, as a machine that hangs
-    gnu            every 4; leaves politely, and is not available at once
-    hen            every 4; is killed, and started again
-    imp            sends what is malformed, oversized, forged, replayed, or too much
+Eight nodes beat over UDP. A node that is silent for {TIMEOUT} units of {unit:?} is unavailable until it beats again.
+    ant            beats every 4 units, so it is always available
+    bee, cat, dog  beat every 6, 8 and 11 units, so they come and go
+    eel            beats every 4 units; is killed
+    fox            beats every 4 units; is suspended for a while, like a machine that hangs
+    gnu            beats every 4 units; leaves, and is unavailable at once
+    hen            beats every 4 units; is killed and started again
+    imp            sends malformed, oversized, forged, replayed and too many datagrams
 
-A line tells what happened: registered (by its first beat), updated (by a further one), unavailable, recovered, moved (a new
-process serves elsewhere), left; with a star, what was done to it. Then the nodes that may have requests.
+A line describes a change of a node: registered (by its first beat), updated (by a further beat), unavailable, recovered,
+moved (a new process serves at another address) or left. A star marks an action on the node. The last column lists the
+nodes that may receive requests.
 
  units      ms  what         node  available"
     )
 }
 
-/// Plays the story, and returns what was seen.
+/// Runs the scenario, and returns the record.
 pub(crate) fn play(unit: Duration) -> Result<Record, Failure> {
     let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
     let mut secret = [0; 32];
     File::open("/dev/urandom")?.read_exact(&mut secret)?;
     let secret = Secret::new(secret);
-    // And one for trouble.
+    // The socket of the attacker.
     let max_nodes = NODES.len() + 1;
     let door = Door::new(Rules {
         secret: secret.clone(),
@@ -300,7 +309,7 @@ pub(crate) fn play(unit: Duration) -> Result<Record, Failure> {
         fleet,
         record: Record::new(unit),
     };
-    // Closed when this is dropped, by a panic too; then the threads end.
+    // Closed when this is dropped, also by a panic, which ends the threads.
     let (ending, is_over) = bounded(0);
     thread::scope(|scope| {
         let ending = ending;
@@ -324,7 +333,7 @@ pub(crate) fn play(unit: Duration) -> Result<Record, Failure> {
         Ok::<_, Failure>(())
     })?;
     witness.record.end = nodes.now().since_origin();
-    // What is still on its way; it ends with the thread that forwards it.
+    // The remaining reports; the channel closes with the thread that forwards them.
     nodes.close();
     drop(tell);
     while let Ok(told) = witness.told.recv() {

@@ -1,18 +1,18 @@
-//! Somebody who sends the keeper what it must not take, and how much of it.
+//! An attacker that sends datagrams which the keeper must refuse.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 
 use crate::wire::{self, Kind, MAX_LEN, Message, Refusal, Secret};
 
-/// Who sends: a node that is known, so that it can be worse than a stranger.
+/// The sender: a known node, which can do more harm than a stranger.
 pub(crate) const NAME: &str = "imp";
 
-/// So many datagrams it floods the keeper with: far more than a node may send, and fewer than a socket's buffer holds,
-/// so that no other node's beat is lost.
+/// The number of datagrams in a flood: far more than a node may send, and fewer than a socket's buffer holds, so that no
+/// beat of another node is lost.
 const FLOOD: u64 = 100;
 
-/// How many the keeper should refuse for which reason: at least, and at most.
+/// How many datagrams the keeper must refuse for each reason, at least and at most.
 pub(crate) const EXPECTED: [(Refusal, u64, u64); 6] = [
     (Refusal::Oversized, 3, 3),
     (Refusal::Malformed, 5, 5),

@@ -1,4 +1,4 @@
-//! What nodes send, as bytes. Pure functions: no socket, no clock.
+//! The format of the datagrams. Pure functions, without a socket or a clock.
 //!
 //! A datagram, numbers big-endian:
 //!
@@ -14,12 +14,13 @@
 //! | 40..40 + n | its name, of `a` to `z`, `0` to `9`, `-` and `.`                            |
 //! | the last 32| HMAC-SHA256 of all before, with the node's own key                          |
 //!
-//! The node's key is HMAC-SHA256 of its name with the secret, which only the keeper knows. So a node can speak for itself
-//! and for nobody else, a goodbye included. The address is in the datagram, and not taken from the IP header, because
-//! that is not signed: who can hold a datagram back could send it from elsewhere and draw the node's requests there.
+//! The key of a node is HMAC-SHA256 of its name with the secret, which only the keeper knows. A node can therefore send
+//! messages only in its own name, including goodbyes. The address is part of the datagram and is not taken from the IP
+//! header, which is not signed: an attacker that can hold a datagram back could send it from another address and
+//! redirect the node's requests there.
 //!
-//! HMAC-SHA256 because nodes in any language have it at hand. A keyed BLAKE3 takes half the time, of what is no more than
-//! receiving the datagram takes.
+//! HMAC-SHA256 is available to nodes in any language. A keyed BLAKE3 takes half the time, but the time is no more than
+//! that of receiving the datagram.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
@@ -27,10 +28,10 @@ use compact_str::CompactString;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
-/// What a node is called.
+/// The name of a node.
 pub(crate) type Name = CompactString;
 
-/// What every datagram begins with.
+/// The first bytes of every datagram.
 const MAGIC: [u8; 4] = *b"LBK1";
 
 /// The longest name, bytes.
@@ -42,75 +43,77 @@ const TAG: usize = 32;
 /// The longest datagram, bytes.
 pub(crate) const MAX_LEN: usize = 40 + MAX_NAME + TAG;
 
-/// What a node says.
+/// The kind of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// It is alive.
+    /// The node is alive.
     Beat = 1,
-    /// It leaves, and is not to be missed.
+    /// The node leaves, and its silence must not be reported.
     Goodbye = 2,
 }
 
-/// A datagram's content.
+/// The content of a datagram.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Message {
-    /// Who says it.
+    /// The sender.
     pub(crate) node: Name,
-    /// What it says.
+    /// The kind.
     pub(crate) kind: Kind,
-    /// When the node started, in ms since 1970: who starts again is told from a recording of who was there before.
+    /// When the node started, in ms since 1970. It distinguishes a restarted node from a recording of its previous
+    /// process.
     pub(crate) epoch: u64,
-    /// Grows with each datagram of an epoch.
+    /// The number, which grows with each datagram of an epoch.
     pub(crate) number: u64,
-    /// Where it serves requests.
+    /// The address at which the node serves requests.
     pub(crate) address: SocketAddr,
 }
 
-/// Why a datagram is ignored.
+/// The reason why a datagram is ignored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Refusal {
-    /// Longer than any datagram of ours.
+    /// Longer than any valid datagram.
     Oversized,
-    /// Not of the layout.
+    /// Not in the format.
     Malformed,
-    /// Its tag is not that of the node it names.
+    /// The tag is not that of the named node.
     Forged,
-    /// Not newer than the last one of its node.
+    /// Not newer than the last datagram of its node.
     Replayed,
-    /// Its node sends too many.
+    /// The node sends too many datagrams.
     Flooding,
-    /// It is from a new node, and there are as many as there may be.
+    /// From a new node, although the maximum number of nodes is reached.
     Full,
 }
 
-/// What the keeper knows, and the keys of all nodes come from. An empty one asks for nothing: the tag is a checksum then.
+/// The secret of the keeper, from which the keys of all nodes are derived. With an empty secret, the tag is only a
+/// checksum.
 #[derive(Clone)]
 pub(crate) struct Secret(Vec<u8>);
 
 impl Secret {
-    /// A secret of these bytes.
+    /// Creates a secret from these bytes.
     pub(crate) fn new(bytes: impl Into<Vec<u8>>) -> Self {
         Secret(bytes.into())
     }
 
-    /// The key of the node of that name.
+    /// Returns the key of the node with this name.
     pub(crate) fn key_of(&self, node: &str) -> Key {
         Key(mac(&self.0, node.as_bytes()).finalize().into_bytes().into())
     }
 }
 
-/// What a node signs with.
+/// The key with which a node signs.
 #[derive(Clone)]
 pub(crate) struct Key(pub(crate) [u8; 32]);
 
-/// HMAC-SHA256 of `bytes`.
+/// Returns HMAC-SHA256 of `bytes`.
 fn mac(key: &[u8], bytes: &[u8]) -> Hmac<Sha256> {
     Hmac::new_from_slice(key)
         .expect("HMAC takes keys of any length")
         .chain_update(bytes)
 }
 
-/// Writes and signs a message.
+/// Encodes and signs a message.
 pub(crate) fn encode(message: &Message, key: &Key) -> Vec<u8> {
     debug_assert!(is_name(message.node.as_bytes()), "{}", message.node);
     let ip = match message.address.ip() {
@@ -131,7 +134,7 @@ pub(crate) fn encode(message: &Message, key: &Key) -> Vec<u8> {
     datagram
 }
 
-/// Reads a datagram and checks its signature. What costs least comes first.
+/// Decodes a datagram and checks its signature, with the cheapest checks first.
 pub(crate) fn decode(datagram: &[u8], secret: &Secret) -> Result<Message, Refusal> {
     if datagram.len() > MAX_LEN {
         return Err(Refusal::Oversized);
@@ -141,12 +144,12 @@ pub(crate) fn decode(datagram: &[u8], secret: &Secret) -> Result<Message, Refusa
         .ok_or(Refusal::Malformed)?;
     let message = parse(signed).ok_or(Refusal::Malformed)?;
     let key = secret.key_of(&message.node);
-    // Takes as long wherever the first wrong byte is, or it could be guessed byte by byte.
+    // Takes equally long wherever the first wrong byte is; otherwise the tag could be guessed byte by byte.
     let is_signed = mac(&key.0, signed).verify_slice(tag).is_ok();
     is_signed.then_some(message).ok_or(Refusal::Forged)
 }
 
-/// Reads all but the tag; `None` if it is not of the layout.
+/// Decodes everything except the tag, or returns `None` if the format is wrong.
 fn parse(bytes: &[u8]) -> Option<Message> {
     let bytes = bytes.strip_prefix(&MAGIC)?;
     let (&[kind], bytes) = bytes.split_first_chunk()?;
@@ -169,7 +172,8 @@ fn parse(bytes: &[u8]) -> Option<Message> {
     })
 }
 
-/// Whether a node may be called so. Names get into logs and terminals, so they hold nothing that could do harm there.
+/// Returns whether a name is valid. Names appear in logs and terminals, so they contain no characters that could do
+/// harm there.
 fn is_name(name: &[u8]) -> bool {
     let is_allowed = |byte: &u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.');
     (1..=MAX_NAME).contains(&name.len()) && name.iter().all(is_allowed)

@@ -1,4 +1,4 @@
-//! The arguments: what they mean, what is allowed.
+//! The command-line arguments.
 
 use std::ffi::OsString;
 use std::ops::RangeInclusive;
@@ -9,33 +9,34 @@ use lexopt::prelude::*;
 use crate::candidates::Kind;
 use crate::job::{Job, Scenario};
 
-/// What `--help` prints, before the candidates.
+/// The output of `--help` before the list of candidates.
 const HELP: &str = "\
-Runs the same scenarios on liveness and on what one would otherwise pick, and prints one table.
+Runs the same scenarios on liveness and on alternative solutions, and prints a table of the results.
 
     cargo run --release --manifest-path benches/peers/Cargo.toml -- [OPTIONS]
 
-Each measurement runs in a process of its own. Rounds alternate between the candidates, and the median of the rounds is
-told. Every value comes with its ratio to ours. Before anything is measured each candidate has to prove that it reports
-each dead key exactly once, not early, and no living one. Needs Linux.
+Each measurement runs in its own process. Rounds alternate between the candidates, and the median of the rounds is printed
+with its ratio to the value of liveness. Before the measurements, each candidate is checked: it must report each dead key
+exactly once and not early, and no living key. Requires Linux.
 
 Options:
-  --quick            less of everything: about three minutes on two cores, instead of about half an hour
-  --scenario NAME    only this one; may be given several times, or NAMES separated by commas
-  --candidate NAME   only this one, and those given in the same way; without `liveness` there are no ratios
-  --keys N           instead of the scenario's own number of keys; may be given several times, or separated by commas;
-                     1 to 20000000; 10_000, 10k and 1M are fine too
+  --quick            fewer keys and rounds: less than five minutes on two cores instead of about 25
+  --scenario NAME    run only this scenario; may be repeated, or a list separated by commas
+  --candidate NAME   run only this candidate; may be repeated, or a list separated by commas; without `liveness` no
+                     ratios are printed
+  --keys N           use this number of keys instead of the scenario's, 1 to 20000000; may be repeated, or a list
+                     separated by commas; 10_000, 10k and 1M are accepted
   --producers N      threads that beat, 1 to 64; default 2, and 1 for `handle`
-  --workers N        threads that a candidate uses, where that can be chosen (liveness, naive), 1 to 64; default 2
+  --workers N        threads of a candidate, if configurable (liveness, naive), 1 to 64; default 2
   --rounds N         measurements of each candidate, 1 to 99
-  --json FILE        writes all rows as a JSON array
-  -h, --help         this
+  --json FILE        write all rows as a JSON array
+  -h, --help         print this help
 
 Scenarios:                                                                   keys, quick           keys
   beat               beats one at a time                                     10k 1M                10k 100k 1M
-  beat_many          beats 256 at a time, where there is such a thing        10k 1M                10k 100k 1M
-  handle             beats by a handle on a key, where there is one          10k 100k              10k 100k 1M
-  per_key_timeout    beats one at a time, keys have 400 different timeouts   100k                  10k 1M
+  beat_many          beats of 256 keys per call, if supported        10k 1M                10k 100k 1M
+  handle             beats by a handle to a key, if supported          10k 100k              10k 100k 1M
+  per_key_timeout    beats one at a time, keys with 400 different timeouts   100k                  10k 1M
   mass_expiry        all keys die together                                   100k                  1M
   steady             keys beat every 500 ms, 0.1 % die, 1 s timeout          20k                   100k
   memory             resident memory for each key                            200k                  1M
@@ -44,21 +45,21 @@ Scenarios:                                                                   key
 Candidates:
 ";
 
-/// What is asked for.
+/// The request of the user.
 #[derive(Clone, Debug)]
 pub(crate) enum Request {
-    /// The help.
+    /// Prints the help.
     Help(String),
-    /// To measure.
+    /// Measures.
     Run(Options),
-    /// To be the process of one measurement; not for users.
+    /// Runs one measurement in this process; not for users.
     Measure(Job),
 }
 
 /// What to measure.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Options {
-    /// Less of everything.
+    /// Whether to use fewer keys and rounds.
     pub(crate) quick: bool,
     /// The scenarios; the usual ones if empty.
     pub(crate) scenarios: Vec<Scenario>,
@@ -76,11 +77,11 @@ pub(crate) struct Options {
     pub(crate) json: Option<PathBuf>,
 }
 
-/// Understands arguments, the name of the program not among them.
+/// Parses the arguments, without the name of the program.
 ///
 /// # Errors
 ///
-/// A sentence that says what is wrong.
+/// Returns a text that states what is wrong.
 pub(crate) fn parse(
     args: impl IntoIterator<Item = impl Into<OsString>>,
 ) -> Result<Request, String> {
@@ -161,8 +162,12 @@ fn list<T>(
     text(parser)?
         .split(',')
         .map(|name| {
-            parse(name)
-                .ok_or_else(|| format!("there is no {what} `{name}`; there are {}", all.join(", ")))
+            parse(name).ok_or_else(|| {
+                format!(
+                    "unknown {what} `{name}`; the choices are {}",
+                    all.join(", ")
+                )
+            })
         })
         .collect()
 }
@@ -223,7 +228,7 @@ mod tests {
         for (args, said) in [
             (
                 &["--scenario", "beet"][..],
-                "there is no scenario `beet`; there are beat, beat_many",
+                "unknown scenario `beet`; the choices are beat, beat_many",
             ),
             (
                 &["--keys", "0"],

@@ -85,30 +85,32 @@ impl Kind {
     /// What it is, in a line.
     pub(crate) fn description(self) -> &'static str {
         match self {
-            Kind::Liveness => "this library, events to a callback on its delivery thread",
-            Kind::LivenessTsc => "the same with its feature `tsc`, the time-stamp counter as clock",
+            Kind::Liveness => "this library; events go to a callback on its delivery thread",
+            Kind::LivenessTsc => {
+                "the same with the feature `tsc`, which uses the time-stamp counter"
+            }
             Kind::Moka => {
-                "moka sync cache, time-to-idle, eviction listener, pumped a thousand times per timeout"
+                "moka sync cache with time-to-idle and an eviction listener, polled a thousand times per timeout"
             }
             Kind::DelayQueue => {
-                "tokio-util DelayQueue on a thread of its own, fed by a tokio channel, reset by each beat"
+                "tokio-util DelayQueue on its own thread, fed by a tokio channel, reset by each beat"
             }
             Kind::DelayQueueLazy => "the same, but an entry is renewed only when it is due",
             Kind::HashWheel => {
-                "hierarchical_hash_wheel_timer on a thread of its own, fed by a channel, re-armed lazily"
+                "hierarchical_hash_wheel_timer on its own thread, fed by a channel, re-armed only when due"
             }
             Kind::Dashmap => "dashmap of atomic stamps, scanned by a thread",
             Kind::LinkedMap => {
-                "parking_lot mutex around a hashlink map, a thread asleep until its front is due"
+                "parking_lot mutex around a hashlink map, and a thread that sleeps until the front is due"
             }
             Kind::Beatwise => {
-                "beatwise handles in a dashmap, its transition cursor polled by a thread"
+                "beatwise handles in a dashmap, with its transition cursor polled by a thread"
             }
-            Kind::Naive => "our shape, with a message and a cloned String for each beat",
+            Kind::Naive => "the structure of liveness, with a message and a cloned String per beat",
             Kind::FloorClockStore => "a clock reading and an atomic store",
             Kind::FloorChannel => "bounded crossbeam channels that are only emptied",
             Kind::FloorSleep => {
-                "the same producers beating nothing, and a thread asleep until a deadline"
+                "the same producers without beats, and a thread that sleeps until a deadline"
             }
         }
     }

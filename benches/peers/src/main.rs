@@ -28,7 +28,7 @@ fn main() -> ExitCode {
     let request = match args::parse(std::env::args_os().skip(1)) {
         Ok(request) => request,
         Err(error) => {
-            eprintln!("peers: {error}\nTry `--help`.");
+            eprintln!("peers: {error}; see `--help`");
             return ExitCode::from(USAGE);
         }
     };
@@ -65,7 +65,7 @@ fn run(options: &Options) -> Result<(), Box<dyn Error>> {
     if results.is_complete {
         Ok(())
     } else {
-        Err("not everything could be measured; see the notes".into())
+        Err("some measurements failed; see the notes".into())
     }
 }
 
@@ -77,7 +77,7 @@ fn measure(job: &Job) -> Result<(), Box<dyn Error>> {
         eprintln!("took longer than {LONGEST:?}");
         std::process::exit(1);
     });
-    let answer = scenarios::run(job).ok_or("this candidate cannot do that")?;
+    let answer = scenarios::run(job).ok_or("this candidate does not support the scenario")?;
     let mut stdout = io::stdout().lock();
     serde_json::to_writer(&mut stdout, &answer)?;
     stdout.flush()?;

@@ -17,12 +17,12 @@ const VALUE: usize = 14;
 /// The width of a column of ratios.
 const RATIO: usize = 8;
 
-/// The table and all there is to say about it.
+/// Returns the table with its notes.
 pub(crate) fn table(results: &Results) -> String {
     let mut out = format!("{}\n", machine());
     let _ = writeln!(
         out,
-        "Medians over rounds; `x ours` is the value divided by that of liveness, and a floor is what the machine can do."
+        "Medians over the rounds. `x ours` is the ratio to liveness. A floor measures the least work that the task requires."
     );
     let mut settings: Vec<Setting> = Vec::new();
     for row in &results.rows {

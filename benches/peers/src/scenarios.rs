@@ -58,21 +58,19 @@ use self::mass_expiry::mass_expiry;
 use self::rest::{idle, memory};
 use self::steady::steady;
 
-/// Why `candidate` takes no part in `scenario`, if it does not.
+/// Returns why `candidate` does not run in `scenario`, or `None` if it does.
 pub(crate) fn reason_against(candidate: Kind, scenario: Scenario) -> Option<&'static str> {
     match (scenario, candidate) {
         (Scenario::BeatMany, Kind::Moka | Kind::Dashmap | Kind::Beatwise) => {
-            Some("it has no call for many keys")
+            Some("no call for many keys")
         }
-        (Scenario::BeatMany, Kind::Naive) => {
-            Some("it sends one message for each beat, by definition")
-        }
-        (Scenario::Handle, Kind::LivenessTsc) => Some("the floor beside it reads the usual clock"),
+        (Scenario::BeatMany, Kind::Naive) => Some("one message per beat, by definition"),
+        (Scenario::Handle, Kind::LivenessTsc) => Some("the floor reads the usual clock"),
         (Scenario::Memory | Scenario::Idle, Kind::LivenessTsc) => {
-            Some("a clock makes no difference there")
+            Some("the clock makes no difference")
         }
         (Scenario::Handle, Kind::Moka | Kind::LinkedMap) => {
-            Some("a beat has to find its key: there is nothing to hold on to")
+            Some("no handles: a beat must look up its key")
         }
         (
             Scenario::Handle,

@@ -170,11 +170,11 @@ fn by_own_timeouts<C: OwnTimeouts>(job: &Job) -> Answer {
     keep_alive(|| {}, || lives.are_reported(&keys, 1));
     answer.note_if(
         lives.count_other_than(&keys, 1),
-        "keys with a timeout of their own were not reported once",
+        "keys with individual timeouts were not reported once",
     );
     answer.note_if(
         lives.early(),
-        "keys with a timeout of their own were reported early",
+        "keys with individual timeouts were reported early",
     );
     answer
 }
@@ -197,7 +197,7 @@ fn by_many<C: BeatMany>(job: &Job) -> Answer {
     );
     answer.note_if(
         lives.count_other_than(&keys, 0),
-        "keys that beat by the chunk were reported",
+        "keys that beat in chunks were reported",
     );
     keep_alive(|| {}, || lives.are_reported(&keys, 1));
     answer.note_if(

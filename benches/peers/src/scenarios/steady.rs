@@ -182,7 +182,7 @@ pub(crate) fn steady<C: Candidate>(job: &Job) -> Answer {
     answer.note_if(lives.dead(), "dead keys were not reported within 4 s");
     answer.note_if(
         lives.wrong.load(Ordering::Acquire),
-        "keys were reported that were alive",
+        "living keys were reported",
     );
     std::mem::forget(candidate);
     add_lateness(&mut answer, std::mem::take(&mut *lives.late_ns.lock()));
@@ -222,9 +222,7 @@ pub(crate) fn floor(job: &Job) -> Answer {
 fn add_lateness(answer: &mut Answer, mut late_ns: Vec<u64>) {
     late_ns.sort_unstable();
     if late_ns.is_empty() {
-        answer
-            .notes
-            .push("nobody was reported in time to be counted".to_owned());
+        answer.notes.push("no key was reported in time".to_owned());
         return;
     }
     for (metric, quantile) in [
