@@ -15,9 +15,9 @@ Runs the same scenarios on liveness and on alternative solutions, and prints a t
 
     cargo run --release --manifest-path benches/peers/Cargo.toml -- [OPTIONS]
 
-Each measurement runs in its own process. Rounds alternate between the candidates, and the median of the rounds is printed
-with its ratio to the value of liveness. Before the measurements, each candidate is checked: it must report each dead key
-exactly once and not early, and no living key. Requires Linux.
+Each measurement runs in its own process. Rounds alternate between the candidates. The median of the rounds is printed
+with its ratio to the value of liveness. Before the measurements, each candidate is checked: it must report each dead
+key exactly once and not early, and no living key. Requires Linux.
 
 Options:
   --quick            fewer keys and rounds: less than five minutes on two cores instead of about 25
