@@ -130,8 +130,8 @@ impl<K, V> Watcher<K, V> {
     ///
     /// # Errors
     ///
-    /// Those of `beat`, and [`InboxFull`](crate::BeatErrorKind::InboxFull), which is also returned if the inbox's lock
-    /// could not be acquired.
+    /// Returns the errors of `beat`, and [`InboxFull`](crate::BeatErrorKind::InboxFull), which is also returned if the
+    /// inbox's lock could not be acquired.
     ///
     /// ```
     /// # let watcher = liveness::Watcher::<u64>::builder().build()?;
@@ -150,7 +150,7 @@ impl<K, V> Watcher<K, V> {
     ///
     /// # Errors
     ///
-    /// Those of `beat`, and [`TimedOut`](crate::BeatErrorKind::TimedOut).
+    /// Returns the errors of `beat`, and [`TimedOut`](crate::BeatErrorKind::TimedOut).
     ///
     /// ```
     /// # use std::time::Duration;
@@ -175,7 +175,7 @@ impl<K, V> Watcher<K, V> {
     ///
     /// # Errors
     ///
-    /// Those of `beat`, and [`ZeroTimeout`](crate::BeatErrorKind::ZeroTimeout).
+    /// Returns the errors of `beat`, and [`ZeroTimeout`](crate::BeatErrorKind::ZeroTimeout).
     ///
     /// ```
     /// use std::time::Duration;
@@ -200,7 +200,7 @@ impl<K, V> Watcher<K, V> {
     ///
     /// # Errors
     ///
-    /// Those of `try_beat` and `beat_with`.
+    /// Returns the errors of `try_beat` and `beat_with`.
     ///
     /// ```
     /// use liveness::{Mode, Options, Watcher};
@@ -307,7 +307,7 @@ impl<K, V> Watcher<K, V> {
     ///
     /// # Errors
     ///
-    /// Those of `beat`.
+    /// Returns the errors of `beat`.
     ///
     /// ```
     /// # let watcher = liveness::Watcher::<u64>::builder().build()?;
@@ -330,7 +330,7 @@ impl<K, V> Watcher<K, V> {
     ///
     /// # Errors
     ///
-    /// Those of `beat_with`.
+    /// Returns the errors of `beat_with`.
     ///
     /// ```
     /// use std::time::Duration;
@@ -480,7 +480,7 @@ impl<K, V> Watcher<K, V> {
     ///
     /// # Errors
     ///
-    /// [`CallError`].
+    /// Returns a [`CallError`].
     ///
     /// ```
     /// # use std::time::Duration;
@@ -513,7 +513,7 @@ impl<K, V> Watcher<K, V> {
     ///
     /// # Errors
     ///
-    /// [`CallError`].
+    /// Returns a [`CallError`].
     ///
     /// ```
     /// # let watcher = liveness::Watcher::<u64>::builder().build()?;
@@ -542,7 +542,7 @@ impl<K, V> Watcher<K, V> {
     ///
     /// # Errors
     ///
-    /// [`CallError`].
+    /// Returns a [`CallError`].
     ///
     /// ```
     /// # let watcher = liveness::Watcher::<u64>::builder().build()?;
@@ -566,7 +566,7 @@ impl<K, V> Watcher<K, V> {
     ///
     /// # Errors
     ///
-    /// [`CallError`].
+    /// Returns a [`CallError`].
     ///
     /// ```
     /// # use std::time::Duration;
@@ -724,9 +724,9 @@ impl<K, V> Watcher<K, V> {
     ///     .events([EventKind::Joined])
     ///     .on_event(move |_| while busy.send(()).is_ok() {})
     ///     .build()?;
-    /// # let hold = hold; // so that a failed assertion lets go of the callback before it drops the watcher
+    /// # let hold = hold; // dropped before the watcher if an assertion fails, so that the callback can end
     /// watcher.beat(7)?;
-    /// hold.recv()?; // the callback does not return while we hold it there
+    /// hold.recv()?; // the callback does not return until `hold` is dropped
     /// let error = watcher.close_timeout(Duration::from_millis(500)).unwrap_err();
     /// assert_eq!(error.threads(), ["liveness-delivery"]);
     /// drop(hold);

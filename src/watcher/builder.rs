@@ -272,7 +272,7 @@ where
     ///     .events([EventKind::Joined])
     ///     .on_event_in_worker(move |_| while busy.send(()).is_ok() {})
     ///     .build()?;
-    /// # let hold = hold; // so that a failed assertion lets go of the worker before it drops the watcher
+    /// # let hold = hold; // dropped before the watcher if an assertion fails, so that the worker can end
     /// watcher.beat(1)?;
     /// hold.recv()?; // the worker is in the callback, and takes nothing until `hold` is dropped
     /// watcher.beat(2)?;
@@ -625,8 +625,8 @@ where
     ///
     /// # Errors
     ///
-    /// Those of [`build`](Builder::build). It is also an error if the capacity is out of range or exceeds the available
-    /// memory.
+    /// Returns the errors of [`build`](Builder::build). It is also an error if the capacity is out of range or exceeds
+    /// the available memory.
     ///
     /// ```
     /// # use std::time::Duration;
