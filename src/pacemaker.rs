@@ -34,8 +34,8 @@
 //! a call succeeds and the peer is online again. [`on_change`](Builder::on_change) is called for both changes. A panic
 //! of the beat function is a failure.
 //!
-//! **Work.** A thread that beats beside the work continues to beat after the work has crashed or while it hangs. A
-//! pacemaker that is started [`idle`](Builder::idle) beats only for work: while it runs
+//! **Work.** A thread that only sends beats continues to do so after the work of the process has crashed or while it
+//! hangs. A pacemaker that is started [`idle`](Builder::idle) beats only for work: while it runs
 //! ([`during`](Pacemaker::during)), or while it runs and makes progress
 //! ([`during_progress`](Pacemaker::during_progress)).
 //!

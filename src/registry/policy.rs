@@ -92,10 +92,10 @@ impl Policy {
 /// **What is not learned.**
 ///
 /// - The silence of a node that went down, because it is an outage. The exception is three such silences in a row that
-///   are alike (the longest at most twice the shortest) with no ordinary interval between them. They are taken for the
-///   node's pace, and its history starts again with them. A node that becomes slow, or is slower than
+///   are alike (the longest at most twice the shortest) with no ordinary interval between them. They are assumed to be
+///   the node's new pace, and its history starts again with them. A node that becomes slow, or is slower than
 ///   [`first_interval`](Self::first_interval), therefore goes down at most three times. A process that crashes and
-///   restarts at regular times looks the same, unless each start [registers a new
+///   restarts at regular times is treated in the same way, unless each start [registers a new
 ///   incarnation](super::NodeOptions::incarnation). The gap between two incarnations is never learned.
 /// - A burst: an interval below a tenth of the mean, unless such short intervals continue for as long as a mean
 ///   interval. Beats that were delayed and arrive together say nothing about the pace.
@@ -131,7 +131,7 @@ impl Policy {
     derive(serde::Serialize, serde::Deserialize),
     serde(from = "saved::PhiAccrual")
 )]
-#[must_use = "a policy does nothing until a registry or a node is given it"]
+#[must_use = "a policy does nothing until it is set for a registry or a node"]
 pub struct PhiAccrual {
     /// The φ at which a node has been silent for too long; finite and greater than zero, once checked.
     threshold: f64,

@@ -245,7 +245,7 @@ mod with_log {
         watcher.close();
         let errors = lines("log-fail", Level::Error);
         assert_eq!(errors.len(), 1, "{errors:?}");
-        assert!(errors[0].contains("worker 0 was ended"), "{errors:?}");
+        assert!(errors[0].contains("worker 0 has failed"), "{errors:?}");
     }
 
     #[test]
