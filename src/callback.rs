@@ -4,8 +4,8 @@ use std::fmt;
 use std::io;
 use std::thread::{self, JoinHandle, ThreadId};
 
-/// A thread that runs callbacks. Dropping this orders the thread to stop, and blocks until it has ended. It does not block on
-/// that thread itself, where a callback may drop it: then the thread ends by itself.
+/// A thread that runs callbacks. Dropping this orders the thread to stop, and blocks until it has ended. It does not
+/// block on that thread itself, where a callback may drop it: then the thread ends by itself.
 pub(crate) struct CallbackThread {
     /// Orders the thread to stop; called once.
     stop: Box<dyn Fn() + Send + Sync>,
@@ -16,8 +16,8 @@ pub(crate) struct CallbackThread {
 }
 
 impl CallbackThread {
-    /// Spawns a thread called `name` that runs `body`, which returns soon after `stop` is called. `body` catches the panics of
-    /// the callbacks.
+    /// Spawns a thread called `name` that runs `body`, which returns soon after `stop` is called. `body` catches the
+    /// panics of the callbacks.
     ///
     /// # Errors
     ///

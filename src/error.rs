@@ -471,7 +471,7 @@ impl fmt::Display for CloseTimeout {
 
 impl Error for CloseTimeout {}
 
-/// An option that is out of its range. Its `Display` names the option and what it must be.
+/// The error of an option that is out of range. Its `Display` names the option and the valid range.
 ///
 /// ```
 /// use std::time::Duration;
@@ -486,7 +486,7 @@ impl Error for CloseTimeout {}
 pub struct OptionError {
     /// The builder's method, or the argument of one.
     option: &'static str,
-    /// What it must be or do.
+    /// The requirement, which completes the sentence "`option` must …".
     must: Cow<'static, str>,
 }
 
@@ -515,8 +515,8 @@ impl OptionError {
         }
     }
 
-    /// Returns the name of the option: the builder's method, or the argument of one. An option of another type is named with
-    /// that type, such as `Guard::window`.
+    /// Returns the name of the option: the builder's method, or the argument of one. An option of another type is named
+    /// with that type, such as `Guard::window`.
     #[must_use]
     pub fn option(&self) -> &'static str {
         self.option

@@ -1,9 +1,9 @@
-//! A feed: every item goes to each reader, through a bounded queue of the reader's own, so that a reader that falls behind
-//! costs the others nothing.
+//! A feed: every item goes to each reader, through a bounded queue of the reader's own, so that a reader that falls
+//! behind costs the others nothing.
 //!
-//! Sending never blocks. An item that finds a queue full is dropped and counted. A [`Gap`] stands where items are missing from
-//! a queue, and takes no room from items. A queue is locked for as long as it takes to put an item in or take one out, and no
-//! user code runs and no item is dropped meanwhile.
+//! Sending never blocks. An item that finds a queue full is dropped and counted. A [`Gap`] stands where items are
+//! missing from a queue, and takes no room from items. A queue is locked for as long as it takes to put an item in or
+//! take one out, and no user code runs and no item is dropped meanwhile.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -215,8 +215,8 @@ impl<T> Reader<T> {
         self.queue.inner.lock().waiting.len()
     }
 
-    /// Returns a function that ends the queue as dropping this does: what waits is dropped, and a reader that waits for more
-    /// returns.
+    /// Returns a function that ends the queue as dropping this does: what waits is dropped, and a reader that waits for
+    /// more returns.
     pub(crate) fn end(&self) -> impl Fn() + Send + Sync + use<T>
     where
         T: Send,

@@ -98,9 +98,9 @@ pub type BoxError = Box<dyn Error + Send + Sync>;
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum PaceError {
-    /// An option is out of its range.
+    /// An option is out of range.
     Option(OptionError),
-    /// The thread could not be spawned.
+    /// The thread cannot be spawned.
     Spawn(io::Error),
 }
 

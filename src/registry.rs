@@ -164,7 +164,7 @@ struct Shared<N, D> {
 struct Inner<N, D> {
     /// All nodes.
     keeper: Keeper<N, D>,
-    /// Those who are told.
+    /// The subscribers.
     feed: Feed<Update<N, D>>,
     /// Whether the registry is closed.
     is_closed: bool,
@@ -187,7 +187,7 @@ where
     ///
     /// * [`Watcher`](RegistryError::Watcher) if the thread cannot be spawned,
     /// * [`Full`](RegistryError::Full) if the state to restore has more than [`max_nodes`](Builder::max_nodes) nodes,
-    /// * [`Policy`](RegistryError::Policy) if the policy of a node in that state is out of range.
+    /// * [`Option`](RegistryError::Option) if the policy of a node in that state is out of range.
     ///
     /// ```
     /// use liveness::registry::Registry;
@@ -290,9 +290,10 @@ where
     ///
     /// # Errors
     ///
-    /// Those of `register`; [`Option`](RegistryError::Option) if the policy makes no sense; and if the options name an
-    /// [incarnation](NodeOptions::incarnation), [`Superseded`](RegistryError::Superseded) if the node was registered as a
-    /// newer one, and [`Left`](RegistryError::Left) if this one has left. Id and data come back.
+    /// Returns the errors of `register`, and [`Option`](RegistryError::Option) if the policy is out of range. If the
+    /// options name an [incarnation](NodeOptions::incarnation), returns [`Superseded`](RegistryError::Superseded) if a
+    /// newer one is registered, and [`Left`](RegistryError::Left) if this one has left. The error returns `id` and
+    /// `data`.
     ///
     /// ```
     /// use liveness::registry::{NodeOptions, Registry};
@@ -429,8 +430,8 @@ where
     ///
     /// # Errors
     ///
-    /// Those of `beat_or_register`; [`Option`](RegistryError::Option); and [`Superseded`](RegistryError::Superseded) if the
-    /// node was registered as a newer incarnation.
+    /// Returns the errors of `beat_or_register`, [`Option`](RegistryError::Option) if the policy is out of range, and
+    /// [`Superseded`](RegistryError::Superseded) if a newer incarnation is registered.
     ///
     /// ```
     /// use liveness::registry::{NodeOptions, Registry, RegistryError};

@@ -26,7 +26,7 @@ pub enum RegistryError {
         /// The value of `max_nodes`.
         max: usize,
     },
-    /// An option of the [`Builder`](super::Builder), or of a type that it takes, is out of its range.
+    /// An option of the [`Builder`](super::Builder), or of a type that it takes, is out of range.
     Option(OptionError),
     /// The registry is closed, or its worker has failed.
     Closed,

@@ -9,7 +9,7 @@ use crate::callback::CallbackThread;
 use crate::feed::{Gap, Reader, Received};
 use crate::panic::catch_panic;
 
-/// Returns what was received as an update.
+/// Converts a received item or gap into an update.
 fn update<N, D>(received: Received<Update<N, D>>) -> Update<N, D> {
     match received {
         Received::Item(update) => update,
@@ -43,7 +43,7 @@ fn update<N, D>(received: Received<Update<N, D>>) -> Update<N, D> {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct Updates<N, D> {
-    /// What waits.
+    /// The reader of the feed.
     reader: Reader<Update<N, D>>,
 }
 
@@ -53,7 +53,7 @@ impl<N, D> Updates<N, D> {
         Updates { reader }
     }
 
-    /// Blocks until there is an update.
+    /// Blocks until an update arrives, and returns it.
     ///
     /// # Errors
     ///
@@ -240,7 +240,7 @@ impl Subscription {
         let body = move || {
             for update in updates {
                 if catch_panic(|| callback(update)).is_none() {
-                    crate::log::error!("a subscriber panicked; it goes on with the next update");
+                    crate::log::error!("a subscriber panicked; continuing with the next update");
                 }
             }
         };

@@ -101,7 +101,7 @@ impl Guard {
         self
     }
 
-    /// Whether it makes sense.
+    /// Returns the error of the first option that is out of range.
     pub(super) fn check(&self) -> Result<(), OptionError> {
         OptionError::check(
             "Guard::fraction",
@@ -189,7 +189,7 @@ impl FlapDamping {
         self
     }
 
-    /// Whether it makes sense.
+    /// Returns the error of the first option that is out of range.
     pub(super) fn check(&self) -> Result<(), OptionError> {
         OptionError::positive("FlapDamping::half_life", !self.half_life.is_zero())?;
         OptionError::check(
@@ -291,7 +291,7 @@ impl NodeOptions {
         self.weight.unwrap_or(DEFAULT_WEIGHT)
     }
 
-    /// Whether they make sense.
+    /// Returns an error if the policy is out of range.
     pub(super) fn check(&self) -> Result<(), OptionError> {
         self.policy.map_or(Ok(()), |policy| policy.check())
     }
@@ -333,7 +333,7 @@ impl Config {
         }
     }
 
-    /// Whether it makes sense.
+    /// Returns the error of the first option that is out of range.
     pub(super) fn check(&self) -> Result<(), OptionError> {
         self.policy.check()?;
         OptionError::positive("rise", self.rise > 0)?;

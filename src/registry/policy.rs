@@ -46,7 +46,7 @@ pub enum Policy {
 }
 
 impl Policy {
-    /// Whether it makes sense.
+    /// Returns the error of the first option that is out of range.
     pub(super) fn check(&self) -> Result<(), OptionError> {
         match *self {
             Policy::Fixed(timeout) => OptionError::positive("Policy::Fixed", !timeout.is_zero()),
@@ -59,7 +59,7 @@ impl Policy {
     }
 }
 
-/// The φ accrual failure detector: a timeout for each node from the intervals between its own beats.
+/// The φ accrual failure detector, which derives a timeout for each node from the intervals between its own beats.
 ///
 /// φ at a silence of *t* is -log₁₀ of the probability that an interval between two beats is longer than *t*. The
 /// intervals are assumed to be normally distributed, with the mean and the deviation of the most recent ones
@@ -202,7 +202,7 @@ impl PhiAccrual {
         self
     }
 
-    /// Whether it makes sense.
+    /// Returns the error of the first option that is out of range.
     fn check(&self) -> Result<(), OptionError> {
         if !self.threshold.is_finite() || self.threshold <= 0.0 {
             let must = format!(
@@ -326,7 +326,7 @@ mod tests {
         for (policy, why) in refused {
             let error = policy.check().expect_err(why).to_string();
             assert_eq!(error, why);
-            // Whatever becomes of it, it has a timeout.
+            // A policy that was deserialized must yield a timeout, valid or not.
             let _ = policy.initial_timeout();
         }
     }
