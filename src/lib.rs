@@ -54,6 +54,8 @@ extern crate self as liveness;
 #[cfg(any(feature = "pacemaker", feature = "registry"))]
 mod callback;
 mod clock;
+#[cfg(feature = "dispatch")]
+pub mod dispatch;
 mod due;
 mod error;
 mod event;

@@ -15,6 +15,21 @@ pub(crate) fn catch_panic<T>(code: impl FnOnce() -> T) -> Option<T> {
         .ok()
 }
 
+/// Runs a user's code.
+///
+/// # Errors
+///
+/// The text that it panicked with.
+#[cfg(feature = "dispatch")]
+pub(crate) fn catch_text<T>(code: impl FnOnce() -> T) -> Result<T, String> {
+    catch_unwind(AssertUnwindSafe(code)).map_err(|panic| {
+        let text = panic.downcast_ref::<&str>().map(ToString::to_string);
+        let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
+        discard(panic);
+        text.unwrap_or_else(|| "a panic without text".to_owned())
+    })
+}
+
 /// Drops a user's value, and catches a panic.
 pub(crate) fn discard<T>(value: T) {
     let _ = catch_panic(|| drop(value));

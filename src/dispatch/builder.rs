@@ -1,0 +1,185 @@
+//! The options of a dispatcher: defaults, units and validation.
+
+use std::fmt;
+use std::time::Duration;
+
+use super::Dispatcher;
+use super::error::BuildError;
+use super::local::Core;
+use super::local::settings::Settings;
+use super::notice::Notice;
+use crate::clock::Clock;
+use crate::error::OptionError;
+use crate::sync::thread;
+
+/// The maximum number of workers.
+const MAX_THREADS: usize = 1_024;
+
+/// The maximum of unfinished events. Each takes about 150 bytes, besides what it carries.
+const MAX_UNFINISHED: usize = 10_000_000;
+
+/// The maximum of dead events that a topic keeps.
+const MAX_DEAD: usize = 100_000;
+
+/// The least number of workers by default. A handler usually waits for something, so there are at least as many.
+const DEFAULT_THREADS: usize = 4;
+
+/// Options for a [`Dispatcher`], created by [`Dispatcher::builder`].
+///
+/// Setters never fail; [`build`](Builder::build) returns an error that names the invalid option.
+///
+/// ```
+/// use liveness::dispatch::Dispatcher;
+///
+/// let dispatcher = Dispatcher::builder()
+///     .threads(8)
+///     .max_unfinished(100_000)
+///     .on_notice(|notice| eprintln!("{notice}"))
+///     .build()?;
+/// # drop(dispatcher);
+///
+/// let error = Dispatcher::builder().threads(0).build().unwrap_err();
+/// assert_eq!(error.to_string(), "`threads` must be from 1 to 1,024");
+/// # Ok::<(), liveness::dispatch::BuildError>(())
+/// ```
+#[must_use]
+pub struct Builder {
+    /// What was set.
+    settings: Settings,
+}
+
+impl Dispatcher {
+    /// Returns the options for a new dispatcher, with default values.
+    pub fn builder() -> Builder {
+        Builder::new()
+    }
+}
+
+impl Builder {
+    /// The default options.
+    fn new() -> Self {
+        let cores = thread::available_parallelism().map_or(1, usize::from);
+        Builder {
+            settings: Settings {
+                threads: cores.max(DEFAULT_THREADS),
+                max_unfinished: 1_000_000,
+                max_per_topic: usize::MAX,
+                max_dead: 1_000,
+                stuck_after: Duration::from_secs(10),
+                max_stuck: 16,
+                thread_name: "dispatch".to_owned(),
+                seed: fastrand::u64(..),
+                clock: None,
+                on_notice: None,
+            },
+        }
+    }
+
+    /// Sets the number of worker threads: from 1 to 1,024; by default the number of cores, but at least 4. It is the number
+    /// of handlers that run at a time.
+    pub fn threads(mut self, threads: usize) -> Self {
+        self.settings.threads = threads;
+        self
+    }
+
+    /// Sets how many events may be unfinished, that is, wait or run: from 1 to 10,000,000; 1,000,000 by default. Further
+    /// events are refused as [`Full`](super::EmitErrorKind::Full).
+    pub fn max_unfinished(mut self, events: usize) -> Self {
+        self.settings.max_unfinished = events;
+        self
+    }
+
+    /// Sets how many events of one topic may be unfinished; no limit of its own by default, must be greater than zero.
+    pub fn max_per_topic(mut self, events: usize) -> Self {
+        self.settings.max_per_topic = events;
+        self
+    }
+
+    /// Sets how many dead events a topic keeps: at most 100,000; 1,000 by default. One more removes the oldest, which is
+    /// counted as purged. With zero, an event that fails for good is gone.
+    pub fn max_dead(mut self, events: usize) -> Self {
+        self.settings.max_dead = events;
+        self
+    }
+
+    /// Sets how long after it was cancelled with [`Cause::TooLong`](super::Cause::TooLong) a call that has not returned is
+    /// reported as stuck; 10 s by default, must be greater than zero.
+    pub fn stuck_after(mut self, duration: Duration) -> Self {
+        self.settings.stuck_after = duration;
+        self
+    }
+
+    /// Sets how many stuck threads are replaced by new ones at a time; 16 by default. With zero none is, and a stuck handler
+    /// takes its thread from the others until it returns.
+    pub fn max_stuck(mut self, threads: usize) -> Self {
+        self.settings.max_stuck = threads;
+        self
+    }
+
+    /// Sets what the names of the threads begin with; `dispatch` by default.
+    pub fn thread_name(mut self, prefix: impl Into<String>) -> Self {
+        self.settings.thread_name = prefix.into();
+        self
+    }
+
+    /// Sets the time source; a monotonic clock by default. Under a [`ManualClock`](crate::ManualClock), an event starts as
+    /// soon as the clock is moved to its due time.
+    pub fn clock(mut self, clock: impl Into<Clock>) -> Self {
+        self.settings.clock = Some(clock.into());
+        self
+    }
+
+    /// Sets the seed of the jitter of retries; random by default.
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.settings.seed = seed;
+        self
+    }
+
+    /// Sets a callback for notices. It runs on the thread that has something to report, without a lock; a panic is caught and
+    /// counted. Replaces a callback set earlier.
+    pub fn on_notice(mut self, callback: impl Fn(Notice) + Send + Sync + 'static) -> Self {
+        self.settings.on_notice = Some(Box::new(callback));
+        self
+    }
+
+    /// Spawns the workers.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`BuildError::Option`] if an option is out of range, or [`BuildError::Spawn`] if the operating system does not
+    /// spawn a thread.
+    pub fn build(self) -> Result<Dispatcher, BuildError> {
+        let settings = self.settings;
+        let threads = (1..=MAX_THREADS).contains(&settings.threads);
+        OptionError::check("threads", "be from 1 to 1,024", threads)?;
+        let unfinished = (1..=MAX_UNFINISHED).contains(&settings.max_unfinished);
+        OptionError::check("max_unfinished", "be from 1 to 10,000,000", unfinished)?;
+        OptionError::positive("max_per_topic", settings.max_per_topic > 0)?;
+        let dead = settings.max_dead <= MAX_DEAD;
+        OptionError::check("max_dead", "be at most 100,000", dead)?;
+        OptionError::positive("stuck_after", !settings.stuck_after.is_zero())?;
+        let threads = settings.threads;
+        let dispatcher = Dispatcher::new(Core::new(settings));
+        for _ in 0..threads {
+            dispatcher
+                .core()
+                .spawn_worker()
+                .map_err(BuildError::Spawn)?;
+        }
+        Ok(dispatcher)
+    }
+}
+
+impl fmt::Debug for Builder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let settings = &self.settings;
+        f.debug_struct("Builder")
+            .field("threads", &settings.threads)
+            .field("max_unfinished", &settings.max_unfinished)
+            .field("max_per_topic", &settings.max_per_topic)
+            .field("max_dead", &settings.max_dead)
+            .field("stuck_after", &settings.stuck_after)
+            .field("max_stuck", &settings.max_stuck)
+            .finish_non_exhaustive()
+    }
+}

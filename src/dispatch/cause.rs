@@ -1,0 +1,43 @@
+//! Why a call is to end early.
+
+use std::fmt;
+
+/// Why a call is to end early.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Cause {
+    /// The event was cancelled. Whatever the handler returns is ignored.
+    Cancelled,
+    /// The dispatcher stops. If the handler returns an error, the attempt does not count.
+    Interrupted,
+    /// The call is over its [`max_duration`](super::On::max_duration), or made no progress
+    /// [in time](super::On::progress_within).
+    TooLong,
+}
+
+impl Cause {
+    /// Above zero, below eight.
+    pub(crate) fn number(self) -> u8 {
+        match self {
+            Cause::Cancelled => 1,
+            Cause::Interrupted => 2,
+            Cause::TooLong => 3,
+        }
+    }
+
+    /// The cause whose number this is.
+    pub(crate) fn from_number(number: u8) -> Option<Self> {
+        let all = [Cause::Cancelled, Cause::Interrupted, Cause::TooLong];
+        all.into_iter().find(|cause| cause.number() == number)
+    }
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Cause::Cancelled => "the event was cancelled",
+            Cause::Interrupted => "the dispatcher stops",
+            Cause::TooLong => "the call took too long",
+        })
+    }
+}

@@ -1,0 +1,304 @@
+//! One small error per operation. An error about an event gives the event back.
+
+use std::error::Error;
+use std::fmt;
+use std::io;
+
+use super::id::EventId;
+use super::topic::TopicError;
+use crate::error::OptionError;
+
+/// The reason why an event was refused.
+///
+/// ```
+/// use liveness::dispatch::{Dispatcher, EmitErrorKind, Topic};
+///
+/// const MAIL: Topic<String> = Topic::new("mail");
+/// let dispatcher = Dispatcher::builder().build()?;
+/// let error = dispatcher.emit(&MAIL, "hello".to_owned()).unwrap_err();
+/// assert_eq!(error.kind(), EmitErrorKind::NoHandler);
+/// assert_eq!(error.to_string(), "the topic has no handler; register one with `on` first");
+/// assert_eq!(error.into_event(), "hello");
+/// # Ok::<(), liveness::dispatch::BuildError>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum EmitErrorKind {
+    /// The dispatcher is stopped.
+    Stopped,
+    /// The topic has no handler.
+    NoHandler,
+    /// The dispatcher holds as many unfinished events as [`max_unfinished`](super::Builder::max_unfinished) allows, or the
+    /// topic as many as [`max_per_topic`](super::Builder::max_per_topic) allows.
+    Full,
+    /// This unfinished event has the same [unique key](super::Emit::unique).
+    Duplicate(EventId),
+    /// The topic's handlers take events of another type.
+    OtherType,
+    /// The due time is more than 500 years away, or cannot be represented.
+    TooLate,
+}
+
+impl fmt::Display for EmitErrorKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            EmitErrorKind::Stopped => f.write_str(STOPPED),
+            EmitErrorKind::NoHandler => {
+                f.write_str("the topic has no handler; register one with `on` first")
+            }
+            EmitErrorKind::Full => f.write_str(
+                "too many events are unfinished; try again, use `emit_within`, or raise the limit",
+            ),
+            EmitErrorKind::Duplicate(id) => {
+                write!(f, "the unfinished event {id} has the same unique key")
+            }
+            EmitErrorKind::OtherType => {
+                f.write_str("a handler of the topic takes events of another type")
+            }
+            EmitErrorKind::TooLate => {
+                f.write_str("the due time is too late; it must be within 500 years")
+            }
+        }
+    }
+}
+
+/// What a call on a stopped dispatcher says.
+const STOPPED: &str = "the dispatcher is stopped";
+
+/// The error of an event that was refused: the event, and the reason.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct EmitError<T> {
+    /// Why.
+    kind: EmitErrorKind,
+    /// What was given.
+    event: T,
+}
+
+impl<T> EmitError<T> {
+    /// Refuses `event`.
+    pub(crate) fn new(kind: EmitErrorKind, event: T) -> Self {
+        EmitError { kind, event }
+    }
+
+    /// Returns the reason.
+    #[must_use]
+    pub fn kind(&self) -> EmitErrorKind {
+        self.kind
+    }
+
+    /// Returns the event that was refused.
+    #[must_use]
+    pub fn event(&self) -> &T {
+        &self.event
+    }
+
+    /// Converts the error into the event that was refused.
+    #[must_use]
+    pub fn into_event(self) -> T {
+        self.event
+    }
+}
+
+impl<T> fmt::Debug for EmitError<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EmitError")
+            .field("kind", &self.kind)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<T> fmt::Display for EmitError<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.kind.fmt(f)
+    }
+}
+
+impl<T> Error for EmitError<T> {}
+
+/// The error of an `emit_many` of which some events were refused: those events, and the reason.
+///
+/// The events before them were accepted: [`accepted`](EmitManyError::accepted) has their ids.
+#[derive(Clone, PartialEq, Eq)]
+pub struct EmitManyError<T> {
+    /// Why.
+    kind: EmitErrorKind,
+    /// The ids of those that were accepted, in order.
+    accepted: Vec<EventId>,
+    /// Those that were refused, in order.
+    events: Vec<T>,
+}
+
+impl<T> EmitManyError<T> {
+    /// Refuses `events` after `accepted`.
+    pub(crate) fn new(kind: EmitErrorKind, accepted: Vec<EventId>, events: Vec<T>) -> Self {
+        EmitManyError {
+            kind,
+            accepted,
+            events,
+        }
+    }
+
+    /// Returns the reason.
+    #[must_use]
+    pub fn kind(&self) -> EmitErrorKind {
+        self.kind
+    }
+
+    /// Returns the ids of the events that were accepted, in the order they were given.
+    #[must_use]
+    pub fn accepted(&self) -> &[EventId] {
+        &self.accepted
+    }
+
+    /// Converts the error into the events that were refused, in the order they were given.
+    #[must_use]
+    pub fn into_events(self) -> Vec<T> {
+        self.events
+    }
+}
+
+impl<T> fmt::Debug for EmitManyError<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EmitManyError")
+            .field("kind", &self.kind)
+            .field("accepted", &self.accepted.len())
+            .field("events", &self.events.len())
+            .finish()
+    }
+}
+
+impl<T> fmt::Display for EmitManyError<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let total = self.accepted.len() + self.events.len();
+        write!(
+            f,
+            "{} of {total} events were refused: {}",
+            self.events.len(),
+            self.kind
+        )
+    }
+}
+
+impl<T> Error for EmitManyError<T> {}
+
+/// The error of a handler or schedule that was not registered.
+///
+/// ```
+/// use liveness::dispatch::{Dispatcher, On, RegisterError, Topic};
+///
+/// const MAIL: Topic<String> = Topic::new("mail");
+/// let dispatcher = Dispatcher::builder().build()?;
+/// dispatcher.on(&MAIL, "send", On::new(), |_, _| Ok(()))?;
+/// let error = dispatcher.on(&MAIL, "send", On::new(), |_, _| Ok(())).unwrap_err();
+/// assert_eq!(error.to_string(), "topic `mail` already has `send`; remove it first, or choose another name");
+/// let error = dispatcher.on(&MAIL, "copy", On::new().parallel(0), |_, _| Ok(())).unwrap_err();
+/// assert_eq!(error.to_string(), "`parallel` must be greater than zero");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum RegisterError {
+    /// The dispatcher is stopped.
+    Stopped,
+    /// The topic already has a handler or schedule of this name.
+    Duplicate {
+        /// The topic.
+        topic: String,
+        /// The name.
+        name: String,
+    },
+    /// The name is invalid.
+    Name(TopicError),
+    /// The topic is used with events of another type.
+    OtherType {
+        /// The topic.
+        topic: String,
+        /// The type it is used with.
+        registered: &'static str,
+    },
+    /// An option is out of range.
+    Option(OptionError),
+    /// The thread that watches calls with a limit of time could not be spawned.
+    Monitor(crate::error::BuildError),
+}
+
+impl fmt::Display for RegisterError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            RegisterError::Stopped => f.write_str(STOPPED),
+            RegisterError::Duplicate { topic, name } => write!(
+                f,
+                "topic `{topic}` already has `{name}`; remove it first, or choose another name"
+            ),
+            RegisterError::Name(error) => error.fmt(f),
+            RegisterError::OtherType { topic, registered } => {
+                write!(
+                    f,
+                    "topic `{topic}` is used with events of type `{registered}`"
+                )
+            }
+            RegisterError::Option(error) => error.fmt(f),
+            RegisterError::Monitor(error) => error.fmt(f),
+        }
+    }
+}
+
+impl Error for RegisterError {}
+
+impl From<OptionError> for RegisterError {
+    fn from(error: OptionError) -> Self {
+        RegisterError::Option(error)
+    }
+}
+
+impl From<TopicError> for RegisterError {
+    fn from(error: TopicError) -> Self {
+        RegisterError::Name(error)
+    }
+}
+
+/// The error of a dispatcher that was not built.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum BuildError {
+    /// An option is out of range.
+    Option(OptionError),
+    /// The operating system did not spawn a thread.
+    Spawn(io::Error),
+}
+
+impl fmt::Display for BuildError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            BuildError::Option(error) => error.fmt(f),
+            BuildError::Spawn(error) => write!(f, "a worker thread could not be spawned: {error}"),
+        }
+    }
+}
+
+impl Error for BuildError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            BuildError::Option(_) => None,
+            BuildError::Spawn(error) => Some(error),
+        }
+    }
+}
+
+impl From<OptionError> for BuildError {
+    fn from(error: OptionError) -> Self {
+        BuildError::Option(error)
+    }
+}
+
+/// The error of [`emit_to`](super::emit_to) without a dispatcher.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NoDispatcher;
+
+impl fmt::Display for NoDispatcher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("no dispatcher was given; name at least one")
+    }
+}
+
+impl Error for NoDispatcher {}

@@ -1,0 +1,441 @@
+//! What callers, workers and the monitor share: the lock, what it guards, and who is woken.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::ptr;
+use std::sync::{Arc, OnceLock, Weak};
+use std::time::Duration;
+
+use super::crew::{self, Crew};
+use super::entry::{Payload, TopicEntry};
+use super::schedules::Schedules;
+use super::settings::Settings;
+use super::watched::Monitor;
+use crate::clock::{Clock, nanos};
+use crate::dispatch::error::EmitErrorKind;
+use crate::dispatch::id::EventId;
+use crate::dispatch::notice::Notice;
+use crate::dispatch::options::{Due, Emit};
+use crate::dispatch::plan::{Plan, Refusal, TopicId};
+use crate::dispatch::topic::Topic;
+use crate::panic::{catch_panic, discard};
+use crate::sync::atomic::{AtomicBool, Ordering};
+use crate::sync::{Condvar, Instant, Mutex, MutexGuard};
+use crate::wakeup::Ring;
+
+/// The farthest due time, from now, ns: 500 years.
+const FARTHEST: u64 = 500 * 365 * 24 * 3_600 * 1_000_000_000;
+
+/// How many events of `emit_many` are accepted together.
+pub(crate) const CHUNK: usize = 200;
+
+/// What callers, workers and the monitor share.
+pub(crate) struct Core {
+    /// The time.
+    pub(super) clock: Clock,
+    /// The options.
+    pub(super) settings: Settings,
+    /// What the lock guards.
+    pub(super) state: Mutex<State>,
+    /// The leader sleeps here, until the next event is due. Notified when an earlier one may be.
+    pub(super) due_changed: Condvar,
+    /// The other idle workers sleep here. Notified when there is work, or no leader.
+    pub(super) work_came: Condvar,
+    /// Whether there is work for a worker that searches.
+    pub(super) has_work: AtomicBool,
+    /// Callers that wait for room sleep here.
+    pub(super) room_came: Condvar,
+    /// Whoever waits for the end of calls or threads sleeps here.
+    pub(super) call_ended: Condvar,
+    /// Watches the calls whose time is limited, once there is such a handler.
+    pub(super) monitor: OnceLock<Monitor>,
+    /// This, for the monitor.
+    pub(super) this: Weak<Core>,
+}
+
+/// What the lock guards.
+pub(super) struct State {
+    /// What starts when.
+    pub(super) plan: Plan<Payload>,
+    /// The topics by their names.
+    pub(super) names: HashMap<Arc<str>, TopicId, ahash::RandomState>,
+    /// What the shell knows of each topic.
+    pub(super) topics: Vec<TopicEntry>,
+    /// What emits events by itself.
+    pub(super) schedules: Schedules,
+    /// The workers.
+    pub(super) crew: Crew,
+    /// Until when the leader sleeps, ns, and which worker it is, if there is one.
+    pub(super) leader: Option<(u64, u32)>,
+    /// How many workers sleep without a time, and are not called.
+    pub(super) followers: usize,
+    /// How many followers are called, and have not woken yet.
+    pub(super) called: usize,
+    /// How many callers wait until nothing is ready or runs.
+    pub(super) flush_waiters: usize,
+    /// How many callers wait for the end of attempts, to remove a handler.
+    pub(super) removers: usize,
+    /// How many workers have run out of work just now, and look for more before they sleep.
+    pub(super) searching: usize,
+    /// How many workers emit the event of a schedule.
+    pub(super) ticking: usize,
+    /// How many callers wait for room.
+    pub(super) room_waiters: usize,
+    /// Whether the dispatcher is stopped.
+    pub(super) is_stopped: bool,
+    /// Events that were refused.
+    pub(super) refused: u64,
+    /// Handlers that were given up.
+    pub(super) stuck: u64,
+    /// Panics in schedules and in the callback for notices.
+    pub(super) panics: u64,
+}
+
+/// An event that was refused.
+type Refused<T> = (EmitErrorKind, T);
+
+impl Core {
+    /// A dispatcher without workers.
+    pub(crate) fn new(settings: Settings) -> Arc<Self> {
+        let clock = settings.clock.clone().unwrap_or_default();
+        let core = Arc::new_cyclic(|this| Core {
+            clock: clock.clone(),
+            state: Mutex::new(State {
+                plan: Plan::new(settings.max_unfinished, settings.max_dead),
+                names: HashMap::default(),
+                topics: Vec::new(),
+                schedules: Schedules::default(),
+                crew: Crew::default(),
+                leader: None,
+                followers: 0,
+                called: 0,
+                flush_waiters: 0,
+                removers: 0,
+                searching: 0,
+                ticking: 0,
+                room_waiters: 0,
+                is_stopped: false,
+                refused: 0,
+                stuck: 0,
+                panics: 0,
+            }),
+            settings,
+            due_changed: Condvar::new(),
+            work_came: Condvar::new(),
+            has_work: AtomicBool::new(false),
+            room_came: Condvar::new(),
+            call_ended: Condvar::new(),
+            monitor: OnceLock::new(),
+            this: this.clone(),
+        });
+        let ringer: Weak<dyn Ring> = core.this.clone();
+        clock.ring_on_advance(ringer);
+        core
+    }
+
+    /// Accepts an event.
+    ///
+    /// # Errors
+    ///
+    /// The event back, and why it was not accepted.
+    pub(crate) fn emit<T: Send + Sync + 'static>(
+        &self,
+        topic: &Topic<T>,
+        event: T,
+        how: Emit,
+        wait: Option<Duration>,
+    ) -> Result<EventId, Refused<T>> {
+        let Emit {
+            due,
+            unique,
+            on_duplicate,
+            headers,
+        } = how;
+        let due = match self.due_ns(due) {
+            Ok(due) => due,
+            Err(kind) => return Err(self.refuse(kind, event)),
+        };
+        let mut payload = Payload {
+            event: Arc::new(event),
+            headers: (!headers.is_empty()).then(|| headers.into()),
+        };
+        let unique = unique.as_deref().map(|key| (key, on_duplicate));
+        let mut deadline = None;
+        let mut now = self.clock.now_ns();
+        let mut state = self.state.lock();
+        loop {
+            let accepted = match state.topic_of(topic) {
+                Err(kind) => Err((kind, payload)),
+                Ok(id) => {
+                    let accepted = state.plan.emit(id, payload, due, unique, now);
+                    accepted.map_err(|(refusal, payload)| (refusal.into(), payload))
+                }
+            };
+            match accepted {
+                Ok(emitted) => {
+                    self.wake(state, now);
+                    if let Some(unneeded) = emitted.unneeded {
+                        discard(unneeded);
+                    }
+                    return Ok(emitted.id);
+                }
+                Err((EmitErrorKind::Full, back))
+                    if self.wait_for_room(&mut state, wait, &mut deadline) =>
+                {
+                    payload = back;
+                    now = self.clock.now_ns();
+                }
+                Err((kind, payload)) => {
+                    state.refused += 1;
+                    drop(state);
+                    return Err((kind, unwrap(payload)));
+                }
+            }
+        }
+    }
+
+    /// Accepts events that are due at once, a chunk at a time: each chunk as a whole or not at all.
+    ///
+    /// # Errors
+    ///
+    /// Why a chunk was not accepted, the ids of those before it, and it and all after it.
+    pub(crate) fn emit_many<T: Send + Sync + 'static>(
+        &self,
+        topic: &Topic<T>,
+        events: impl IntoIterator<Item = T>,
+    ) -> Result<Vec<EventId>, (EmitErrorKind, Vec<EventId>, Vec<T>)> {
+        let mut events = events.into_iter().map(|event| Payload {
+            event: Arc::new(event),
+            headers: None,
+        });
+        let mut ids = Vec::with_capacity(events.size_hint().0);
+        let mut chunk = Vec::with_capacity(CHUNK);
+        loop {
+            chunk.extend(events.by_ref().take(CHUNK));
+            if chunk.is_empty() {
+                return Ok(ids);
+            }
+            if let Err(kind) = self.emit_chunk(topic, &mut chunk, &mut ids) {
+                let rest: Vec<T> = chunk.into_iter().chain(events).map(unwrap).collect();
+                self.state.lock().refused += rest.len() as u64;
+                return Err((kind, ids, rest));
+            }
+        }
+    }
+
+    /// Accepts the events of `chunk`, which is empty then, and adds their ids to `ids`; or leaves both as they are.
+    fn emit_chunk<T: 'static>(
+        &self,
+        topic: &Topic<T>,
+        chunk: &mut Vec<Payload>,
+        ids: &mut Vec<EventId>,
+    ) -> Result<(), EmitErrorKind> {
+        let mut state = self.state.lock();
+        let id = state.topic_of(topic)?;
+        if !state.plan.has_handler(id) {
+            return Err(EmitErrorKind::NoHandler);
+        }
+        if !state.plan.has_room(id, chunk.len()) {
+            return Err(EmitErrorKind::Full);
+        }
+        let now = self.clock.now_ns();
+        for payload in chunk.drain(..) {
+            let emitted = state.plan.emit(id, payload, None, None, now);
+            ids.push(emitted.expect("there is a handler and room").id);
+        }
+        self.wake(state, now);
+        Ok(())
+    }
+
+    /// When an event is due, ns; `None` if that is when it is emitted.
+    pub(super) fn due_ns(&self, due: Due) -> Result<Option<u64>, EmitErrorKind> {
+        let delay = match due {
+            Due::Now => return Ok(None),
+            Due::After(delay) => delay,
+            Due::At(time) => {
+                let now = self.clock.system_time(self.clock.now());
+                time.duration_since(now).unwrap_or_default()
+            }
+        };
+        let (delay, now) = (nanos(delay), self.clock.now_ns());
+        let due = now.checked_add(delay).filter(|_| delay <= FARTHEST);
+        due.map(Some).ok_or(EmitErrorKind::TooLate)
+    }
+
+    /// Counts a refusal.
+    fn refuse<T>(&self, kind: EmitErrorKind, event: T) -> Refused<T> {
+        self.state.lock().refused += 1;
+        (kind, event)
+    }
+
+    /// Waits until there may be room, for at most `wait` in all. Returns whether it is worth another try. A worker does not
+    /// wait: the room it waits for may be that of its own event.
+    fn wait_for_room(
+        &self,
+        state: &mut MutexGuard<'_, State>,
+        wait: Option<Duration>,
+        deadline: &mut Option<Instant>,
+    ) -> bool {
+        let Some(wait) = wait else {
+            return false;
+        };
+        if self.runs_here() || state.is_stopped {
+            return false;
+        }
+        state.room_waiters += 1;
+        let is_in_time = match deadline.or_else(|| Instant::now().checked_add(wait)) {
+            None => {
+                self.room_came.wait(state);
+                true
+            }
+            Some(end) => {
+                let is_first = deadline.replace(end).is_none();
+                // One more try after the end: room may have come at the last moment.
+                let has_left = is_first || Instant::now() < end;
+                has_left && {
+                    self.room_came.wait_until(state, end);
+                    true
+                }
+            }
+        };
+        state.room_waiters -= 1;
+        is_in_time
+    }
+
+    /// Whether the current thread is a worker of this dispatcher.
+    pub(super) fn runs_here(&self) -> bool {
+        crew::runs_here(ptr::from_ref(self).cast())
+    }
+
+    /// Releases the lock, and wakes the idle worker that is needed now, if one is.
+    pub(super) fn wake(&self, mut state: MutexGuard<'_, State>, now: u64) {
+        let idle = state.call_idle(now);
+        drop(state);
+        self.notify_idle(idle);
+    }
+
+    /// Wakes the worker that was called.
+    pub(super) fn notify_idle(&self, idle: Option<Idle>) {
+        match idle {
+            Some(Idle::Leader) => drop(self.due_changed.notify_one()),
+            Some(Idle::Follower) => drop(self.work_came.notify_one()),
+            Some(Idle::Searcher) => self.has_work.store(true, Ordering::Release),
+            None => {}
+        }
+    }
+
+    /// Calls the callback for notices, without a lock.
+    pub(super) fn notify(&self, notice: Notice) {
+        crate::log::warn!("{notice}");
+        if let Some(callback) = &self.settings.on_notice
+            && catch_panic(|| callback(notice)).is_none()
+        {
+            self.state.lock().panics += 1;
+        }
+    }
+}
+
+impl State {
+    /// The number of `topic`.
+    pub(super) fn topic_of<T: 'static>(&self, topic: &Topic<T>) -> Result<TopicId, EmitErrorKind> {
+        if self.is_stopped {
+            return Err(EmitErrorKind::Stopped);
+        }
+        let id = *self
+            .names
+            .get(topic.name())
+            .ok_or(EmitErrorKind::NoHandler)?;
+        if self.topics[id.at()].has_type::<T>() {
+            Ok(id)
+        } else {
+            Err(EmitErrorKind::OtherType)
+        }
+    }
+
+    /// When there is something to do next, ns.
+    pub(super) fn next_due(&mut self) -> Option<u64> {
+        let event = self.plan.next_due();
+        event.into_iter().chain(self.schedules.next_due()).min()
+    }
+
+    /// Chooses the idle worker, if there is one, that is to take what is ready, or to lead until what is due next. It no
+    /// longer counts as idle: the next call chooses another.
+    pub(super) fn call_idle(&mut self, now: u64) -> Option<Idle> {
+        if self.leader.is_none() && self.followers == 0 && self.searching == 0 {
+            return None;
+        }
+        // In this order: a topic in the ring whose next event is due later shows in `next_due` only after this look at it.
+        let is_ready = self.plan.is_ready(now);
+        let due = self.next_due();
+        let is_ready = is_ready || due.is_some_and(|due| due <= now);
+        let is_leaderless = match (due, self.leader) {
+            (None, _) => false,
+            (Some(_), None) => true,
+            (Some(due), Some((until, _))) => due < until,
+        };
+        if is_ready && self.searching > 0 {
+            // It calls another, if there is more.
+            Some(Idle::Searcher)
+        } else if self.leader.is_some() && (is_leaderless || is_ready && self.followers == 0) {
+            self.leader = None;
+            Some(Idle::Leader)
+        } else if self.followers > 0 && (is_ready || is_leaderless) {
+            self.followers -= 1;
+            self.called += 1;
+            Some(Idle::Follower)
+        } else {
+            None
+        }
+    }
+}
+
+/// An idle worker.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Idle {
+    /// The one that sleeps until the next event is due.
+    Leader,
+    /// One that sleeps without a time.
+    Follower,
+    /// One that has run out of work just now, and does not sleep yet.
+    Searcher,
+}
+
+impl From<Refusal> for EmitErrorKind {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::NoHandler => EmitErrorKind::NoHandler,
+            Refusal::Full => EmitErrorKind::Full,
+            Refusal::Duplicate(id) => EmitErrorKind::Duplicate(id),
+        }
+    }
+}
+
+/// The event of `payload`, which is of type `T` and has no other owner.
+fn unwrap<T: Send + Sync + 'static>(payload: Payload) -> T {
+    let event = payload.event.downcast::<T>().ok();
+    event
+        .and_then(Arc::into_inner)
+        .expect("it was not accepted, so it has one owner and its type")
+}
+
+/// A manual clock was moved.
+impl Ring for Core {
+    fn ring(&self, _: u64) {
+        let state = self.state.lock();
+        let seats = state.crew.seats();
+        drop(state);
+        self.due_changed.notify_all();
+        for seat in seats {
+            seat.ring();
+        }
+    }
+}
+
+impl fmt::Debug for Core {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Core").finish_non_exhaustive()
+    }
+}
+
+#[cfg(all(test, not(any(loom, shuttle))))]
+mod tests;

@@ -1,0 +1,189 @@
+//! Limits the time of calls: a watcher whose keys are the calls that run.
+//!
+//! A call has a key that expires at the end of its `max_duration`, and one that it keeps alive by `progress`. When either
+//! expires the call is cancelled, and has a third key that expires `stuck_after` later. If the call has still not returned
+//! then, it is given up: the attempt fails, and a new thread takes the place of the one that is stuck.
+//!
+//! *Race.* A call may return at the moment at which it is given up. Whoever takes it out of [`Monitor::calls`] decides.
+//!
+//! The watcher has a thread of its own: all workers may be stuck. It holds expiries back after a stall of the process, so a
+//! process that was suspended does not cancel its calls when it goes on.
+
+use std::sync::Weak;
+
+use super::core::Core;
+use super::watched::{Call, Key, Limit, Monitor};
+use crate::dispatch::cause::Cause;
+use crate::dispatch::context::Context;
+use crate::dispatch::error::RegisterError;
+use crate::dispatch::handler::Failure;
+use crate::dispatch::notice::Notice;
+use crate::dispatch::options::On;
+use crate::event::{Event, EventKind};
+use crate::options::Options;
+use crate::panic::discard;
+use crate::sync::Mutex;
+use crate::watcher::Watcher;
+
+impl Core {
+    /// Spawns the watcher of calls, unless there is one.
+    pub(super) fn start_monitor(&self) -> Result<(), RegisterError> {
+        if self.monitor.get().is_some() {
+            return Ok(());
+        }
+        let core: Weak<Core> = self.this.clone();
+        let watcher = Watcher::builder()
+            .workers(1)
+            .clock(self.clock.clone())
+            .thread_name(format!("{}-monitor", self.settings.thread_name))
+            .events([EventKind::Expired])
+            .on_event_in_worker(move |event: Event<Key>| {
+                if let (Some(core), Some(event)) = (core.upgrade(), event.into_key_event()) {
+                    core.silent(event.key);
+                }
+            })
+            .build()
+            .map_err(RegisterError::Monitor)?;
+        // Of two that come at the same time, one is dropped.
+        let _ = self.monitor.set(Monitor {
+            watcher,
+            calls: Mutex::default(),
+        });
+        Ok(())
+    }
+
+    /// Watches `call`, which is about to begin. Returns its number for [`unwatch`](Core::unwatch).
+    pub(super) fn watch(&self, call: Call, context: &mut Context) -> u64 {
+        let monitor = self
+            .monitor
+            .get()
+            .expect("a handler with limits has started it");
+        let fence = call.token.fence;
+        let On {
+            max_duration,
+            progress_within,
+            ..
+        } = call.handler.options;
+        let (duration_key, progress_key) = (call.key(Limit::Duration), call.key(Limit::Progress));
+        // Before its keys: one that expires without its call means nothing.
+        monitor.calls.lock().insert(fence, call);
+        // The watcher is closed when the dispatcher is stopped, which has limits of its own.
+        if let Some(duration) = max_duration {
+            let options = Options::new().timeout(duration);
+            let _ = monitor.watcher.beat_with(duration_key, options);
+        }
+        if let Some(silence) = progress_within {
+            let options = Options::new().timeout(silence);
+            if let Ok(heart) = monitor.watcher.watch_with(progress_key, options) {
+                context.progress = Some(Box::new(move || {
+                    let _ = heart.beat();
+                }));
+            }
+        }
+        fence
+    }
+
+    /// Ends the watch of the call that belongs to the start `fence`. Returns whether the call was not given up.
+    pub(super) fn unwatch(&self, fence: u64, context: &mut Context) -> bool {
+        // Its heart goes with it.
+        context.progress = None;
+        let monitor = self.monitor.get().expect("it watches");
+        let Some(call) = monitor.calls.lock().remove(&fence) else {
+            return false;
+        };
+        for limit in [Limit::Duration, Limit::Stuck] {
+            let _ = monitor.watcher.remove(&call.key(limit));
+        }
+        true
+    }
+
+    /// A key of a call has expired.
+    fn silent(&self, key: Key) {
+        let monitor = self.monitor.get().expect("it watches");
+        let mut calls = monitor.calls.lock();
+        let Some(call) = calls
+            .get(&key.fence)
+            .filter(|call| call.left.len() == key.left)
+        else {
+            return;
+        };
+        if key.limit == Limit::Stuck {
+            let call = calls.remove(&key.fence);
+            drop(calls);
+            if let Some(call) = call {
+                self.give_up(call);
+            }
+            return;
+        }
+        // Under the lock, so that neither comes after the call has ended its watch: the next call of the same start has the
+        // same seat and fence.
+        let options = Options::new().timeout(self.settings.stuck_after);
+        let _ = monitor.watcher.beat_with(call.key(Limit::Stuck), options);
+        let seat = self.state.lock().crew.worker(call.runner).seat.clone();
+        seat.cancel(key.fence, Cause::TooLong);
+    }
+
+    /// Gives up `call`: its attempt has failed, and another thread takes the place of its own.
+    pub(super) fn give_up(&self, call: Call) {
+        let Call {
+            token,
+            runner,
+            handler,
+            mut attempt,
+            number,
+            started,
+            left,
+            payload,
+        } = call;
+        let failure = Failure::retry("took too long, and did not return when it was cancelled");
+        attempt.failed(&handler.name, &handler.options, &failure, 0.5);
+        for handler in &left {
+            attempt.put_off(&handler.name);
+        }
+        let now = self.clock.now_ns();
+        let mut state = self.state.lock();
+        let unneeded = self.finish(
+            &mut state,
+            token,
+            number,
+            started,
+            payload,
+            attempt.end(),
+            now,
+        );
+        state.stuck += 1;
+        // If the call returns at this moment, its worker goes on.
+        let is_stuck = state.crew.worker(runner).runs == Some(token);
+        let is_replaced = is_stuck
+            && !state.is_stopped
+            && state.crew.given_up < self.settings.max_stuck
+            && self.spawn(&mut state).is_ok();
+        state.crew.given_up += usize::from(is_replaced);
+        let worker = state.crew.worker(runner);
+        worker.is_given_up = is_replaced;
+        worker.runs = None;
+        let thread = worker.name.clone();
+        let topic = state.topics[token.topic.at()].view.name.to_string();
+        // A `flush` or a `remove` may have waited for this attempt alone.
+        self.call_ended.notify_all();
+        self.wake(state, now);
+        discard(unneeded);
+        self.notify(Notice::Stuck {
+            topic,
+            handler: handler.name.to_string(),
+            id: token.id,
+            thread,
+            is_replaced,
+        });
+    }
+
+    /// Ends the watcher of calls.
+    pub(super) fn close_monitor(&self) {
+        if let Some(monitor) = self.monitor.get() {
+            monitor.watcher.close();
+        }
+    }
+}
+
+#[cfg(all(test, not(any(loom, shuttle))))]
+mod tests;

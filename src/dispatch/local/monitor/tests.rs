@@ -1,0 +1,137 @@
+//! The races between the monitor and the worker that makes the call.
+
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
+
+use super::*;
+use crate::clock::ManualClock;
+use crate::dispatch::attempt::Attempt;
+use crate::dispatch::local::crew::Worker;
+use crate::dispatch::local::settings::Settings;
+use crate::dispatch::{Dispatcher, Emit, On, Topic};
+
+const S: Duration = Duration::from_secs(1);
+const MS: Duration = Duration::from_millis(1);
+const TOPIC: Topic<u8> = Topic::new("topic");
+
+/// What workers and the monitor share, without either.
+fn core() -> Arc<Core> {
+    Core::new(Settings {
+        threads: 0,
+        max_unfinished: 100,
+        max_per_topic: 100,
+        max_dead: 10,
+        stuck_after: S,
+        max_stuck: 2,
+        thread_name: "monitor".to_owned(),
+        seed: 7,
+        clock: Some(ManualClock::new().into()),
+        on_notice: None,
+    })
+}
+
+/// A call of the only handler of a topic, which worker 0 makes for the only event.
+fn begun_call(core: &Arc<Core>) -> Call {
+    core.on(
+        &TOPIC,
+        "handle",
+        On::new().max_attempts(1),
+        |_: &_, _: &_| Ok(()),
+    )
+    .unwrap();
+    core.emit(&TOPIC, 0, Emit::now(), None).unwrap();
+    let mut state = core.state.lock();
+    let start = state.plan.next(0, 0).unwrap();
+    let mut worker = Worker::new("monitor-0".to_owned(), Arc::default(), None);
+    worker.runs = Some(start.token);
+    state.crew.workers.push(worker);
+    Call {
+        token: start.token,
+        runner: 0,
+        handler: state.topics[start.token.topic.at()].view.handlers[0].clone(),
+        attempt: Attempt::new(1, None),
+        number: 1,
+        started: 0,
+        payload: start.payload,
+        left: Vec::new(),
+    }
+}
+
+#[test]
+fn a_call_that_returns_while_it_is_given_up_keeps_its_thread() {
+    let core = core();
+    let call = begun_call(&core);
+    // It finds itself given up, and its worker goes on.
+    core.state.lock().crew.worker(0).runs = None;
+    core.give_up(call);
+    let mut state = core.state.lock();
+    assert_eq!((state.crew.given_up, state.crew.workers.len()), (0, 1));
+    assert!(!state.crew.worker(0).is_given_up);
+}
+
+#[test]
+fn a_call_that_is_given_up_is_replaced_by_one_thread() {
+    let core = core();
+    let call = begun_call(&core);
+    core.give_up(call);
+    let mut state = core.state.lock();
+    assert_eq!((state.crew.given_up, state.crew.workers.len()), (1, 2));
+    assert!(state.crew.worker(0).is_given_up);
+    drop(state);
+    let summary = core.stop(Duration::ZERO);
+    assert!(summary.undone.is_empty());
+}
+
+#[test]
+fn the_end_of_one_calls_time_never_cancels_the_next_call() {
+    let dispatcher = Dispatcher::builder().threads(1).build().unwrap();
+    let (began, has_begun) = mpsc::channel();
+    let (end, may_end) = mpsc::channel::<()>();
+    let may_end = std::sync::Mutex::new(may_end);
+    let sender = began.clone();
+    let limited = On::new().max_duration(20 * MS);
+    let slow = move |_: &Context, _: &u8| {
+        sender.send(None)?;
+        may_end.lock().unwrap().recv()?;
+        Ok(())
+    };
+    dispatcher.on(&TOPIC, "slow", limited, slow).unwrap();
+    let next = move |context: &Context, _: &u8| {
+        began.send(Some(context.wait(100 * MS)))?;
+        Ok(())
+    };
+    dispatcher.on(&TOPIC, "next", On::new(), next).unwrap();
+    dispatcher.emit(&TOPIC, 0).unwrap();
+    assert_eq!(has_begun.recv(), Ok(None));
+    // The monitor finds the first call over its time, and comes no further.
+    let state = dispatcher.core().state.lock();
+    std::thread::sleep(60 * MS);
+    end.send(()).unwrap();
+    std::thread::sleep(40 * MS);
+    drop(state);
+    assert_eq!(
+        has_begun.recv(),
+        Ok(Some(false)),
+        "the next call was cancelled"
+    );
+}
+
+#[test]
+fn the_shortest_limit_is_not_missed_though_it_passes_before_the_call() {
+    let dispatcher = Dispatcher::builder().threads(4).build().unwrap();
+    let (ended, has_ended) = mpsc::channel();
+    let limited = On::new()
+        .max_duration(Duration::from_nanos(1))
+        .max_attempts(1);
+    let handle = move |context: &Context, _: &u8| {
+        ended.send((context.wait(2 * S), context.cause()))?;
+        Ok(())
+    };
+    dispatcher.on(&TOPIC, "handle", limited, handle).unwrap();
+    for _ in 0..20_000 {
+        dispatcher.emit(&TOPIC, 0).unwrap();
+    }
+    for _ in 0..20_000 {
+        assert_eq!(has_ended.recv(), Ok((true, Some(Cause::TooLong))));
+    }
+}

@@ -1,0 +1,78 @@
+//! When which schedule ticks.
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::clock::Clock;
+use crate::dispatch::schedule::Schedule;
+use crate::due::DueQueue;
+
+/// Emits the event of a tick that was due at the given time, ns. Returns whether it did.
+pub(super) type Emit = dyn Fn(u64) -> bool + Send + Sync;
+
+/// A schedule of a topic.
+pub(super) struct Entry {
+    /// The topic and the name of the schedule.
+    pub(super) name: (Arc<str>, Arc<str>),
+    /// When it ticks.
+    pub(super) schedule: Schedule,
+    /// When it ticks next, ns.
+    pub(super) due: u64,
+    /// Emits the event.
+    pub(super) emit: Arc<Emit>,
+}
+
+/// The schedules.
+#[derive(Default)]
+pub(super) struct Schedules {
+    /// All that there ever were; `None` where one was removed.
+    pub(super) entries: Vec<Option<Entry>>,
+    /// Their next ticks.
+    pub(super) ticks: DueQueue<usize>,
+    /// Ticks that emitted nothing.
+    pub(super) skipped: u64,
+}
+
+/// A tick that is due.
+pub(super) struct Tick {
+    /// When it was due, ns.
+    pub(super) due: u64,
+    /// Emits the event.
+    pub(super) emit: Arc<Emit>,
+}
+
+impl Schedules {
+    /// When one ticks next, ns.
+    pub(super) fn next_due(&mut self) -> Option<u64> {
+        let entries = &self.entries;
+        self.ticks
+            .peek(|due, at| is_live(entries, *at, due))
+            .map(|(due, _)| due)
+    }
+
+    /// Takes the tick that is due, and plans the next of its schedule.
+    pub(super) fn next(&mut self, now: u64, clock: &Clock) -> Option<Tick> {
+        let entries = &self.entries;
+        let (due, at) = self
+            .ticks
+            .pop_due(now, |due, at| is_live(entries, *at, due))?;
+        let entry = self.entries[at].as_mut().expect("it is live");
+        let (next, missed) = entry.schedule.next(due, now, clock);
+        self.skipped += missed;
+        let emit = entry.emit.clone();
+        entry.due = next;
+        self.ticks.push(next, at);
+        Some(Tick { due, emit })
+    }
+}
+
+/// Whether the schedule `at` ticks next at `due`.
+fn is_live(entries: &[Option<Entry>], at: usize, due: u64) -> bool {
+    entries[at].as_ref().is_some_and(|entry| entry.due == due)
+}
+
+impl fmt::Debug for Schedules {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Schedules").finish_non_exhaustive()
+    }
+}

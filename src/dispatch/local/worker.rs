@@ -1,0 +1,421 @@
+//! The workers: each takes an event, calls its handlers, and says what came of it.
+//!
+//! Of the idle workers one leads: it sleeps until the next event is due. The others, the followers, sleep without a time. A
+//! leader that wakes with an event to run wakes a follower to lead in its place, so a due event costs no thread switch.
+
+use std::io;
+use std::sync::Arc;
+
+use super::core::{Core, State};
+use super::crew::{CORE, Worker};
+use super::entry::{Payload, Registered, View};
+use super::schedules::Tick;
+use super::watched::Call;
+use crate::dispatch::attempt::{Attempt, Outcome, Rest};
+use crate::dispatch::cause::Cause;
+use crate::dispatch::context::{Context, set};
+use crate::dispatch::handler::Failure;
+use crate::dispatch::notice::Notice;
+use crate::dispatch::plan::{Finished, Start, Token};
+use crate::dispatch::seat::Seat;
+use crate::panic::{catch_text, discard};
+use crate::sync::atomic::Ordering;
+use crate::sync::{MutexGuard, sized, thread};
+
+/// How often a worker that has run out of work looks for more before it sleeps: about as long as it takes to wake one.
+const SEARCHES: u32 = sized(16, 0) as u32;
+
+/// What a worker does next.
+enum Job {
+    /// It runs an event of the topic that it is given a view of.
+    Event(Start<Payload>, Arc<View>),
+    /// It emits the event of a schedule.
+    Tick(Tick),
+    /// It ends.
+    End,
+}
+
+impl Core {
+    /// Spawns a worker.
+    ///
+    /// # Errors
+    ///
+    /// That of the operating system.
+    pub(crate) fn spawn_worker(&self) -> io::Result<()> {
+        self.spawn(&mut self.state.lock())
+    }
+
+    /// Spawns a worker, under the lock: the worker's first act is to take it.
+    pub(super) fn spawn(&self, state: &mut State) -> io::Result<()> {
+        let core = self.this.upgrade().expect("it is in use");
+        let seat = Arc::<Seat>::default();
+        let runner = state.crew.workers.len() as u32;
+        let name = format!("{}-{runner}", self.settings.thread_name);
+        let body_seat = seat.clone();
+        let thread = thread::Builder::new()
+            .name(name.clone())
+            .spawn(move || core.work(runner, body_seat))?;
+        state.crew.running += 1;
+        state
+            .crew
+            .workers
+            .push(Worker::new(name, seat, Some(thread)));
+        Ok(())
+    }
+
+    /// The body of worker `runner`.
+    fn work(self: Arc<Self>, runner: u32, seat: Arc<Seat>) {
+        CORE.set(Arc::as_ptr(&self).cast());
+        let random = fastrand::Rng::with_seed(self.settings.seed.wrapping_add(runner.into()));
+        let mut run = Run {
+            core: &self,
+            runner,
+            context: Context::new(seat, self.clock.clone()),
+            random,
+        };
+        let mut state = self.state.lock();
+        let mut unneeded = None;
+        let mut now = self.clock.now_ns();
+        loop {
+            match self.next_job(&mut state, runner, now, &mut unneeded) {
+                Job::Event(start, view) => {
+                    let outcome = MutexGuard::unlocked(&mut state, || {
+                        discard(unneeded.take());
+                        let outcome = run.attempt(&start, &view);
+                        now = self.clock.now_ns();
+                        outcome
+                    });
+                    match self.end_attempt(&mut state, runner, start, view, outcome, now) {
+                        Some(rest) => unneeded = Some(rest),
+                        None => break,
+                    }
+                }
+                Job::Tick(tick) => {
+                    MutexGuard::unlocked(&mut state, || self.tick(tick));
+                    now = self.clock.now_ns();
+                }
+                Job::End => break,
+            }
+        }
+        state.crew.worker(runner).has_ended = true;
+        state.crew.running -= 1;
+        drop(state);
+        discard(unneeded);
+        self.call_ended.notify_all();
+    }
+
+    /// Waits for what worker `runner`, which has read the clock at `now`, does next. `unneeded` is dropped before a sleep.
+    fn next_job(
+        &self,
+        state: &mut MutexGuard<'_, State>,
+        runner: u32,
+        mut now: u64,
+        unneeded: &mut Option<Unneeded>,
+    ) -> Job {
+        let mut has_searched = unneeded.is_none();
+        while !state.is_stopped {
+            let job = if let Some(tick) = state.schedules.next(now, &self.clock) {
+                state.ticking += 1;
+                Some(Job::Tick(tick))
+            } else {
+                let start = state.plan.next(runner, now);
+                start.map(|start| state.begin_attempt(runner, start, now))
+            };
+            if let Some(job) = job {
+                // Somebody must run what else is ready, and lead until what is due next.
+                let idle = state.call_idle(now);
+                self.notify_idle(idle);
+                return job;
+            }
+            if has_searched {
+                if state.flush_waiters > 0 {
+                    self.call_ended.notify_all();
+                }
+                self.sleep(state, runner);
+            } else {
+                has_searched = true;
+                state.searching += 1;
+                MutexGuard::unlocked(state, || {
+                    discard(unneeded.take());
+                    self.search();
+                });
+                state.searching -= 1;
+            }
+            now = self.clock.now_ns();
+        }
+        Job::End
+    }
+
+    /// Waits a moment for work: less than it takes to put a thread to sleep and to wake it.
+    fn search(&self) {
+        for _ in 0..SEARCHES {
+            if self.has_work.load(Ordering::Acquire) {
+                break;
+            }
+            thread::yield_now();
+        }
+        self.has_work.store(false, Ordering::Release);
+    }
+
+    /// Sleeps: as the leader until the next event is due, if there is one and nobody else leads.
+    fn sleep(&self, state: &mut MutexGuard<'_, State>, runner: u32) {
+        let due = state.next_due();
+        if let (Some(due), Some((until, _))) = (due, state.leader)
+            && due < until
+        {
+            state.leader = None;
+            self.due_changed.notify_one();
+        }
+        if due.is_some() && state.leader.is_none() {
+            state.leader = due.map(|due| (due, runner));
+            self.clock.wait_until(&self.due_changed, state, due);
+            if state.leader.is_some_and(|(_, leader)| leader == runner) {
+                state.leader = None;
+            }
+        } else {
+            state.followers += 1;
+            self.work_came.wait(state);
+            // Whoever called this worker has counted it out already.
+            if state.called > 0 {
+                state.called -= 1;
+            } else {
+                state.followers -= 1;
+            }
+        }
+    }
+
+    /// Notes what came of an attempt; `None` if it was given up. Returns what is to be dropped without the lock, or `None` if
+    /// the worker ends.
+    fn end_attempt(
+        &self,
+        state: &mut MutexGuard<'_, State>,
+        runner: u32,
+        start: Start<Payload>,
+        view: Arc<View>,
+        outcome: Option<Outcome>,
+        now: u64,
+    ) -> Option<Unneeded> {
+        let Start {
+            token,
+            attempt,
+            started,
+            payload,
+            ..
+        } = start;
+        let is_current = Arc::ptr_eq(&view, &state.topics[token.topic.at()].view);
+        let worker = state.crew.worker(runner);
+        worker.runs = None;
+        let is_given_up = worker.is_given_up;
+        let outdated = if is_current {
+            worker.put_view(token.topic, view);
+            None
+        } else {
+            Some(view)
+        };
+        if state.removers > 0 {
+            self.call_ended.notify_all();
+        }
+        let payload = if let Some(outcome) = outcome {
+            self.finish(state, token, attempt, started, payload, outcome, now)
+        } else {
+            state.plan.count_stale(token.topic);
+            state.crew.given_up -= usize::from(is_given_up);
+            Some(payload)
+        };
+        // If it was given up and no thread took its place, it goes on.
+        (!is_given_up).then_some((payload, outdated))
+    }
+
+    /// Lets the plan know what came of an attempt, and the operator of a death. Returns a payload that is to be dropped
+    /// without the lock.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the parts of an attempt that is over"
+    )]
+    pub(super) fn finish(
+        &self,
+        state: &mut MutexGuard<'_, State>,
+        token: Token,
+        attempts: u32,
+        started: u64,
+        payload: Payload,
+        outcome: Outcome,
+        now: u64,
+    ) -> Option<Payload> {
+        let rest = match &outcome {
+            Outcome::Dead(rest) => Some(rest.clone()),
+            _ => None,
+        };
+        let finished = state.plan.finish(token, payload, outcome, now);
+        let run_time = now.saturating_sub(started);
+        state.topics[token.topic.at()].run_time.record(run_time);
+        if state.room_waiters > 0 {
+            self.room_came.notify_all();
+        }
+        let (unneeded, is_dead) = match finished {
+            Finished::Gone(payload) | Finished::Stale(payload) => (Some(payload), false),
+            Finished::Dead(oldest) => (oldest, true),
+            Finished::Again => (None, false),
+        };
+        if let Some(rest) = rest.filter(|_| is_dead) {
+            let notice = Notice::Dead {
+                topic: state.topics[token.topic.at()].view.name.to_string(),
+                id: token.id,
+                handlers: rest.failed.iter().map(ToString::to_string).collect(),
+                attempts,
+                error: rest.error,
+            };
+            MutexGuard::unlocked(state, || self.notify(notice));
+        }
+        unneeded
+    }
+}
+
+impl State {
+    /// Notes that worker `runner` runs `start` from now on.
+    fn begin_attempt(&mut self, runner: u32, start: Start<Payload>, now: u64) -> Job {
+        let topic = &mut self.topics[start.token.topic.at()];
+        topic.lateness.record(now.saturating_sub(start.due));
+        let worker = self.crew.worker(runner);
+        worker.runs = Some(start.token);
+        worker.seat.begin(start.token.fence);
+        let view = worker.take_view(start.token.topic);
+        Job::Event(start, view.unwrap_or_else(|| topic.view.clone()))
+    }
+}
+
+/// What a worker is to drop without the lock.
+type Unneeded = (Option<Payload>, Option<Arc<View>>);
+
+/// A worker's part outside the lock.
+struct Run<'a> {
+    /// The dispatcher.
+    core: &'a Core,
+    /// The number of the worker.
+    runner: u32,
+    /// What handlers get to see.
+    context: Context,
+    /// The jitter of retries.
+    random: fastrand::Rng,
+}
+
+impl Run<'_> {
+    /// Calls the handlers of `start` that are to be called. `None` if the attempt was given up.
+    fn attempt(&mut self, start: &Start<Payload>, view: &View) -> Option<Outcome> {
+        let mut attempt = Attempt::new(start.attempt, start.rest.as_deref());
+        let left;
+        let handlers = match start
+            .rest
+            .as_deref()
+            .filter(|rest| !rest.pending.is_empty())
+        {
+            None => &view.handlers,
+            Some(rest) => {
+                left = still_there(rest, &view.handlers, &mut attempt);
+                &left
+            }
+        };
+        self.context.begin(start, &view.name);
+        let mut calls = 0;
+        for (at, handler) in handlers.iter().enumerate() {
+            if matches!(
+                self.context.cause(),
+                Some(Cause::Cancelled | Cause::Interrupted)
+            ) {
+                attempt.put_off(&handler.name);
+            } else if !handler.is_removed() {
+                calls += 1;
+                self.call(start, handler, &handlers[at + 1..], &mut attempt)?;
+            }
+        }
+        // Nobody has handled it if all were removed at the last moment.
+        Some(if calls == 0 && !handlers.is_empty() {
+            attempt.end_uncalled()
+        } else {
+            attempt.end()
+        })
+    }
+
+    /// Calls `handler`, which is followed by `left`. `None` if the attempt was given up meanwhile.
+    fn call(
+        &mut self,
+        start: &Start<Payload>,
+        handler: &Arc<Registered>,
+        left: &[Arc<Registered>],
+        attempt: &mut Attempt,
+    ) -> Option<()> {
+        let core = self.core;
+        self.context.enter(&handler.name, &handler.options);
+        let limits = &handler.options;
+        let is_limited = limits.max_duration.is_some() || limits.progress_within.is_some();
+        let watched = is_limited.then(|| {
+            let call = Call {
+                token: start.token,
+                runner: self.runner,
+                handler: handler.clone(),
+                attempt: attempt.clone(),
+                number: start.attempt,
+                started: start.started,
+                left: left.to_vec(),
+                payload: start.payload.clone(),
+            };
+            core.watch(call, &mut self.context)
+        });
+        let result = catch_text(|| handler.call(&self.context, &start.payload));
+        let is_current = watched.is_none_or(|call| core.unwatch(call, &mut self.context));
+        let failure = match result {
+            Ok(result) => result.err(),
+            Err(text) => {
+                core.state.lock().topics[start.token.topic.at()].panics += 1;
+                Some(Failure::retry(format!("panicked: {text}")))
+            }
+        };
+        if !is_current {
+            discard(failure);
+            return None;
+        }
+        match failure {
+            Some(failure) if self.context.cause() == Some(Cause::Interrupted) => {
+                attempt.put_off(&handler.name);
+                discard(failure);
+            }
+            Some(failure) => {
+                let random = self.random.f64();
+                attempt.failed(&handler.name, &handler.options, &failure, random);
+                discard(failure);
+            }
+            None => {}
+        }
+        self.context.seat.forgive(start.token.fence);
+        Some(())
+    }
+}
+
+/// The handlers that earlier attempts left, as far as they are still registered.
+fn still_there(
+    rest: &Rest,
+    handlers: &[Arc<Registered>],
+    attempt: &mut Attempt,
+) -> Vec<Arc<Registered>> {
+    let find = |name: &Arc<str>| {
+        let found = handlers.iter().find(|handler| handler.name == *name);
+        if found.is_none() {
+            attempt.missing(name);
+        }
+        found.cloned()
+    };
+    rest.pending.iter().filter_map(find).collect()
+}
+
+impl Context {
+    /// The attempt `start` at an event of `topic` begins.
+    fn begin(&mut self, start: &Start<Payload>, topic: &Arc<str>) {
+        self.id = start.token.id;
+        set(&mut self.topic, topic);
+        self.attempt = start.attempt;
+        self.due = start.due;
+        self.started = start.started;
+        self.fence = start.token.fence;
+        self.headers.clone_from(&start.payload.headers);
+    }
+}
