@@ -310,6 +310,11 @@ impl Core {
     /// Releases the lock, and wakes the idle worker that is needed now, if one is.
     pub(super) fn wake(&self, mut state: MutexGuard<'_, State>, now: u64) {
         let idle = state.call_idle(now);
+        if let Some(Idle::Leader) = idle {
+            // Under the lock: without it another may lead and sleep there before, and be woken instead.
+            self.notify_idle(idle);
+            return;
+        }
         drop(state);
         self.notify_idle(idle);
     }
