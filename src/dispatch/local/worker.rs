@@ -85,9 +85,11 @@ impl Core {
                         now = self.clock.now_ns();
                         outcome
                     });
-                    match self.end_attempt(&mut state, runner, start, view, outcome, now) {
-                        Some(rest) => unneeded = Some(rest),
-                        None => break,
+                    let (rest, goes_on) =
+                        self.end_attempt(&mut state, runner, start, view, outcome, now);
+                    unneeded = Some(rest);
+                    if !goes_on {
+                        break;
                     }
                 }
                 Job::Tick(tick) => {
@@ -184,8 +186,8 @@ impl Core {
         }
     }
 
-    /// Notes what came of an attempt; `None` if it was given up. Returns what is to be dropped without the lock, or `None` if
-    /// the worker ends.
+    /// Notes what came of an attempt; `None` if it was given up. Returns what is to be dropped without the lock, and whether
+    /// the worker goes on.
     fn end_attempt(
         &self,
         state: &mut MutexGuard<'_, State>,
@@ -194,7 +196,7 @@ impl Core {
         view: Arc<View>,
         outcome: Option<Outcome>,
         now: u64,
-    ) -> Option<Unneeded> {
+    ) -> (Unneeded, bool) {
         let Start {
             token,
             attempt,
@@ -223,7 +225,7 @@ impl Core {
             Some(payload)
         };
         // If it was given up and no thread took its place, it goes on.
-        (!is_given_up).then_some((payload, outdated))
+        ((payload, outdated), !is_given_up)
     }
 
     /// Lets the plan know what came of an attempt, and the operator of a death. Returns a payload that is to be dropped

@@ -8,7 +8,7 @@ use crate::clock::ManualClock;
 use crate::dispatch::attempt::Attempt;
 use crate::dispatch::local::crew::Worker;
 use crate::dispatch::local::settings::Settings;
-use crate::dispatch::{Dispatcher, Emit, On, Topic};
+use crate::dispatch::{Backoff, Dispatcher, Emit, On, Topic};
 
 const S: Duration = Duration::from_secs(1);
 const MS: Duration = Duration::from_millis(1);
@@ -134,4 +134,38 @@ fn the_shortest_limit_is_not_missed_though_it_passes_before_the_call() {
     for _ in 0..20_000 {
         assert_eq!(has_ended.recv(), Ok((true, Some(Cause::TooLong))));
     }
+}
+
+/// An event that asks its dispatcher as it goes.
+struct Asks(Dispatcher, mpsc::Sender<bool>);
+
+impl Drop for Asks {
+    fn drop(&mut self) {
+        let _ = self.1.send(self.0.stats().is_balanced());
+    }
+}
+
+#[test]
+fn what_a_call_that_was_given_up_held_is_dropped_without_the_lock() {
+    const ASKS: Topic<Asks> = Topic::new("asks");
+    let builder = Dispatcher::builder().threads(1).stuck_after(MS);
+    let dispatcher = builder.build().unwrap();
+    let (end, may_end) = mpsc::channel::<()>();
+    let may_end = std::sync::Mutex::new(may_end);
+    let limited = On::new().max_duration(MS).backoff(Backoff::constant(MS));
+    let handle = move |context: &Context, _: &Asks| {
+        if context.attempt() == 1 {
+            may_end.lock().unwrap().recv()?;
+        }
+        Ok(())
+    };
+    dispatcher.on(&ASKS, "handle", limited, handle).unwrap();
+    let (dropped, was_dropped) = mpsc::channel();
+    let event = Asks(dispatcher.clone(), dropped);
+    assert!(dispatcher.emit(&ASKS, event).is_ok());
+    while dispatcher.stats().total().done == 0 {
+        std::thread::sleep(MS);
+    }
+    end.send(()).unwrap();
+    assert_eq!(was_dropped.recv_timeout(10 * S), Ok(true));
 }
