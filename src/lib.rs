@@ -35,15 +35,15 @@
 //! # Features
 //!
 //! All features are off by default. `pacemaker` sends beats, `registry` maintains the list of nodes that may receive
-//! traffic, `tsc` adds a faster clock, `serde` adds `Serialize`, and `log` reports stalls and failures through the
-//! `log` crate. The README lists the cost of each.
+//! traffic, `dispatch` calls handlers for instant, delayed and retried events on local threads, `tsc` adds a faster clock,
+//! `serde` adds `Serialize`, and `log` reports stalls and failures through the `log` crate. The README lists the cost of each.
 //!
 //! # How it works
 //!
 //! A router hashes each key to one of a fixed number of worker threads. Each worker owns a slab of slots, LRU lists
 //! that link the slots, and an index that maps keys to slots. The module `design` of this documentation describes the
-//! protocols between the threads, `fleet` explains how to choose the options of a fleet, and `promises` lists the
-//! guarantees and their tests.
+//! protocols between the threads, `fleet` explains how to choose the options of a fleet, `dispatching` describes
+//! the dispatcher, and `promises` lists the guarantees and their tests.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![forbid(unsafe_code)]
 
@@ -107,6 +107,7 @@ pub mod design {}
 
 /// The guarantees, the tests that check them, and what is not guaranteed.
 #[cfg(doc)]
+#[doc = "[dispatch]: crate::dispatching"]
 #[doc = "[fleet]: crate::fleet"]
 #[doc = ""]
 #[doc = include_str!("../docs/promises.md")]
@@ -117,7 +118,12 @@ pub mod promises {}
 #[doc = include_str!("../docs/fleet.md")]
 pub mod fleet {}
 
-/// The examples of the README.
-#[cfg(doctest)]
+/// The dispatcher: semantics, promises, options and the protocol of its lock.
+#[cfg(all(doc, feature = "dispatch"))]
+#[doc = include_str!("../docs/dispatch.md")]
+pub mod dispatching {}
+
+/// The examples of the README, one of which uses this feature.
+#[cfg(all(doctest, feature = "dispatch"))]
 #[doc = include_str!("../README.md")]
 struct Readme;
