@@ -30,7 +30,8 @@
 //!
 //! # What is lost in a crash
 //!
-//! Everything that waits or runs: events are in memory only.
+//! Everything that waits or runs: events are in memory only. With the documentation of this crate, the module `dispatching` has
+//! the promises, how to choose the numbers, and how the threads work together.
 //!
 //! # One attempt
 //!
@@ -125,12 +126,30 @@ impl Dispatcher {
 
     /// Registers the closure `handle` under `name` for the events of `topic`.
     ///
-    /// Events that wait already are handled, too. A handler may emit events and call every method of the dispatcher.
+    /// The handlers of a topic are called for each of its events, in the order in which they were registered. Events that wait
+    /// already are handled by the new one, too. A handler may emit events and call every method of the dispatcher. The name follows
+    /// the rules for a [`Topic`]'s.
     ///
     /// # Errors
     ///
     /// Returns a [`RegisterError`] if the dispatcher is stopped, the topic already has a handler of that name, the name is
-    /// invalid, the topic is used with another type, or an option is out of range.
+    /// invalid, the topic is used with another type, an option is out of range, or the thread that watches calls with a limit of
+    /// time cannot be spawned.
+    ///
+    /// ```
+    /// use liveness::dispatch::{Dispatcher, On, Topic};
+    ///
+    /// const MAIL: Topic<&str> = Topic::new("mail");
+    /// let dispatcher = Dispatcher::builder().threads(1).build()?;
+    /// let (sender, sent) = std::sync::mpsc::channel();
+    /// dispatcher.on(&MAIL, "send", On::new().max_attempts(5), move |context, to| {
+    ///     sender.send(format!("to {to}, attempt {}", context.attempt()))?; // an error is retried
+    ///     Ok(())
+    /// })?;
+    /// dispatcher.emit(&MAIL, "ada")?;
+    /// assert_eq!(sent.recv()?, "to ada, attempt 1");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn on<T: Send + Sync + 'static>(
         &self,
         topic: &Topic<T>,
@@ -142,7 +161,7 @@ impl Dispatcher {
     }
 
     /// Registers `handler`, of a type that implements [`Handler`], under `name` for the events of `topic`. Otherwise as
-    /// [`on`](Dispatcher::on).
+    /// [`on`](Dispatcher::on). [`Handler`] has an example.
     ///
     /// # Errors
     ///
@@ -157,28 +176,60 @@ impl Dispatcher {
         self.core().on(topic, name, options, handler)
     }
 
-    /// Removes the handler `name` of `topic`, and blocks until its running calls have returned. Returns whether there was
-    /// one.
+    /// Removes the handler `name` of `topic`, and blocks until the attempts that have begun are over. Returns whether there was
+    /// such a handler.
     ///
-    /// No further call begins. A handler that removes itself does not wait for its own call. If it was the last one of the
-    /// topic, the events that wait stay, and new ones are refused.
+    /// No further call of the handler begins. A call on a worker of this dispatcher does not block, because two handlers might
+    /// remove each other. A handler that never returns blocks the caller, unless it has a
+    /// [`max_duration`](On::max_duration); [`remove_now`](Dispatcher::remove_now) never blocks. If it was the last handler of the
+    /// topic, the events that wait stay, and new ones are refused as [`NoHandler`](EmitErrorKind::NoHandler).
+    ///
+    /// ```
+    /// use liveness::dispatch::{Dispatcher, EmitErrorKind, On, Topic};
+    ///
+    /// const MAIL: Topic<&str> = Topic::new("mail");
+    /// let dispatcher = Dispatcher::builder().threads(1).build()?;
+    /// dispatcher.on(&MAIL, "send", On::new(), |_, _| Ok(()))?;
+    ///
+    /// assert!(dispatcher.remove(&MAIL, "send"));
+    /// assert!(!dispatcher.remove(&MAIL, "send"));
+    /// assert_eq!(dispatcher.emit(&MAIL, "ada").unwrap_err().kind(), EmitErrorKind::NoHandler);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn remove<T: 'static>(&self, topic: &Topic<T>, name: &str) -> bool {
         self.core().remove(topic, name, true)
     }
 
-    /// Removes the handler `name` of `topic`, and does not wait for its running calls. Returns whether there was one.
+    /// Removes the handler `name` of `topic` as [`remove`](Dispatcher::remove) does, without waiting for calls that run. Returns
+    /// whether there was such a handler.
     pub fn remove_now<T: 'static>(&self, topic: &Topic<T>, name: &str) -> bool {
         self.core().remove(topic, name, false)
     }
 
-    /// Accepts an event that is due at once.
+    /// Accepts an event that is due at once, and returns its id.
     ///
-    /// Never blocks for more than a short lock. An event that is accepted is handled, or ends cancelled, dead or returned by
-    /// [`stop`](Dispatcher::stop).
+    /// Blocks for no longer than a short lock. An event that is accepted is handled, or ends cancelled, dead, or returned by
+    /// [`stop`](Dispatcher::stop). Costs O(1).
     ///
     /// # Errors
     ///
-    /// Returns the event, and why it was refused.
+    /// Returns the event, and why it was refused: the dispatcher is stopped or full, or the topic has no handler or another type.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use liveness::dispatch::{Dispatcher, EmitErrorKind, On, Topic};
+    ///
+    /// const MAIL: Topic<&str> = Topic::new("mail");
+    /// let dispatcher = Dispatcher::builder().threads(1).build()?;
+    /// dispatcher.on(&MAIL, "send", On::new(), |_, _| Ok(()))?;
+    ///
+    /// let id = dispatcher.emit(&MAIL, "ada")?;
+    /// println!("accepted as {id}");
+    /// assert!(dispatcher.stop(Duration::from_secs(5)).still_running.is_empty());
+    /// let error = dispatcher.emit(&MAIL, "bob").unwrap_err();
+    /// assert_eq!((error.kind(), error.into_event()), (EmitErrorKind::Stopped, "bob"));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn emit<T: Send + Sync + 'static>(
         &self,
         topic: &Topic<T>,
@@ -187,11 +238,13 @@ impl Dispatcher {
         self.emit_with(topic, event, Emit::now())
     }
 
-    /// Accepts an event that is due when `how` says, with what that has for it.
+    /// Accepts an event with a due time, a unique key or headers, as `how` says, and returns its id. Costs O(log n) if it is due
+    /// later.
     ///
     /// # Errors
     ///
-    /// Returns the event, and why it was refused.
+    /// Returns the event, and why it was refused: as for [`emit`](Dispatcher::emit), or because its unique key is taken or its
+    /// due time is more than 500 years away.
     ///
     /// ```
     /// use std::time::Duration;
@@ -225,7 +278,24 @@ impl Dispatcher {
     ///
     /// # Errors
     ///
-    /// Returns the event, and why it was refused: [`Full`](EmitErrorKind::Full) if there was no room in time.
+    /// Returns the event, and why it was refused: [`Full`](EmitErrorKind::Full) if there was no room in time, else as for
+    /// [`emit`](Dispatcher::emit).
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use liveness::dispatch::{Dispatcher, EmitErrorKind, On, Topic};
+    ///
+    /// const MAIL: Topic<&str> = Topic::new("mail");
+    /// let dispatcher = Dispatcher::builder().max_unfinished(1).build()?;
+    /// dispatcher.on(&MAIL, "send", On::new(), |_, _| Ok(()))?;
+    /// dispatcher.pause(&MAIL);
+    /// dispatcher.emit(&MAIL, "ada")?;
+    /// let error = dispatcher.emit_within(&MAIL, "bob", Duration::from_millis(5)).unwrap_err();
+    /// assert_eq!((error.kind(), error.into_event()), (EmitErrorKind::Full, "bob"));
+    /// dispatcher.resume(&MAIL);
+    /// dispatcher.emit_within(&MAIL, "bob", Duration::from_secs(5))?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn emit_within<T: Send + Sync + 'static>(
         &self,
         topic: &Topic<T>,
@@ -236,12 +306,28 @@ impl Dispatcher {
         emitted.map_err(|(kind, event)| EmitError::new(kind, event))
     }
 
-    /// Accepts events that are due at once, in order, and returns their ids. They are accepted 200 at a time, each such chunk
-    /// as a whole or not at all.
+    /// Accepts events that are due at once, in order, and returns their ids.
+    ///
+    /// They are accepted 200 at a time under one lock, each such chunk as a whole or not at all.
     ///
     /// # Errors
     ///
     /// Returns the events that were refused, the ids of those before them, and the reason.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use liveness::dispatch::{Dispatcher, On, Topic};
+    ///
+    /// const MAIL: Topic<&str> = Topic::new("mail");
+    /// let dispatcher = Dispatcher::builder().threads(1).build()?;
+    /// dispatcher.on(&MAIL, "send", On::new(), |_, _| Ok(()))?;
+    ///
+    /// let ids = dispatcher.emit_many(&MAIL, ["ada", "bob", "eve"])?;
+    /// assert_eq!(ids.len(), 3);
+    /// assert!(dispatcher.flush(Duration::from_secs(5)));
+    /// assert_eq!(dispatcher.stats().total().done, 3);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn emit_many<T: Send + Sync + 'static>(
         &self,
         topic: &Topic<T>,
@@ -252,15 +338,36 @@ impl Dispatcher {
     }
 
     /// Emits the event that `make` returns at each tick of `schedule`, until the schedule is
-    /// [removed](Dispatcher::unschedule).
+    /// [removed](Dispatcher::unschedule) or the dispatcher stops.
     ///
-    /// `make` runs on a worker. A tick is skipped and counted while the event of an earlier tick is unfinished, and if the
-    /// event is refused.
+    /// `make` runs on a worker. A panic of it is caught and counted, and the next tick follows. A tick emits nothing and is counted in
+    /// [`skipped_ticks`](DispatchStats::skipped_ticks) while the event of an earlier tick is unfinished, and if the event is
+    /// refused, for example because the topic has no handler.
     ///
     /// # Errors
     ///
     /// Returns a [`RegisterError`] if the dispatcher is stopped, the topic already has a schedule of that name, the name is
-    /// invalid, the topic is used with another type, or the schedule never ticks.
+    /// invalid, the topic is used with another type, or the interval is zero.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use liveness::ManualClock;
+    /// use liveness::dispatch::{Dispatcher, On, Schedule, Topic};
+    ///
+    /// const SWEEP: Topic<&str> = Topic::new("sweep");
+    /// let clock = ManualClock::new();
+    /// let dispatcher = Dispatcher::builder().clock(clock.clone()).build()?;
+    /// dispatcher.on(&SWEEP, "sweep", On::new(), |_, _| Ok(()))?;
+    /// let minute = Duration::from_secs(60);
+    /// dispatcher.schedule(&SWEEP, "each-minute", Schedule::every(minute), || "/tmp")?;
+    /// for _ in 0..3 {
+    ///     clock.advance(minute);
+    ///     assert!(dispatcher.flush(minute));
+    /// }
+    /// assert_eq!(dispatcher.stats().total().done, 3);
+    /// assert!(dispatcher.unschedule(&SWEEP, "each-minute"));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn schedule<T: Send + Sync + 'static>(
         &self,
         topic: &Topic<T>,
@@ -271,23 +378,56 @@ impl Dispatcher {
         self.core().schedule(topic, name, schedule, make)
     }
 
-    /// Removes the schedule `name` of `topic`. Returns whether there was one. An event that it has emitted stays.
+    /// Removes the schedule `name` of `topic`. Returns whether there was one. A tick that has begun still emits its event, and events
+    /// that were emitted stay.
     pub fn unschedule<T>(&self, topic: &Topic<T>, name: &str) -> bool {
         self.core().unschedule(topic, name)
     }
 
-    /// Cancels the event `id` of `topic`, and returns where it was. Costs O(log n) at most.
+    /// Cancels the event `id` of `topic`, and returns where it was.
+    ///
+    /// An event that waits does not start. The call of one that runs is asked to end with [`Cause::Cancelled`], and its outcome is
+    /// ignored. Costs O(log n) at most.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use liveness::dispatch::{Cancelled, Dispatcher, Emit, On, Topic};
+    ///
+    /// const MAIL: Topic<&str> = Topic::new("mail");
+    /// let dispatcher = Dispatcher::builder().threads(1).build()?;
+    /// dispatcher.on(&MAIL, "send", On::new(), |_, _| Ok(()))?;
+    /// let id = dispatcher.emit_with(&MAIL, "ada", Emit::after(Duration::from_secs(900)))?;
+    ///
+    /// assert_eq!(dispatcher.cancel(&MAIL, id), Cancelled::Waiting);
+    /// assert_eq!(dispatcher.cancel(&MAIL, id), Cancelled::Unknown);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn cancel<T: 'static>(&self, topic: &Topic<T>, id: EventId) -> Cancelled {
         self.core().cancel(topic, id)
     }
 
     /// Moves the event `id` of `topic` to the due time of `when`, if it waits. Returns whether it does. The other options of
-    /// `when` are ignored.
+    /// `when` are ignored. Costs O(log n).
     ///
     /// # Errors
     ///
-    /// Returns [`EmitErrorKind::Stopped`] if the dispatcher is stopped, or [`EmitErrorKind::TooLate`] if the time is too far
-    /// away.
+    /// Returns [`EmitErrorKind::Stopped`] if the dispatcher is stopped, or [`EmitErrorKind::TooLate`] if the time is more than 500
+    /// years away.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use liveness::dispatch::{Dispatcher, Emit, On, Topic};
+    ///
+    /// const MAIL: Topic<&str> = Topic::new("mail");
+    /// let dispatcher = Dispatcher::builder().threads(1).build()?;
+    /// dispatcher.on(&MAIL, "send", On::new(), |_, _| Ok(()))?;
+    /// let id = dispatcher.emit_with(&MAIL, "ada", Emit::after(Duration::from_secs(900)))?;
+    ///
+    /// assert_eq!(dispatcher.reschedule(&MAIL, id, &Emit::now()), Ok(true));
+    /// assert!(dispatcher.flush(Duration::from_secs(5)));
+    /// assert_eq!(dispatcher.reschedule(&MAIL, id, &Emit::now()), Ok(false)); // it is done
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn reschedule<T: 'static>(
         &self,
         topic: &Topic<T>,
@@ -297,49 +437,128 @@ impl Dispatcher {
         self.core().reschedule(topic, id, when.due)
     }
 
-    /// Pauses `topic`: no event of it starts until it is [resumed](Dispatcher::resume). Events that run go on, and new ones
-    /// are accepted. Returns whether it was not paused before; a topic without a handler or schedule is not known.
+    /// Pauses `topic`: no event of it starts until it is [resumed](Dispatcher::resume).
+    ///
+    /// Events that run go on, and new ones are accepted. Returns whether this changed anything: `false` if it is paused already, and
+    /// for a topic that has never had a handler or schedule. Emits [`Notice::Paused`].
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use liveness::dispatch::{Dispatcher, On, Topic};
+    ///
+    /// const MAIL: Topic<&str> = Topic::new("mail");
+    /// let dispatcher = Dispatcher::builder().threads(1).build()?;
+    /// dispatcher.on(&MAIL, "send", On::new(), |_, _| Ok(()))?;
+    ///
+    /// assert!(dispatcher.pause(&MAIL));
+    /// dispatcher.emit(&MAIL, "ada")?;
+    /// assert_eq!((dispatcher.counts(&MAIL).ready, dispatcher.counts(&MAIL).is_paused), (1, true));
+    /// assert!(dispatcher.resume(&MAIL));
+    /// assert!(dispatcher.flush(Duration::from_secs(5)));
+    /// assert_eq!(dispatcher.counts(&MAIL).ready, 0);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn pause<T: 'static>(&self, topic: &Topic<T>) -> bool {
         self.core().set_paused(topic, true)
     }
 
-    /// Lets `topic` go on after a [pause](Dispatcher::pause). Returns whether it was paused.
+    /// Lets events of `topic` start again after a [pause](Dispatcher::pause). Returns whether it was paused. Emits
+    /// [`Notice::Resumed`].
     pub fn resume<T: 'static>(&self, topic: &Topic<T>) -> bool {
         self.core().set_paused(topic, false)
     }
 
     /// Returns up to `max` events of `topic` that wait, in the order in which they start. Costs a look at each event of the
-    /// dispatcher.
+    /// dispatcher under its lock.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use liveness::dispatch::{Dispatcher, Emit, On, Topic};
+    ///
+    /// const MAIL: Topic<&str> = Topic::new("mail");
+    /// let dispatcher = Dispatcher::builder().threads(1).build()?;
+    /// dispatcher.on(&MAIL, "send", On::new(), |_, _| Ok(()))?;
+    /// let id = dispatcher.emit_with(&MAIL, "ada", Emit::after(Duration::from_secs(900)))?;
+    ///
+    /// let waiting = dispatcher.peek(&MAIL, 10);
+    /// assert_eq!((waiting.len(), waiting[0].id, *waiting[0].event), (1, id, "ada"));
+    /// assert_eq!((waiting[0].attempts, &waiting[0].error), (0, &None));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn peek<T: Send + Sync + 'static>(&self, topic: &Topic<T>, max: usize) -> Vec<Waiting<T>> {
         self.core().peek(topic, max)
     }
 
-    /// Returns how many events of `topic` are where. Costs a look at each event of the dispatcher.
+    /// Returns how many events of `topic` are scheduled, ready, running and dead. Costs a look at each event of the dispatcher under
+    /// its lock; [`stats`](Dispatcher::stats) costs less.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use liveness::dispatch::{Dispatcher, Emit, On, Topic};
+    ///
+    /// const MAIL: Topic<&str> = Topic::new("mail");
+    /// let dispatcher = Dispatcher::builder().threads(1).build()?;
+    /// dispatcher.on(&MAIL, "send", On::new(), |_, _| Ok(()))?;
+    /// dispatcher.emit_with(&MAIL, "ada", Emit::after(Duration::from_secs(900)))?;
+    ///
+    /// let counts = dispatcher.counts(&MAIL);
+    /// assert_eq!((counts.scheduled, counts.ready, counts.dead), (1, 0, 0));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn counts<T: 'static>(&self, topic: &Topic<T>) -> Counts {
         self.core().counts(topic)
     }
 
     /// Returns up to `max` events in the dead list of `topic`, the oldest first.
+    ///
+    /// An event goes there when a handler of it has used up its attempts or failed fatally. The list is bounded by
+    /// [`max_dead`](Builder::max_dead).
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use liveness::dispatch::{Dispatcher, On, Topic};
+    /// # use std::sync::atomic::Ordering;
+    ///
+    /// const MAIL: Topic<&str> = Topic::new("mail");
+    /// let dispatcher = Dispatcher::builder().threads(1).build()?;
+    /// let is_down = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(true));
+    /// let server = is_down.clone();
+    /// dispatcher.on(&MAIL, "send", On::new().max_attempts(1), move |_, _| {
+    ///     if server.load(Ordering::Relaxed) { Err("no server".into()) } else { Ok(()) }
+    /// })?;
+    /// dispatcher.emit(&MAIL, "ada")?;
+    /// assert!(dispatcher.flush(Duration::from_secs(5)));
+    /// let dead = dispatcher.dead(&MAIL, 10);
+    /// assert_eq!((*dead[0].event, &*dead[0].error, &*dead[0].handlers[0]), ("ada", "no server", "send"));
+    ///
+    /// is_down.store(false, Ordering::Relaxed);
+    /// assert_eq!(dispatcher.replay(&MAIL, 10), 1);
+    /// assert!(dispatcher.flush(Duration::from_secs(5)));
+    /// assert_eq!((dispatcher.stats().total().done, dispatcher.purge(&MAIL)), (1, 0));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn dead<T: Send + Sync + 'static>(&self, topic: &Topic<T>, max: usize) -> Vec<Dead<T>> {
         self.core().dead(topic, max)
     }
 
-    /// Moves up to `max` events of `topic` from the dead list back to those that wait, the oldest first. They are due at
-    /// once, and have all their attempts again; only the handlers that failed are called. Returns how many there were room
-    /// for.
+    /// Moves up to `max` events of `topic` from the dead list back to those that wait, the oldest first, and returns how many.
+    ///
+    /// They are due at once, and have all their attempts again. Only the handlers that failed are called. It moves no more than there
+    /// is room for, and none when the dispatcher is stopped. [`dead`](Dispatcher::dead) has an example.
     pub fn replay<T: 'static>(&self, topic: &Topic<T>, max: usize) -> usize {
         self.core().replay(topic, max)
     }
 
-    /// Removes all events from the dead list of `topic`. Returns how many there were.
+    /// Removes all events from the dead list of `topic`, and returns how many there were. They are counted as
+    /// [`purged`](TopicStats::purged).
     pub fn purge<T: 'static>(&self, topic: &Topic<T>) -> usize {
         self.core().purge(topic)
     }
 
-    /// Returns the account.
+    /// Returns the account of all topics, read under one lock: it is exact at that moment.
     #[must_use]
     pub fn stats(&self) -> DispatchStats {
         self.core().stats()
@@ -370,10 +589,30 @@ impl Dispatcher {
 
     /// Stops the dispatcher for good.
     ///
-    /// Every later call says so, and no further event starts. Handlers that run have `within` to return; those that still run
-    /// then are cancelled with [`Cause::Interrupted`], and have another 100 ms. Returns the events that did not run, and the
-    /// names of the threads that are still in a handler. All handlers are dropped. On a worker of this dispatcher it does not
-    /// wait for that worker.
+    /// No further event starts, and every later call returns `Stopped` or finds nothing. Handlers that run have `within` to return;
+    /// those that still run then are cancelled with [`Cause::Interrupted`], and have another 100 ms. All handlers and schedules are
+    /// dropped. Returns the events that wait, including those that are due, and the names of the threads that are still in a handler.
+    ///
+    /// On a worker of this dispatcher it does not wait for that worker. A second call returns what came to wait since the first, such
+    /// as an event whose handler failed late. Dropping the last handle does the same with a `within` of zero.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use liveness::dispatch::{Dispatcher, Emit, EmitErrorKind, On, Topic};
+    ///
+    /// const MAIL: Topic<&str> = Topic::new("mail");
+    /// let dispatcher = Dispatcher::builder().threads(1).build()?;
+    /// dispatcher.on(&MAIL, "send", On::new(), |_, _| Ok(()))?;
+    /// let id = dispatcher.emit_with(&MAIL, "ada", Emit::after(Duration::from_secs(900)))?;
+    ///
+    /// let summary = dispatcher.stop(Duration::from_secs(5));
+    /// assert!(summary.still_running.is_empty());
+    /// let undone = summary.undone.into_iter().next().unwrap();
+    /// assert_eq!((undone.id, undone.attempts), (id, 0));
+    /// assert_eq!(undone.into_event::<&str>().unwrap(), "ada");
+    /// assert_eq!(dispatcher.emit(&MAIL, "bob").unwrap_err().kind(), EmitErrorKind::Stopped);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn stop(&self, within: Duration) -> Summary {
         self.core().stop(within)
     }

@@ -109,8 +109,8 @@ impl Builder {
         self
     }
 
-    /// Sets how many stuck threads are replaced by new ones at a time; 16 by default. With zero none is, and a stuck handler
-    /// takes its thread from the others until it returns.
+    /// Sets how many stuck threads may be replaced by new ones at the same time; 16 by default. With zero none is, and a stuck
+    /// handler holds its thread until it returns.
     pub fn max_stuck(mut self, threads: usize) -> Self {
         self.settings.max_stuck = threads;
         self
@@ -135,8 +135,11 @@ impl Builder {
         self
     }
 
-    /// Sets a callback for notices. It runs on the thread that has something to report, without a lock; a panic is caught and
-    /// counted. Replaces a callback set earlier.
+    /// Sets a callback for notices; none by default. [`Notice`] has an example.
+    ///
+    /// It runs on the thread that has something to report, without a lock, and should return soon: no further limit of time is
+    /// checked while it handles [`Notice::Stuck`], and [`stop`](Dispatcher::stop) waits for it. A panic is caught and counted.
+    /// Replaces a callback set earlier.
     pub fn on_notice(mut self, callback: impl Fn(Notice) + Send + Sync + 'static) -> Self {
         self.settings.on_notice = Some(Box::new(callback));
         self

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// Why a call is to end early.
+/// Why a call is to end early, returned by [`Context::cause`](super::Context::cause).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Cause {

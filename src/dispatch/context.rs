@@ -1,4 +1,4 @@
-//! What a handler is told of its event, and of the end of its time.
+//! What a handler knows of its event, and of the end of its time.
 
 use std::fmt;
 use std::sync::Arc;
@@ -112,7 +112,7 @@ impl Context {
         self.attempt
     }
 
-    /// Returns how many attempts there may be.
+    /// Returns how many attempts this handler has at most: its [`max_attempts`](super::On::max_attempts).
     #[must_use]
     pub fn max_attempts(&self) -> u32 {
         self.max_attempts
@@ -173,8 +173,8 @@ impl Context {
         self.seat.cause()
     }
 
-    /// Blocks for `duration`, or until the call is to end early. Returns whether it is. A handler that waits in this way
-    /// instead of sleeping does not delay a stop.
+    /// Blocks for `duration`, or until the call is to end early. Returns `true` if it is to end early. A handler that waits in
+    /// this way instead of sleeping does not delay a stop.
     #[must_use = "a call that is cancelled is to return"]
     pub fn wait(&self, duration: Duration) -> bool {
         self.seat.wait(&self.clock, duration)

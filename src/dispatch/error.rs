@@ -118,6 +118,19 @@ impl<T> Error for EmitError<T> {}
 /// The error of an `emit_many` of which some events were refused: those events, and the reason.
 ///
 /// The events before them were accepted: [`accepted`](EmitManyError::accepted) has their ids.
+///
+/// ```
+/// use liveness::dispatch::{Dispatcher, EmitErrorKind, On, Topic};
+///
+/// const MAIL: Topic<u32> = Topic::new("mail");
+/// let dispatcher = Dispatcher::builder().max_unfinished(300).build()?;
+/// dispatcher.on(&MAIL, "send", On::new(), |_, _| Ok(()))?;
+/// dispatcher.pause(&MAIL);
+/// let error = dispatcher.emit_many(&MAIL, 0..500).unwrap_err(); // chunks of 200: the second has no room
+/// assert_eq!((error.kind(), error.accepted().len()), (EmitErrorKind::Full, 200));
+/// assert_eq!(error.into_events(), (200..500).collect::<Vec<_>>());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, PartialEq, Eq)]
 pub struct EmitManyError<T> {
     /// Why.
@@ -258,6 +271,14 @@ impl From<TopicError> for RegisterError {
 }
 
 /// The error of a dispatcher that was not built.
+///
+/// ```
+/// use liveness::dispatch::{BuildError, Dispatcher};
+///
+/// let error = Dispatcher::builder().max_unfinished(0).build().unwrap_err();
+/// assert!(matches!(error, BuildError::Option(_)));
+/// assert_eq!(error.to_string(), "`max_unfinished` must be from 1 to 10,000,000");
+/// ```
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum BuildError {

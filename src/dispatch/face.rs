@@ -147,8 +147,8 @@ impl<T: Send + Sync + 'static> Dispatch<T> for Dispatcher {
     }
 }
 
-/// Emits one event to several dispatchers. Each gets a clone, and each has a result of its own: one that refuses it keeps it
-/// from no other.
+/// Emits an event that is due at once to several dispatchers, and returns the result of each, in order. Each gets a clone. A
+/// dispatcher that refuses the event keeps it from no other.
 ///
 /// # Errors
 ///

@@ -109,7 +109,17 @@ impl Failure {
         Failure { next, error }
     }
 
-    /// Creates a request to be called again `delay` later. The attempt does not count.
+    /// Creates a request to be called again `delay` later. The attempt does not count, so there is no limit of such requests.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use liveness::dispatch::Failure;
+    ///
+    /// fn ship(is_paid: bool) -> Result<(), Failure> {
+    ///     if is_paid { Ok(()) } else { Err(Failure::snooze(Duration::from_secs(60))) }
+    /// }
+    /// assert_eq!(ship(false).unwrap_err().to_string(), "snoozed");
+    /// ```
     #[must_use]
     pub fn snooze(delay: Duration) -> Self {
         let (next, error) = (Next::Snooze(delay), "snoozed".into());

@@ -5,13 +5,13 @@ use std::time::SystemTime;
 
 use super::id::EventId;
 
-/// Where an event was when it was cancelled.
+/// Where an event was when it was cancelled, returned by [`Dispatcher::cancel`](super::Dispatcher::cancel).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Cancelled {
     /// It waited, and will not start.
     Waiting,
-    /// It is running. Its handlers are told so, and what they return is ignored.
+    /// It is running. Its call is asked to end with [`Cause::Cancelled`](super::Cause::Cancelled), and what it returns is ignored.
     Running,
     /// It was in the dead list.
     Dead,
@@ -19,7 +19,7 @@ pub enum Cancelled {
     Unknown,
 }
 
-/// How many events of a topic are where.
+/// The numbers of events of a topic, by their state; returned by [`Dispatcher::counts`](super::Dispatcher::counts).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]

@@ -4,9 +4,29 @@ use std::fmt;
 
 use super::id::EventId;
 
-/// Something that an operator wants to know.
+/// Something that an operator wants to know: an event has died, a handler is stuck, or a topic was paused or resumed.
 ///
-/// Set [`Builder::on_notice`](super::Builder::on_notice) to get them.
+/// Set [`Builder::on_notice`](super::Builder::on_notice) to receive them. A notice prints as a line for a log.
+///
+/// ```
+/// use std::time::Duration;
+/// use liveness::dispatch::{Dispatcher, Failure, Notice, On, Topic};
+///
+/// const MAIL: Topic<&str> = Topic::new("mail");
+/// let (sender, notices) = std::sync::mpsc::channel();
+/// let dispatcher = Dispatcher::builder()
+///     .on_notice(move |notice| drop(sender.send(notice)))
+///     .build()?;
+/// dispatcher.on(&MAIL, "send", On::new(), |_, _| Err(Failure::fatal("no such address")))?;
+/// let id = dispatcher.emit(&MAIL, "nobody")?;
+/// let notice = notices.recv_timeout(Duration::from_secs(5))?;
+/// assert_eq!(
+///     notice.to_string(),
+///     format!("event {id} of `mail` is dead after 1 attempt of send: no such address")
+/// );
+/// assert!(matches!(notice, Notice::Dead { attempts: 1, .. }));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Notice {

@@ -61,6 +61,19 @@ impl Emit {
     /// Returns options for an event that is due at `time` of the wall clock. A time in the past means at once.
     ///
     /// The time is converted when the event is emitted; a later step of the wall clock does not move the event.
+    ///
+    /// ```
+    /// use std::time::{Duration, SystemTime};
+    /// use liveness::dispatch::{Dispatcher, Emit, On, Topic};
+    ///
+    /// const MAIL: Topic<&str> = Topic::new("mail");
+    /// let dispatcher = Dispatcher::builder().build()?;
+    /// dispatcher.on(&MAIL, "send", On::new(), |_, _| Ok(()))?;
+    /// let tomorrow = SystemTime::now() + Duration::from_secs(86_400);
+    /// dispatcher.emit_with(&MAIL, "ada", Emit::at(tomorrow))?;
+    /// assert_eq!(dispatcher.counts(&MAIL).scheduled, 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn at(time: SystemTime) -> Self {
         Emit {
             due: Due::At(time),
@@ -168,7 +181,7 @@ impl On {
         self
     }
 
-    /// Sets how long after a failure the next attempt is due.
+    /// Sets how long after a failure the next attempt is due; exponential from 1 s to 10 minutes by default.
     pub fn backoff(mut self, backoff: Backoff) -> Self {
         self.backoff = backoff;
         self

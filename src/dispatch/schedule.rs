@@ -7,7 +7,7 @@ use crate::error::OptionError;
 
 /// When a periodic event is due: see [`Dispatcher::schedule`](super::Dispatcher::schedule).
 ///
-/// Ticks do not drift: each follows from the one before, whenever that was handled. Ticks that come while the process stands
+/// [`Dispatcher::schedule`](super::Dispatcher::schedule) has an example. Ticks do not drift: each follows from the one before, whenever that was handled. Ticks that come while the process stands
 /// still or all workers are busy are skipped but for the earliest, and counted in
 /// [`skipped_ticks`](super::DispatchStats::skipped_ticks).
 #[derive(Clone, Debug)]

@@ -45,7 +45,7 @@ pub(crate) struct Core {
     pub(super) has_work: AtomicBool,
     /// Callers that wait for room sleep here.
     pub(super) room_came: Condvar,
-    /// Whoever waits for the end of calls or threads sleeps here.
+    /// Callers that wait for the end of calls or threads sleep here.
     pub(super) call_ended: Condvar,
     /// Watches the calls whose time is limited, once there is such a handler.
     pub(super) monitor: OnceLock<Monitor>,

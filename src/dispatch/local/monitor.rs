@@ -4,7 +4,7 @@
 //! expires the call is cancelled, and has a third key that expires `stuck_after` later. If the call has still not returned
 //! then, it is given up: the attempt fails, and a new thread takes the place of the one that is stuck.
 //!
-//! *Race.* A call may return at the moment at which it is given up. Whoever takes it out of [`Monitor::calls`] decides.
+//! *Race.* A call may return at the moment at which it is given up. The thread that takes it out of [`Monitor::calls`] decides.
 //!
 //! The watcher has a thread of its own: all workers may be stuck. It holds expiries back after a stall of the process, so a
 //! process that was suspended does not cancel its calls when it goes on.

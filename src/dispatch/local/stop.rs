@@ -15,7 +15,7 @@ use crate::sync::Instant;
 /// [`Context::wait`](crate::dispatch::Context::wait) returns within this.
 const GRACE: Duration = Duration::from_millis(100);
 
-/// An event that waited when the dispatcher stopped.
+/// An event that waited when the dispatcher stopped; [`Dispatcher::stop`](crate::dispatch::Dispatcher::stop) has an example.
 pub struct Undone {
     /// The event's id.
     pub id: EventId,

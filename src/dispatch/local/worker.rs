@@ -177,7 +177,7 @@ impl Core {
         } else {
             state.followers += 1;
             self.work_came.wait(state);
-            // Whoever called this worker has counted it out already.
+            // The caller of this worker has counted it out already.
             if state.called > 0 {
                 state.called -= 1;
             } else {
