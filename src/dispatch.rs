@@ -423,9 +423,9 @@ impl Dispatcher {
     /// dispatcher.on(&MAIL, "send", On::new(), |_, _| Ok(()))?;
     /// let id = dispatcher.emit_with(&MAIL, "ada", Emit::after(Duration::from_secs(900)))?;
     ///
-    /// assert_eq!(dispatcher.reschedule(&MAIL, id, &Emit::now()), Ok(true));
+    /// assert!(dispatcher.reschedule(&MAIL, id, &Emit::now())?);
     /// assert!(dispatcher.flush(Duration::from_secs(5)));
-    /// assert_eq!(dispatcher.reschedule(&MAIL, id, &Emit::now()), Ok(false)); // it is done
+    /// assert!(!dispatcher.reschedule(&MAIL, id, &Emit::now())?); // it is done
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn reschedule<T: 'static>(

@@ -62,6 +62,8 @@ impl fmt::Display for EmitErrorKind {
     }
 }
 
+impl Error for EmitErrorKind {}
+
 /// What a call on a stopped dispatcher says.
 const STOPPED: &str = "the dispatcher is stopped";
 
