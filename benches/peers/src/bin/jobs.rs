@@ -26,7 +26,7 @@ Usage: jobs [options]
   --rounds N    rounds (default 3)
   --workers N   worker threads of each pool (default 2)
   --quick       200000 jobs, 2000 delayed ones over 2 s, 1 round
-  --help        this text
+  -h, --help    print this help
 ";
 
 /// The events of the dispatcher.
@@ -100,7 +100,8 @@ fn rate(jobs: u64, producers: u64, done: &Done, submit: impl Fn(u64) + Sync) -> 
     thread::scope(|scope| {
         for producer in 0..producers {
             let submit = &submit;
-            scope.spawn(move || (0..jobs / producers).for_each(|job| submit(producer * jobs + job)));
+            scope
+                .spawn(move || (0..jobs / producers).for_each(|job| submit(producer * jobs + job)));
         }
     });
     done.wait(jobs / producers * producers);
@@ -150,7 +151,9 @@ const INSTANTS: [Instants; 4] = [
         let done = Arc::<Done>::default();
         rate(jobs, producers, &done, |_| {
             let noted = done.clone();
-            sender.send(Box::new(move || noted.one())).expect("the workers wait");
+            sender
+                .send(Box::new(move || noted.one()))
+                .expect("the workers wait");
         })
     }),
 ];
@@ -162,8 +165,10 @@ type Delayed = (&'static str, fn(u64, Duration, usize) -> Vec<Duration>);
 const DELAYED: [Delayed; 3] = [
     ("bare sleep", |jobs, over, _| {
         let began = Instant::now();
-        let late = (0..jobs).map(|job| {
-            let due = began + delay(job, jobs, over);
+        let mut delays: Vec<_> = (0..jobs).map(|job| delay(job, jobs, over)).collect();
+        delays.sort_unstable();
+        let late = delays.into_iter().map(|delay| {
+            let due = began + delay;
             thread::sleep(due.saturating_duration_since(Instant::now()));
             due.elapsed()
         });
@@ -180,7 +185,9 @@ const DELAYED: [Delayed; 3] = [
         for job in 0..jobs {
             let delay = delay(job, jobs, over);
             let due = Instant::now() + delay;
-            dispatcher.emit_with(&LATE, due, Emit::after(delay)).expect("there is room");
+            dispatcher
+                .emit_with(&LATE, due, Emit::after(delay))
+                .expect("there is room");
         }
         late.iter().take(jobs as usize).collect()
     }),
@@ -204,7 +211,9 @@ const LATE: Topic<Instant> = Topic::new("late");
 
 /// A dispatcher that takes all jobs of a round.
 fn dispatcher(workers: usize) -> Dispatcher {
-    let options = Dispatcher::builder().threads(workers).max_unfinished(10_000_000);
+    let options = Dispatcher::builder()
+        .threads(workers)
+        .max_unfinished(10_000_000);
     options.build().expect("the options are in range")
 }
 
@@ -221,9 +230,9 @@ fn median(mut values: Vec<f64>) -> f64 {
     values[values.len() / 2]
 }
 
-/// The quantile `q` of sorted `late`, ms.
-fn quantile(late: &[Duration], q: f64) -> f64 {
-    let at = ((late.len() as f64 * q) as usize).min(late.len() - 1);
+/// The percentile `percent` of sorted `late`, ms.
+fn percentile(late: &[Duration], percent: usize) -> f64 {
+    let at = (late.len() * percent / 100).min(late.len() - 1);
     late[at].as_secs_f64() * 1e3
 }
 
@@ -238,7 +247,9 @@ fn main() -> Result<(), Box<dyn Error>> {
         rounds,
         workers,
     } = options;
-    println!("{jobs} no-op jobs, {workers} workers, million jobs per second, median of {rounds} rounds");
+    println!(
+        "{jobs} no-op jobs, {workers} workers, million jobs per second, median of {rounds} rounds"
+    );
     println!("{:24} {:>12} {:>12}", "", "1 producer", "2 producers");
     let mut rates = vec![[Vec::new(), Vec::new()]; INSTANTS.len()];
     for round in 0..rounds {
@@ -262,14 +273,19 @@ fn main() -> Result<(), Box<dyn Error>> {
             eprint!("\rround {} of {rounds}: {name:24}", round + 1);
             let mut late = run(delayed, over, workers);
             late.sort();
-            for (values, q) in lates[at].iter_mut().zip([0.5, 0.99, 1.0]) {
-                values.push(quantile(&late, q));
+            for (values, percent) in lates[at].iter_mut().zip([50, 99, 100]) {
+                values.push(percentile(&late, percent));
             }
         }
     }
     eprint!("\r{:48}\r", "");
     for ((name, _), [p50, p99, max]) in DELAYED.iter().zip(lates) {
-        println!("{name:24} {:12.3} {:12.3} {:12.3}", median(p50), median(p99), median(max));
+        println!(
+            "{name:24} {:12.3} {:12.3} {:12.3}",
+            median(p50),
+            median(p99),
+            median(max)
+        );
     }
     Ok(())
 }
