@@ -76,6 +76,8 @@ pub use local::stop::{Summary, Undone};
 pub use notice::Notice;
 pub use options::{Emit, On, OnDuplicate};
 pub use schedule::Schedule;
+#[cfg(feature = "cron")]
+pub use schedule::ScheduleError;
 pub use sink::TopicSink;
 pub use stats::{DispatchStats, TopicStats};
 pub use topic::{Topic, TopicError};

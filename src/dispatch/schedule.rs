@@ -1,9 +1,15 @@
 //! When a periodic event is due.
 
-use std::time::Duration;
+#[cfg(feature = "cron")]
+mod cron;
 
-use crate::clock::{Clock, nanos};
+use std::time::{Duration, SystemTime};
+
+use crate::clock::nanos;
 use crate::error::OptionError;
+
+#[cfg(feature = "cron")]
+pub use cron::ScheduleError;
 
 /// When a periodic event is due: see [`Dispatcher::schedule`](super::Dispatcher::schedule).
 ///
@@ -22,6 +28,20 @@ pub struct Schedule {
 enum Kind {
     /// Every so many nanoseconds.
     Every(u64),
+    /// By the calendar.
+    #[cfg(feature = "cron")]
+    Cron(cron::Cron),
+}
+
+/// What a look at a schedule comes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Look {
+    /// When the tick that is taken was due, ns; `None` if none has come.
+    pub(crate) tick: Option<u64>,
+    /// How many ticks that came after it are skipped.
+    pub(crate) skipped: u64,
+    /// When to look again, ns.
+    pub(crate) next: u64,
 }
 
 impl Schedule {
@@ -36,26 +56,41 @@ impl Schedule {
     pub(crate) fn check(&self) -> Result<(), OptionError> {
         match self.kind {
             Kind::Every(interval) => OptionError::positive("Schedule::every", interval > 0),
+            #[cfg(feature = "cron")]
+            Kind::Cron(_) => Ok(()),
         }
     }
 
-    /// The first tick of a schedule that begins at `now` ns.
-    pub(crate) fn first(&self, now: u64, _clock: &Clock) -> u64 {
-        match self.kind {
-            Kind::Every(interval) => now.saturating_add(interval),
+    /// Begins at `now` ns, which is `wall` by the wall clock. Returns when to look for the first time, ns.
+    #[cfg_attr(
+        not(feature = "cron"),
+        expect(unused_variables, reason = "only the calendar goes by the wall clock")
+    )]
+    pub(crate) fn start(&mut self, now: u64, wall: SystemTime) -> u64 {
+        match &mut self.kind {
+            Kind::Every(interval) => now.saturating_add(*interval),
+            #[cfg(feature = "cron")]
+            Kind::Cron(cron) => cron.start(now, wall),
         }
     }
 
-    /// The tick after the one that was due at `due` and is taken at `now`, ns, and how many between them are skipped.
-    pub(crate) fn next(&self, due: u64, now: u64, _clock: &Clock) -> (u64, u64) {
-        match self.kind {
+    /// Takes the tick that has come by `now` ns, which is `wall` by the wall clock, at the look that was due at `due` ns.
+    #[cfg_attr(
+        not(feature = "cron"),
+        expect(unused_variables, reason = "only the calendar goes by the wall clock")
+    )]
+    pub(crate) fn look(&mut self, due: u64, now: u64, wall: SystemTime) -> Look {
+        match &mut self.kind {
             Kind::Every(interval) => {
-                let missed = now.saturating_sub(due) / interval;
-                (
-                    due.saturating_add(interval.saturating_mul(missed + 1)),
-                    missed,
-                )
+                let missed = now.saturating_sub(due) / *interval;
+                Look {
+                    tick: Some(due),
+                    skipped: missed,
+                    next: due.saturating_add(interval.saturating_mul(missed + 1)),
+                }
             }
+            #[cfg(feature = "cron")]
+            Kind::Cron(cron) => cron.look(now, wall),
         }
     }
 }

@@ -195,7 +195,7 @@ impl Core {
     }
 
     /// `ns` of the clock as wall-clock time.
-    fn wall(&self, ns: u64) -> SystemTime {
+    pub(super) fn wall(&self, ns: u64) -> SystemTime {
         self.clock.system_time(Timestamp::from_nanos(ns))
     }
 

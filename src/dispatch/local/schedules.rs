@@ -1,9 +1,9 @@
-//! When which schedule ticks.
+//! When which schedule is looked at.
 
 use std::fmt;
 use std::sync::Arc;
 
-use crate::clock::Clock;
+use crate::clock::{Clock, Timestamp};
 use crate::dispatch::schedule::Schedule;
 use crate::due::DueQueue;
 
@@ -16,7 +16,7 @@ pub(super) struct Entry {
     pub(super) name: (Arc<str>, Arc<str>),
     /// When it ticks.
     pub(super) schedule: Schedule,
-    /// When it ticks next, ns.
+    /// When it is looked at next, ns.
     pub(super) due: u64,
     /// Emits the event.
     pub(super) emit: Arc<Emit>,
@@ -27,8 +27,8 @@ pub(super) struct Entry {
 pub(super) struct Schedules {
     /// All that there ever were; `None` where one was removed.
     pub(super) entries: Vec<Option<Entry>>,
-    /// Their next ticks.
-    pub(super) ticks: DueQueue<usize>,
+    /// When they are looked at.
+    pub(super) looks: DueQueue<usize>,
     /// Ticks that emitted nothing.
     pub(super) skipped: u64,
 }
@@ -42,31 +42,36 @@ pub(super) struct Tick {
 }
 
 impl Schedules {
-    /// When one ticks next, ns.
+    /// When one is looked at next, ns.
     pub(super) fn next_due(&mut self) -> Option<u64> {
         let entries = &self.entries;
-        self.ticks
+        self.looks
             .peek(|due, at| is_live(entries, *at, due))
             .map(|(due, _)| due)
     }
 
-    /// Takes the tick that is due, and plans the next of its schedule.
+    /// Takes a tick that is due, and plans the next look at its schedule.
     pub(super) fn next(&mut self, now: u64, clock: &Clock) -> Option<Tick> {
-        let entries = &self.entries;
-        let (due, at) = self
-            .ticks
-            .pop_due(now, |due, at| is_live(entries, *at, due))?;
-        let entry = self.entries[at].as_mut().expect("it is live");
-        let (next, missed) = entry.schedule.next(due, now, clock);
-        self.skipped += missed;
-        let emit = entry.emit.clone();
-        entry.due = next;
-        self.ticks.push(next, at);
-        Some(Tick { due, emit })
+        loop {
+            let entries = &self.entries;
+            let (due, at) = self
+                .looks
+                .pop_due(now, |due, at| is_live(entries, *at, due))?;
+            let entry = self.entries[at].as_mut().expect("it is live");
+            let wall = clock.system_time(Timestamp::from_nanos(now));
+            let look = entry.schedule.look(due, now, wall);
+            entry.due = look.next;
+            self.looks.push(look.next, at);
+            self.skipped += look.skipped;
+            if let Some(due) = look.tick {
+                let emit = entry.emit.clone();
+                return Some(Tick { due, emit });
+            }
+        }
     }
 }
 
-/// Whether the schedule `at` ticks next at `due`.
+/// Whether the schedule `at` is looked at next at `due`.
 fn is_live(entries: &[Option<Entry>], at: usize, due: u64) -> bool {
     entries[at].as_ref().is_some_and(|entry| entry.due == due)
 }

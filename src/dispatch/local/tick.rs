@@ -17,13 +17,13 @@ impl Core {
         &self,
         topic: &Topic<T>,
         name: &str,
-        schedule: Schedule,
+        mut schedule: Schedule,
         make: impl Fn() -> T + Send + Sync + 'static,
     ) -> Result<(), RegisterError> {
         topic::check(name)?;
         schedule.check()?;
         let now = self.clock.now_ns();
-        let due = schedule.first(now, &self.clock);
+        let due = schedule.start(now, self.wall(now));
         // No key of a user's begins like this: the topic's name would not be valid.
         let key = format!("\0{name}");
         let emitted = topic.clone();
@@ -63,7 +63,7 @@ impl Core {
             due,
             emit,
         });
-        state.schedules.ticks.push(due, at);
+        state.schedules.looks.push(due, at);
         self.wake(state, now);
         Ok(())
     }
