@@ -249,15 +249,16 @@ impl Core {
 
     /// When an event is due, ns; `None` if that is when it is emitted.
     pub(super) fn due_ns(&self, due: Due) -> Result<Option<u64>, EmitErrorKind> {
-        let delay = match due {
+        let (delay, now) = match due {
             Due::Now => return Ok(None),
-            Due::After(delay) => delay,
+            Due::After(delay) => (nanos(delay), self.clock.now_ns()),
             Due::At(time) => {
-                let now = self.clock.system_time(self.clock.now());
-                time.duration_since(now).unwrap_or_default()
+                // One reading for both: the clock may move between two.
+                let now = self.clock.now_ns();
+                let delay = time.duration_since(self.wall(now)).unwrap_or_default();
+                (nanos(delay), now)
             }
         };
-        let (delay, now) = (nanos(delay), self.clock.now_ns());
         let due = now.checked_add(delay).filter(|_| delay <= FARTHEST);
         due.map(Some).ok_or(EmitErrorKind::TooLate)
     }
