@@ -426,11 +426,14 @@ fn unwrap<T: Send + Sync + 'static>(payload: Payload) -> T {
 
 /// A manual clock was moved.
 impl Ring for Core {
-    fn ring(&self, _: u64) {
+    fn ring(&self, now: u64) {
         let state = self.state.lock();
+        let is_due = state.leader.is_some_and(|(until, _)| until <= now);
         let seats = state.crew.seats();
         drop(state);
-        self.due_changed.notify_all();
+        if is_due {
+            self.due_changed.notify_all();
+        }
         for seat in seats {
             seat.ring();
         }
