@@ -5,6 +5,8 @@
 //! Executions are run in batches, each by a scheduler with a seed of its own. The seed of a batch that fails is
 //! appended to `src/models/schedules/kept.txt`, and every later run begins with the seeds kept there.
 
+#[cfg(feature = "dispatch")]
+mod dispatcher;
 mod early;
 mod flush;
 mod maximum;

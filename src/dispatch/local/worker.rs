@@ -65,7 +65,7 @@ impl Core {
 
     /// The body of worker `runner`.
     fn work(self: Arc<Self>, runner: u32, seat: Arc<Seat>) {
-        CORE.set(Arc::as_ptr(&self).cast());
+        CORE.with(|it| it.set(Arc::as_ptr(&self).cast()));
         let random = fastrand::Rng::with_seed(self.settings.seed.wrapping_add(runner.into()));
         let mut run = Run {
             core: &self,
