@@ -66,7 +66,7 @@ impl Context {
         Context {
             seat,
             clock,
-            id: EventId::new(0, 0),
+            id: EventId::new(0),
             topic: Arc::default(),
             handler: Arc::default(),
             attempt: 0,

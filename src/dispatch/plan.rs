@@ -10,49 +10,39 @@
 //!             +-- reschedule; cancel ends an event in any place, drain ends all that wait
 //! ```
 //!
-//! *Order.* Each topic has its waiting events in the order of due time, then emission: those that are due at once in a
-//! deque, the others in a heap. A topic that may start an event now stands once in the ring of topics, from which `next` takes
+//! *Places.* An event that is due when it is emitted stands, with what it carries, in the deque of its topic until it starts,
+//! and while it runs only the place of its worker names it: most events need no more. An event that is due later, has a unique
+//! key, is to run again or is dead has a record.
+//!
+//! *Order.* Each topic has its waiting events in the order of due time, then emission: the deque, in which both rise, and a
+//! heap of those with a record. A topic that may start an event now stands once in the ring of topics, from which `next` takes
 //! the first and to which it returns behind all others. A topic whose next start is later stands in a heap by that time.
 //! Whatever changes a topic ends with [`Plan::settle`], which puts it where it belongs.
 //!
 //! *Cost.* An event that is due at once costs O(1) to emit, start and finish, a later one O(log n).
 //!
-//! *Removal.* An event that is cancelled or rescheduled leaves its old entry behind, which is dropped when it comes up: an
-//! entry counts if the event still waits for just that due time.
+//! *Removal.* An event that is cancelled or rescheduled leaves its old entry behind, which is dropped when it comes up. An
+//! entry of the heap counts if its event still waits for just that due time, one of the deque if it still carries something.
 
 mod counts;
 mod topic;
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 pub(crate) use counts::Counts;
 pub(crate) use topic::{Limits, TopicId};
 
-use self::topic::{Board, Place};
+use self::topic::{AtOnce, Board, First, Place};
 use super::attempt::{Outcome, Rest};
-use super::id::{EventId, MAX_EVENTS};
+use super::id::EventId;
+pub(crate) use super::options::OnDuplicate;
 use crate::clock::nanos;
 use crate::due::DueQueue;
 
-/// Where an event is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
-    /// It waits until its due time, and until its topic may start it.
-    Waiting,
-    /// It runs: as attempt `fence`, on worker `runner`.
-    Running { fence: u64, runner: u32 },
-    /// Its attempts are used up, since `at` ns.
-    Dead { at: u64 },
-}
-
-/// An event that is not at its end.
+/// An event that waits or is dead, and is not in the deque of its topic.
 #[derive(Debug)]
 struct Record<P> {
-    /// Its id.
-    id: EventId,
-    /// Where it is.
-    state: State,
     /// Its topic.
     topic: TopicId,
     /// When it is or was due, ns.
@@ -63,8 +53,23 @@ struct Record<P> {
     rest: Option<Arc<Rest>>,
     /// Its unique key, while it is unfinished.
     unique: Option<Arc<str>>,
-    /// What it carries; `None` while it runs.
-    payload: Option<P>,
+    /// Since when it is dead, ns; `None` while it waits.
+    died: Option<u64>,
+    /// What it carries.
+    payload: P,
+}
+
+/// An event that runs.
+#[derive(Debug)]
+struct Run {
+    /// The attempt.
+    token: Token,
+    /// When the event was due, ns.
+    due: u64,
+    /// How many attempts at it have begun and count, this one among them.
+    attempts: u32,
+    /// Its unique key.
+    unique: Option<Arc<str>>,
 }
 
 /// An event that is to be run now.
@@ -93,6 +98,8 @@ pub(crate) struct Token {
     pub(crate) topic: TopicId,
     /// The number of the start, which rises with each.
     pub(crate) fence: u64,
+    /// The worker.
+    pub(crate) runner: u32,
 }
 
 /// What an event that was accepted leads to.
@@ -133,26 +140,62 @@ pub(crate) enum Finished<P> {
 pub(crate) enum Removed<P> {
     /// An event that waited.
     Waiting(P),
-    /// One that runs on worker `runner` as attempt `fence`.
-    Running { fence: u64, runner: u32 },
+    /// One that runs.
+    Running(Token),
     /// A dead one.
     Dead(P),
     /// No such event is known.
     Unknown,
 }
 
-/// What happens to an event whose unique key is taken.
-pub(crate) use super::options::OnDuplicate;
+/// An event as it is shown to a user.
+#[derive(Debug)]
+pub(crate) struct Entry<P> {
+    /// Its id.
+    pub(crate) id: EventId,
+    /// When it is or was due, ns.
+    pub(crate) due: u64,
+    /// How many attempts at it count.
+    pub(crate) attempts: u32,
+    /// What they left.
+    pub(crate) rest: Option<Arc<Rest>>,
+    /// What it carries.
+    pub(crate) payload: P,
+}
+
+impl<P> Entry<P> {
+    /// That of the event `id`.
+    fn of(id: EventId, record: Record<P>) -> Self {
+        Entry {
+            id,
+            due: record.due,
+            attempts: record.attempts,
+            rest: record.rest,
+            payload: record.payload,
+        }
+    }
+
+    /// That of an event in a deque, which carries `payload`.
+    fn at_once(event: &AtOnce<P>, payload: P) -> Self {
+        Entry {
+            id: event.id,
+            due: event.due,
+            attempts: 0,
+            rest: None,
+            payload,
+        }
+    }
+}
 
 /// The plan. `P` is what an event carries.
 #[derive(Debug)]
 pub(crate) struct Plan<P> {
-    /// The events, by the place in their id.
-    records: Vec<Option<Record<P>>>,
-    /// The places that are free.
-    free: Vec<u32>,
+    /// The events with a record.
+    records: Records<P>,
+    /// What each worker runs.
+    runs: Vec<Option<Run>>,
     /// The topics.
-    topics: Vec<Board>,
+    topics: Vec<Board<P>>,
     /// The topics that may start an event now, as far as is known.
     ring: VecDeque<TopicId>,
     /// The topics that may start one later, by that time.
@@ -171,12 +214,15 @@ pub(crate) struct Plan<P> {
     last_fence: u64,
 }
 
+/// Records by the ids of their events.
+type Records<P> = HashMap<EventId, Record<P>, ahash::RandomState>;
+
 impl<P: Clone> Plan<P> {
     /// An empty plan for at most `max_unfinished` unfinished events, and `max_dead` dead ones of each topic.
     pub(crate) fn new(max_unfinished: usize, max_dead: usize) -> Self {
         Plan {
-            records: Vec::new(),
-            free: Vec::new(),
+            records: HashMap::default(),
+            runs: Vec::new(),
             topics: Vec::new(),
             ring: VecDeque::new(),
             later: DueQueue::new(),
@@ -221,9 +267,7 @@ impl<P: Clone> Plan<P> {
     /// Whether `topic` can take `more` events.
     pub(crate) fn has_room(&self, topic: TopicId, more: usize) -> bool {
         let board = &self.topics[topic.at()];
-        let places = MAX_EVENTS - self.records.len() + self.free.len();
-        more <= places
-            && self.unfinished.saturating_add(more) <= self.max_unfinished
+        self.unfinished.saturating_add(more) <= self.max_unfinished
             && board.counts.unfinished().saturating_add(more) <= board.max_unfinished
     }
 
@@ -261,10 +305,10 @@ impl<P: Clone> Plan<P> {
                     unneeded: Some(payload),
                 }),
                 OnDuplicate::Replace if self.reschedule(topic, other, due, now) => {
-                    let record = self.record_mut(other).expect("it waits");
+                    let record = self.records.get_mut(&other).expect("it waits");
                     Ok(Emitted {
                         id: other,
-                        unneeded: record.payload.replace(payload),
+                        unneeded: Some(std::mem::replace(&mut record.payload, payload)),
                     })
                 }
                 _ => Err((Refusal::Duplicate(other), payload)),
@@ -273,36 +317,80 @@ impl<P: Clone> Plan<P> {
         if !self.has_room(topic, 1) {
             return Err((Refusal::Full, payload));
         }
-        let unique = unique.map(|(key, _)| Arc::from(key));
-        let id = self.add(topic, due, unique, payload);
+        self.last_number += 1;
+        let id = EventId::new(self.last_number);
+        self.unfinished += 1;
         let board = &mut self.topics[topic.at()];
         board.counts.emitted += 1;
-        board.enter_waiting(id, due, now);
-        self.unfinished += 1;
+        if due <= now && unique.is_none() && board.follows_all(due) {
+            board.push_at_once(id, due, payload);
+        } else {
+            let unique = unique.map(|(key, _)| Arc::<str>::from(key));
+            if let Some(key) = &unique {
+                board.unique.insert(key.clone(), id);
+            }
+            let record = Record {
+                topic,
+                due,
+                attempts: 0,
+                rest: None,
+                unique,
+                died: None,
+                payload,
+            };
+            self.wait(id, record);
+        }
         self.settle(topic);
         Ok(Emitted { id, unneeded: None })
     }
 
-    /// Starts the next event on worker `runner`, if one may start now.
+    /// Starts the next event on worker `runner`, which runs none, if one may start now.
     pub(crate) fn next(&mut self, runner: u32, now: u64) -> Option<Start<P>> {
         self.observe(now);
-        let (topic, id) = self.take_next()?;
+        let (topic, first) = self.take_next()?;
         self.last_fence += 1;
-        let fence = self.last_fence;
-        let now = self.now;
-        let board = &mut self.topics[topic.at()];
-        board.started(now);
-        let record = self.record_mut(id).expect("a live entry has an event");
-        record.state = State::Running { fence, runner };
-        record.attempts += 1;
-        let start = Start {
-            token: Token { id, topic, fence },
-            due: record.due,
-            started: now,
-            attempt: record.attempts,
-            rest: record.rest.clone(),
-            payload: record.payload.take().expect("it waited"),
+        let (id, due, attempts, rest, unique, payload) = match first {
+            First::AtOnce(id, due, payload) => (id, due, 0, None, None, payload),
+            First::Record(id) => {
+                let record = self.records.remove(&id).expect("a live entry has a record");
+                let Record {
+                    due,
+                    attempts,
+                    rest,
+                    unique,
+                    payload,
+                    ..
+                } = record;
+                (id, due, attempts, rest, unique, payload)
+            }
         };
+        let token = Token {
+            id,
+            topic,
+            fence: self.last_fence,
+            runner,
+        };
+        let attempts = attempts + 1;
+        let start = Start {
+            token,
+            due,
+            started: self.now,
+            attempt: attempts,
+            rest,
+            payload,
+        };
+        let at = runner as usize;
+        if self.runs.len() <= at {
+            self.runs.resize_with(at + 1, || None);
+        }
+        self.runs[at] = Some(Run {
+            token,
+            due,
+            attempts,
+            unique,
+        });
+        let now = self.now;
+        self.topics[topic.at()].started(now);
         self.settle(topic);
         Some(start)
     }
@@ -358,48 +446,67 @@ impl<P: Clone> Plan<P> {
     /// Moves the event `id` of `topic`, if it waits, to `due` ns. Returns whether it did.
     pub(crate) fn reschedule(&mut self, topic: TopicId, id: EventId, due: u64, now: u64) -> bool {
         self.observe(now);
-        let now = self.now;
-        let record = self.record_mut(id);
-        let waiting =
-            record.filter(|record| record.topic == topic && record.state == State::Waiting);
-        let Some(record) = waiting else {
+        let board = &mut self.topics[topic.at()];
+        let is_waiting = |record: &&mut Record<P>| record.topic == topic && record.died.is_none();
+        if let Some(record) = self.records.get_mut(&id).filter(is_waiting) {
+            if std::mem::replace(&mut record.due, due) != due {
+                board.later.push(due, id);
+            }
+        } else if let Some(event) = board.take_at_once(id) {
+            let record = Record {
+                topic,
+                due,
+                attempts: 0,
+                rest: None,
+                unique: None,
+                died: None,
+                payload: event,
+            };
+            board.counts.waiting -= 1;
+            self.wait(id, record);
+        } else {
             return false;
-        };
-        if std::mem::replace(&mut record.due, due) != due {
-            self.topics[topic.at()].insert(id, due, now);
-            self.sweep(topic);
-            self.settle(topic);
         }
+        self.sweep(topic);
+        self.settle(topic);
         true
     }
 
     /// Ends the event `id` of `topic`, wherever it is.
     pub(crate) fn cancel(&mut self, topic: TopicId, id: EventId) -> Removed<P> {
-        if self.record(id).is_none_or(|record| record.topic != topic) {
-            return Removed::Unknown;
-        }
-        let record = self.remove(id);
         let board = &mut self.topics[topic.at()];
-        board.counts.cancelled += 1;
-        let removed = match (record.state, record.payload) {
-            (State::Waiting, Some(payload)) => {
+        let is_it = |run: &&mut Option<Run>| {
+            run.as_ref()
+                .is_some_and(|run| (run.token.topic, run.token.id) == (topic, id))
+        };
+        let removed = if let Some(payload) = board.take_at_once(id) {
+            board.counts.waiting -= 1;
+            self.unfinished -= 1;
+            Removed::Waiting(payload)
+        } else if self
+            .records
+            .get(&id)
+            .is_some_and(|record| record.topic == topic)
+        {
+            let record = self.remove(id);
+            let board = &mut self.topics[topic.at()];
+            if let Some(at) = record.died {
+                board.dead.remove(&(at, id));
+                Removed::Dead(record.payload)
+            } else {
                 board.counts.waiting -= 1;
                 self.unfinished -= 1;
-                Removed::Waiting(payload)
+                Removed::Waiting(record.payload)
             }
-            (State::Dead { at }, Some(payload)) => {
-                board.dead.remove(&(at, id));
-                Removed::Dead(payload)
-            }
-            (State::Running { fence, runner }, _) => {
-                board.counts.running -= 1;
-                self.unfinished -= 1;
-                Removed::Running { fence, runner }
-            }
-            (State::Waiting | State::Dead { .. }, None) => {
-                unreachable!("only an event that runs is without what it carries")
-            }
+        } else if let Some(run) = self.runs.iter_mut().find(is_it).and_then(Option::take) {
+            board.counts.running -= 1;
+            self.unfinished -= 1;
+            board.free_key(run.unique.as_ref());
+            Removed::Running(run.token)
+        } else {
+            return Removed::Unknown;
         };
+        self.topics[topic.at()].counts.cancelled += 1;
         self.sweep(topic);
         self.settle(topic);
         removed
@@ -414,21 +521,18 @@ impl<P: Clone> Plan<P> {
             let Some((_, id)) = self.topics[topic.at()].dead.pop_first() else {
                 break;
             };
-            let due = self.now;
-            let record = self.record_mut(id).expect("a dead event has a record");
-            record.state = State::Waiting;
+            let mut record = self.records.remove(&id).expect("a dead event has a record");
+            record.died = None;
             record.attempts = 0;
-            record.due = due;
-            let left = record.rest.take().map(|rest| {
+            record.due = self.now;
+            record.rest = record.rest.map(|rest| {
                 let mut rest = Arc::unwrap_or_clone(rest);
                 rest.pending.append(&mut rest.failed);
                 Arc::new(rest)
             });
-            record.rest = left;
-            let board = &mut self.topics[topic.at()];
-            board.counts.replayed += 1;
-            board.enter_waiting(id, due, due);
+            self.topics[topic.at()].counts.replayed += 1;
             self.unfinished += 1;
+            self.wait(id, record);
             count += 1;
         }
         self.settle(topic);
@@ -440,51 +544,57 @@ impl<P: Clone> Plan<P> {
         let dead = std::mem::take(&mut self.topics[topic.at()].dead);
         self.topics[topic.at()].counts.purged += dead.len() as u64;
         let purged = dead.into_iter();
-        purged
-            .filter_map(|(_, id)| self.remove(id).payload)
-            .collect()
+        purged.map(|(_, id)| self.remove(id).payload).collect()
     }
 
-    /// Removes all events that wait. They are counted as discarded.
+    /// Removes all events that wait, in the order of their due times. They are counted as discarded.
     pub(crate) fn drain(&mut self) -> Vec<(TopicId, Entry<P>)> {
-        let records = self.records.iter().flatten();
-        let waiting = records.filter(|record| record.state == State::Waiting);
-        let mut ids: Vec<_> = waiting.map(|record| (record.due, record.id)).collect();
-        ids.sort_unstable();
-        let drained = ids.into_iter().filter_map(|(_, id)| {
-            let record = self.remove(id);
-            let board = &mut self.topics[record.topic.at()];
-            board.counts.waiting -= 1;
-            board.counts.discarded += 1;
-            self.unfinished -= 1;
-            Some((record.topic, Entry::copy(&record)?))
-        });
-        let drained = drained.collect();
-        for at in 0..self.topics.len() as u32 {
-            self.sweep(TopicId(at));
-            self.settle(TopicId(at));
+        let waiting = self
+            .records
+            .iter()
+            .filter(|(_, record)| record.died.is_none());
+        let ids: Vec<_> = waiting.map(|(id, _)| *id).collect();
+        let records = ids.into_iter().map(|id| (id, self.remove(id)));
+        let mut drained: Vec<_> = records
+            .map(|(id, record)| (record.topic, Entry::of(id, record)))
+            .collect();
+        for at in 0..self.topics.len() {
+            let topic = TopicId(at as u32);
+            let board = &mut self.topics[at];
+            let at_once = std::mem::take(&mut board.at_once).into_iter();
+            drained.extend(at_once.filter_map(|mut event| {
+                let payload = event.payload.take()?;
+                Some((topic, Entry::at_once(&event, payload)))
+            }));
+            self.unfinished -= board.counts.waiting as usize;
+            board.counts.discarded += std::mem::take(&mut board.counts.waiting);
+            self.sweep(topic);
+            self.settle(topic);
         }
+        drained.sort_unstable_by_key(|(_, entry)| (entry.due, entry.id));
         drained
     }
 
     /// Up to `max` events of `topic` that wait, in the order in which they start. Costs a look at each that waits.
     pub(crate) fn peek(&self, topic: TopicId, max: usize) -> Vec<Entry<P>> {
-        let records = self.records.iter().flatten();
-        let waiting =
-            records.filter(|record| record.topic == topic && record.state == State::Waiting);
-        let mut waiting: Vec<_> = waiting.collect();
-        waiting.sort_unstable_by_key(|record| (record.due, record.id));
+        let at_once = self.topics[topic.at()].at_once.iter();
+        let at_once =
+            at_once.filter_map(|event| Some(Entry::at_once(event, event.payload.clone()?)));
+        let records = self
+            .waiting(topic)
+            .map(|(id, record)| Entry::copy(id, record));
+        let mut waiting: Vec<_> = at_once.take(max).chain(records).collect();
+        waiting.sort_unstable_by_key(|entry| (entry.due, entry.id));
         waiting.truncate(max);
-        waiting.into_iter().filter_map(Entry::copy).collect()
+        waiting
     }
 
-    /// How many events of `topic` that wait are due at `now`. Costs a look at each event.
+    /// How many events of `topic` that wait are due at `now`. Costs a look at each event with a record.
     pub(crate) fn due_by(&self, topic: TopicId, now: u64) -> usize {
-        let records = self.records.iter().flatten();
-        let is_due = |record: &&Record<P>| {
-            record.topic == topic && record.state == State::Waiting && record.due <= now
-        };
-        records.filter(is_due).count()
+        let at_once = self.topics[topic.at()].at_once.iter();
+        let at_once = at_once.filter(|event| event.payload.is_some() && event.due <= now);
+        let records = self.waiting(topic).filter(|(_, record)| record.due <= now);
+        at_once.count() + records.count()
     }
 
     /// The number of the last start.
@@ -500,8 +610,17 @@ impl<P: Clone> Plan<P> {
     /// Up to `max` dead events of `topic`, the oldest first, and since when they are dead, ns.
     pub(crate) fn dead(&self, topic: TopicId, max: usize) -> Vec<(u64, Entry<P>)> {
         let dead = self.topics[topic.at()].dead.iter().take(max);
-        let entry = |&(at, id): &(u64, EventId)| Some((at, Entry::copy(self.record(id)?)?));
+        let entry = |&(at, id): &(u64, EventId)| {
+            let record = self.records.get(&id)?;
+            Some((at, Entry::copy(id, record)))
+        };
         dead.filter_map(entry).collect()
+    }
+
+    /// The events of `topic` that wait and have a record.
+    fn waiting(&self, topic: TopicId) -> impl Iterator<Item = (EventId, &Record<P>)> {
+        let records = self.records.iter().map(|(id, record)| (*id, record));
+        records.filter(move |(_, record)| record.topic == topic && record.died.is_none())
     }
 
     /// The latest time that was passed in only moves forward: two callers may read the clock in one order and come here in
@@ -511,7 +630,7 @@ impl<P: Clone> Plan<P> {
     }
 
     /// The event that starts next, taken from its topic.
-    fn take_next(&mut self) -> Option<(TopicId, EventId)> {
+    fn take_next(&mut self) -> Option<(TopicId, First<P>)> {
         let now = self.now;
         while let Some((_, topic)) = {
             let topics = &self.topics;
@@ -524,8 +643,8 @@ impl<P: Clone> Plan<P> {
         while let Some(topic) = self.leave_ring() {
             let records = &self.records;
             let board = &mut self.topics[topic.at()];
-            if let Some(id) = board.pop(now, |due, id| waits_until(records, *id, due)) {
-                return Some((topic, id));
+            if let Some(first) = board.pop(now, |due, id| waits_until(records, *id, due)) {
+                return Some((topic, first));
             }
             self.settle(topic);
         }
@@ -577,20 +696,21 @@ impl<P: Clone> Plan<P> {
 
     /// Lets the event of `token` go where `outcome` says, if the attempt is the current one.
     fn apply(&mut self, token: Token, payload: P, outcome: Outcome) -> Finished<P> {
-        let Token { id, topic, fence } = token;
-        let is_current = |record: &Record<P>| matches!(record.state, State::Running { fence: current, .. } if current == fence);
-        if !self.record(id).is_some_and(is_current) {
-            self.count_stale(topic);
-            return Finished::Stale(payload);
-        }
+        let Token { id, topic, .. } = token;
         let (now, max_dead) = (self.now, self.max_dead);
+        let run = self.runs.get_mut(token.runner as usize);
+        let run = run.and_then(|run| run.take_if(|run| run.token == token));
         let board = &mut self.topics[topic.at()];
+        let Some(run) = run else {
+            board.counts.stale += 1;
+            return Finished::Stale(payload);
+        };
         board.counts.running -= 1;
         match outcome {
             Outcome::Done => {
                 board.counts.done += 1;
                 self.unfinished -= 1;
-                self.remove(id);
+                board.free_key(run.unique.as_ref());
                 Finished::Gone(payload)
             }
             Outcome::Again {
@@ -600,117 +720,58 @@ impl<P: Clone> Plan<P> {
             } => {
                 board.counts.retried += u64::from(counts);
                 board.counts.put_off += u64::from(!counts);
-                let record = self.record_mut(id).expect("it is current");
-                record.attempts -= u32::from(!counts);
-                record.due = delay.map_or(record.due, |delay| now.saturating_add(nanos(delay)));
-                record.state = State::Waiting;
-                record.rest = Some(Arc::new(rest));
-                record.payload = Some(payload);
-                let due = record.due;
-                self.topics[topic.at()].enter_waiting(id, due, now);
+                let due = delay.map_or(run.due, |delay| now.saturating_add(nanos(delay)));
+                let record = Record {
+                    topic,
+                    due,
+                    attempts: run.attempts - u32::from(!counts),
+                    rest: Some(Arc::new(rest)),
+                    unique: run.unique,
+                    died: None,
+                    payload,
+                };
+                self.wait(id, record);
                 Finished::Again
             }
             Outcome::Dead(rest) => {
                 self.unfinished -= 1;
-                self.free_key(id);
-                let record = self.record_mut(id).expect("it is current");
-                record.state = State::Dead { at: now };
-                record.rest = Some(Arc::new(rest));
-                record.payload = Some(payload);
-                let board = &mut self.topics[topic.at()];
+                board.free_key(run.unique.as_ref());
                 board.counts.died += 1;
                 board.dead.insert((now, id));
+                let record = Record {
+                    topic,
+                    due: run.due,
+                    attempts: run.attempts,
+                    rest: Some(Arc::new(rest)),
+                    unique: None,
+                    died: Some(now),
+                    payload,
+                };
+                self.records.insert(id, record);
+                let board = &mut self.topics[topic.at()];
                 if board.dead.len() <= max_dead {
                     return Finished::Dead(None);
                 }
                 let oldest = board.dead.pop_first();
                 board.counts.purged += 1;
-                Finished::Dead(oldest.and_then(|(_, id)| self.remove(id).payload))
+                Finished::Dead(oldest.map(|(_, id)| self.remove(id).payload))
             }
         }
     }
 
-    /// Makes room for an event in `topic` and returns its id.
-    fn add(&mut self, topic: TopicId, due: u64, unique: Option<Arc<str>>, payload: P) -> EventId {
-        let place = self.free.pop().unwrap_or_else(|| {
-            self.records.push(None);
-            self.records.len() as u32 - 1
-        });
-        self.last_number += 1;
-        let id = EventId::new(self.last_number, place);
-        if let Some(key) = &unique {
-            self.topics[topic.at()].unique.insert(key.clone(), id);
-        }
-        self.records[place as usize] = Some(Record {
-            id,
-            state: State::Waiting,
-            topic,
-            due,
-            attempts: 0,
-            rest: None,
-            unique,
-            payload: Some(payload),
-        });
-        id
+    /// The event `id` waits from now on, with a record.
+    fn wait(&mut self, id: EventId, record: Record<P>) {
+        let board = &mut self.topics[record.topic.at()];
+        board.counts.waiting += 1;
+        board.later.push(record.due, id);
+        self.records.insert(id, record);
     }
 
-    /// Takes the event `id`, which is known, out of its place, and frees its key.
+    /// Removes the record of event `id`, which has one, and frees its key.
     fn remove(&mut self, id: EventId) -> Record<P> {
-        self.free_key(id);
-        self.free.push(id.place());
-        self.records[id.place() as usize]
-            .take()
-            .expect("the event is known")
-    }
-
-    /// Frees the unique key of event `id`.
-    fn free_key(&mut self, id: EventId) {
-        if let Some(record) = self.record_mut(id)
-            && let Some(key) = record.unique.take()
-        {
-            let topic = record.topic;
-            self.topics[topic.at()].unique.remove(&key);
-        }
-    }
-
-    /// The event `id`, if it is known.
-    fn record(&self, id: EventId) -> Option<&Record<P>> {
-        let record = self.records.get(id.place() as usize)?.as_ref();
-        record.filter(|record| record.id == id)
-    }
-
-    /// The event `id`, if it is known.
-    fn record_mut(&mut self, id: EventId) -> Option<&mut Record<P>> {
-        let record = self.records.get_mut(id.place() as usize)?.as_mut();
-        record.filter(|record| record.id == id)
-    }
-
-    /// Panics if what the plan keeps twice does not agree.
-    #[cfg(test)]
-    pub(crate) fn validate(&self) {
-        for (at, board) in self.topics.iter().enumerate() {
-            let topic = TopicId(at as u32);
-            let records = || self.records.iter().flatten().filter(|it| it.topic == topic);
-            let waiting = records().filter(|record| record.state == State::Waiting);
-            for record in waiting {
-                let copies = board.count_entries(record.due, record.id);
-                assert!(copies > 0, "{} has no entry", record.id);
-            }
-            let running = records()
-                .filter(|it| matches!(it.state, State::Running { .. }))
-                .count();
-            assert!(running <= board.busy);
-            for (key, id) in &board.unique {
-                let record = self.record(*id).expect("a key belongs to an event");
-                assert_eq!(record.unique.as_ref(), Some(key));
-            }
-            let keys = records().filter(|record| record.unique.is_some()).count();
-            assert_eq!(keys, board.unique.len());
-            let in_ring = self.ring.iter().filter(|other| **other == topic).count();
-            assert_eq!(in_ring, usize::from(board.place == Place::Ring));
-        }
-        let places = self.records.iter().flatten().count() + self.free.len();
-        assert_eq!(places, self.records.len());
+        let record = self.records.remove(&id).expect("the event has a record");
+        self.topics[record.topic.at()].free_key(record.unique.as_ref());
+        record
     }
 
     /// Drops the entries that the topic's removed events left behind, if there are many.
@@ -718,41 +779,60 @@ impl<P: Clone> Plan<P> {
         let records = &self.records;
         self.topics[topic.at()].sweep(|due, id| waits_until(records, *id, due));
     }
-}
 
-/// Whether the event `id` waits for the due time `due`: whether such an entry counts.
-fn waits_until<P>(records: &[Option<Record<P>>], id: EventId, due: u64) -> bool {
-    records[id.place() as usize].as_ref().is_some_and(|record| {
-        record.id == id && record.state == State::Waiting && record.due == due
-    })
-}
-
-/// An event as it is shown to a user.
-#[derive(Debug)]
-pub(crate) struct Entry<P> {
-    /// Its id.
-    pub(crate) id: EventId,
-    /// When it is or was due, ns.
-    pub(crate) due: u64,
-    /// How many attempts at it count.
-    pub(crate) attempts: u32,
-    /// What they left.
-    pub(crate) rest: Option<Arc<Rest>>,
-    /// What it carries.
-    pub(crate) payload: P,
+    /// Panics if what the plan keeps twice does not agree.
+    #[cfg(test)]
+    pub(crate) fn validate(&self) {
+        let mut unfinished = 0;
+        for (at, board) in self.topics.iter().enumerate() {
+            let topic = TopicId(at as u32);
+            for (id, record) in self.waiting(topic) {
+                assert!(board.has_entry(record.due, id), "{id} has no entry");
+            }
+            let at_once = board.at_once.iter().filter(|event| event.payload.is_some());
+            let waiting = at_once.count() + self.waiting(topic).count();
+            let running = || {
+                self.runs
+                    .iter()
+                    .flatten()
+                    .filter(|run| run.token.topic == topic)
+            };
+            assert_eq!(waiting as u64, board.counts.waiting);
+            assert_eq!(running().count() as u64, board.counts.running);
+            assert!(running().count() <= board.busy);
+            unfinished += board.counts.unfinished();
+            let records = self.records.values().filter(|record| record.topic == topic);
+            let keys = records.filter_map(|record| record.unique.as_ref());
+            let keys = keys.chain(running().filter_map(|run| run.unique.as_ref()));
+            assert_eq!(keys.clone().count(), board.unique.len());
+            assert!(keys.clone().all(|key| board.unique.contains_key(key)));
+            let in_ring = self.ring.iter().filter(|other| **other == topic).count();
+            assert_eq!(in_ring, usize::from(board.place == Place::Ring));
+            for (died, id) in &board.dead {
+                assert_eq!(self.records[id].died, Some(*died));
+            }
+        }
+        assert_eq!(unfinished, self.unfinished);
+    }
 }
 
 impl<P: Clone> Entry<P> {
-    /// That of `record`.
-    fn copy(record: &Record<P>) -> Option<Self> {
-        Some(Entry {
-            id: record.id,
+    /// That of the event `id`, which stays.
+    fn copy(id: EventId, record: &Record<P>) -> Self {
+        Entry {
+            id,
             due: record.due,
             attempts: record.attempts,
             rest: record.rest.clone(),
-            payload: record.payload.clone()?,
-        })
+            payload: record.payload.clone(),
+        }
     }
+}
+
+/// Whether the event `id` waits for the due time `due`: whether such an entry of the heap counts.
+fn waits_until<P>(records: &Records<P>, id: EventId, due: u64) -> bool {
+    let record = records.get(&id);
+    record.is_some_and(|record| record.died.is_none() && record.due == due)
 }
 
 #[cfg(test)]

@@ -28,8 +28,8 @@ impl Core {
         };
         let removed = state.plan.cancel(topic, id);
         let running = match &removed {
-            Removed::Running { fence, runner, .. } => {
-                Some((state.crew.worker(*runner).seat.clone(), *fence))
+            Removed::Running(token) => {
+                Some((state.crew.worker(token.runner).seat.clone(), token.fence))
             }
             _ => None,
         };
@@ -42,7 +42,7 @@ impl Core {
         }
         let (cancelled, payload) = match removed {
             Removed::Waiting(payload) => (Cancelled::Waiting, payload),
-            Removed::Running { .. } => return Cancelled::Running,
+            Removed::Running(_) => return Cancelled::Running,
             Removed::Dead(payload) => (Cancelled::Dead, payload),
             Removed::Unknown => return Cancelled::Unknown,
         };

@@ -154,7 +154,10 @@ impl Pair {
             }
             Action::Next => {
                 let is_ready = self.plan.is_ready(now);
-                let start = self.plan.next(7, now);
+                let free = (0..u32::MAX)
+                    .find(|free| self.open.iter().all(|(token, _)| token.runner != *free));
+                let runner = free.expect("there are more numbers than attempts");
+                let start = self.plan.next(runner, now);
                 assert_eq!(is_ready, start.is_some());
                 match start {
                     None => assert_eq!(self.model.startable(now), []),
@@ -313,7 +316,7 @@ fn entries_of_cancelled_events_do_not_add_up() {
         "{}",
         plan.topics[0].entries()
     );
-    assert!(plan.records.len() < 3);
+    assert!(plan.records.is_empty());
 }
 
 #[test]

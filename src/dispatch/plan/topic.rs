@@ -38,9 +38,29 @@ pub(super) enum Place {
     Later(u64),
 }
 
+/// An event that was due when it was emitted, and waits.
+#[derive(Debug)]
+pub(super) struct AtOnce<P> {
+    /// Its id.
+    pub(super) id: EventId,
+    /// When it was due, ns.
+    pub(super) due: u64,
+    /// What it carries; `None` if it does not wait any longer.
+    pub(super) payload: Option<P>,
+}
+
+/// The event that starts next.
+#[derive(Debug)]
+pub(super) enum First<P> {
+    /// One of the deque: its id, due time and payload.
+    AtOnce(EventId, u64, P),
+    /// One with a record.
+    Record(EventId),
+}
+
 /// A topic.
 #[derive(Debug)]
-pub(super) struct Board {
+pub(super) struct Board<P> {
     /// How fast it may start events; `None` while it has no handler.
     pub(super) limits: Option<Limits>,
     /// Whether it starts none because it is paused.
@@ -53,19 +73,19 @@ pub(super) struct Board {
     rate_from: u64,
     /// Where the plan has it.
     pub(super) place: Place,
-    /// Events that wait and were due when they came here, by due time and id, which rise.
-    at_once: VecDeque<(u64, EventId)>,
+    /// Events that were due when they were emitted and wait, by due time and id, which both rise.
+    pub(super) at_once: VecDeque<AtOnce<P>>,
     /// All others that wait.
-    later: DueQueue<EventId>,
+    pub(super) later: DueQueue<EventId>,
     /// The dead, by the time of death and id.
     pub(super) dead: BTreeSet<(u64, EventId)>,
     /// The unfinished events with a unique key.
-    pub(super) unique: HashMap<Arc<str>, EventId>,
+    pub(super) unique: HashMap<Arc<str>, EventId, ahash::RandomState>,
     /// What happened.
     pub(super) counts: Counts,
 }
 
-impl Board {
+impl<P> Board<P> {
     /// A topic without handlers.
     pub(super) fn new(max_unfinished: usize) -> Self {
         Board {
@@ -78,23 +98,36 @@ impl Board {
             at_once: VecDeque::new(),
             later: DueQueue::new(),
             dead: BTreeSet::new(),
-            unique: HashMap::new(),
+            unique: HashMap::default(),
             counts: Counts::default(),
         }
     }
 
-    /// Event `id` waits from now on.
-    pub(super) fn enter_waiting(&mut self, id: EventId, due: u64, now: u64) {
-        self.counts.waiting += 1;
-        self.insert(id, due, now);
+    /// Whether an event that is due at `due` follows all that are in the deque.
+    pub(super) fn follows_all(&self, due: u64) -> bool {
+        self.at_once.back().is_none_or(|last| last.due <= due)
     }
 
-    /// Adds the entry of an event that waits: to the deque if it is due and follows all that are there, else to the heap.
-    pub(super) fn insert(&mut self, id: EventId, due: u64, now: u64) {
-        if due <= now && self.at_once.back().is_none_or(|last| *last < (due, id)) {
-            self.at_once.push_back((due, id));
-        } else {
-            self.later.push(due, id);
+    /// Event `id` waits from now on, in the deque: the id is higher than all before.
+    pub(super) fn push_at_once(&mut self, id: EventId, due: u64, payload: P) {
+        self.counts.waiting += 1;
+        let payload = Some(payload);
+        self.at_once.push_back(AtOnce { id, due, payload });
+    }
+
+    /// Takes what event `id` carries, if it waits in the deque. Its entry stays behind.
+    pub(super) fn take_at_once(&mut self, id: EventId) -> Option<P> {
+        let at = self
+            .at_once
+            .binary_search_by_key(&id, |event| event.id)
+            .ok()?;
+        self.at_once[at].payload.take()
+    }
+
+    /// Frees the unique key of an event, if it has one.
+    pub(super) fn free_key(&mut self, key: Option<&Arc<str>>) {
+        if let Some(key) = key {
+            self.unique.remove(key);
         }
     }
 
@@ -121,14 +154,16 @@ impl Board {
         })
     }
 
-    /// The first event that waits.
+    /// The first event that waits: its due time and id.
     fn first(&mut self, is_live: impl Fn(u64, &EventId) -> bool) -> Option<(u64, EventId)> {
-        while let Some(&(due, id)) = self.at_once.front()
-            && !is_live(due, &id)
+        while self
+            .at_once
+            .front()
+            .is_some_and(|event| event.payload.is_none())
         {
             self.at_once.pop_front();
         }
-        let at_once = self.at_once.front().copied();
+        let at_once = self.at_once.front().map(|event| (event.due, event.id));
         let later = self.later.peek(is_live).map(|(due, id)| (due, *id));
         at_once.into_iter().chain(later).min()
     }
@@ -138,18 +173,18 @@ impl Board {
         &mut self,
         now: u64,
         is_live: impl Fn(u64, &EventId) -> bool,
-    ) -> Option<EventId> {
+    ) -> Option<First<P>> {
         let limits = self.limits?;
         if self.is_paused || self.busy >= limits.parallel || !self.is_paced(now) {
             return None;
         }
-        let first = self.first(&is_live).filter(|(due, _)| *due <= now)?;
-        if self.at_once.front() == Some(&first) {
-            self.at_once.pop_front();
-        } else {
-            self.later.pop_due(first.0, is_live);
+        let (due, id) = self.first(&is_live).filter(|(due, _)| *due <= now)?;
+        if self.at_once.front().is_some_and(|event| event.id == id) {
+            let payload = self.at_once.pop_front()?.payload?;
+            return Some(First::AtOnce(id, due, payload));
         }
-        Some(first.1)
+        self.later.pop_due(due, is_live);
+        Some(First::Record(id))
     }
 
     /// Whether its rate lets it start an event at `now`.
@@ -164,7 +199,7 @@ impl Board {
         let has_place = self
             .limits
             .is_some_and(|limits| self.busy < limits.parallel);
-        let due = self.at_once.front().is_some_and(|(due, _)| *due <= now);
+        let due = self.at_once.front().is_some_and(|event| event.due <= now);
         has_place && due && !self.is_paused && self.is_paced(now)
     }
 
@@ -172,7 +207,7 @@ impl Board {
     pub(super) fn sweep(&mut self, is_live: impl Fn(u64, &EventId) -> bool) {
         self.later.sweep(self.counts.waiting as usize, &is_live);
         if self.at_once.len() > 2 * self.counts.waiting as usize + 64 {
-            self.at_once.retain(|(due, id)| is_live(*due, id));
+            self.at_once.retain(|event| event.payload.is_some());
         }
     }
 
@@ -182,19 +217,9 @@ impl Board {
         self.at_once.len() + self.later.len()
     }
 
-    /// How many entries there are of an event that is due at `due`.
+    /// Whether there is an entry in the heap of an event that is due at `due`.
     #[cfg(test)]
-    pub(super) fn count_entries(&self, due: u64, id: EventId) -> usize {
-        let at_once = self
-            .at_once
-            .iter()
-            .filter(|entry| **entry == (due, id))
-            .count();
-        at_once
-            + self
-                .later
-                .iter()
-                .filter(|(at, it)| (*at, **it) == (due, id))
-                .count()
+    pub(super) fn has_entry(&self, due: u64, id: EventId) -> bool {
+        self.later.iter().any(|(at, it)| (at, *it) == (due, id))
     }
 }

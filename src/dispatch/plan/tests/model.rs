@@ -3,6 +3,14 @@
 use super::super::*;
 use super::End;
 
+/// Where an event is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Waiting,
+    Running(Token),
+    Dead { at: u64 },
+}
+
 /// An event.
 #[derive(Clone, Debug)]
 struct Event {
@@ -111,7 +119,7 @@ impl Model {
         }
         self.topic(topic).counts.emitted += 1;
         self.new = Some(Event {
-            id: EventId::new(0, 0),
+            id: EventId::new(0),
             topic,
             due,
             attempts: 0,
@@ -125,11 +133,7 @@ impl Model {
 
     /// The event that was accepted last has this id.
     pub(super) fn added(&mut self, id: EventId) {
-        assert!(
-            self.events
-                .iter()
-                .all(|event| event.id < id || event.id.place() != id.place())
-        );
+        assert!(self.events.iter().all(|event| event.id < id));
         let event = self.new.take().unwrap();
         self.events.push(Event { id, ..event });
     }
@@ -184,23 +188,14 @@ impl Model {
         let at = self.position(token.id).unwrap();
         let event = &mut self.events[at];
         event.attempts += 1;
-        event.state = State::Running {
-            fence: token.fence,
-            runner: 7,
-        };
+        event.state = State::Running(token);
         (event.due, event.attempts, event.payload, event.has_rest)
     }
 
     pub(super) fn finish(&mut self, token: Token, end: End, now: u64, finished: &Finished<u64>) {
         self.topic(token.topic).busy -= 1;
-        let is_current = |event: &Event| {
-            event.id == token.id
-                && event.state
-                    == State::Running {
-                        fence: token.fence,
-                        runner: 7,
-                    }
-        };
+        let is_current =
+            |event: &Event| event.id == token.id && event.state == State::Running(token);
         let Some(at) = self.events.iter().position(is_current) else {
             self.topic(token.topic).counts.stale += 1;
             assert!(matches!(finished, Finished::Stale(_)));
@@ -251,9 +246,7 @@ impl Model {
         let is_right = match (event.state, removed) {
             (State::Waiting, Removed::Waiting(payload))
             | (State::Dead { .. }, Removed::Dead(payload)) => *payload == event.payload,
-            (State::Running { fence, .. }, Removed::Running { fence: other, .. }) => {
-                fence == *other
-            }
+            (State::Running(token), Removed::Running(other)) => token == *other,
             _ => false,
         };
         assert!(is_right, "{removed:?} instead of {event:?}");
@@ -335,7 +328,7 @@ impl Model {
     /// The counters of a topic, those of what is there now counted anew.
     pub(super) fn counts(&self, topic: TopicId) -> Counts {
         let events = || self.events.iter().filter(|event| event.topic == topic);
-        let is_running = |event: &&Event| matches!(event.state, State::Running { .. });
+        let is_running = |event: &&Event| matches!(event.state, State::Running(_));
         let counts = Counts {
             waiting: events()
                 .filter(|event| event.state == State::Waiting)
