@@ -306,6 +306,9 @@ impl<P: Clone> Plan<P> {
                 }),
                 OnDuplicate::Replace if self.reschedule(topic, other, due, now) => {
                     let record = self.records.get_mut(&other).expect("it waits");
+                    // No handler has seen what it carries now.
+                    record.attempts = 0;
+                    record.rest = None;
                     Ok(Emitted {
                         id: other,
                         unneeded: Some(std::mem::replace(&mut record.payload, payload)),

@@ -107,6 +107,7 @@ impl Model {
                     OnDuplicate::Keep => Ok((Some(other.id), Some(payload))),
                     OnDuplicate::Replace if other.state == State::Waiting => {
                         other.due = due;
+                        (other.attempts, other.has_rest) = (0, false);
                         let old = std::mem::replace(&mut other.payload, payload);
                         Ok((Some(other.id), Some(old)))
                     }
