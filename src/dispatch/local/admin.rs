@@ -227,7 +227,7 @@ impl Core {
 
 impl State {
     /// The number of `topic`, if it is known with this type.
-    fn known<T: 'static>(&mut self, topic: &Topic<T>) -> Option<TopicId> {
+    pub(super) fn known<T: 'static>(&mut self, topic: &Topic<T>) -> Option<TopicId> {
         let id = *self.names.get(topic.name())?;
         self.topics[id.at()].has_type::<T>().then_some(id)
     }

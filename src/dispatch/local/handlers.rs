@@ -107,7 +107,7 @@ impl Core {
     /// the current thread is a worker: two handlers might wait for each other. Returns whether there was one.
     pub(crate) fn remove<T: 'static>(&self, topic: &Topic<T>, name: &str, waits: bool) -> bool {
         let mut state = self.state.lock();
-        let Some(&id) = state.names.get(topic.name()) else {
+        let Some(id) = state.known(topic) else {
             return false;
         };
         let mut handlers = state.topics[id.at()].view.handlers.clone();
@@ -117,6 +117,9 @@ impl Core {
         let removed = handlers.remove(at);
         removed.remove();
         let outdated = state.set_handlers(id, handlers);
+        // The limits of the others may allow more.
+        let idle = state.call_idle(self.clock.now_ns());
+        self.notify_idle(idle);
         if waits && !self.runs_here() {
             let last = state.plan.last_fence();
             let is_before = |token: Token| token.topic == id && token.fence <= last;
