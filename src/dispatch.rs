@@ -82,6 +82,7 @@ pub use sink::TopicSink;
 pub use stats::{DispatchStats, TopicStats};
 pub use topic::{Topic, TopicError};
 
+use crate::panic::discard;
 use local::Core;
 
 /// Runs handlers for events on a fixed number of worker threads. See the [module](self) for an introduction.
@@ -105,7 +106,9 @@ struct Handle {
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        drop(self.core.stop(Duration::ZERO));
+        let Summary { undone, .. } = self.core.stop(Duration::ZERO);
+        // One by one: each may panic.
+        undone.into_iter().for_each(discard);
     }
 }
 

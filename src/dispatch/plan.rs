@@ -578,6 +578,15 @@ impl<P: Clone> Plan<P> {
         drained
     }
 
+    /// Takes what all events carry, at the end.
+    pub(crate) fn clear(&mut self) -> Vec<P> {
+        let boards = self.topics.iter_mut();
+        let at_once = boards.flat_map(|board| std::mem::take(&mut board.at_once));
+        let at_once = at_once.filter_map(|event| event.payload);
+        let records = self.records.drain().map(|(_, record)| record.payload);
+        at_once.chain(records).collect()
+    }
+
     /// Up to `max` events of `topic` that wait, in the order in which they start. Costs a look at each that waits.
     pub(crate) fn peek(&self, topic: TopicId, max: usize) -> Vec<Entry<P>> {
         let at_once = self.topics[topic.at()].at_once.iter();

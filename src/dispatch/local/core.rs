@@ -83,6 +83,8 @@ pub(super) struct State {
     pub(super) room_waiters: usize,
     /// Whether the dispatcher is stopped.
     pub(super) is_stopped: bool,
+    /// Whether a stop has taken the events that wait.
+    pub(super) is_drained: bool,
     /// Events that were refused.
     pub(super) refused: u64,
     /// Handlers that were given up.
@@ -115,6 +117,7 @@ impl Core {
                 ticking: 0,
                 room_waiters: 0,
                 is_stopped: false,
+                is_drained: false,
                 refused: 0,
                 stuck: 0,
                 panics: 0,
@@ -422,6 +425,15 @@ fn unwrap<T: Send + Sync + 'static>(payload: Payload) -> T {
     event
         .and_then(Arc::into_inner)
         .expect("it was not accepted, so it has one owner and its type")
+}
+
+/// What is left is dropped one by one: each event may panic.
+impl Drop for Core {
+    fn drop(&mut self) {
+        let left = self.state.lock().plan.clear();
+        left.into_iter().for_each(discard);
+        discard(self.settings.on_notice.take());
+    }
 }
 
 /// A manual clock was moved.

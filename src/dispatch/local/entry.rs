@@ -8,6 +8,7 @@ use crate::dispatch::context::Context;
 use crate::dispatch::handler::Failure;
 use crate::dispatch::options::On;
 use crate::dispatch::plan::Limits;
+use crate::panic::discard;
 use crate::stats::Histogram;
 use crate::sync::atomic::{AtomicBool, Ordering};
 
@@ -30,8 +31,8 @@ pub(super) struct Registered {
     pub(super) name: Arc<str>,
     /// How it is called.
     pub(super) options: On,
-    /// Calls it.
-    call: Erased,
+    /// Calls it; `None` while it is dropped.
+    call: Option<Erased>,
     /// Whether no further call is to begin.
     is_removed: AtomicBool,
 }
@@ -42,7 +43,7 @@ impl Registered {
         Registered {
             name: name.into(),
             options,
-            call,
+            call: Some(call),
             is_removed: AtomicBool::new(false),
         }
     }
@@ -59,7 +60,15 @@ impl Registered {
 
     /// Makes the call.
     pub(super) fn call(&self, context: &Context, payload: &Payload) -> Result<(), Failure> {
-        (self.call)(context, &*payload.event)
+        let call = self.call.as_ref().expect("only a drop takes it");
+        call(context, &*payload.event)
+    }
+}
+
+/// A panic of what the handler owns is caught here: of several handlers that are dropped together, each may panic.
+impl Drop for Registered {
+    fn drop(&mut self) {
+        discard(self.call.take());
     }
 }
 

@@ -12,6 +12,7 @@
 use std::sync::Weak;
 
 use super::core::Core;
+use super::stop::GRACE;
 use super::watched::{Call, Key, Limit, Monitor};
 use crate::dispatch::cause::Cause;
 use crate::dispatch::context::Context;
@@ -180,7 +181,8 @@ impl Core {
     /// Ends the watcher of calls.
     pub(super) fn close_monitor(&self) {
         if let Some(monitor) = self.monitor.get() {
-            monitor.watcher.close();
+            // Its thread may be in the callback for notices.
+            let _ = monitor.watcher.close_timeout(GRACE);
         }
     }
 }

@@ -31,6 +31,8 @@ pub(super) struct Schedules {
     pub(super) looks: DueQueue<usize>,
     /// Ticks that emitted nothing.
     pub(super) skipped: u64,
+    /// Whether the last job of a worker was a tick.
+    pub(super) had_turn: bool,
 }
 
 /// A tick that is due.

@@ -13,7 +13,7 @@ use crate::sync::Instant;
 
 /// How long calls may take to return after they are interrupted. A handler that waits by
 /// [`Context::wait`](crate::dispatch::Context::wait) returns within this.
-const GRACE: Duration = Duration::from_millis(100);
+pub(super) const GRACE: Duration = Duration::from_millis(100);
 
 /// An event that waited when the dispatcher stopped; [`Dispatcher::stop`](crate::dispatch::Dispatcher::stop) has an example.
 pub struct Undone {
@@ -77,7 +77,12 @@ impl Core {
     pub(crate) fn stop(&self, within: Duration) -> Summary {
         let deadline = Instant::now().checked_add(within);
         self.state.lock().is_stopped = true;
-        for sleepers in [&self.due_changed, &self.work_came, &self.room_came] {
+        for sleepers in [
+            &self.due_changed,
+            &self.work_came,
+            &self.room_came,
+            &self.call_ended,
+        ] {
             sleepers.notify_all();
         }
         let is_own = self.runs_here();
@@ -121,6 +126,7 @@ impl Core {
     /// Takes all events that wait.
     fn take_undone(&self) -> Summary {
         let mut state = self.state.lock();
+        state.is_drained = true;
         let drained = state.plan.drain();
         let undone = drained.into_iter().map(|(topic, entry)| Undone {
             id: entry.id,

@@ -11,6 +11,7 @@ use super::crew::{CORE, Worker};
 use super::entry::{Payload, Registered, View};
 use super::schedules::Tick;
 use super::watched::Call;
+use crate::clock::Clock;
 use crate::dispatch::attempt::{Attempt, Outcome, Rest};
 use crate::dispatch::cause::Cause;
 use crate::dispatch::context::{Context, set};
@@ -99,10 +100,20 @@ impl Core {
                 Job::End => break,
             }
         }
+        // Nobody is left to run an event that is put off after a stop has taken those that wait.
+        let late = if state.is_drained {
+            state.plan.drain()
+        } else {
+            Vec::new()
+        };
+        // Before the end: it may call the dispatcher, which has to know that it runs here.
+        MutexGuard::unlocked(&mut state, || {
+            discard(unneeded);
+            late.into_iter().for_each(discard);
+        });
         state.crew.worker(runner).has_ended = true;
         state.crew.running -= 1;
         drop(state);
-        discard(unneeded);
         self.call_ended.notify_all();
     }
 
@@ -116,20 +127,16 @@ impl Core {
     ) -> Job {
         let mut has_searched = unneeded.is_none();
         while !state.is_stopped {
-            let job = if let Some(tick) = state.schedules.next(now, &self.clock) {
-                state.ticking += 1;
-                Some(Job::Tick(tick))
-            } else {
-                let start = state.plan.next(runner, now);
-                start.map(|start| state.begin_attempt(runner, start, now))
-            };
-            if let Some(job) = job {
+            if let Some(job) = state.take_job(runner, now, &self.clock) {
                 // Somebody must run what else is ready, and lead until what is due next.
                 let idle = state.call_idle(now);
                 self.notify_idle(idle);
                 return job;
             }
-            if has_searched {
+            if unneeded.is_some() {
+                // Before it counts as one that searches: the drop may take long.
+                MutexGuard::unlocked(state, || discard(unneeded.take()));
+            } else if has_searched {
                 if state.flush_waiters > 0 {
                     self.call_ended.notify_all();
                 }
@@ -137,10 +144,7 @@ impl Core {
             } else {
                 has_searched = true;
                 state.searching += 1;
-                MutexGuard::unlocked(state, || {
-                    discard(unneeded.take());
-                    self.search();
-                });
+                MutexGuard::unlocked(state, || self.search());
                 state.searching -= 1;
             }
             now = self.clock.now_ns();
@@ -267,6 +271,9 @@ impl Core {
                 attempts,
                 error: rest.error,
             };
+            // The callback may take long, and the topic may start another event.
+            let idle = state.call_idle(now);
+            self.notify_idle(idle);
             MutexGuard::unlocked(state, || self.notify(notice));
         }
         unneeded
@@ -274,6 +281,22 @@ impl Core {
 }
 
 impl State {
+    /// Takes what worker `runner` does at `now`. Ticks come first, but two in a row only if no event is ready: a schedule may
+    /// be due again before its tick is over.
+    fn take_job(&mut self, runner: u32, now: u64, clock: &Clock) -> Option<Job> {
+        let had_tick = std::mem::take(&mut self.schedules.had_turn);
+        if had_tick && let Some(start) = self.plan.next(runner, now) {
+            return Some(self.begin_attempt(runner, start, now));
+        }
+        if let Some(tick) = self.schedules.next(now, clock) {
+            self.schedules.had_turn = true;
+            self.ticking += 1;
+            return Some(Job::Tick(tick));
+        }
+        let start = self.plan.next(runner, now)?;
+        Some(self.begin_attempt(runner, start, now))
+    }
+
     /// Notes that worker `runner` runs `start` from now on.
     fn begin_attempt(&mut self, runner: u32, start: Start<Payload>, now: u64) -> Job {
         let topic = &mut self.topics[start.token.topic.at()];
@@ -306,11 +329,9 @@ impl Run<'_> {
     fn attempt(&mut self, start: &Start<Payload>, view: &View) -> Option<Outcome> {
         let mut attempt = Attempt::new(start.attempt, start.rest.as_deref());
         let left;
-        let handlers = match start
-            .rest
-            .as_deref()
-            .filter(|rest| !rest.pending.is_empty())
-        {
+        let rest = start.rest.as_deref();
+        let rest = rest.filter(|rest| !rest.pending.is_empty());
+        let handlers = match rest {
             None => &view.handlers,
             Some(rest) => {
                 left = still_there(rest, &view.handlers, &mut attempt);
@@ -328,10 +349,12 @@ impl Run<'_> {
             } else if !handler.is_removed() {
                 calls += 1;
                 self.call(start, handler, &handlers[at + 1..], &mut attempt)?;
+            } else if rest.is_some() {
+                attempt.missing(&handler.name);
             }
         }
         // Nobody has handled it if all were removed at the last moment.
-        Some(if calls == 0 && !handlers.is_empty() {
+        Some(if calls == 0 && rest.is_none() {
             attempt.end_uncalled()
         } else {
             attempt.end()
