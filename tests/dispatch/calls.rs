@@ -6,7 +6,9 @@ use std::time::Duration;
 use crossbeam_channel::{bounded, unbounded};
 use liveness::dispatch::{Backoff, Cause, Context, Emit, Failure, Handler, Notice, On};
 
-use crate::kit::{HOUR, MS, NS, PATIENCE, S, TOPIC, all, get, manual, manual_with};
+use crate::kit::{
+    HOUR, MS, NS, PATIENCE, S, TOPIC, all, assert_balanced, get, manual, manual_with,
+};
 
 #[test]
 fn a_context_names_the_event_its_attempt_and_its_headers() {
@@ -290,6 +292,45 @@ fn stuck_threads_are_replaced_up_to_a_limit_and_all_outcomes_come_too_late() {
         (3, 9, 3)
     );
     assert!(it.dispatcher.stop(PATIENCE).still_running.is_empty());
+}
+
+#[test]
+fn a_call_is_stuck_so_long_after_the_first_limit_that_it_passes() {
+    let (notices, noticed) = unbounded();
+    let it = manual_with(|builder| {
+        builder.stuck_after(5 * S).on_notice(move |notice| {
+            if let Notice::Stuck { .. } = notice {
+                let _ = notices.send(());
+            }
+        })
+    });
+    let (sender, cancelled) = unbounded();
+    let (gate, opened) = bounded::<()>(0);
+    let handle = move |context: &Context, _: &u64| {
+        sender.send(())?;
+        while !context.is_cancelled() {
+            thread::yield_now();
+        }
+        sender.send(())?;
+        let _ = opened.recv();
+        Ok(())
+    };
+    let options = On::new().progress_within(S).max_duration(3 * S);
+    it.dispatcher
+        .on(&TOPIC, "stuck", options.max_attempts(1), handle)
+        .unwrap();
+    it.dispatcher.emit(&TOPIC, 1).unwrap();
+    get(&cancelled);
+    it.clock.advance(S);
+    get(&cancelled);
+    for _ in 0..5 {
+        assert!(noticed.is_empty());
+        it.clock.advance(S);
+    }
+    get(&noticed);
+    drop(gate);
+    assert!(it.dispatcher.stop(PATIENCE).still_running.is_empty());
+    assert_balanced(&it.dispatcher);
 }
 
 #[test]

@@ -103,7 +103,7 @@ impl Core {
         let monitor = self.monitor.get().expect("it watches");
         let mut calls = monitor.calls.lock();
         let Some(call) = calls
-            .get(&key.fence)
+            .get_mut(&key.fence)
             .filter(|call| call.left.len() == key.left)
         else {
             return;
@@ -114,6 +114,10 @@ impl Core {
             if let Some(call) = call {
                 self.give_up(call);
             }
+            return;
+        }
+        // The second limit to pass does not put the end off.
+        if std::mem::replace(&mut call.is_over, true) {
             return;
         }
         // Under the lock, so that neither comes after the call has ended its watch: the next call of the same start has the
@@ -135,6 +139,7 @@ impl Core {
             started,
             left,
             payload,
+            ..
         } = call;
         let failure = Failure::retry("took too long, and did not return when it was cancelled");
         attempt.failed(&handler.name, &handler.options, &failure, 0.5);

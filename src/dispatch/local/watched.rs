@@ -48,6 +48,8 @@ pub(super) struct Call {
     pub(super) started: u64,
     /// What the event carries.
     pub(super) payload: Payload,
+    /// Whether one of its limits has passed.
+    pub(super) is_over: bool,
     /// The handlers that are to be called after it.
     pub(super) left: Vec<Arc<Registered>>,
 }

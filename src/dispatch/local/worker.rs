@@ -381,6 +381,7 @@ impl Run<'_> {
                 attempt: attempt.clone(),
                 number: start.attempt,
                 started: start.started,
+                is_over: false,
                 left: left.to_vec(),
                 payload: start.payload.clone(),
             };

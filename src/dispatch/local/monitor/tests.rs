@@ -53,6 +53,7 @@ fn begun_call(core: &Arc<Core>) -> Call {
         number: 1,
         started: 0,
         payload: start.payload,
+        is_over: false,
         left: Vec::new(),
     }
 }
