@@ -10,6 +10,8 @@
 
 mod bad_input;
 mod calls;
+#[cfg(feature = "cron")]
+mod cron;
 mod emitting;
 mod inspection;
 mod kit;

@@ -1,5 +1,4 @@
 //! Periodic events by the calendar, under a virtual clock.
-#![cfg(feature = "cron")]
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
