@@ -348,6 +348,7 @@ impl<P: Clone> Plan<P> {
     }
 
     /// Starts the next event on worker `runner`, which runs none, if one may start now.
+    #[inline]
     pub(crate) fn next(&mut self, runner: u32, now: u64) -> Option<Start<P>> {
         self.observe(now);
         let (topic, first) = self.take_next()?;
@@ -427,6 +428,7 @@ impl<P: Clone> Plan<P> {
     }
 
     /// Ends the attempt `token`, and gives its place in the topic and what it carries back.
+    #[inline]
     pub(crate) fn finish(
         &mut self,
         token: Token,
@@ -637,11 +639,13 @@ impl<P: Clone> Plan<P> {
 
     /// The latest time that was passed in only moves forward: two callers may read the clock in one order and come here in
     /// the other.
+    #[inline]
     fn observe(&mut self, now: u64) {
         self.now = self.now.max(now);
     }
 
     /// The event that starts next, taken from its topic.
+    #[inline]
     fn take_next(&mut self) -> Option<(TopicId, First<P>)> {
         let now = self.now;
         while let Some((_, topic)) = {
@@ -664,6 +668,7 @@ impl<P: Clone> Plan<P> {
     }
 
     /// Takes the first topic out of the ring.
+    #[inline]
     fn leave_ring(&mut self) -> Option<TopicId> {
         let topic = self.ring.pop_front()?;
         self.topics[topic.at()].place = Place::Nowhere;
@@ -678,6 +683,7 @@ impl<P: Clone> Plan<P> {
 
     /// Puts `topic` where it belongs: into the ring, among those that start an event later, or nowhere. One that is in the
     /// ring stays there until its turn.
+    #[inline]
     fn settle(&mut self, topic: TopicId) {
         let board = &mut self.topics[topic.at()];
         if board.place == Place::Ring {
@@ -707,6 +713,7 @@ impl<P: Clone> Plan<P> {
     }
 
     /// Lets the event of `token` go where `outcome` says, if the attempt is the current one.
+    #[inline]
     fn apply(&mut self, token: Token, payload: P, outcome: Outcome) -> Finished<P> {
         let Token { id, topic, .. } = token;
         let (now, max_dead) = (self.now, self.max_dead);

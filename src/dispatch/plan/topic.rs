@@ -132,6 +132,7 @@ impl<P> Board<P> {
     }
 
     /// An event of it starts at `now`.
+    #[inline]
     pub(super) fn started(&mut self, now: u64) {
         self.counts.waiting -= 1;
         self.counts.running += 1;
@@ -155,6 +156,7 @@ impl<P> Board<P> {
     }
 
     /// The first event that waits: its due time and id.
+    #[inline]
     fn first(&mut self, is_live: impl Fn(u64, &EventId) -> bool) -> Option<(u64, EventId)> {
         while self
             .at_once
@@ -169,6 +171,7 @@ impl<P> Board<P> {
     }
 
     /// Takes the first event that waits, if one may start at `now`.
+    #[inline]
     pub(super) fn pop(
         &mut self,
         now: u64,
@@ -188,6 +191,7 @@ impl<P> Board<P> {
     }
 
     /// Whether its rate lets it start an event at `now`.
+    #[inline]
     fn is_paced(&self, now: u64) -> bool {
         self.limits
             .is_none_or(|limits| limits.interval == 0 || self.rate_from <= now)
@@ -195,6 +199,7 @@ impl<P> Board<P> {
 
     /// Whether it looks as if it may start an event at `now`: a look that costs nothing, and may be wrong if the event has
     /// been cancelled.
+    #[inline]
     pub(super) fn seems_ready(&self, now: u64) -> bool {
         let has_place = self
             .limits
