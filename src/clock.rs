@@ -409,7 +409,11 @@ impl Clock {
             }
             Source::Manual(clock, latest) => {
                 let now = clock.time.now_ns.load(Ordering::SeqCst);
-                latest.fetch_max(now, Ordering::SeqCst).max(now)
+                // Nearly always a plain load, so that threads which read the clock do not contend.
+                match latest.load(Ordering::SeqCst) {
+                    latest if latest >= now => latest,
+                    _ => latest.fetch_max(now, Ordering::SeqCst).max(now),
+                }
             }
         }
     }

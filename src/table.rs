@@ -117,9 +117,9 @@ struct Deferred {
     ticket: u32,
 }
 
-/// How many due keys are checked at a time: few enough to stay in the cache until they are delivered, and for beats to
-/// be applied in between.
-pub(crate) const EXPIRE_LIMIT: usize = 4_096;
+/// How many due keys are checked at a time: few enough for their slots and index entries to stay in the cache until they
+/// are delivered, and for beats to be applied in between.
+pub(crate) const EXPIRE_LIMIT: usize = 512;
 
 /// The table.
 #[derive(Debug)]
@@ -142,8 +142,6 @@ pub(crate) struct Table<K, V> {
     downs: HashMap<u32, Down, ahash::RandomState>,
     /// The events that the sink has not taken, in order.
     queue: Queue<K, V>,
-    /// The number of deliveries until the index is prefetched again.
-    read_ahead: usize,
     /// Maps the slot of a newer episode to that of the previous one, while that one waits for the sink. The older slot
     /// refers to the newer one by its `prev`.
     older: HashMap<u32, u32, ahash::RandomState>,
@@ -192,7 +190,6 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
             hearts: Vec::new(),
             downs: HashMap::default(),
             queue: Queue::new(),
-            read_ahead: 0,
             older: HashMap::default(),
             grace: Grace::new(config.grace_cap),
             now: 0,

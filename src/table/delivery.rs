@@ -1,30 +1,12 @@
 //! Offering events to the sink, and restoring them if it has no room.
 
-use std::hint::black_box;
-
 use super::queue::Item;
 use super::slab::{Body, State};
 use super::{Offer, Table, event_of};
 use crate::clock::{self, NEVER, Timestamp};
 use crate::event::{Event, EventKind, Generation};
 
-/// How many deliveries ahead the index is prefetched.
-const READ_AHEAD: usize = 32;
-
 impl<K: Eq + Clone, V: Clone> Table<K, V> {
-    /// Prefetches the index entries of the next expired keys, as [`warm`](Table::warm) does for beats. Each is a cache
-    /// miss when a million keys expire.
-    #[inline]
-    fn read_ahead(&mut self) {
-        if self.read_ahead == 0 {
-            self.read_ahead = READ_AHEAD;
-            let expired = self.queue.iter_expired(&self.slab).take(READ_AHEAD);
-            let homes = expired.map(|at| self.index.warm(self.slab[at].tag));
-            black_box(homes.fold(0, |sum: u32, read| sum ^ read));
-        }
-        self.read_ahead -= 1;
-    }
-
     /// Returns whether an event waits for the sink.
     pub(crate) fn has_queued(&self) -> bool {
         !self.queue.is_empty()
@@ -46,7 +28,6 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
         &mut self,
         offer: &mut impl FnMut(Event<K, V>) -> Offer<K, V>,
     ) -> Option<bool> {
-        self.read_ahead();
         let full = match self.queue.pop(&mut self.slab)? {
             Item::Expired { slot, detected } => self.deliver_expired(slot, detected, offer),
             Item::Report { slot, generation } => self.deliver_report(slot, generation, offer),

@@ -1,5 +1,6 @@
 //! Finding due keys: the fronts of the lists, the deferred slots, and second chances for hearts.
 
+use std::hint::black_box;
 use std::time::Duration;
 
 use super::ids::NIL;
@@ -216,6 +217,8 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
         self.slab.body_mut(at).state = State::Pending;
         if self.config.wanted.has(EventKind::Expired) {
             self.counts.pending += 1;
+            // The delivery needs the index entry, and the cache miss of this read overlaps with that of the next slot.
+            black_box(self.index.warm(self.slab[at].tag));
             self.queue.push_expired(&mut self.slab, at, self.now);
         } else {
             self.counts.discarded += 1;

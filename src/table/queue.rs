@@ -129,19 +129,6 @@ impl<K, V> Queue<K, V> {
         self.runs.push_back(Run::Other(item));
     }
 
-    /// Returns the expired slots, the oldest first.
-    pub(super) fn iter_expired<'a>(
-        &self,
-        slab: &'a Slab<K, V>,
-    ) -> impl Iterator<Item = u32> + use<'a, K, V> {
-        let mut at = self.head;
-        std::iter::from_fn(move || {
-            let this = (at != NIL).then_some(at)?;
-            at = slab[this].next;
-            Some(this)
-        })
-    }
-
     /// Puts `item`, which is not an expiry, at the head in place of the item that was popped last.
     pub(super) fn push_front(&mut self, item: Item<K, V>) {
         debug_assert!(!matches!(item, Item::Expired { .. }));
