@@ -14,7 +14,7 @@ use crate::event::Event;
 use crate::options::Options;
 use crate::stats::Stats;
 use crate::status::Status;
-use crate::table::{Beat, EXPIRE_LIMIT, Offer, Refusal, Table, Tag};
+use crate::table::{Beat, EXPIRE_LIMIT, Refusal, Table, Tag};
 
 /// A watcher without threads, channels and a clock, for a program with its own loop, such as a game server, a mio loop,
 /// or the main loop of an embedded device.
@@ -230,7 +230,7 @@ where
                 let mut taken = None;
                 self.table.deliver(&mut |event| {
                     taken = Some(event);
-                    Offer::Taken
+                    Ok(())
                 });
                 if let Some(mut event) = taken {
                     event.set_delivered(Timestamp::from_nanos(self.table.now()));

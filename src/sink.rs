@@ -75,6 +75,19 @@ pub trait Sink<K, V>: Send + Sync + 'static {
     fn offer(&self, event: Event<K, V>) -> Result<(), Refused<K, V>>;
 }
 
+/// A callback that runs on the workers and accepts every event.
+pub(crate) struct InWorker<F>(pub(crate) F);
+
+impl<K, V, F> Sink<K, V> for InWorker<F>
+where
+    F: Fn(Event<K, V>) + Send + Sync + 'static,
+{
+    fn offer(&self, event: Event<K, V>) -> Result<(), Refused<K, V>> {
+        (self.0)(event);
+        Ok(())
+    }
+}
+
 /// Never blocks. If the channel is full, `offer` returns [`Refused::Full`]; if it has no receiver, [`Refused::Gone`].
 impl<K, V> Sink<K, V> for Sender<Event<K, V>>
 where

@@ -64,17 +64,6 @@ pub(crate) struct Config {
 #[derive(Debug)]
 pub(crate) struct Refusal<K>(pub(crate) K);
 
-/// The answer of the sink to an offered event.
-#[derive(Debug)]
-pub(crate) enum Offer<K, V> {
-    /// The sink took the event.
-    Taken,
-    /// The sink has no room now, and returns the event.
-    Full(Event<K, V>),
-    /// The sink will never take another event.
-    Gone,
-}
-
 /// The state of a key that is silent and stays watched: one of [`Mode::Repeat`] or [`Mode::Track`] that is down, or was
 /// down until its report is delivered.
 #[derive(Clone, Copy, Debug)]

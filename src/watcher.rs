@@ -4,7 +4,6 @@ pub(crate) mod builder;
 pub(crate) mod heart;
 pub(crate) mod inbox;
 pub(crate) mod outbox;
-pub(crate) mod outlet;
 pub(crate) mod role;
 pub(crate) mod router;
 pub(crate) mod start;

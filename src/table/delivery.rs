@@ -2,9 +2,10 @@
 
 use super::queue::Item;
 use super::slab::{Body, State};
-use super::{Offer, Table, event_of};
+use super::{Table, event_of};
 use crate::clock::{self, NEVER, Timestamp};
 use crate::event::{Event, EventKind, Generation};
+use crate::sink::Refused;
 
 impl<K: Eq + Clone, V: Clone> Table<K, V> {
     /// Returns whether an event waits for the sink.
@@ -22,21 +23,24 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
         self.queue.popped()
     }
 
-    /// Offers the event at the head of the queue. Returns `None` if there is none, otherwise whether the sink had no
-    /// room.
+    /// Passes the event at the head of the queue to `offer`. Returns `None` if there is none, otherwise whether the sink
+    /// had no room. An event that no sink will ever take is dropped and counted as discarded.
     pub(crate) fn deliver(
         &mut self,
-        offer: &mut impl FnMut(Event<K, V>) -> Offer<K, V>,
+        offer: &mut impl FnMut(Event<K, V>) -> Result<(), Refused<K, V>>,
     ) -> Option<bool> {
         let full = match self.queue.pop(&mut self.slab)? {
             Item::Expired { slot, detected } => self.deliver_expired(slot, detected, offer),
             Item::Report { slot, generation } => self.deliver_report(slot, generation, offer),
             Item::Notice(event) => match offer(event) {
-                Offer::Full(event) => {
+                Err(Refused::Full(event)) => {
                     self.queue.put_back(&mut self.slab, Item::Notice(event));
                     true
                 }
-                Offer::Taken | Offer::Gone => false,
+                offered => {
+                    was_taken(offered);
+                    false
+                }
             },
         };
         Some(full)
@@ -44,11 +48,10 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
 
     /// Discards the events that the sink has not taken.
     pub(crate) fn discard_pending(&mut self) {
-        let mut discard = |event: Event<K, V>| {
-            event.dismantle();
-            Offer::Gone
-        };
-        while self.deliver(&mut discard).is_some() {}
+        while self
+            .deliver(&mut |event| Err(Refused::Gone(event)))
+            .is_some()
+        {}
     }
 
     /// Counts the events that the sink has not taken as discarded, and touches nothing else, because a panic may have
@@ -71,7 +74,7 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
         &mut self,
         at: u32,
         detected: u64,
-        offer: &mut impl FnMut(Event<K, V>) -> Offer<K, V>,
+        offer: &mut impl FnMut(Event<K, V>) -> Result<(), Refused<K, V>>,
     ) -> bool {
         let is_removal = self.slab.body(at).state == State::Cancelled;
         if is_removal && !self.config.wanted.has(EventKind::Removed) {
@@ -87,8 +90,8 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
             event.misses = 1;
             Event::Expired(event)
         };
-        let taken = match offer(event) {
-            Offer::Full(event) => {
+        let is_taken = match offer(event) {
+            Err(Refused::Full(event)) => {
                 let Some(event) = event.into_key_event() else {
                     unreachable!("a sink hands back what it was offered")
                 };
@@ -104,14 +107,13 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
                     .put_back(&mut self.slab, Item::Expired { slot: at, detected });
                 return true;
             }
-            Offer::Taken => true,
-            Offer::Gone => false,
+            offered => was_taken(offered),
         };
         let state = body.state;
         self.vacate(at, state);
         if state == State::Superseded || state == State::Pending {
             self.counts.pending -= 1;
-            *(if taken {
+            *(if is_taken {
                 &mut self.counts.delivered
             } else {
                 &mut self.counts.discarded
@@ -126,7 +128,7 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
         &mut self,
         at: u32,
         generation: Generation,
-        offer: &mut impl FnMut(Event<K, V>) -> Offer<K, V>,
+        offer: &mut impl FnMut(Event<K, V>) -> Result<(), Refused<K, V>>,
     ) -> bool {
         let is_over = !self.slab.holds(at, generation) || !self.is_live(at);
         let (false, Some(down)) = (is_over, self.downs.get(&at).copied()) else {
@@ -139,7 +141,8 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
         event.deadline = clock::deadline(down.deadline);
         event.detected = Timestamp::from_nanos(down.detected).max(event.last_beat);
         event.delivered = event.detected;
-        if let Offer::Full(_) = offer(Event::Expired(event)) {
+        let offered = offer(Event::Expired(event));
+        if let Err(Refused::Full(_)) = offered {
             let report = Item::Report {
                 slot: at,
                 generation,
@@ -147,6 +150,7 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
             self.queue.put_back(&mut self.slab, report);
             return true;
         }
+        was_taken(offered);
         if let Some(recovery) = down.recovery {
             self.downs.remove(&at);
             if self.config.wanted.has(EventKind::Recovered) {
@@ -183,6 +187,17 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
         self.lists.release(list);
         if let Some(limit) = &mut self.limit {
             limit.give_back();
+        }
+    }
+}
+
+/// Returns whether the sink took the offered event. An event that it returns is dropped.
+fn was_taken<K, V>(offered: Result<(), Refused<K, V>>) -> bool {
+    match offered {
+        Ok(()) => true,
+        Err(Refused::Full(event) | Refused::Gone(event)) => {
+            event.dismantle();
+            false
         }
     }
 }

@@ -127,7 +127,7 @@ fn expired_at(table: &mut Table<u64, u64>, now: u64) -> Vec<u64> {
         if let Event::Expired(event) = event {
             keys.push(event.key);
         }
-        Offer::Taken
+        Ok(())
     };
     while table.deliver(&mut take).is_some() {}
     table.shrink();

@@ -9,13 +9,13 @@ use std::time::Duration;
 use crossbeam_channel::Receiver;
 
 use super::Watcher;
-use super::outlet::OnWorker;
-use super::start::{Destination, Plan, Spawn};
+use super::outbox::{Outbox, Outlet};
+use super::start::{Plan, Spawn};
 use crate::clock::Clock;
 use crate::error::{BuildError, OptionError};
 use crate::event::{Event, EventKind};
 use crate::options::Mode;
-use crate::sink::Sink;
+use crate::sink::{InWorker, Sink};
 use crate::sync::thread;
 use crate::table::settings::{Shared, in_range};
 
@@ -70,8 +70,8 @@ pub struct Builder<K, V = ()> {
     grace_cap: Duration,
     /// The time source; a monotonic clock if it is not set.
     clock: Option<Clock>,
-    /// The destinations of events, each with the option that set it. More than one is an error.
-    destinations: Vec<(&'static str, Destination<K, V>)>,
+    /// The ways out for events, each with the option that set it. More than one is an error.
+    outlets: Vec<(&'static str, Outlet<K, V>)>,
 }
 
 impl<K, V> Watcher<K, V>
@@ -114,7 +114,7 @@ where
             stall_threshold: Some(Duration::from_millis(100)),
             grace_cap: Duration::from_secs(30),
             clock: None,
-            destinations: Vec::new(),
+            outlets: Vec::new(),
         }
     }
 
@@ -544,8 +544,8 @@ where
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn on_event(mut self, callback: impl FnMut(Event<K, V>) + Send + 'static) -> Self {
-        let destination = Destination::Callback(Box::new(callback));
-        self.destinations.push(("on_event", destination));
+        let outlet = Outlet::Outbox(Arc::new(Outbox::new(Box::new(callback))));
+        self.outlets.push(("on_event", outlet));
         self
     }
 
@@ -572,8 +572,8 @@ where
         mut self,
         callback: impl Fn(Event<K, V>) + Send + Sync + 'static,
     ) -> Self {
-        let destination = Destination::Sink(Arc::new(OnWorker(callback)));
-        self.destinations.push(("on_event_in_worker", destination));
+        let outlet = Outlet::Sink(Arc::new(InWorker(callback)));
+        self.outlets.push(("on_event_in_worker", outlet));
         self
     }
 
@@ -592,8 +592,8 @@ where
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn sink(mut self, sink: impl Sink<K, V>) -> Self {
-        let destination = Destination::Sink(Arc::new(sink));
-        self.destinations.push(("sink", destination));
+        let outlet = Outlet::Sink(Arc::new(sink));
+        self.outlets.push(("sink", outlet));
         self
     }
 
@@ -664,8 +664,8 @@ where
             given: capacity,
         })?;
         let (sender, receiver) = crossbeam_channel::bounded(capacity);
-        let destination = Destination::Sink(Arc::new(sender));
-        self.destinations.push(("build_with_channel", destination));
+        let outlet = Outlet::Sink(Arc::new(sender));
+        self.outlets.push(("build_with_channel", outlet));
         Ok((self.build()?, receiver))
     }
 
@@ -679,7 +679,7 @@ where
             let must = format!("not contain a zero byte, as {:?} does", self.thread_name);
             return Err(OptionError::new("thread_name", must).into());
         }
-        if let [(first, _), (second, _), ..] = self.destinations[..] {
+        if let [(first, _), (second, _), ..] = self.outlets[..] {
             return Err(BuildError::TwoSinks { first, second });
         }
         Ok(())
@@ -701,7 +701,7 @@ where
             stall_threshold: self.stall_threshold,
             grace_cap: self.grace_cap,
             clock: self.clock.unwrap_or_default(),
-            destination: self.destinations.pop().map(|(_, destination)| destination),
+            outlet: self.outlets.pop().map(|(_, outlet)| outlet),
         };
         plan.start(spawn)
     }

@@ -4,6 +4,7 @@
 //! all call the watcher, which locks the outbox to read its counters.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,11 +13,20 @@ use super::inbox::Inbox;
 use crate::clock::Clock;
 use crate::event::{Event, EventKind, Kinds};
 use crate::panic::catch_panic;
+use crate::sink::Sink;
 use crate::stats::Histogram;
 use crate::sync::{Condvar, Instant, Mutex, sized};
 
 /// A callback that runs on the delivery thread.
 pub(crate) type Callback<K, V> = Box<dyn FnMut(Event<K, V>) + Send>;
+
+/// The way out of a worker.
+pub(crate) enum Outlet<K, V> {
+    /// The worker offers each event to a sink.
+    Sink(Arc<dyn Sink<K, V>>),
+    /// The worker adds events to the outbox, and the delivery thread passes them to the callback.
+    Outbox(Arc<Outbox<K, V>>),
+}
 
 /// The maximum number of events of one worker in the outbox. All others wait in the worker's slab.
 pub(crate) const OUTBOX_QUOTA: usize = sized(1_024, 2);
@@ -43,8 +53,9 @@ pub(crate) struct OutboxCounts {
 
 /// Events between the workers and the delivery thread. Events leave it one at a time, just before the call of the
 /// callback, so that a removal can cancel all others.
-#[derive(Debug)]
 pub(crate) struct Outbox<K, V> {
+    /// The callback, until the delivery thread takes it.
+    callback: Mutex<Option<Callback<K, V>>>,
     /// The state under the lock.
     inner: Mutex<Inner<K, V>>,
     /// Notified when there is an event, and at the end.
@@ -95,26 +106,35 @@ struct Inner<K, V> {
 }
 
 impl<K, V> Outbox<K, V> {
-    /// Creates an empty outbox for `workers` workers.
-    pub(crate) fn new(workers: usize) -> Self {
+    /// Creates an empty outbox without workers, whose events are for `callback`.
+    pub(crate) fn new(callback: Callback<K, V>) -> Self {
         let inner = Inner {
             portions: VecDeque::new(),
             spares: Vec::new(),
             next: 0,
             calling: None,
-            held: vec![0; workers],
-            waiting: vec![false; workers],
+            held: Vec::new(),
+            waiting: Vec::new(),
             is_closing: false,
             closing_since: None,
             has_given_up: false,
-            workers,
+            workers: 0,
             counts: OutboxCounts::default(),
         };
         Outbox {
+            callback: Mutex::new(Some(callback)),
             inner: Mutex::new(inner),
             filled: Condvar::new(),
             finished: Condvar::new(),
         }
+    }
+
+    /// Prepares the outbox for `workers` workers. Must be called before any of them runs.
+    pub(crate) fn open(&self, workers: usize) {
+        let mut inner = self.inner.lock();
+        inner.held = vec![0; workers];
+        inner.waiting = vec![false; workers];
+        inner.workers = workers;
     }
 
     /// Returns how many events `worker` may add. If none, the worker is woken when there is room.
@@ -272,12 +292,10 @@ impl<K, V> Outbox<K, V> {
     }
 
     /// The loop of the delivery thread: passes one event after another to the callback until the end.
-    pub(crate) fn run(
-        &self,
-        mut callback: Callback<K, V>,
-        clock: &Clock,
-        inboxes: &[Arc<Inbox<K, V>>],
-    ) {
+    pub(crate) fn run(&self, clock: &Clock, inboxes: &[Arc<Inbox<K, V>>]) {
+        let Some(mut callback) = self.callback.lock().take() else {
+            return;
+        };
         while let Some(event) = self.next(clock, inboxes) {
             if catch_panic(|| callback(event)).is_none() {
                 self.inner.lock().counts.panics += 1;
@@ -330,6 +348,30 @@ impl<K, V> Outbox<K, V> {
             inboxes[worker].wake();
         }
         Some(event)
+    }
+}
+
+impl<K, V> Clone for Outlet<K, V> {
+    fn clone(&self) -> Self {
+        match self {
+            Outlet::Sink(sink) => Outlet::Sink(sink.clone()),
+            Outlet::Outbox(outbox) => Outlet::Outbox(outbox.clone()),
+        }
+    }
+}
+
+impl<K, V> fmt::Debug for Outlet<K, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Outlet::Sink(_) => "Sink",
+            Outlet::Outbox(_) => "Outbox",
+        })
+    }
+}
+
+impl<K, V> fmt::Debug for Outbox<K, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Outbox").finish_non_exhaustive()
     }
 }
 

@@ -7,27 +7,17 @@ use std::time::Duration;
 
 use super::Watcher;
 use super::inbox::Inbox;
-use super::outbox::{Callback, Outbox};
-use super::outlet::Outlet;
+use super::outbox::Outlet;
 use super::role::{self, Role, WatcherId};
 use super::router::Router;
 use super::threads::Threads;
 use super::worker::{self, Setup};
 use crate::clock::{self, Clock, NEVER};
 use crate::error::BuildError;
-use crate::sink::Sink;
 use crate::sync::thread::JoinHandle;
 use crate::table::Table;
 use crate::table::key_limit::KeyLimit;
 use crate::table::settings::Shared;
-
-/// The destination of events.
-pub(super) enum Destination<K, V> {
-    /// To a sink on the workers.
-    Sink(Arc<dyn Sink<K, V>>),
-    /// To a callback on the delivery thread.
-    Callback(Callback<K, V>),
-}
 
 /// Spawns a thread with a name: [`std::thread::Builder`], or a failing replacement in tests.
 pub(super) type Spawn<'a> =
@@ -51,8 +41,8 @@ pub(super) struct Plan<K, V> {
     pub(super) grace_cap: Duration,
     /// The time source.
     pub(super) clock: Clock,
-    /// The destination of events, if there is one.
-    pub(super) destination: Option<Destination<K, V>>,
+    /// The way out of the workers, if events go anywhere.
+    pub(super) outlet: Option<Outlet<K, V>>,
 }
 
 impl<K, V> Plan<K, V>
@@ -84,14 +74,6 @@ where
             })
             .collect();
         let tables = tables?;
-        let (outlet, callback) = match self.destination {
-            None => (Outlet::Nowhere, None),
-            Some(Destination::Sink(sink)) => (Outlet::Direct(sink), None),
-            Some(Destination::Callback(callback)) => (
-                Outlet::Queued(Arc::new(Outbox::new(workers))),
-                Some(callback),
-            ),
-        };
         let (inboxes, receivers): (Vec<_>, Vec<_>) = (0..workers)
             .map(|_| Inbox::new(self.inbox_capacity))
             .map(|(inbox, receiver)| (Arc::new(inbox), receiver))
@@ -108,10 +90,13 @@ where
             config.timeout,
             limit,
         ));
-        let outbox = match &outlet {
-            Outlet::Queued(outbox) => Some(outbox.clone()),
+        let outbox = match &self.outlet {
+            Some(Outlet::Outbox(outbox)) => Some(outbox.clone()),
             _ => None,
         };
+        if let Some(outbox) = &outbox {
+            outbox.open(workers);
+        }
         // From here on, dropping the watcher ends and joins the threads that were spawned so far.
         let watcher = Watcher::new(router.clone(), outbox.clone(), Threads::new());
         let mut start = |name: String, is_worker, body: Box<dyn FnOnce() + Send>| {
@@ -132,7 +117,7 @@ where
                 inbox: router.inboxes[index].clone(),
                 receiver,
                 table,
-                outlet: outlet.clone(),
+                outlet: self.outlet.clone(),
                 clock: clock.clone(),
                 batch: self.batch,
                 stall_threshold,
@@ -141,10 +126,10 @@ where
             let name = format!("{}-{index}", self.thread_name);
             start(name, true, Box::new(move || worker::main(setup)))?;
         }
-        if let (Some(callback), Some(outbox)) = (callback, outbox) {
+        if let Some(outbox) = outbox {
             let body = move || {
                 role::enter(id, Role::Delivery);
-                outbox.run(callback, &clock, &router.inboxes);
+                outbox.run(&clock, &router.inboxes);
             };
             let name = format!("{}-delivery", self.thread_name);
             start(name, false, Box::new(body))?;

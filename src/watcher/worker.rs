@@ -1,6 +1,6 @@
 //! One worker thread: drain the inbox, expire, deliver, sleep until the next deadline.
 
-mod delivery;
+mod backpressure;
 mod flush;
 mod stall;
 
@@ -10,8 +10,7 @@ use std::time::Duration;
 
 use crossbeam_channel::Receiver;
 
-use super::outbox::CLOSE_GRACE;
-use super::outlet::Outlet;
+use super::outbox::{CLOSE_GRACE, Outlet};
 use super::role::{self, Role, WatcherId};
 use crate::clock::{Clock, NEVER};
 use crate::event::{Event, EventKind, Kinds};
@@ -23,9 +22,6 @@ use crate::table::{Beat, EXPIRE_LIMIT, Refusal, Table, Tag};
 use crate::watcher::inbox::{COUNTERS_LAG, Command, Inbox, Message, Messages, Phase, Statuses};
 use flush::Flushes;
 use stall::StallDetector;
-
-/// How soon an event is offered again to a sink that was full, ns. A sink does not report when it has room.
-const RETRY: u64 = 1_000_000;
 
 /// How long before a deadline the worker wakes, ns, or a quarter of the timeout if that is less. It wakes early to
 /// drain the inbox, which moves most deadlines, and to record that it runs. It wakes a second time so that little is
@@ -48,8 +44,8 @@ pub(crate) struct Setup<K, V> {
     pub(crate) receiver: Receiver<Messages<K, V>>,
     /// Its table.
     pub(crate) table: Table<K, V>,
-    /// The destination of events.
-    pub(crate) outlet: Outlet<K, V>,
+    /// The way out for events; `None` if there is no sink, or if it is gone.
+    pub(crate) outlet: Option<Outlet<K, V>>,
     /// The watcher's clock.
     pub(crate) clock: Clock,
     /// The number of beats that are applied together.
@@ -97,8 +93,6 @@ struct Worker<K, V> {
     stall: StallDetector,
     /// Whether it has taken messages since it last slept.
     took_messages: bool,
-    /// Whether the sink has refused all further events.
-    is_sink_gone: bool,
     /// The time from the deadline to the delivery.
     delivery: Histogram,
     /// Panics of the sink.
@@ -117,7 +111,7 @@ where
     setup.inbox.enter();
     let index = setup.index;
     let outbox = match &setup.outlet {
-        Outlet::Queued(outbox) => Some(outbox.clone()),
+        Some(Outlet::Outbox(outbox)) => Some(outbox.clone()),
         _ => None,
     };
     let mut worker = Worker::new(setup);
@@ -152,7 +146,6 @@ impl<K: Eq + Clone + 'static, V: Clone + 'static> Worker<K, V> {
             events: VecDeque::new(),
             flushes: Flushes::default(),
             took_messages: false,
-            is_sink_gone: false,
             delivery: Histogram::default(),
             panics: 0,
             wakeups: 0,
@@ -190,7 +183,7 @@ impl<K: Eq + Clone + 'static, V: Clone + 'static> Worker<K, V> {
     /// or all if a user's sink has no room.
     fn unqueued(&self, delivery: Delivery) -> u64 {
         match (&self.setup.outlet, delivery) {
-            (Outlet::Direct(_), Delivery::Blocked) => self.setup.table.queued(),
+            (Some(Outlet::Sink(_)), Delivery::Blocked) => self.setup.table.queued(),
             _ => self.setup.table.unqueued(),
         }
     }
@@ -367,7 +360,7 @@ impl<K: Eq + Clone + 'static, V: Clone + 'static> Worker<K, V> {
             }
             Command::Flush { reply, waits } => {
                 // A sink on this thread makes room by itself.
-                let waits = waits || !matches!(self.setup.outlet, Outlet::Queued(_));
+                let waits = waits || !matches!(self.setup.outlet, Some(Outlet::Outbox(_)));
                 self.flushes.add(reply, waits);
             }
         }
@@ -399,7 +392,7 @@ impl<K: Eq + Clone + 'static, V: Clone + 'static> Worker<K, V> {
 
     /// Cancels the expiry of a removed key in the outbox.
     fn take_back(&mut self, key: &K) {
-        if let Outlet::Queued(outbox) = &self.setup.outlet {
+        if let Some(Outlet::Outbox(outbox)) = &self.setup.outlet {
             outbox.cancel(self.setup.index, key, self.setup.wanted);
         }
     }
@@ -442,13 +435,11 @@ impl<K: Eq + Clone + 'static, V: Clone + 'static> Worker<K, V> {
             NEVER => NEVER,
             due => ahead.unwrap_or(due),
         };
+        until = until.min(self.retry_at(delivery, now));
         let outbox = match outlet {
-            Outlet::Queued(outbox) if delivery == Delivery::Blocked => Some(outbox),
+            Some(Outlet::Outbox(outbox)) if delivery == Delivery::Blocked => Some(outbox),
             _ => None,
         };
-        if delivery == Delivery::Blocked && outbox.is_none() {
-            until = until.min(now.saturating_add(RETRY));
-        }
         // Further messages may come soon. They need not wake the worker only for the counters.
         if std::mem::take(&mut self.took_messages) && !clock.is_manual() {
             until = until.min(now.saturating_add(COUNTERS_LAG));
@@ -490,7 +481,8 @@ impl<K: Eq + Clone + 'static, V: Clone + 'static> Worker<K, V> {
     fn fail(&mut self) {
         self.dismantle_messages();
         // The table has counted these as taken by the sink.
-        if let (Outlet::Queued(outbox), false) = (&self.setup.outlet, self.events.is_empty()) {
+        if let (Some(Outlet::Outbox(outbox)), false) = (&self.setup.outlet, self.events.is_empty())
+        {
             outbox.add(self.setup.index, &mut self.events);
         }
         self.setup.table.give_up();

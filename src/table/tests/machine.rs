@@ -16,6 +16,7 @@ use super::model::{self, Model, STARTS};
 use super::{config, spread};
 use crate::clock::NEVER;
 use crate::error::HeartError;
+use crate::sink::Refused;
 use crate::stats::{Histogram, Stats};
 use crate::table::heart_cell::{Common, HeartSide, HeartState, pair};
 use crate::table::key_limit::{KeyLimit, Standing};
@@ -390,14 +391,14 @@ impl Pair {
                 let about = event.key_event();
                 assert!(about.is_none_or(|about| about.delivered == about.detected));
                 match sink {
-                    Sink::IsFull => return Offer::Full(event),
+                    Sink::IsFull => return Err(Refused::Full(event)),
                     Sink::Takes => model.settle(&event, true),
                     Sink::IsGone => {
                         model.settle(&event, false);
-                        return Offer::Gone;
+                        return Err(Refused::Gone(event));
                     }
                 }
-                Offer::Taken
+                Ok(())
             };
             if self.table.deliver(&mut offer).is_none() {
                 assert!(!self.table.has_queued());

@@ -7,7 +7,7 @@
 
 use crate::clock::NEVER;
 
-/// A delay up to this is never a stall, however short the timeout, ns. More than [`LIMIT`](super::delivery::LIMIT).
+/// A delay up to this is never a stall, however short the timeout, ns. More than the time limit of a round of delivery.
 const LEAST_STALL: u64 = 2_000_000;
 
 /// When the worker ran, and when it should run again.
