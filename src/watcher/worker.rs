@@ -168,7 +168,10 @@ impl<K: Eq + Clone + 'static, V: Clone + 'static> Worker<K, V> {
             self.record_progress();
             let delivery = self.deliver();
             self.publish();
-            self.flushes.answer(self.unqueued(delivery));
+            if !self.flushes.is_empty() {
+                let unexpired = self.setup.table.next_due().map(|(due, _)| due);
+                self.flushes.answer(self.unqueued(delivery), unexpired);
+            }
             if self.setup.inbox.phase() != Phase::Open {
                 return self.finish();
             }
@@ -473,7 +476,7 @@ impl<K: Eq + Clone + 'static, V: Clone + 'static> Worker<K, V> {
         let unqueued = self.unqueued(delivery);
         self.setup.table.discard_pending();
         self.publish();
-        self.flushes.answer(unqueued);
+        self.flushes.answer(unqueued, None);
     }
 
     /// Accounts for the remaining items after a panic, which may have left the table in any state, and refuses all

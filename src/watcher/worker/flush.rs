@@ -10,8 +10,9 @@ enum Stage {
     Seen,
     /// Waits until every key that is due by this time, ns, has expired.
     Due(u64),
-    /// Waits until this number of items has left the queue.
-    Marked(u64),
+    /// Waits until this number of items has left the queue. If an item that leaves makes a key due by `now`, ns, waits
+    /// until that key has expired too.
+    Marked { now: u64, items: u64 },
 }
 
 /// A flush that is not answered.
@@ -57,23 +58,54 @@ impl Flushes {
             if let Stage::Due(now) = flush.stage
                 && unexpired.is_none_or(|due| due > now)
             {
-                flush.stage = Stage::Marked(queued);
+                flush.stage = Stage::Marked { now, items: queued };
             }
         }
     }
 
-    /// Answers the flushes that wait for at most the first `unqueued` items.
-    pub(super) fn answer(&mut self, unqueued: u64) {
-        self.0.retain(|flush| {
-            let is_done = match flush.stage {
-                Stage::Marked(mark) => mark <= unqueued || !flush.waits,
-                Stage::Seen | Stage::Due(_) => false,
+    /// Returns whether no flush waits.
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Answers the flushes that wait for at most the first `unqueued` items, unless one of these items made a key due.
+    /// No key is due before `unexpired`, ns.
+    pub(super) fn answer(&mut self, unqueued: u64, unexpired: Option<u64>) {
+        self.0.retain_mut(|flush| {
+            let Stage::Marked { now, items } = flush.stage else {
+                return true;
             };
+            let has_left = items <= unqueued || !flush.waits;
+            let is_done = has_left && unexpired.is_none_or(|due| due > now);
+            if has_left && !is_done {
+                flush.stage = Stage::Due(now);
+            }
             if is_done {
                 // The caller may be gone.
                 let _ = flush.reply.send(());
             }
             !is_done
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flush_also_waits_for_a_key_that_a_delivery_made_due() {
+        let (reply, answered) = answer::bounded(1);
+        let mut flushes = Flushes::default();
+        flushes.add(reply, true);
+        flushes.begin(10);
+        flushes.mark(None, 3);
+        // The last item has left, and a key is due to be forgotten since its report was delivered.
+        flushes.answer(3, Some(7));
+        assert!(!flushes.is_empty());
+        flushes.mark(Some(11), 3);
+        flushes.answer(3, Some(11));
+        assert!(flushes.is_empty());
+        answered.recv().unwrap();
     }
 }
