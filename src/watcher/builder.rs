@@ -29,9 +29,6 @@ const MAX_WORKERS: usize = 1_024;
 /// The maximum capacity of inbox and channel. A million beats of 40 bytes take 40 MB for each worker.
 const MAX_CAPACITY: usize = 1 << 20;
 
-/// The maximum batch. The messages of a larger one do not fit the first-level cache.
-const MAX_BATCH: usize = 4_096;
-
 /// Options for a [`Watcher`], created by [`Watcher::builder`].
 ///
 /// Setters never fail; [`build`](Builder::build) returns an error that names the invalid option. A watcher without
@@ -60,8 +57,6 @@ pub struct Builder<K, V = ()> {
     workers: Option<usize>,
     /// The number of beats that an inbox holds.
     inbox_capacity: usize,
-    /// The number of beats that are applied at a time.
-    batch: usize,
     /// The prefix of the names of the threads.
     thread_name: String,
     /// How late a worker may wake before the delay counts as a stall; `None` turns the detection off.
@@ -109,7 +104,6 @@ where
             shared: Shared::default(),
             workers: None,
             inbox_capacity: 4_096,
-            batch: 64,
             thread_name: "liveness".to_owned(),
             stall_threshold: Some(Duration::from_millis(100)),
             grace_cap: Duration::from_secs(30),
@@ -284,21 +278,6 @@ where
     /// ```
     pub fn inbox_capacity(mut self, beats: usize) -> Self {
         self.inbox_capacity = beats;
-        self
-    }
-
-    /// Sets how many beats a worker applies at a time, from 1 to 4096. Zero is an error. Default: 64. The memory
-    /// accesses of the beats of a batch overlap, which makes a larger batch faster while many beats arrive.
-    ///
-    /// ```
-    /// # use liveness::Watcher;
-    /// let watcher = Watcher::<u64>::builder().workers(1).batch(4_096).build()?;
-    /// watcher.beat(7)?;
-    /// assert!(watcher.contains(&7)?); // a beat does not wait for a batch to fill
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    pub fn batch(mut self, beats: usize) -> Self {
-        self.batch = beats;
         self
     }
 
@@ -612,8 +591,8 @@ where
     /// thread::spawn(move || shared.beat(7)).join().expect("it does not panic")?;
     /// assert!(watcher.contains(&7)?);
     ///
-    /// let error = Watcher::<u64>::builder().batch(0).build().unwrap_err();
-    /// assert_eq!(error.to_string(), "`batch` must be greater than zero");
+    /// let error = Watcher::<u64>::builder().workers(0).build().unwrap_err();
+    /// assert_eq!(error.to_string(), "`workers` must be greater than zero");
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn build(self) -> Result<Watcher<K, V>, BuildError> {
@@ -674,7 +653,6 @@ where
         self.shared.validate()?;
         in_range("workers", self.workers.unwrap_or(1), MAX_WORKERS)?;
         in_range("inbox_capacity", self.inbox_capacity, MAX_CAPACITY)?;
-        in_range("batch", self.batch, MAX_BATCH)?;
         if self.thread_name.contains('\0') {
             let must = format!("not contain a zero byte, as {:?} does", self.thread_name);
             return Err(OptionError::new("thread_name", must).into());
@@ -696,7 +674,6 @@ where
             shared: self.shared,
             workers,
             inbox_capacity: self.inbox_capacity,
-            batch: self.batch,
             thread_name: self.thread_name,
             stall_threshold: self.stall_threshold,
             grace_cap: self.grace_cap,
@@ -718,7 +695,6 @@ impl<K, V> fmt::Debug for Builder<K, V> {
             .field("shared", &self.shared)
             .field("workers", &self.workers)
             .field("inbox_capacity", &self.inbox_capacity)
-            .field("batch", &self.batch)
             .finish_non_exhaustive()
     }
 }
@@ -794,10 +770,6 @@ mod tests {
         assert_eq!(
             message(builder().inbox_capacity(0)),
             "`inbox_capacity` must be greater than zero"
-        );
-        assert_eq!(
-            message(builder().batch(0)),
-            "`batch` must be greater than zero"
         );
         assert_eq!(
             message(builder().max_keys(0)),

@@ -31,8 +31,6 @@ pub(super) struct Plan<K, V> {
     pub(super) workers: usize,
     /// The capacity of an inbox, in beats.
     pub(super) inbox_capacity: usize,
-    /// The number of beats that are applied together.
-    pub(super) batch: usize,
     /// The prefix of the threads' names.
     pub(super) thread_name: String,
     /// How late a wake-up must be to count as a stall; `None` to disable stall detection.
@@ -119,7 +117,6 @@ where
                 table,
                 outlet: self.outlet.clone(),
                 clock: clock.clone(),
-                batch: self.batch,
                 stall_threshold,
                 wanted: self.shared.wanted,
             };

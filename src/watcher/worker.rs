@@ -28,6 +28,10 @@ use stall::StallDetector;
 /// left to drain at the deadline itself.
 const LEADS: [u64; 2] = [100_000_000, 1_000_000];
 
+/// How many beats are applied together: enough for their cache misses to overlap, and few enough for the messages to
+/// stay in the first-level cache.
+const BATCH: usize = 64;
+
 /// How many keys a snapshot copies between two records of progress, because a copy may take long.
 const SNAPSHOT_STEP: usize = 64;
 
@@ -48,8 +52,6 @@ pub(crate) struct Setup<K, V> {
     pub(crate) outlet: Option<Outlet<K, V>>,
     /// The watcher's clock.
     pub(crate) clock: Clock,
-    /// The number of beats that are applied together.
-    pub(crate) batch: usize,
     /// How late a wake-up must be to count as a stall, ns; [`NEVER`] to disable stall detection.
     pub(crate) stall_threshold: u64,
     /// The kinds of event that are wanted.
@@ -136,7 +138,7 @@ impl<K: Eq + Clone + 'static, V: Clone + 'static> Worker<K, V> {
         Worker {
             taken: Vec::new(),
             emptied: Vec::new(),
-            batch: Vec::with_capacity(setup.batch),
+            batch: Vec::with_capacity(BATCH),
             batches: Vec::new(),
             command: None,
             copies: Vec::new(),
@@ -246,7 +248,7 @@ impl<K: Eq + Clone + 'static, V: Clone + 'static> Worker<K, V> {
             Message::Beat(beat) => {
                 self.batch.push(beat);
                 self.apply_batches();
-                if self.batch.len() == self.setup.batch {
+                if self.batch.len() == BATCH {
                     self.apply_batch();
                 }
             }
@@ -270,7 +272,7 @@ impl<K: Eq + Clone + 'static, V: Clone + 'static> Worker<K, V> {
     #[inline]
     fn collect(&mut self, beat: Beat<K, V>) {
         self.batch.push(beat);
-        if self.batch.len() == self.setup.batch {
+        if self.batch.len() == BATCH {
             self.apply_batch();
         }
     }
@@ -290,13 +292,8 @@ impl<K: Eq + Clone + 'static, V: Clone + 'static> Worker<K, V> {
         self.batches.sort_by_key(|&(stamp, _)| stamp);
         self.batches.reverse();
         while let Some((stamp, mut keys)) = self.batches.pop() {
-            let Setup {
-                index,
-                table,
-                batch,
-                ..
-            } = &mut self.setup;
-            table.beat_keys(stamp, &mut keys, *batch, |_| warn_of_refusal(*index));
+            let Setup { index, table, .. } = &mut self.setup;
+            table.beat_keys(stamp, &mut keys, BATCH, |_| warn_of_refusal(*index));
             self.setup.inbox.give_buffer(keys);
             self.record_progress();
         }
@@ -308,7 +305,6 @@ impl<K: Eq + Clone + 'static, V: Clone + 'static> Worker<K, V> {
             index,
             inbox,
             table,
-            batch,
             ..
         } = &mut self.setup;
         match command {
@@ -323,7 +319,7 @@ impl<K: Eq + Clone + 'static, V: Clone + 'static> Worker<K, V> {
                 reply,
             } => {
                 let refused = &mut self.refused;
-                table.beat_keys(stamp, &mut keys, *batch, |key| refused.push(key));
+                table.beat_keys(stamp, &mut keys, BATCH, |key| refused.push(key));
                 if let Err(unheard) = reply.send(std::mem::take(refused)) {
                     unheard.0.into_iter().for_each(discard);
                 }

@@ -98,7 +98,6 @@ fn no_beat_is_lost_between_many_senders_and_small_inboxes() {
         .timeout(Duration::from_secs(3_600))
         .workers(2)
         .inbox_capacity(2)
-        .batch(3)
         .build()
         .unwrap();
     let tried = AtomicU64::new(0);

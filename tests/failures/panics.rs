@@ -530,9 +530,9 @@ impl Drop for Mine {
 /// What is done to a worker before its keys panic.
 type Step = fn(&Watcher<Mine>, &Arc<Pins>);
 
-/// Beats one after the other.
+/// Beats one after the other, more than are applied together.
 fn send_one_by_one(watcher: &Watcher<Mine>, pins: &Arc<Pins>) {
-    for key in Mine::many(pins, 0..30) {
+    for key in Mine::many(pins, 0..240) {
         watcher.beat(key).unwrap();
     }
 }
@@ -540,7 +540,7 @@ fn send_one_by_one(watcher: &Watcher<Mine>, pins: &Arc<Pins>) {
 /// Beats in batches.
 fn send_together(watcher: &Watcher<Mine>, pins: &Arc<Pins>) {
     for _ in 0..3 {
-        watcher.beat_many(Mine::many(pins, 0..30)).unwrap();
+        watcher.beat_many(Mine::many(pins, 0..240)).unwrap();
     }
 }
 
@@ -573,7 +573,6 @@ fn many_keys_that_panic_in_drop_fail_their_worker_and_the_process_lives() {
             let watcher = Watcher::<Mine>::builder()
                 .timeout(Duration::from_secs(3_600))
                 .workers(1)
-                .batch(8)
                 .on_event_in_worker(move |event| {
                     drop(event);
                     entered.send(()).unwrap();
@@ -582,10 +581,10 @@ fn many_keys_that_panic_in_drop_fail_their_worker_and_the_process_lives() {
                 .build()
                 .unwrap();
             let gate = gate; // goes before the watcher, also when an assertion fails
-            watcher.beat_many(Mine::many(&pins, 0..50)).unwrap();
+            watcher.beat_many(Mine::many(&pins, 0..250)).unwrap();
             watcher.flush().unwrap();
             let mortal = Options::new().timeout(Duration::from_nanos(1));
-            let key = Mine::many(&pins, 99..100).remove(0);
+            let key = Mine::many(&pins, 999..1_000).remove(0);
             watcher.beat_with(key, mortal).unwrap();
             is_held.recv_timeout(GENEROUS).unwrap();
             for step in steps {

@@ -10,7 +10,7 @@ use super::{TICK, TIMEOUT};
 fn options_out_of_range_are_refused_and_named() {
     type Setter = fn(Builder<u64>) -> Builder<u64>;
     type SetLocal = fn(LocalBuilder<u64>) -> LocalBuilder<u64>;
-    let refused: [(&str, Setter); 12] = [
+    let refused: [(&str, Setter); 10] = [
         ("timeout", |builder| builder.timeout(Duration::ZERO)),
         ("workers", |builder| builder.workers(0)),
         ("workers", |builder| builder.workers(1_025)),
@@ -18,8 +18,6 @@ fn options_out_of_range_are_refused_and_named() {
         ("inbox_capacity", |builder| {
             builder.inbox_capacity((1 << 20) + 1)
         }),
-        ("batch", |builder| builder.batch(0)),
-        ("batch", |builder| builder.batch(4_097)),
         ("max_keys", |builder| builder.max_keys(0)),
         ("max_keys", |builder| builder.max_keys((1 << 32) - 1)),
         ("expected_keys", |builder| {
@@ -99,7 +97,6 @@ fn options_at_the_edge_of_their_range_work() {
         .timeout(TICK)
         .workers(1)
         .inbox_capacity(1)
-        .batch(1)
         .max_keys(1)
         .expected_keys(0)
         .thread_name("")
@@ -110,7 +107,6 @@ fn options_at_the_edge_of_their_range_work() {
     let watcher = Watcher::<u64>::builder()
         .timeout(Duration::MAX)
         .workers(64)
-        .batch(4_096)
         .max_keys((1 << 32) - 2)
         .stall_threshold(Duration::MAX)
         .stall_cap(Duration::MAX)
