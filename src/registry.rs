@@ -122,7 +122,7 @@ use parking_lot::Mutex;
 use crate::clock::{Clock, Timestamp};
 use crate::event::{Event, EventKind};
 use crate::feed::Feed;
-use crate::options::{Mode, Options};
+use crate::options::{DEFAULT_STALL_THRESHOLD, Mode, Options, stall_tolerance};
 use crate::watcher::Watcher;
 pub use available::{Available, Node, Nodes};
 pub use error::{RegisterError, RegistryError};
@@ -1023,8 +1023,7 @@ impl<N, D> fmt::Debug for Registry<N, D> {
 /// The threshold of a stall, computed like the watcher's default. The watcher would derive its own from the shortest
 /// timeout, and an entry of the agenda can be a nanosecond away.
 fn stall_threshold(policy: &Policy) -> Duration {
-    let quarter = policy.initial_timeout() / 4;
-    quarter.clamp(Duration::from_millis(2), Duration::from_millis(100))
+    stall_tolerance(DEFAULT_STALL_THRESHOLD, policy.initial_timeout())
 }
 
 impl<N, D> Current<N, D> {

@@ -8,7 +8,7 @@ use super::Config;
 use crate::clock::{self, NEVER};
 use crate::error::{BuildError, OptionError};
 use crate::event::{EventKind, Kinds};
-use crate::options::Mode;
+use crate::options::{DEFAULT_TIMEOUT, Mode};
 
 /// The maximum number of keys: slots are numbered with 32 bits.
 const MAX_KEYS: usize = u32::MAX as usize - 1;
@@ -35,7 +35,7 @@ pub(crate) struct Shared {
 impl Default for Shared {
     fn default() -> Self {
         Shared {
-            timeout: Duration::from_secs(10),
+            timeout: DEFAULT_TIMEOUT,
             mode: Mode::Once,
             forget_after: None,
             wanted: [EventKind::Expired, EventKind::Recovered]

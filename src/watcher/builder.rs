@@ -14,7 +14,7 @@ use super::start::{Plan, Spawn};
 use crate::clock::Clock;
 use crate::error::{BuildError, OptionError};
 use crate::event::{Event, EventKind};
-use crate::options::Mode;
+use crate::options::{DEFAULT_STALL_THRESHOLD, Mode};
 use crate::sink::{InWorker, Sink};
 use crate::sync::thread;
 use crate::table::settings::{Shared, in_range};
@@ -105,7 +105,7 @@ where
             workers: None,
             inbox_capacity: 4_096,
             thread_name: "liveness".to_owned(),
-            stall_threshold: Some(Duration::from_millis(100)),
+            stall_threshold: Some(DEFAULT_STALL_THRESHOLD),
             grace_cap: Duration::from_secs(30),
             clock: None,
             outlets: Vec::new(),

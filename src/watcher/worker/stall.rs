@@ -5,10 +5,10 @@
 //! the machine paused or overloaded. The tolerance follows the shortest timeout in use, since the key that allows the
 //! shortest silence is the first whose beats could not arrive.
 
-use crate::clock::NEVER;
+use std::time::Duration;
 
-/// A delay up to this is never a stall, however short the timeout, ns. More than the time limit of a round of delivery.
-const LEAST_STALL: u64 = 2_000_000;
+use crate::clock::{self, NEVER};
+use crate::options::stall_tolerance;
 
 /// When the worker ran, and when it should run again.
 #[derive(Debug)]
@@ -73,7 +73,8 @@ impl StallDetector {
 
     /// How late the worker may run where `shortest` is the shortest timeout in use, ns.
     fn tolerance(&self, shortest: u64) -> u64 {
-        self.threshold.min((shortest / 4).max(LEAST_STALL))
+        let [threshold, shortest] = [self.threshold, shortest].map(Duration::from_nanos);
+        clock::nanos(stall_tolerance(threshold, shortest))
     }
 }
 
