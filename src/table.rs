@@ -15,6 +15,7 @@ pub(crate) mod key_limit;
 mod lists;
 mod memory;
 mod queue;
+mod report;
 pub(crate) mod settings;
 mod shrink;
 mod slab;
@@ -23,9 +24,9 @@ use std::borrow::Borrow;
 use std::collections::{HashMap, TryReserveError};
 use std::sync::Arc;
 
-use crate::clock::{self, Timestamp};
+use crate::clock;
 use crate::due::DueQueue;
-use crate::event::{Event, EventKind, KeyEvent, Kinds};
+use crate::event::{Event, EventKind, Kinds};
 use crate::options::Mode;
 use crate::stats::{Counts, Histogram};
 use crate::status::Status;
@@ -485,61 +486,6 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
         }
     }
 
-    /// Returns the status of the live slot `at`, with a copy of its value.
-    fn full_status_of(&self, at: u32) -> Status<V> {
-        let extra = self.slab.body(at).extra.clone();
-        self.status_of(at).with_extra(extra)
-    }
-
-    /// Returns the status of the live slot `at`, without its value.
-    fn status_of(&self, at: u32) -> Status {
-        let body = self.slab.body(at);
-        let last_beat = self.last_beat(at);
-        let policy = self.policy(at);
-        Status {
-            extra: None,
-            generation: body.generation.get(),
-            mode: policy.mode,
-            joined: Timestamp::from_nanos(body.joined),
-            last_beat: Timestamp::from_nanos(last_beat),
-            timeout: clock::duration(policy.timeout),
-            deadline: clock::deadline(self.deadline_after(at, last_beat)),
-            misses: self.down(at).map_or(0, |down| down.misses),
-            // A stamp may be slightly later than the reading that the table uses.
-            as_of: Timestamp::from_nanos(self.now.max(last_beat)),
-        }
-    }
-
-    /// Creates an event about slot `at`, detected now, with copies of its key and value.
-    fn event_about(&self, at: u32) -> KeyEvent<K, V> {
-        let body = self.slab.body(at);
-        event_of(
-            &self.status_of(at),
-            body.key.clone(),
-            body.extra.clone(),
-            self.now,
-        )
-    }
-
-    /// Queues an event about the live slot `at`, if its kind is wanted.
-    #[inline]
-    fn notify(&mut self, kind: EventKind, at: u32) {
-        if self.config.wanted.has(kind) {
-            self.queue_notice(kind, at);
-        }
-    }
-
-    /// Queues an event about the live slot `at`; a `Beat` only while the queue is short.
-    #[cold]
-    fn queue_notice(&mut self, kind: EventKind, at: u32) {
-        if kind == EventKind::Beat && self.queue.is_pressed() {
-            self.counts.beat_events_dropped += 1;
-            return;
-        }
-        self.queue
-            .push(Item::Notice(Event::of_key(kind, self.event_about(at))));
-    }
-
     /// Records that the key in the live slot `at` is no longer watched.
     fn leave(&mut self, at: u32) {
         self.counts.live -= 1;
@@ -571,7 +517,7 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
         let body = self.slab.lift(at);
         self.vacate(at, State::Cancelled);
         if self.config.wanted.has(EventKind::Removed) {
-            let event = event_of(&status, body.key, body.extra, self.now);
+            let event = Self::event_of(&status, body.key, body.extra, self.now);
             self.queue.push(Item::Notice(Event::Removed(event)));
         }
     }
@@ -580,26 +526,6 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
 /// Returns whether `state` is that of a watched key.
 fn is_live(state: State) -> bool {
     matches!(state, State::Listed | State::Deferred)
-}
-
-/// Creates an event about a key with `status`, without misses.
-fn event_of<K, V>(status: &Status, key: K, extra: Option<V>, detected: u64) -> KeyEvent<K, V> {
-    // A stamp may be slightly later than the reading that the table uses.
-    let detected = Timestamp::from_nanos(detected).max(status.last_beat);
-    KeyEvent {
-        key,
-        extra,
-        generation: status.generation,
-        mode: status.mode,
-        joined: status.joined,
-        last_beat: status.last_beat,
-        timeout: status.timeout,
-        deadline: status.deadline,
-        detected,
-        delivered: detected,
-        misses: 0,
-        down_for: None,
-    }
 }
 
 #[cfg(test)]

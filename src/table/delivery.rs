@@ -1,8 +1,8 @@
 //! Offering events to the sink, and restoring them if it has no room.
 
+use super::Table;
 use super::queue::Item;
 use super::slab::{Body, State};
-use super::{Table, event_of};
 use crate::clock::{self, NEVER, Timestamp};
 use crate::event::{Event, EventKind, Generation};
 use crate::sink::Refused;
@@ -83,7 +83,7 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
         }
         let status = self.status_of(at);
         let body = self.slab.lift(at);
-        let mut event = event_of(&status, body.key, body.extra, detected);
+        let mut event = Self::event_of(&status, body.key, body.extra, detected);
         let event = if is_removal {
             Event::Removed(event)
         } else {

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::clock::NEVER;
+use crate::clock::Timestamp;
 use crate::due::STALE;
 use crate::table::heart_cell::pair;
 
