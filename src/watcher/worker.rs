@@ -167,6 +167,10 @@ impl<K: Eq + Clone + 'static, V: Clone + 'static> Worker<K, V> {
             self.flushes.mark(unexpired, self.setup.table.queued());
             self.record_progress();
             let delivery = self.deliver();
+            if !more_due {
+                // Once after the last of many expiries, not after each step.
+                self.setup.table.shrink();
+            }
             self.publish();
             if !self.flushes.is_empty() {
                 let unexpired = self.setup.table.next_due().map(|(due, _)| due);

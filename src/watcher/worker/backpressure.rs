@@ -30,7 +30,6 @@ impl<K: Eq + Clone + 'static, V: Clone + 'static> Worker<K, V> {
         };
         // A sink that is gone is dropped here, by the last worker.
         discard(outlet);
-        self.setup.table.shrink();
         delivery
     }
 
