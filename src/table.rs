@@ -241,7 +241,6 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
 
     /// Applies the options of `beat` to its key if the key is watched and, if `cell` is given, still tied to it. This
     /// is not a beat: the key's stamp does not change. Returns whether the options were applied.
-    /// sign of life: the key's stamp stays. Returns whether they applied.
     pub(crate) fn set(&mut self, beat: Beat<K, V>, cell: Option<&Arc<HeartCell>>) -> bool {
         let is_tied = |at: u32| match cell {
             None => true,
@@ -372,7 +371,6 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
     }
 
     /// Returns the table's places in the common limit, because a panic has ended the table and it can only be dropped.
-    /// ended it, and it is only to be dropped.
     pub(crate) fn give_up_places(&mut self) {
         if let Some(limit) = &mut self.limit {
             limit.give_up();
@@ -459,7 +457,6 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
 
     /// Returns the deadline like [`deadline`](Table::deadline), if the last beat was at `last_beat`. A heart may beat
     /// at any moment, so values that belong together use one reading.
-    /// belongs together goes by one reading.
     fn deadline_after(&self, at: u32, last_beat: u64) -> u64 {
         let policy = self.policy(at);
         match self.down(at) {
