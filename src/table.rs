@@ -34,6 +34,7 @@ use crate::table::heart_cell::{HeartCell, HeartState, TableSide};
 use crate::table::key_limit::Share;
 use grace::Grace;
 pub(crate) use ids::Tag;
+use ids::{SlotId, Ticket};
 use index::{Index, Position};
 pub(crate) use input::Beat;
 use lists::{Due, Lists, Policy};
@@ -102,9 +103,9 @@ struct Recovery {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Deferred {
     /// Where it is.
-    slot: u32,
+    slot: SlotId,
     /// The number of this entry, which the slot stores in `prev`. Older entries of the slot are stale.
-    ticket: u32,
+    ticket: Ticket,
 }
 
 /// How many due keys are checked at a time: few enough for their slots and index entries to stay in the cache until they
@@ -125,16 +126,16 @@ pub(crate) struct Table<K, V> {
     /// The live keys outside the lists, by the time of their next check.
     deferred: DueQueue<Deferred, Due>,
     /// The number of the next entry of a deferred slot.
-    next_ticket: u32,
+    next_ticket: Ticket,
     /// The hearts by slot, up to the last slot that has one.
     hearts: Vec<Option<TableSide>>,
     /// The keys that are down, by slot.
-    downs: HashMap<u32, Down, ahash::RandomState>,
+    downs: HashMap<SlotId, Down, ahash::RandomState>,
     /// The events that the sink has not taken, in order.
     queue: Queue<K, V>,
     /// Maps the slot of a newer episode to that of the previous one, while that one waits for the sink. The older slot
     /// refers to the newer one by its `prev`.
-    older: HashMap<u32, u32, ahash::RandomState>,
+    older: HashMap<SlotId, SlotId, ahash::RandomState>,
     /// The grace after a stall.
     grace: Grace,
     /// The latest time seen, ns.
@@ -146,7 +147,7 @@ pub(crate) struct Table<K, V> {
     /// The time from the deadline to the detection.
     detection: Histogram,
     /// The probable slot of each beat of a batch; see [`warm`](Table::warm).
-    guesses: Vec<u32>,
+    guesses: Vec<SlotId>,
     /// The table's share of the limit, if the tables have a common maximum number of keys.
     limit: Option<Share<K>>,
 }
@@ -176,7 +177,7 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
             index: Index::with_capacity(config.expected_keys)?,
             lists: Lists::new(default),
             deferred: DueQueue::new(),
-            next_ticket: 0,
+            next_ticket: Ticket::default(),
             hearts: Vec::new(),
             downs: HashMap::default(),
             queue: Queue::new(),
@@ -225,10 +226,10 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
         if self.down(at).is_some() {
             table_side.set(HeartState::Down);
         }
-        if self.hearts.len() <= at as usize {
-            self.hearts.resize_with(at as usize + 1, || None);
+        if self.hearts.len() <= at.index() {
+            self.hearts.resize_with(at.index() + 1, || None);
         }
-        if let Some(old) = self.hearts[at as usize].replace(table_side) {
+        if let Some(old) = self.hearts[at.index()].replace(table_side) {
             old.set(HeartState::Replaced);
         }
         let policy = Policy {
@@ -242,7 +243,7 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
     /// Applies the options of `beat` to its key if the key is watched and, if `cell` is given, still tied to it. This
     /// is not a beat: the key's stamp does not change. Returns whether the options were applied.
     pub(crate) fn set(&mut self, beat: Beat<K, V>, cell: Option<&Arc<HeartCell>>) -> bool {
-        let is_tied = |at: u32| match cell {
+        let is_tied = |at: SlotId| match cell {
             None => true,
             Some(cell) => self
                 .table_side(at)
@@ -284,7 +285,7 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
         let stamp = self
             .down(at)
             .map_or_else(|| self.last_beat(at), |down| down.reported);
-        self.hearts[at as usize] = None;
+        self.hearts[at.index()] = None;
         let policy = Policy {
             hearts: false,
             ..self.policy(at)
@@ -385,16 +386,16 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
             + self.queue.bytes()
             + self.deferred.bytes()
             + self.hearts.capacity() * size_of::<Option<TableSide>>()
-            + map_bytes::<(u32, Down)>(self.downs.capacity())
-            + map_bytes::<(u32, u32)>(self.older.capacity())
-            + self.guesses.capacity() * size_of::<u32>()
+            + map_bytes::<(SlotId, Down)>(self.downs.capacity())
+            + map_bytes::<(SlotId, SlotId)>(self.older.capacity())
+            + self.guesses.capacity() * size_of::<SlotId>()
             + self.detection.bytes()
             + self.limit.as_ref().map_or(0, Share::bytes)
     }
 
     /// Returns the slot of the newest episode of `key`.
     #[inline]
-    fn find<Q>(&self, tag: Tag, key: &Q) -> Option<(Position, u32)>
+    fn find<Q>(&self, tag: Tag, key: &Q) -> Option<(Position, SlotId)>
     where
         K: Borrow<Q>,
         Q: Eq + ?Sized,
@@ -405,25 +406,25 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
 
     /// Returns whether slot `at` holds a watched key, not one that waits for the sink.
     #[inline]
-    fn is_live(&self, at: u32) -> bool {
+    fn is_live(&self, at: SlotId) -> bool {
         is_live(self.slab.body(at).state)
     }
 
     /// Returns the timeout and mode of slot `at`.
     #[inline]
-    fn policy(&self, at: u32) -> Policy {
+    fn policy(&self, at: SlotId) -> Policy {
         self.lists.policy(self.slab[at].list)
     }
 
     /// Returns the heart of slot `at`.
     #[inline]
-    fn table_side(&self, at: u32) -> Option<&TableSide> {
-        self.hearts.get(at as usize)?.as_ref()
+    fn table_side(&self, at: SlotId) -> Option<&TableSide> {
+        self.hearts.get(at.index())?.as_ref()
     }
 
     /// Returns the `Down` state of slot `at`, if it is down.
     #[inline]
-    fn down(&self, at: u32) -> Option<Down> {
+    fn down(&self, at: SlotId) -> Option<Down> {
         if self.downs.is_empty() {
             return None;
         }
@@ -432,7 +433,7 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
     }
 
     /// Removes the `Down` state of slot `at`, whose episode ends, unless a report of it waits.
-    fn clear_down(&mut self, at: u32) {
+    fn clear_down(&mut self, at: SlotId) {
         if let Some(down) = self.downs.remove(&at) {
             let has_recovered = down.recovery.is_some();
             self.counts.folded += u64::from(has_recovered);
@@ -442,7 +443,7 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
 
     /// Returns the stamp of the last beat of slot `at`.
     #[inline]
-    fn last_beat(&self, at: u32) -> u64 {
+    fn last_beat(&self, at: SlotId) -> u64 {
         if let Some(table_side) = self.table_side(at) {
             return table_side.cell.stamp();
         }
@@ -451,13 +452,13 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
     }
 
     /// Returns when the live slot `at` expires unless it beats, without grace.
-    fn deadline(&self, at: u32) -> u64 {
+    fn deadline(&self, at: SlotId) -> u64 {
         self.deadline_after(at, self.last_beat(at))
     }
 
     /// Returns the deadline like [`deadline`](Table::deadline), if the last beat was at `last_beat`. A heart may beat
     /// at any moment, so values that belong together use one reading.
-    fn deadline_after(&self, at: u32, last_beat: u64) -> u64 {
+    fn deadline_after(&self, at: SlotId, last_beat: u64) -> u64 {
         let policy = self.policy(at);
         match self.down(at) {
             None => last_beat.saturating_add(policy.timeout),
@@ -484,7 +485,7 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
     }
 
     /// Records that the key in the live slot `at` is no longer watched.
-    fn leave(&mut self, at: u32) {
+    fn leave(&mut self, at: SlotId) {
         self.counts.live -= 1;
         if let Some(limit) = &mut self.limit {
             limit.leave(at, self.slab[at].tag);
@@ -493,7 +494,7 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
 
     /// Ends the episode in slot `at`, which waits for the sink, by removal. The removal is reported in its place, so
     /// that the events of a key keep their order.
-    fn cancel(&mut self, at: u32) {
+    fn cancel(&mut self, at: SlotId) {
         self.slab.body_mut(at).state = State::Cancelled;
         self.counts.pending -= 1;
         self.counts.removed += 1;
@@ -501,11 +502,11 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
 
     /// Ends the episode of the live slot `at`, which the index has at `position`, by removal. A heart finds the state
     /// `end`.
-    fn remove_live(&mut self, at: u32, position: Position, end: HeartState) {
+    fn remove_live(&mut self, at: SlotId, position: Position, end: HeartState) {
         let status = self.status_of(at);
         self.unlink(at);
         self.index.remove(position);
-        if let Some(table_side) = self.hearts.get_mut(at as usize).and_then(Option::take) {
+        if let Some(table_side) = self.hearts.get_mut(at.index()).and_then(Option::take) {
             table_side.set(end);
         }
         self.clear_down(at);

@@ -5,7 +5,7 @@ use std::hint::black_box;
 use std::num::NonZeroU64;
 use std::time::Duration;
 
-use super::ids::MAX_SLOTS;
+use super::ids::SlotId;
 use super::index::Position;
 use super::lists::Policy;
 use super::queue::Item;
@@ -104,11 +104,12 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
     /// Begins an episode. In the index it replaces `newest`, the pending episode of the same key, if there is one.
     pub(super) fn join(
         &mut self,
-        newest: Option<(Position, u32)>,
+        newest: Option<(Position, SlotId)>,
         beat: Beat<K, V>,
-    ) -> Result<u32, Refusal<K>> {
+    ) -> Result<SlotId, Refusal<K>> {
         let max_keys = self.config.max_keys;
-        let is_full = self.slab.len() >= max_keys.min(MAX_SLOTS) || self.queue.is_full(max_keys);
+        let is_full =
+            self.slab.len() >= max_keys.min(SlotId::MAX_SLOTS) || self.queue.is_full(max_keys);
         let place = match &mut self.limit {
             Some(limit) if !is_full => limit.take(beat.tag, &beat.key),
             _ => None,
@@ -153,7 +154,7 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
 
     /// Applies a beat to the live slot `at`: nearly always, this moves it to the tail of its list.
     #[inline]
-    pub(super) fn touch(&mut self, at: u32, beat: Beat<K, V>) {
+    pub(super) fn touch(&mut self, at: SlotId, beat: Beat<K, V>) {
         let is_plain = beat.timeout.is_none() && beat.mode.is_none() && beat.extra.is_none();
         let is_simple = is_plain
             && self.slab.body(at).state == State::Listed
@@ -184,7 +185,7 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
     ///
     /// Options apply even if the beat is late, because the caller was informed that they were accepted. A stamp only
     /// moves forward.
-    fn touch_with_care(&mut self, at: u32, beat: Beat<K, V>) {
+    fn touch_with_care(&mut self, at: SlotId, beat: Beat<K, V>) {
         let is_late = beat.stamp < self.last_beat(at);
         let stamp = beat.stamp;
         self.configure(at, beat);
@@ -214,7 +215,7 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
     }
 
     /// Applies only the options of `beat` to the live slot `at`.
-    pub(super) fn configure(&mut self, at: u32, beat: Beat<K, V>) {
+    pub(super) fn configure(&mut self, at: SlotId, beat: Beat<K, V>) {
         if beat.extra.is_some() {
             self.slab.body_mut(at).extra = beat.extra;
         }
@@ -231,7 +232,7 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
 
     /// Handles the beat at `stamp` of the key in slot `at`, which was down.
     #[cold]
-    pub(super) fn recover(&mut self, at: u32, stamp: u64) {
+    pub(super) fn recover(&mut self, at: SlotId, stamp: u64) {
         let Some(down) = self.downs.get_mut(&at) else {
             return;
         };
@@ -259,7 +260,12 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
     }
 
     /// Creates the event that `recovery` ended the silence of the live slot `at`.
-    pub(super) fn recovered_event(&self, at: u32, down: &Down, recovery: Recovery) -> Event<K, V> {
+    pub(super) fn recovered_event(
+        &self,
+        at: SlotId,
+        down: &Down,
+        recovery: Recovery,
+    ) -> Event<K, V> {
         let Recovery { stamp, detected } = recovery;
         let mut event = self.event_about(at);
         event.last_beat = Timestamp::from_nanos(stamp);

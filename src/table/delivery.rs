@@ -1,6 +1,7 @@
 //! Offering events to the sink, and restoring them if it has no room.
 
 use super::Table;
+use super::ids::SlotId;
 use super::queue::Item;
 use super::slab::{Body, State};
 use crate::clock::{self, NEVER, Timestamp};
@@ -72,7 +73,7 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
     /// room.
     fn deliver_expired(
         &mut self,
-        at: u32,
+        at: SlotId,
         detected: u64,
         offer: &mut impl FnMut(Event<K, V>) -> Result<(), Refused<K, V>>,
     ) -> bool {
@@ -126,7 +127,7 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
     /// report of an episode that has ended meanwhile is dropped.
     fn deliver_report(
         &mut self,
-        at: u32,
+        at: SlotId,
         generation: Generation,
         offer: &mut impl FnMut(Event<K, V>) -> Result<(), Refused<K, V>>,
     ) -> bool {
@@ -167,13 +168,13 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
     }
 
     /// Vacates slot `at`, whose event no longer waits, and drops its contents.
-    pub(super) fn free(&mut self, at: u32) {
+    pub(super) fn free(&mut self, at: SlotId) {
         let state = self.slab.lift(at).state;
         self.vacate(at, state);
     }
 
     /// Vacates slot `at`, whose body with `state` has been taken out.
-    pub(super) fn vacate(&mut self, at: u32, state: State) {
+    pub(super) fn vacate(&mut self, at: SlotId, state: State) {
         let (tag, list) = (self.slab[at].tag, self.slab[at].list);
         if state == State::Pending
             && let Some((position, _)) = self.index.find(tag, |slot| slot == at)

@@ -3,7 +3,7 @@
 use std::hint::black_box;
 use std::time::Duration;
 
-use super::ids::NIL;
+use super::ids::SlotId;
 use super::lists::{Due, Policy};
 use super::queue::Item;
 use super::slab::{Slab, State};
@@ -16,7 +16,7 @@ use crate::table::heart_cell::HeartState;
 impl Deferred {
     /// Returns whether this is the current entry of its slot.
     pub(super) fn is_current<K, V>(self, slab: &Slab<K, V>) -> bool {
-        slab.is_deferred_slot(self.slot) && slab[self.slot].prev == self.ticket
+        slab.is_deferred_slot(self.slot) && slab[self.slot].prev == self.ticket.as_link()
     }
 }
 
@@ -77,7 +77,7 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
 
     /// Links slot `at` into the list that it names, or defers it if its stamp came too late for that.
     #[inline]
-    pub(super) fn link(&mut self, at: u32) {
+    pub(super) fn link(&mut self, at: SlotId) {
         self.slab.body_mut(at).state = State::Listed;
         if !self.lists.link(&mut self.slab, at) {
             self.defer(at);
@@ -86,17 +86,17 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
 
     /// Unlinks slot `at` from its list, if it is linked.
     #[inline]
-    pub(super) fn unlink(&mut self, at: u32) {
+    pub(super) fn unlink(&mut self, at: SlotId) {
         if self.slab.body(at).state == State::Listed {
             self.lists.unlink(&mut self.slab, at);
             self.slab.body_mut(at).state = State::Deferred;
-            self.slab[at].prev = NIL;
+            self.slab[at].prev = SlotId::NIL;
         }
     }
 
     /// Assigns slot `at`, which is not linked, to the list of `policy`.
     #[inline]
-    pub(super) fn relist(&mut self, at: u32, policy: Policy) {
+    pub(super) fn relist(&mut self, at: SlotId, policy: Policy) {
         let old = self.slab[at].list;
         if self.lists.policy(old) != policy {
             self.slab[at].list = self.lists.obtain(policy);
@@ -107,7 +107,7 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
     /// Places the live slot `at` according to `policy` and its deadline: into its list if that has the same deadline,
     /// otherwise into the heap of deferred slots. A slot with a heart waits in a list for its next check if it cannot
     /// expire earlier. A tracked key that is down needs no checks, because its heart sends the next beat as a message.
-    pub(super) fn reschedule(&mut self, at: u32, policy: Policy) {
+    pub(super) fn reschedule(&mut self, at: SlotId, policy: Policy) {
         self.unlink(at);
         self.relist(at, policy);
         let is_tracked_down = policy.mode == Mode::Track && self.down(at).is_some();
@@ -126,15 +126,15 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
     }
 
     /// Returns the deadline that the list of slot `at`, which has no heart, would use.
-    fn listed_until(&self, at: u32) -> u64 {
+    fn listed_until(&self, at: SlotId) -> u64 {
         self.slab[at].stamp.saturating_add(self.policy(at).timeout)
     }
 
     /// Defers slot `at`, which is not linked, until it is due.
-    fn defer(&mut self, at: u32) {
-        self.next_ticket = self.next_ticket.wrapping_add(1) % NIL;
+    fn defer(&mut self, at: SlotId) {
+        self.next_ticket = self.next_ticket.next();
         self.slab.body_mut(at).state = State::Deferred;
-        self.slab[at].prev = self.next_ticket;
+        self.slab[at].prev = self.next_ticket.as_link();
         let (live, slab) = (self.counts.live as usize, &self.slab);
         self.deferred.sweep(live, |_, it| it.is_current(slab));
         let due = self.due(at);
@@ -145,7 +145,7 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
     }
 
     /// Returns when the live slot `at` expires unless it beats.
-    fn due(&self, at: u32) -> Due {
+    fn due(&self, at: SlotId) -> Due {
         let deadline = self.deadline(at);
         let timeout = self.policy(at).timeout;
         Due {
@@ -155,7 +155,7 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
     }
 
     /// Returns the deferred slot that is due first, and when.
-    fn first_deferred(&mut self) -> Option<(Due, u32)> {
+    fn first_deferred(&mut self) -> Option<(Due, SlotId)> {
         let slab = &self.slab;
         let first = self.deferred.peek(|_, it| it.is_current(slab));
         first.map(|(due, it)| (due, it.slot))
@@ -163,7 +163,7 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
 
     /// Handles the live slot `at`, which is due at `due`: it expires, or waits again. A slot that is checked before its
     /// deadline waits even if the deadline has passed by now, so that keys expire in the order of deadlines.
-    fn look_at(&mut self, at: u32, due: Due) {
+    fn look_at(&mut self, at: SlotId, due: Due) {
         let policy = self.policy(at);
         if let (Some(table_side), Some(down)) = (self.table_side(at), self.down(at)) {
             let stamp = table_side.cell.stamp();
@@ -200,7 +200,7 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
 
     /// Handles the missed deadline of the live slot `at` after the beat at `last_beat`. A heart may have stored a later
     /// stamp since that decision, which the report must not contain.
-    fn expire_slot(&mut self, at: u32, policy: Policy, last_beat: u64) {
+    fn expire_slot(&mut self, at: SlotId, policy: Policy, last_beat: u64) {
         let deadline = self.deadline_after(at, last_beat);
         self.detection.record(self.now.saturating_sub(deadline));
         self.counts.expiries += 1;
@@ -209,7 +209,7 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
         }
         self.unlink(at);
         self.slab[at].stamp = last_beat;
-        if let Some(table_side) = self.hearts.get_mut(at as usize) {
+        if let Some(table_side) = self.hearts.get_mut(at.index()) {
             *table_side = None;
         }
         self.clear_down(at);
@@ -227,7 +227,7 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
     }
 
     /// Ends the episode of slot `at`, which has been down long enough to be forgotten.
-    fn forget_down(&mut self, at: u32) {
+    fn forget_down(&mut self, at: SlotId) {
         if let Some((position, _)) = self.index.find(self.slab[at].tag, |slot| slot == at) {
             self.remove_live(at, position, HeartState::Expired);
         }
@@ -238,7 +238,7 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
     ///
     /// While its last report waits for the sink, no other is added. The waiting report will contain the number of
     /// misses at that time. If the key had recovered meanwhile, that recovery is folded into the silence.
-    fn miss(&mut self, at: u32, policy: Policy, last_beat: u64, deadline: u64) {
+    fn miss(&mut self, at: SlotId, policy: Policy, last_beat: u64, deadline: u64) {
         let was_down = self.down(at).is_some();
         let down = self.downs.entry(at).or_insert(Down {
             since: deadline,

@@ -8,20 +8,20 @@
 
 use std::collections::TryReserveError;
 
-use super::ids::{NIL, Tag};
+use super::ids::{SlotId, Tag};
 
 /// One bucket.
 #[derive(Clone, Copy, Debug)]
 struct Bucket {
     /// The tag of the key in `slot`.
     tag: Tag,
-    /// The slot of the key, or [`NIL`] if the bucket is empty.
-    slot: u32,
+    /// The slot of the key, or [`SlotId::NIL`] if the bucket is empty.
+    slot: SlotId,
 }
 
 const EMPTY: Bucket = Bucket {
     tag: Tag(0),
-    slot: NIL,
+    slot: SlotId::NIL,
 };
 
 /// The smallest number of bytes per entry: at most three quarters of the buckets are taken.
@@ -72,12 +72,12 @@ impl Index {
     pub(super) fn find(
         &self,
         tag: Tag,
-        mut is_it: impl FnMut(u32) -> bool,
-    ) -> Option<(Position, u32)> {
+        mut is_it: impl FnMut(SlotId) -> bool,
+    ) -> Option<(Position, SlotId)> {
         let mut at = self.home(tag);
         loop {
             let bucket = self.buckets[at];
-            if bucket.slot == NIL {
+            if bucket.slot == SlotId::NIL {
                 return None;
             }
             if bucket.tag == tag && is_it(bucket.slot) {
@@ -87,14 +87,14 @@ impl Index {
         }
     }
 
-    /// Returns the slot of the first entry of `tag`, or [`NIL`]. It is nearly always the one that [`find`](Index::find)
+    /// Returns the slot of the first entry of `tag`, or [`SlotId::NIL`]. It is nearly always the one that [`find`](Index::find)
     /// finds.
     #[inline]
-    pub(super) fn guess(&self, tag: Tag) -> u32 {
+    pub(super) fn guess(&self, tag: Tag) -> SlotId {
         let mut at = self.home(tag);
         loop {
             let bucket = self.buckets[at];
-            if bucket.tag == tag || bucket.slot == NIL {
+            if bucket.tag == tag || bucket.slot == SlotId::NIL {
                 return bucket.slot;
             }
             at = self.after(at);
@@ -104,11 +104,11 @@ impl Index {
     /// Reads the home of `tag` to load it into the cache.
     #[inline]
     pub(super) fn warm(&self, tag: Tag) -> u32 {
-        self.buckets[self.home(tag)].slot
+        self.buckets[self.home(tag)].slot.bits()
     }
 
     /// Adds an entry.
-    pub(super) fn insert(&mut self, tag: Tag, slot: u32) {
+    pub(super) fn insert(&mut self, tag: Tag, slot: SlotId) {
         if (self.len + 1) * 4 > self.buckets.len() * 3 {
             self.resize(self.buckets.len() * 3 / 2);
         }
@@ -117,7 +117,7 @@ impl Index {
     }
 
     /// Changes the slot of the entry at `position`.
-    pub(super) fn redirect(&mut self, position: Position, slot: u32) {
+    pub(super) fn redirect(&mut self, position: Position, slot: SlotId) {
         self.buckets[position.0].slot = slot;
     }
 
@@ -125,7 +125,7 @@ impl Index {
     pub(super) fn remove(&mut self, position: Position) {
         let mut vacated = position.0;
         let mut at = self.after(vacated);
-        while self.buckets[at].slot != NIL {
+        while self.buckets[at].slot != SlotId::NIL {
             let home = self.home(self.buckets[at].tag);
             if self.distance(home, at) >= self.distance(vacated, at) {
                 self.buckets[vacated] = self.buckets[at];
@@ -139,10 +139,10 @@ impl Index {
 
     /// Returns all entries.
     #[cfg(test)]
-    pub(super) fn iter(&self) -> impl Iterator<Item = (Tag, u32)> + '_ {
+    pub(super) fn iter(&self) -> impl Iterator<Item = (Tag, SlotId)> + '_ {
         self.buckets
             .iter()
-            .filter(|bucket| bucket.slot != NIL)
+            .filter(|bucket| bucket.slot != SlotId::NIL)
             .map(|bucket| (bucket.tag, bucket.slot))
     }
 
@@ -150,7 +150,7 @@ impl Index {
     #[cold]
     fn resize(&mut self, buckets: usize) {
         let old = std::mem::replace(&mut self.buckets, vec![EMPTY; buckets]);
-        for bucket in old.into_iter().filter(|bucket| bucket.slot != NIL) {
+        for bucket in old.into_iter().filter(|bucket| bucket.slot != SlotId::NIL) {
             self.place(bucket);
         }
     }
@@ -158,7 +158,7 @@ impl Index {
     /// Writes `new` to the first empty bucket at or after its home.
     fn place(&mut self, new: Bucket) {
         let mut at = self.home(new.tag);
-        while self.buckets[at].slot != NIL {
+        while self.buckets[at].slot != SlotId::NIL {
             at = self.after(at);
         }
         self.buckets[at] = new;
@@ -210,6 +210,10 @@ mod tests {
         }
     }
 
+    fn id(number: u32) -> SlotId {
+        SlotId::new(number as usize)
+    }
+
     /// Inserts and removes at random, compared with a map. `tag` draws a tag from a slot number.
     fn check(tag: impl Fn(u32) -> Tag) {
         let mut index = Index::with_capacity(0).unwrap();
@@ -219,23 +223,23 @@ mod tests {
             let slot = (next() % 300) as u32;
             if model.remove(&slot).is_some() {
                 let (position, found) = index
-                    .find(tag(slot), |s| s == slot)
+                    .find(tag(slot), |s| s == id(slot))
                     .expect("it was inserted");
-                assert_eq!(found, slot);
+                assert_eq!(found, id(slot));
                 index.remove(position);
             } else {
-                index.insert(tag(slot), slot);
+                index.insert(tag(slot), id(slot));
                 model.insert(slot, tag(slot));
             }
             assert_eq!(index.len(), model.len());
             let probe = (next() % 300) as u32;
-            let found = index.find(tag(probe), |s| s == probe).is_some();
+            let found = index.find(tag(probe), |s| s == id(probe)).is_some();
             assert_eq!(found, model.contains_key(&probe));
         }
         assert_eq!(
             index
                 .iter()
-                .map(|(tag, slot)| (slot, tag))
+                .map(|(tag, slot)| (slot.bits(), tag))
                 .collect::<HashMap<_, _>>(),
             model
         );
@@ -261,16 +265,17 @@ mod tests {
         let mut index = Index::with_capacity(1_000).unwrap();
         let bytes = index.bytes();
         for slot in 0..1_000 {
-            index.insert(Tag(slot << 20), slot);
+            index.insert(Tag(slot << 20), id(slot));
         }
         assert_eq!(index.bytes(), bytes);
         assert!(bytes <= 1_000 * 11);
     }
+
     #[test]
     fn an_entry_costs_11_to_16_bytes_however_the_index_grew() {
         let mut index = Index::with_capacity(0).unwrap();
         for slot in 0..100_000u32 {
-            index.insert(Tag(slot.wrapping_mul(0x9E37_79B9)), slot);
+            index.insert(Tag(slot.wrapping_mul(0x9E37_79B9)), id(slot));
             let each = index.bytes() / (slot as usize + 1);
             assert!(
                 slot < 1_000 || (10..=16).contains(&each),

@@ -13,10 +13,10 @@ use std::time::Duration;
 
 use ahash::RandomState;
 
-use super::ids::Tag;
 use super::memory::map_bytes;
 use crate::sync::atomic::{AtomicUsize, Ordering};
 use crate::sync::{Mutex, MutexGuard};
+use crate::table::ids::{SlotId, Tag};
 
 /// The number of locks over which the marks of one worker are spread.
 const SHARDS: usize = 16;
@@ -189,8 +189,8 @@ impl<K> Share<K> {
     }
 
     /// Assigns `place` to slot `at`.
-    pub(crate) fn settle(&mut self, at: u32, Place { upper }: Place) {
-        let at = at as usize;
+    pub(crate) fn settle(&mut self, at: SlotId, Place { upper }: Place) {
+        let at = at.index();
         if self.uppers.len() <= at {
             self.uppers.resize(at + 1, 0);
         }
@@ -199,8 +199,8 @@ impl<K> Share<K> {
 
     /// Removes the mark of the key with `tag` in slot `at`, which is no longer watched. Its slot, and so its place, may
     /// still wait for the sink.
-    pub(crate) fn leave(&mut self, at: u32, tag: Tag) {
-        let mark = Mark::new(self.uppers[at as usize], tag);
+    pub(crate) fn leave(&mut self, at: SlotId, tag: Tag) {
+        let mark = Mark::new(self.uppers[at.index()], tag);
         let limit = self.limit.clone();
         let mut shard = limit.shard(self.worker, mark).lock();
         self.change(&mut shard, |shard| shard.remove(mark));

@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::grace::Grace;
-use super::ids::NIL;
+use super::ids::{ListId, SlotId};
 use super::memory::map_bytes;
 use super::slab::Slab;
 use crate::clock::NEVER;
@@ -60,12 +60,12 @@ impl Due {
 struct List {
     /// The policy of its keys.
     policy: Policy,
-    /// The slot with the oldest stamp, or [`NIL`].
-    head: u32,
-    /// The slot with the newest stamp, or [`NIL`].
-    tail: u32,
-    /// The slot that was last linked in front of another one, or a neighbour of its place; or [`NIL`].
-    finger: u32,
+    /// The slot with the oldest stamp, or [`SlotId::NIL`].
+    head: SlotId,
+    /// The slot with the newest stamp, or [`SlotId::NIL`].
+    tail: SlotId,
+    /// The slot that was last linked in front of another one, or a neighbour of its place; or [`SlotId::NIL`].
+    finger: SlotId,
     /// The number of slots that name this list, linked or not.
     users: u32,
     /// The bound of its entry in the heap, at or below the due time of its front; [`Due::NEVER`] if it has none.
@@ -86,23 +86,20 @@ const SHRINK_FLOOR: usize = if cfg!(test) { 4 } else { 1_024 };
 /// The lists are shrunk when less than one in this many is in use; more often in tests.
 const SHRINK_DIVISOR: usize = if cfg!(test) { 2 } else { 8 };
 
-/// The number of the default policy's list, which is never removed.
-const DEFAULT: u32 = 0;
-
 /// All lists.
 #[derive(Debug)]
 pub(super) struct Lists {
-    /// The lists, including those in `vacant`. The first one, [`DEFAULT`], is that of the default policy.
+    /// The lists, including those in `vacant`. The first one, [`ListId::DEFAULT`], is that of the default policy.
     all: Vec<List>,
     /// Maps a policy to its list.
-    by_policy: HashMap<Policy, u32, ahash::RandomState>,
+    by_policy: HashMap<Policy, ListId, ahash::RandomState>,
     /// The number of lists in use for each timeout, ns.
     timeouts: BTreeMap<u64, u32>,
     /// Lists that no slot names, for reuse.
-    vacant: Vec<u32>,
+    vacant: Vec<ListId>,
     /// A lower bound of the due time of each list with a linked slot, the least on top. An entry that differs from the
     /// bound stored in its list is stale.
-    fronts: DueQueue<u32, Due>,
+    fronts: DueQueue<ListId, Due>,
     /// The number of slots over which the next late stamp may walk.
     credit: u32,
 }
@@ -124,8 +121,8 @@ impl Lists {
 
     /// Returns the policy of the keys of `list`.
     #[inline]
-    pub(super) fn policy(&self, list: u32) -> Policy {
-        self.all[list as usize].policy
+    pub(super) fn policy(&self, list: ListId) -> Policy {
+        self.all[list.index()].policy
     }
 
     /// Returns the longest timeout in use, ns, or zero if there is none.
@@ -140,12 +137,12 @@ impl Lists {
     }
 
     /// Returns the list of `policy`, created if there is none, with one more user.
-    pub(super) fn obtain(&mut self, policy: Policy) -> u32 {
+    pub(super) fn obtain(&mut self, policy: Policy) -> ListId {
         let list = match self.by_policy.get(&policy) {
             Some(&list) => list,
             None => self.add(policy),
         };
-        let entry = &mut self.all[list as usize];
+        let entry = &mut self.all[list.index()];
         entry.users += 1;
         if entry.users == 1 {
             *self.timeouts.entry(policy.timeout).or_default() += 1;
@@ -154,17 +151,17 @@ impl Lists {
     }
 
     /// Creates a list for `policy`.
-    fn add(&mut self, policy: Policy) -> u32 {
+    fn add(&mut self, policy: Policy) -> ListId {
         let new = List {
             policy,
-            head: NIL,
-            tail: NIL,
-            finger: NIL,
+            head: SlotId::NIL,
+            tail: SlotId::NIL,
+            finger: SlotId::NIL,
             users: 0,
             bound: Due::NEVER,
         };
-        let list = self.vacant.pop().unwrap_or(self.all.len() as u32);
-        match self.all.get_mut(list as usize) {
+        let list = self.vacant.pop().unwrap_or(ListId::new(self.all.len()));
+        match self.all.get_mut(list.index()) {
             Some(vacant) => *vacant = new,
             None => self.all.push(new),
         }
@@ -173,13 +170,13 @@ impl Lists {
     }
 
     /// Removes one user from `list`. A list without users is vacated, unless it is the default one.
-    pub(super) fn release(&mut self, list: u32) {
-        let entry = &mut self.all[list as usize];
+    pub(super) fn release(&mut self, list: ListId) {
+        let entry = &mut self.all[list.index()];
         entry.users -= 1;
         if entry.users > 0 {
             return;
         }
-        debug_assert_eq!(entry.head, NIL);
+        debug_assert_eq!(entry.head, SlotId::NIL);
         let timeout = entry.policy.timeout;
         if let Some(lists) = self.timeouts.get_mut(&timeout) {
             *lists -= 1;
@@ -187,7 +184,7 @@ impl Lists {
                 self.timeouts.remove(&timeout);
             }
         }
-        if list != DEFAULT {
+        if list != ListId::DEFAULT {
             entry.bound = Due::NEVER;
             self.by_policy.remove(&entry.policy);
             self.vacant.push(list);
@@ -198,11 +195,11 @@ impl Lists {
     /// place is too far from the tail and from the place that was found last.
     #[inline]
     #[must_use]
-    pub(super) fn link<K, V>(&mut self, slab: &mut Slab<K, V>, at: u32) -> bool {
+    pub(super) fn link<K, V>(&mut self, slab: &mut Slab<K, V>, at: SlotId) -> bool {
         let stamp = slab[at].stamp;
         let list = slab[at].list;
-        let tail = self.all[list as usize].tail;
-        let before = if tail == NIL || slab[tail].stamp <= stamp {
+        let tail = self.all[list.index()].tail;
+        let before = if tail == SlotId::NIL || slab[tail].stamp <= stamp {
             tail
         } else {
             match self.find_place(slab, list, stamp) {
@@ -210,21 +207,21 @@ impl Lists {
                 None => return false,
             }
         };
-        let entry = &mut self.all[list as usize];
-        let after = if before == NIL {
+        let entry = &mut self.all[list.index()];
+        let after = if before == SlotId::NIL {
             entry.head
         } else {
             slab[before].next
         };
         slab[at].prev = before;
         slab[at].next = after;
-        if after == NIL {
+        if after == SlotId::NIL {
             entry.tail = at;
         } else {
             slab[after].prev = at;
             entry.finger = at;
         }
-        if before == NIL {
+        if before == SlotId::NIL {
             entry.head = at;
             let deadline = stamp.saturating_add(entry.policy.interval());
             let due = Due {
@@ -242,10 +239,10 @@ impl Lists {
     }
 
     /// Adds a heap entry. Stale entries of lists that were vacated earlier are removed when they outnumber the others.
-    fn push_front(&mut self, due: Due, list: u32) {
+    fn push_front(&mut self, due: Due, list: ListId) {
         let (in_use, all) = (self.by_policy.len(), &self.all);
         self.fronts
-            .sweep(in_use, |bound, list| all[*list as usize].bound == bound);
+            .sweep(in_use, |bound, list| all[list.index()].bound == bound);
         self.fronts.push(due, list);
     }
 
@@ -253,10 +250,10 @@ impl Lists {
     /// `false` and does nothing if it does not belong there.
     #[inline]
     #[must_use]
-    pub(super) fn move_up<K, V>(&mut self, slab: &mut Slab<K, V>, at: u32, stamp: u64) -> bool {
+    pub(super) fn move_up<K, V>(&mut self, slab: &mut Slab<K, V>, at: SlotId, stamp: u64) -> bool {
         let (prev, next, list) = (slab[at].prev, slab[at].next, slab[at].list);
-        let entry = &mut self.all[list as usize];
-        if next == NIL {
+        let entry = &mut self.all[list.index()];
+        if next == SlotId::NIL {
             slab[at].stamp = stamp;
             return true;
         }
@@ -265,9 +262,9 @@ impl Lists {
             return false;
         }
         if entry.finger == at {
-            entry.finger = if prev == NIL { next } else { prev };
+            entry.finger = if prev == SlotId::NIL { next } else { prev };
         }
-        if prev == NIL {
+        if prev == SlotId::NIL {
             entry.head = next;
         } else {
             slab[prev].next = next;
@@ -276,34 +273,34 @@ impl Lists {
         slab[tail].next = at;
         entry.tail = at;
         let slot = &mut slab[at];
-        (slot.stamp, slot.prev, slot.next) = (stamp, tail, NIL);
+        (slot.stamp, slot.prev, slot.next) = (stamp, tail, SlotId::NIL);
         true
     }
 
-    /// Returns the slot after which `stamp`, which is older than the tail of `list`, belongs, or [`NIL`] for the head.
+    /// Returns the slot after which `stamp`, which is older than the tail of `list`, belongs, or [`SlotId::NIL`] for the head.
     /// Returns `None` if the walk exhausts its budget.
     ///
     /// Late beats tend to arrive in runs, such as a chunk of `beat_many` that another producer overtook. The walk
     /// therefore begins where the last one ended, and may continue as long as the walks before it were short.
-    fn find_place<K, V>(&mut self, slab: &Slab<K, V>, list: u32, stamp: u64) -> Option<u32> {
-        let entry = &self.all[list as usize];
-        let mut before = if entry.finger == NIL {
+    fn find_place<K, V>(&mut self, slab: &Slab<K, V>, list: ListId, stamp: u64) -> Option<SlotId> {
+        let entry = &self.all[list.index()];
+        let mut before = if entry.finger == SlotId::NIL {
             entry.tail
         } else {
             entry.finger
         };
         self.credit = (self.credit + WALK).min(MOST_CREDIT);
-        while before != NIL && slab[before].stamp > stamp {
+        while before != SlotId::NIL && slab[before].stamp > stamp {
             self.credit = self.credit.checked_sub(1)?;
             before = slab[before].prev;
         }
         loop {
-            let after = if before == NIL {
+            let after = if before == SlotId::NIL {
                 entry.head
             } else {
                 slab[before].next
             };
-            if after == NIL || slab[after].stamp > stamp {
+            if after == SlotId::NIL || slab[after].stamp > stamp {
                 return Some(before);
             }
             self.credit = self.credit.checked_sub(1)?;
@@ -313,18 +310,18 @@ impl Lists {
 
     /// Unlinks slot `at` from the list that it names.
     #[inline]
-    pub(super) fn unlink<K, V>(&mut self, slab: &mut Slab<K, V>, at: u32) {
+    pub(super) fn unlink<K, V>(&mut self, slab: &mut Slab<K, V>, at: SlotId) {
         let (prev, next, list) = (slab[at].prev, slab[at].next, slab[at].list);
-        let entry = &mut self.all[list as usize];
+        let entry = &mut self.all[list.index()];
         if entry.finger == at {
-            entry.finger = if prev == NIL { next } else { prev };
+            entry.finger = if prev == SlotId::NIL { next } else { prev };
         }
-        if prev == NIL {
+        if prev == SlotId::NIL {
             entry.head = next;
         } else {
             slab[prev].next = next;
         }
-        if next == NIL {
+        if next == SlotId::NIL {
             entry.tail = prev;
         } else {
             slab[next].prev = prev;
@@ -332,38 +329,42 @@ impl Lists {
     }
 
     /// Returns the linked slot that is due first, and when.
-    pub(super) fn first<K, V>(&mut self, slab: &Slab<K, V>, grace: &Grace) -> Option<(Due, u32)> {
+    pub(super) fn first<K, V>(
+        &mut self,
+        slab: &Slab<K, V>,
+        grace: &Grace,
+    ) -> Option<(Due, SlotId)> {
         let all = &mut self.all;
         let first = self.fronts.settle(|bound, list| {
-            let entry = &mut all[*list as usize];
+            let entry = &mut all[list.index()];
             if entry.bound != bound {
                 return None;
             }
             entry.bound = match entry.head {
-                NIL => Due::NEVER,
+                SlotId::NIL => Due::NEVER,
                 head => due(&entry.policy, slab[head].stamp, grace),
             };
             (entry.bound != Due::NEVER).then_some(entry.bound)
         });
-        first.map(|(due, &list)| (due, self.all[list as usize].head))
+        first.map(|(due, &list)| (due, self.all[list.index()].head))
     }
 
     /// Returns the slots linked into `list`, the oldest stamp first.
     pub(super) fn iter<'a, K, V>(
         &self,
         slab: &'a Slab<K, V>,
-        list: u32,
-    ) -> impl Iterator<Item = u32> + use<'a, K, V> {
-        let mut at = self.all[list as usize].head;
+        list: ListId,
+    ) -> impl Iterator<Item = SlotId> + use<'a, K, V> {
+        let mut at = self.all[list.index()].head;
         std::iter::from_fn(move || {
-            let this = (at != NIL).then_some(at)?;
+            let this = (at != SlotId::NIL).then_some(at)?;
             at = slab[this].next;
             Some(this)
         })
     }
 
     /// Returns the numbers of the lists in use.
-    pub(super) fn numbers(&self) -> impl Iterator<Item = u32> + '_ {
+    pub(super) fn numbers(&self) -> impl Iterator<Item = ListId> + '_ {
         self.by_policy.values().copied()
     }
 
@@ -371,7 +372,8 @@ impl Lists {
     pub(super) fn unlink_all(&mut self) {
         self.fronts.clear();
         for list in &mut self.all {
-            (list.head, list.tail, list.finger, list.bound) = (NIL, NIL, NIL, Due::NEVER);
+            (list.head, list.tail, list.finger, list.bound) =
+                (SlotId::NIL, SlotId::NIL, SlotId::NIL, Due::NEVER);
         }
     }
 
@@ -390,21 +392,22 @@ impl Lists {
     fn renumber<K, V>(&mut self, slab: &mut Slab<K, V>) {
         let before = &self.all;
         self.fronts
-            .filter_map(|bound, list| (before[list as usize].bound == bound).then_some(list));
-        let mut moved_to = vec![NIL; self.all.len()];
+            .filter_map(|bound, list| (before[list.index()].bound == bound).then_some(list));
+        let mut moved_to = vec![ListId::DEFAULT; self.all.len()];
         let mut all = Vec::with_capacity(self.by_policy.len() * 2);
         let in_use = (0..)
+            .map(ListId::new)
             .zip(self.all.drain(..))
-            .filter(|&(number, ref list)| number == DEFAULT || list.users > 0);
+            .filter(|&(number, ref list)| number == ListId::DEFAULT || list.users > 0);
         for (number, list) in in_use {
-            moved_to[number as usize] = all.len() as u32;
+            moved_to[number.index()] = ListId::new(all.len());
             all.push(list);
         }
-        let moved = |list: u32| moved_to[list as usize];
+        let moved = |list: ListId| moved_to[list.index()];
         self.fronts.filter_map(|_, list| Some(moved(list)));
         self.by_policy = all
             .iter()
-            .zip(0..)
+            .zip((0..).map(ListId::new))
             .map(|(list, number)| (list.policy, number))
             .collect();
         self.vacant = Vec::new();
@@ -416,52 +419,55 @@ impl Lists {
     pub(super) fn bytes(&self) -> usize {
         self.timeouts.len() * 2 * size_of::<(u64, u32)>()
             + self.all.capacity() * size_of::<List>()
-            + map_bytes::<(Policy, u32)>(self.by_policy.capacity())
-            + self.vacant.capacity() * size_of::<u32>()
+            + map_bytes::<(Policy, ListId)>(self.by_policy.capacity())
+            + self.vacant.capacity() * size_of::<ListId>()
             + self.fronts.bytes()
     }
 
     /// Panics unless every list is a valid chain, sorted, not below its bound, and named by `users` slots.
     #[cfg(test)]
     pub(super) fn validate<K, V>(&self, slab: &Slab<K, V>, grace: &Grace) {
-        let mut users: HashMap<u32, u32> = HashMap::new();
+        let mut users: HashMap<ListId, u32> = HashMap::new();
         let mut timeouts: BTreeMap<u64, u32> = BTreeMap::new();
         for (at, _) in slab.iter() {
             *users.entry(slab[at].list).or_default() += 1;
         }
         for list in self.numbers() {
-            let entry = &self.all[list as usize];
+            let entry = &self.all[list.index()];
             assert_eq!(
                 users.remove(&list).unwrap_or(0),
                 entry.users,
-                "users of list {list}"
+                "users of list {list:?}"
             );
             if entry.users > 0 {
                 *timeouts.entry(entry.policy.timeout).or_default() += 1;
             }
-            let (mut prev, mut stamp) = (NIL, 0);
+            let (mut prev, mut stamp) = (SlotId::NIL, 0);
             for at in self.iter(slab, list) {
                 assert_eq!(
                     (slab[at].list, slab[at].prev),
                     (list, prev),
                     "links of slot {at}"
                 );
-                assert!(slab[at].stamp >= stamp, "order of list {list}");
+                assert!(slab[at].stamp >= stamp, "order of list {list:?}");
                 (prev, stamp) = (at, slab[at].stamp);
             }
-            assert_eq!(entry.tail, prev, "tail of list {list}");
+            assert_eq!(entry.tail, prev, "tail of list {list:?}");
             let is_linked = self.iter(slab, list).any(|at| at == entry.finger);
-            assert!(entry.finger == NIL || is_linked, "finger of list {list}");
-            if entry.head != NIL {
+            assert!(
+                entry.finger == SlotId::NIL || is_linked,
+                "finger of list {list:?}"
+            );
+            if entry.head != SlotId::NIL {
                 let due = due(&entry.policy, slab[entry.head].stamp, grace);
-                assert!(entry.bound <= due, "bound of list {list}");
+                assert!(entry.bound <= due, "bound of list {list:?}");
             }
             if entry.bound != Due::NEVER {
                 let held = self
                     .fronts
                     .iter()
                     .any(|(bound, &of)| (bound, of) == (entry.bound, list));
-                assert!(held, "heap entry of list {list}");
+                assert!(held, "heap entry of list {list:?}");
             }
         }
         assert_eq!(timeouts, self.timeouts, "timeouts in use");

@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 
-use super::ids::NIL;
+use super::ids::SlotId;
 use super::memory::SHRINK_DIVISOR;
 use super::slab::Slab;
 use crate::event::{Event, Generation};
@@ -17,7 +17,7 @@ pub(super) enum Item<K, V> {
     /// The episode in `slot` expired, detected at `detected` ns. The slot is no longer chained.
     Expired {
         /// The slot of the key.
-        slot: u32,
+        slot: SlotId,
         /// When the expiry was detected, ns.
         detected: u64,
     },
@@ -25,7 +25,7 @@ pub(super) enum Item<K, V> {
     /// at most one report, which describes the state at its delivery.
     Report {
         /// The slot of the key, if the key is still watched.
-        slot: u32,
+        slot: SlotId,
         /// The episode that the report is about.
         generation: Generation,
     },
@@ -50,10 +50,10 @@ const PRESSURE: usize = 1_024;
 pub(super) struct Queue<K, V> {
     /// The sections, the oldest first.
     runs: VecDeque<Run<K, V>>,
-    /// The oldest chained slot, or [`NIL`].
-    head: u32,
-    /// The newest chained slot, or [`NIL`].
-    tail: u32,
+    /// The oldest chained slot, or [`SlotId::NIL`].
+    head: SlotId,
+    /// The newest chained slot, or [`SlotId::NIL`].
+    tail: SlotId,
     /// The number of items that were ever appended.
     pushed: u64,
     /// The number of items that were taken and not put back.
@@ -65,8 +65,8 @@ impl<K, V> Queue<K, V> {
     pub(super) fn new() -> Self {
         Queue {
             runs: VecDeque::new(),
-            head: NIL,
-            tail: NIL,
+            head: SlotId::NIL,
+            tail: SlotId::NIL,
             pushed: 0,
             popped: 0,
         }
@@ -105,11 +105,11 @@ impl<K, V> Queue<K, V> {
     }
 
     /// Appends the expiry of slot `at`, detected at `detected`.
-    pub(super) fn push_expired(&mut self, slab: &mut Slab<K, V>, at: u32, detected: u64) {
+    pub(super) fn push_expired(&mut self, slab: &mut Slab<K, V>, at: SlotId, detected: u64) {
         self.pushed += 1;
-        slab[at].next = NIL;
+        slab[at].next = SlotId::NIL;
         match self.tail {
-            NIL => self.head = at,
+            SlotId::NIL => self.head = at,
             tail => slab[tail].next = at,
         }
         self.tail = at;
@@ -146,8 +146,8 @@ impl<K, V> Queue<K, V> {
                 self.runs.pop_front();
             }
             self.head = slab[slot].next;
-            if self.head == NIL {
-                self.tail = NIL;
+            if self.head == SlotId::NIL {
+                self.tail = SlotId::NIL;
             }
             return Some(Item::Expired { slot, detected });
         }
@@ -167,7 +167,7 @@ impl<K, V> Queue<K, V> {
             return self.runs.push_front(Run::Other(item));
         };
         slab[slot].next = self.head;
-        if self.head == NIL {
+        if self.head == SlotId::NIL {
             self.tail = slot;
         }
         self.head = slot;
@@ -216,11 +216,11 @@ impl<K, V> Queue<K, V> {
                 !matches!(slab.body(at).state, State::Listed | State::Deferred),
                 "slot {at} is live and queued"
             );
-            if slab[at].next == NIL {
+            if slab[at].next == SlotId::NIL {
                 assert_eq!(self.tail, at, "tail of the chain");
             }
             at = slab[at].next;
         }
-        assert_eq!(at, NIL, "the chain is longer than the runs");
+        assert_eq!(at, SlotId::NIL, "the chain is longer than the runs");
     }
 }

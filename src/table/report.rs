@@ -1,6 +1,7 @@
 //! The status of a key, and events about it.
 
 use super::Table;
+use super::ids::SlotId;
 use super::queue::Item;
 use crate::clock::{self, Timestamp};
 use crate::event::{Event, EventKind, KeyEvent};
@@ -8,13 +9,13 @@ use crate::status::Status;
 
 impl<K: Eq + Clone, V: Clone> Table<K, V> {
     /// Returns the status of the live slot `at`, with a copy of its value.
-    pub(super) fn full_status_of(&self, at: u32) -> Status<V> {
+    pub(super) fn full_status_of(&self, at: SlotId) -> Status<V> {
         let extra = self.slab.body(at).extra.clone();
         self.status_of(at).with_extra(extra)
     }
 
     /// Returns the status of the live slot `at`, without its value.
-    pub(super) fn status_of(&self, at: u32) -> Status {
+    pub(super) fn status_of(&self, at: SlotId) -> Status {
         let body = self.slab.body(at);
         let last_beat = self.last_beat(at);
         let policy = self.policy(at);
@@ -33,7 +34,7 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
     }
 
     /// Creates an event about slot `at`, detected now, with copies of its key and value.
-    pub(super) fn event_about(&self, at: u32) -> KeyEvent<K, V> {
+    pub(super) fn event_about(&self, at: SlotId) -> KeyEvent<K, V> {
         let body = self.slab.body(at);
         Self::event_of(
             &self.status_of(at),
@@ -45,7 +46,7 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
 
     /// Queues an event about the live slot `at`, if its kind is wanted.
     #[inline]
-    pub(super) fn notify(&mut self, kind: EventKind, at: u32) {
+    pub(super) fn notify(&mut self, kind: EventKind, at: SlotId) {
         if self.config.wanted.has(kind) {
             self.queue_notice(kind, at);
         }
@@ -53,7 +54,7 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
 
     /// Queues an event about the live slot `at`; a `Beat` only while the queue is short.
     #[cold]
-    pub(super) fn queue_notice(&mut self, kind: EventKind, at: u32) {
+    pub(super) fn queue_notice(&mut self, kind: EventKind, at: SlotId) {
         if kind == EventKind::Beat && self.queue.is_pressed() {
             self.counts.beat_events_dropped += 1;
             return;

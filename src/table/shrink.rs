@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::ids::NIL;
+use super::ids::{ListId, SlotId};
 use super::index::Index;
 use super::memory::is_sparse;
 use super::slab::{Slab, State};
@@ -10,7 +10,7 @@ use super::{Deferred, Table};
 use crate::table::key_limit::Share;
 
 /// Returns the memory of a map by slot that was once large.
-fn shrink_map<T>(map: &mut HashMap<u32, T, ahash::RandomState>) {
+fn shrink_map<T>(map: &mut HashMap<SlotId, T, ahash::RandomState>) {
     if is_sparse(map.len(), map.capacity()) {
         map.shrink_to(map.len() * 2);
     }
@@ -44,8 +44,8 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
             // The memory is returned at another time.
             return;
         };
-        let lists: Vec<u32> = self.lists.numbers().collect();
-        let listed: Vec<u32> = lists
+        let lists: Vec<ListId> = self.lists.numbers().collect();
+        let listed: Vec<SlotId> = lists
             .into_iter()
             .flat_map(|list| self.lists.iter(&self.slab, list))
             .collect();
@@ -53,12 +53,12 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
             .slab
             .iter()
             .filter(|(_, body)| body.state == State::Deferred);
-        let aside: Vec<u32> = aside.map(|(at, _)| at).collect();
+        let aside: Vec<SlotId> = aside.map(|(at, _)| at).collect();
 
         let mut old = std::mem::replace(&mut self.slab, slab);
         self.deferred
             .filter_map(|_, it| it.is_current(&old).then_some(it));
-        let mut moved_to = vec![NIL; old.extent()];
+        let mut moved_to = vec![SlotId::NIL; old.extent()];
         self.index = index;
         let places = self.limit.as_mut().map(Share::unsettle);
         self.lists.unlink_all();
@@ -67,9 +67,9 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
             let (stamp, list, tag, prev) = (old[at].stamp, old[at].list, old[at].tag, old[at].prev);
             let is_listed = body.state == State::Listed;
             let to = self.slab.insert(stamp, list, tag, body);
-            moved_to[at as usize] = to;
+            moved_to[at.index()] = to;
             if let (Some(limit), Some(places)) = (&mut self.limit, &places) {
-                limit.settle(to, places[at as usize]);
+                limit.settle(to, places[at.index()]);
             }
             self.index.insert(tag, to);
             if is_listed {
@@ -80,7 +80,7 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
             }
         }
 
-        let moved = |at: u32| moved_to[at as usize];
+        let moved = |at: SlotId| moved_to[at.index()];
         self.deferred.filter_map(|_, it| {
             let slot = moved(it.slot);
             Some(Deferred { slot, ..it })
@@ -91,11 +91,12 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
             .map(|(at, down)| (moved(at), down))
             .collect();
         let hearts = std::mem::take(&mut self.hearts);
-        for (at, table_side) in (0u32..)
+        for (at, table_side) in (0..)
+            .map(SlotId::new)
             .zip(hearts)
             .filter(|(_, table_side)| table_side.is_some())
         {
-            let to = moved(at) as usize;
+            let to = moved(at).index();
             self.hearts
                 .resize_with(self.hearts.len().max(to + 1), || None);
             self.hearts[to] = table_side;

@@ -3,7 +3,7 @@
 use std::collections::TryReserveError;
 use std::mem::needs_drop;
 
-use super::ids::{MAX_SLOTS, NIL, Tag};
+use super::ids::{ListId, SlotId, Tag};
 use crate::event::Generation;
 use crate::panic::drop_both;
 
@@ -29,13 +29,13 @@ pub(super) struct Slot<K, V> {
     /// Listed: the sort key of its list, ns. It is the last beat, or for a heart the last check, or for a key that is
     /// down the last report. Pending: the last beat.
     pub(super) stamp: u64,
-    /// The previous slot in its list, or [`NIL`]. Deferred: the number of its entry in the heap. Superseded: the slot
+    /// The previous slot in its list, or [`SlotId::NIL`]. Deferred: the number of its entry in the heap. Superseded: the slot
     /// of the newer episode.
-    pub(super) prev: u32,
-    /// The next slot in its list, in the pending queue, or in the chain of vacant slots; or [`NIL`].
-    pub(super) next: u32,
+    pub(super) prev: SlotId,
+    /// The next slot in its list, in the pending queue, or in the chain of vacant slots; or [`SlotId::NIL`].
+    pub(super) next: SlotId,
     /// The list of the key's timeout and mode, even while it is not linked.
-    pub(super) list: u32,
+    pub(super) list: ListId,
     /// The tag of the key.
     pub(super) tag: Tag,
     /// The contents, if the slot is taken.
@@ -81,9 +81,9 @@ impl<K, V> Slot<K, V> {
     fn new() -> Self {
         Slot {
             stamp: 0,
-            prev: NIL,
-            next: NIL,
-            list: 0,
+            prev: SlotId::NIL,
+            next: SlotId::NIL,
+            list: ListId::DEFAULT,
             tag: Tag(0),
             body: None,
         }
@@ -113,8 +113,8 @@ pub(super) struct Slab<K, V> {
     blocks: Vec<Block<K, V>>,
     /// The number of slots that were ever taken, which are the first ones.
     extent: usize,
-    /// The first vacant slot, or [`NIL`].
-    vacant: u32,
+    /// The first vacant slot, or [`SlotId::NIL`].
+    vacant: SlotId,
     /// The number of slots that are taken.
     len: usize,
 }
@@ -131,7 +131,7 @@ impl<K, V> Slab<K, V> {
         Ok(Slab {
             blocks,
             extent: 0,
-            vacant: NIL,
+            vacant: SlotId::NIL,
             len: 0,
         })
     }
@@ -163,30 +163,36 @@ impl<K, V> Slab<K, V> {
 
     /// Returns the slot `at`, if it was ever taken or shares a block with one that was.
     #[inline]
-    fn get(&self, at: u32) -> Option<&Slot<K, V>> {
-        let block = self.blocks.get(at as usize / BLOCK)?;
-        Some(&block.0[at as usize % BLOCK])
+    fn get(&self, at: SlotId) -> Option<&Slot<K, V>> {
+        let block = self.blocks.get(at.index() / BLOCK)?;
+        Some(&block.0[at.index() % BLOCK])
     }
 
-    /// Takes a slot, which is not linked. Fewer than [`MAX_SLOTS`] must be taken.
-    pub(super) fn insert(&mut self, stamp: u64, list: u32, tag: Tag, body: Body<K, V>) -> u32 {
+    /// Takes a slot, which is not linked. Fewer than [`SlotId::MAX_SLOTS`] must be taken.
+    pub(super) fn insert(
+        &mut self,
+        stamp: u64,
+        list: ListId,
+        tag: Tag,
+        body: Body<K, V>,
+    ) -> SlotId {
         let slot = Slot {
             stamp,
-            prev: NIL,
-            next: NIL,
+            prev: SlotId::NIL,
+            next: SlotId::NIL,
             list,
             tag,
             body: Some(body),
         };
         self.len += 1;
-        let at = if self.vacant == NIL {
-            debug_assert!(self.extent < MAX_SLOTS);
+        let at = if self.vacant == SlotId::NIL {
+            debug_assert!(self.extent < SlotId::MAX_SLOTS);
             if self.extent.is_multiple_of(BLOCK) {
                 let vacant = std::array::from_fn(|_| Slot::new());
                 self.blocks.push(Block(vacant));
             }
             self.extent += 1;
-            (self.extent - 1) as u32
+            SlotId::new(self.extent - 1)
         } else {
             let at = self.vacant;
             self.vacant = self[at].next;
@@ -198,7 +204,7 @@ impl<K, V> Slab<K, V> {
 
     /// Takes the contents out of slot `at`. The slot stays taken until it is [vacated](Slab::vacate) or
     /// [refilled](Slab::put_back).
-    pub(super) fn lift(&mut self, at: u32) -> Body<K, V> {
+    pub(super) fn lift(&mut self, at: SlotId) -> Body<K, V> {
         match self[at].body.take() {
             Some(body) => body,
             None => unreachable!("slot {at} is vacant"),
@@ -206,12 +212,12 @@ impl<K, V> Slab<K, V> {
     }
 
     /// Puts the contents that were taken out of slot `at` back.
-    pub(super) fn put_back(&mut self, at: u32, body: Body<K, V>) {
+    pub(super) fn put_back(&mut self, at: SlotId, body: Body<K, V>) {
         self[at].body = Some(body);
     }
 
     /// Vacates slot `at`, whose contents have been taken out.
-    pub(super) fn vacate(&mut self, at: u32) {
+    pub(super) fn vacate(&mut self, at: SlotId) {
         debug_assert!(self[at].body.is_none(), "slot {at} is taken");
         self[at].next = self.vacant;
         self.vacant = at;
@@ -220,7 +226,7 @@ impl<K, V> Slab<K, V> {
 
     /// Returns the contents of the taken slot `at`.
     #[inline]
-    pub(super) fn body(&self, at: u32) -> &Body<K, V> {
+    pub(super) fn body(&self, at: SlotId) -> &Body<K, V> {
         match &self[at].body {
             Some(body) => body,
             None => unreachable!("slot {at} is vacant"),
@@ -229,37 +235,37 @@ impl<K, V> Slab<K, V> {
 
     /// Returns the contents like [`body`](Slab::body), for changes.
     #[inline]
-    pub(super) fn body_mut(&mut self, at: u32) -> &mut Body<K, V> {
+    pub(super) fn body_mut(&mut self, at: SlotId) -> &mut Body<K, V> {
         match &mut self[at].body {
             Some(body) => body,
             None => unreachable!("slot {at} is vacant"),
         }
     }
 
-    /// Reads both ends of slot `at`, which may be [`NIL`], to load it into the cache; one end if the slot is a single
+    /// Reads both ends of slot `at`, which may be [`SlotId::NIL`], to load it into the cache; one end if the slot is a single
     /// line.
     #[inline]
-    pub(super) fn warm(&self, at: u32) -> u32 {
+    pub(super) fn warm(&self, at: SlotId) -> u32 {
         self.get(at).map_or(0, |slot| {
             let state = match &slot.body {
                 Some(body) if size_of::<Slot<K, V>>() != LINE => body.state as u32,
                 _ => 0,
             };
-            slot.prev ^ state
+            slot.prev.bits() ^ state
         })
     }
 
-    /// Reads the neighbours of slot `at`, which may be [`NIL`], to load them into the cache.
+    /// Reads the neighbours of slot `at`, which may be [`SlotId::NIL`], to load them into the cache.
     #[inline]
-    pub(super) fn warm_neighbours(&self, at: u32) -> u32 {
-        let link = |at: u32| self.get(at).map_or(0, |slot| slot.prev);
+    pub(super) fn warm_neighbours(&self, at: SlotId) -> u32 {
+        let link = |at: SlotId| self.get(at).map_or(0, |slot| slot.prev.bits());
         self.get(at)
             .map_or(0, |slot| link(slot.prev) ^ link(slot.next))
     }
 
-    /// Returns whether slot `at`, which may be [`NIL`], holds `key`, watched.
+    /// Returns whether slot `at`, which may be [`SlotId::NIL`], holds `key`, watched.
     #[inline]
-    pub(super) fn is_live_key(&self, at: u32, key: &K) -> bool
+    pub(super) fn is_live_key(&self, at: SlotId, key: &K) -> bool
     where
         K: Eq,
     {
@@ -270,19 +276,19 @@ impl<K, V> Slab<K, V> {
     }
 
     /// Returns whether slot `at` still holds the episode `generation`.
-    pub(super) fn holds(&self, at: u32, generation: Generation) -> bool {
+    pub(super) fn holds(&self, at: SlotId, generation: Generation) -> bool {
         let body = self.get(at).and_then(|slot| slot.body.as_ref());
         body.is_some_and(|body| body.generation.get() == generation)
     }
 
     /// Returns whether slot `at` holds a deferred key.
-    pub(super) fn is_deferred_slot(&self, at: u32) -> bool {
+    pub(super) fn is_deferred_slot(&self, at: SlotId) -> bool {
         let body = self.get(at).and_then(|slot| slot.body.as_ref());
         body.is_some_and(|body| body.state == State::Deferred)
     }
 
     /// Changes the list of each taken slot, which must have contents, to the one that its list `moved` to.
-    pub(super) fn renumber_lists(&mut self, moved: impl Fn(u32) -> u32) {
+    pub(super) fn renumber_lists(&mut self, moved: impl Fn(ListId) -> ListId) {
         let slots = self.blocks.iter_mut().flat_map(|block| &mut block.0);
         for slot in slots.filter(|slot| slot.body.is_some()) {
             slot.list = moved(slot.list);
@@ -290,26 +296,27 @@ impl<K, V> Slab<K, V> {
     }
 
     /// Returns the taken slots.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &Body<K, V>)> {
-        (0u32..)
+    pub(super) fn iter(&self) -> impl Iterator<Item = (SlotId, &Body<K, V>)> {
+        (0..)
+            .map(SlotId::new)
             .zip(self.blocks.iter().flat_map(|block| &block.0))
             .filter_map(|(at, slot)| Some((at, slot.body.as_ref()?)))
     }
 }
 
-impl<K, V> std::ops::Index<u32> for Slab<K, V> {
+impl<K, V> std::ops::Index<SlotId> for Slab<K, V> {
     type Output = Slot<K, V>;
 
     #[inline]
-    fn index(&self, at: u32) -> &Slot<K, V> {
-        &self.blocks[at as usize / BLOCK].0[at as usize % BLOCK]
+    fn index(&self, at: SlotId) -> &Slot<K, V> {
+        &self.blocks[at.index() / BLOCK].0[at.index() % BLOCK]
     }
 }
 
-impl<K, V> std::ops::IndexMut<u32> for Slab<K, V> {
+impl<K, V> std::ops::IndexMut<SlotId> for Slab<K, V> {
     #[inline]
-    fn index_mut(&mut self, at: u32) -> &mut Slot<K, V> {
-        &mut self.blocks[at as usize / BLOCK].0[at as usize % BLOCK]
+    fn index_mut(&mut self, at: SlotId) -> &mut Slot<K, V> {
+        &mut self.blocks[at.index() / BLOCK].0[at.index() % BLOCK]
     }
 }
 
@@ -337,19 +344,19 @@ mod tests {
     #[test]
     fn vacant_slots_are_taken_again_and_stale_generations_do_not_match() {
         let mut slab = Slab::with_capacity(0).unwrap();
-        let a = slab.insert(1, 0, Tag(1), body(1));
-        let b = slab.insert(2, 0, Tag(2), body(2));
+        let a = slab.insert(1, ListId::DEFAULT, Tag(1), body(1));
+        let b = slab.insert(2, ListId::DEFAULT, Tag(2), body(2));
         assert_eq!(slab.lift(a).key, 1);
         slab.vacate(a);
         assert!(!slab.holds(a, Generation(1)));
-        let c = slab.insert(3, 0, Tag(3), body(3));
+        let c = slab.insert(3, ListId::DEFAULT, Tag(3), body(3));
         assert_eq!((c, slab.len(), slab.extent()), (a, 2, 2));
         assert!(
             slab.holds(c, Generation(3))
                 && !slab.holds(c, Generation(1))
                 && slab.holds(b, Generation(2))
         );
-        assert!(!slab.holds(99, Generation(3)));
+        assert!(!slab.holds(SlotId::new(99), Generation(3)));
     }
 
     #[test]

@@ -23,12 +23,12 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
     fn validate(&self) {
         self.lists.validate(&self.slab, &self.grace);
         self.queue.validate(&self.slab);
-        let linked: HashSet<u32> = self
+        let linked: HashSet<SlotId> = self
             .lists
             .numbers()
             .flat_map(|list| self.lists.iter(&self.slab, list))
             .collect();
-        let current: HashSet<u32> = self
+        let current: HashSet<SlotId> = self
             .deferred
             .iter()
             .filter(|(_, deferred)| deferred.is_current(&self.slab))

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crossbeam_channel::Receiver;
 
 use super::{KeyLimit, Mark, Share, Standing};
-use crate::table::Tag;
+use crate::table::ids::{SlotId, Tag};
 use crate::table::settings;
 use crate::{BeatErrorKind, Event, ManualClock, Watcher};
 
@@ -60,13 +60,13 @@ fn a_full_limit_knows_who_is_watched() {
     assert_eq!(look(0, 1), Standing::Room);
     for (worker, key) in [(0, 1), (1, 2)] {
         let place = shares[worker].take(Tag(9), &key).unwrap();
-        shares[worker].settle(0, place);
+        shares[worker].settle(SlotId::new(0), place);
     }
     assert_eq!([look(0, 1), look(1, 2)], [Standing::Watched; 2]);
     assert_eq!([look(1, 1), look(0, 2)], [Standing::Full; 2]);
     assert!(shares[0].take(Tag(9), &3).is_none());
     // One that left keeps its place until its slot is vacant.
-    shares[0].leave(0, Tag(9));
+    shares[0].leave(SlotId::new(0), Tag(9));
     assert_eq!(look(0, 1), Standing::Full);
     shares[0].give_back();
     assert_eq!(look(0, 1), Standing::Room);
@@ -87,11 +87,11 @@ fn a_look_that_must_not_wait_does_not_wait_for_a_preempted_caller() {
 fn a_mark_that_two_keys_have_is_there_until_both_have_left() {
     let limit = KeyLimit::new(10, 1);
     let mut share = share(&limit, 0);
-    for at in 0..3 {
+    for at in (0..3).map(SlotId::new) {
         let place = share.take(Tag(9), &1).unwrap();
         share.settle(at, place);
     }
-    for at in 0..3 {
+    for at in (0..3).map(SlotId::new) {
         assert_eq!(share.look(Tag(9), &1), Standing::Watched);
         share.leave(at, Tag(9));
     }
@@ -106,7 +106,7 @@ fn a_share_that_goes_gives_everything_back_and_a_small_one_its_memory() {
     for (at, key) in (0..5_000u32).zip(0..5_000u64) {
         for share in [&mut going, &mut staying] {
             let place = share.take(Tag(at), &key).unwrap();
-            share.settle(at, place);
+            share.settle(SlotId::new(at as usize), place);
         }
     }
     drop(going);
@@ -115,7 +115,7 @@ fn a_share_that_goes_gives_everything_back_and_a_small_one_its_memory() {
     let full = staying.shard_bytes;
     assert!(full >= 5_000 * 9);
     for at in 0..5_000 {
-        staying.leave(at, Tag(at));
+        staying.leave(SlotId::new(at as usize), Tag(at));
         staying.give_back();
     }
     assert_eq!(staying.taken(), (0, 0));
