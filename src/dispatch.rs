@@ -1,8 +1,9 @@
-//! Topics, handlers, delayed and retried events on local threads: side work beside the main flow.
+//! Runs handlers for immediate, delayed and retried events on local threads.
 //!
-//! A [`Topic`] is a name and a type of events. Handlers are registered for a topic by [`Dispatcher::on`]; events are emitted
-//! by [`Dispatcher::emit`], and start at once, after a delay or at a time. A handler that fails is called again after a
-//! [`Backoff`]; an event that has used up its attempts goes to a dead list, where it can be looked at and replayed.
+//! A [`Topic`] is a name and a type of events. [`Dispatcher::on`] registers a handler for a topic, and
+//! [`Dispatcher::emit`] emits an event. An event is due at once, after a delay or at a given time. A handler that fails
+//! is called again after a [`Backoff`]. An event that has used up its attempts is moved to the dead list of its topic,
+//! where it can be inspected and replayed.
 //!
 //! ```
 //! use std::time::Duration;
@@ -30,14 +31,15 @@
 //!
 //! # What is lost in a crash
 //!
-//! Everything that waits or runs: events are in memory only. With the documentation of this crate, the module `dispatching` has
-//! the promises, how to choose the numbers, and how the threads work together.
+//! Events are in memory only, so a crash loses all events that wait or run. The module `dispatching` of this
+//! documentation lists the guarantees, recommends values for the options, and describes how the threads cooperate.
 //!
 //! # One attempt
 //!
-//! The handlers of a topic are called one after the other, in the order in which they were registered, on one worker thread.
-//! If some fail, the next attempt calls only those. No event starts before it is due. Events of a topic start in the order
-//! of their due times, and then in the order in which they were emitted. Topics take turns.
+//! The handlers of a topic are called one after the other, in the order in which they were registered, on one worker
+//! thread. If some of them fail, the next attempt calls only the handlers that failed. No event starts before it is
+//! due. Events of a topic start in the order of their due times, and then in the order in which they were emitted.
+//! Topics with events that are due are served in turn.
 
 mod attempt;
 mod backoff;
@@ -87,27 +89,27 @@ use local::Core;
 
 /// Runs handlers for events on a fixed number of worker threads. See the [module](self) for an introduction.
 ///
-/// Clones are handles on the same dispatcher. When the last one is dropped, the dispatcher stops as by [`stop`] with no time:
-/// events that wait are dropped, and the drop blocks for at most about 100 ms. A handler that owns a clone keeps the
-/// dispatcher alive until it is [stopped](Dispatcher::stop).
+/// Clones are handles on the same dispatcher. Dropping the last handle stops the dispatcher like [`stop`] with a
+/// `within` of zero: events that wait are dropped, and the drop blocks for at most about 100 ms. A handler that owns a
+/// clone keeps the dispatcher alive until it is [stopped](Dispatcher::stop).
 ///
 /// [`stop`]: Dispatcher::stop
 #[derive(Clone)]
 pub struct Dispatcher {
-    /// Stops the dispatcher with the last handle.
+    /// Stops the dispatcher when the last handle is dropped.
     handle: Arc<Handle>,
 }
 
 /// Stops the dispatcher when it is dropped.
 struct Handle {
-    /// What the workers share.
+    /// The state that the workers share.
     core: Arc<Core>,
 }
 
 impl Drop for Handle {
     fn drop(&mut self) {
         let Summary { undone, .. } = self.core.stop(Duration::ZERO);
-        // One by one: each may panic.
+        // Dropped one by one, because each drop may panic.
         undone.into_iter().for_each(discard);
     }
 }
@@ -117,29 +119,29 @@ impl Drop for Handle {
     reason = "what an operation returns is often of no interest"
 )]
 impl Dispatcher {
-    /// A handle on `core`.
+    /// Creates a handle on `core`.
     fn new(core: Arc<Core>) -> Self {
         Dispatcher {
             handle: Arc::new(Handle { core }),
         }
     }
 
-    /// What the workers share.
+    /// The state that the workers share.
     fn core(&self) -> &Core {
         &self.handle.core
     }
 
     /// Registers the closure `handle` under `name` for the events of `topic`.
     ///
-    /// The handlers of a topic are called for each of its events, in the order in which they were registered. Events that wait
-    /// already are handled by the new one, too. A handler may emit events and call every method of the dispatcher. The name follows
-    /// the rules for a [`Topic`]'s.
+    /// The handlers of a topic are called for each of its events, in the order in which they were registered. Events
+    /// that already wait are handled by the new handler too. A handler may emit events and call every method of the
+    /// dispatcher. The name follows the same rules as the name of a [`Topic`].
     ///
     /// # Errors
     ///
-    /// Returns a [`RegisterError`] if the dispatcher is stopped, the topic already has a handler of that name, the name is
-    /// invalid, the topic is used with another type, an option is out of range, or the thread that watches calls with a limit of
-    /// time cannot be spawned.
+    /// Returns a [`RegisterError`] if the dispatcher is stopped, the topic already has a handler of that name, the name
+    /// is invalid, the topic is used with another type, an option is out of range, or the thread that enforces time
+    /// limits cannot be spawned.
     ///
     /// ```
     /// use liveness::dispatch::{Dispatcher, On, Topic};
@@ -165,12 +167,12 @@ impl Dispatcher {
         self.core().on(topic, name, options, handle)
     }
 
-    /// Registers `handler`, of a type that implements [`Handler`], under `name` for the events of `topic`. Otherwise as
-    /// [`on`](Dispatcher::on). [`Handler`] has an example.
+    /// Registers a value that implements [`Handler`] under `name` for the events of `topic`, like
+    /// [`on`](Dispatcher::on). See [`Handler`] for an example.
     ///
     /// # Errors
     ///
-    /// Those of [`on`](Dispatcher::on).
+    /// Returns the errors of [`on`](Dispatcher::on).
     pub fn on_handler<T: Send + Sync + 'static>(
         &self,
         topic: &Topic<T>,
@@ -181,13 +183,14 @@ impl Dispatcher {
         self.core().on(topic, name, options, handler)
     }
 
-    /// Removes the handler `name` of `topic`, and blocks until the attempts that have begun are over. Returns whether there was
-    /// such a handler.
+    /// Removes the handler `name` of `topic`, and blocks until the attempts that have begun have ended. Returns whether
+    /// there was such a handler.
     ///
-    /// No further call of the handler begins. A call on a worker of this dispatcher does not block, because two handlers might
-    /// remove each other. A handler that never returns blocks the caller, unless it has a
-    /// [`max_duration`](On::max_duration); [`remove_now`](Dispatcher::remove_now) never blocks. If it was the last handler of the
-    /// topic, the events that wait stay, and new ones are refused as [`NoHandler`](EmitErrorKind::NoHandler).
+    /// No further call of the handler begins. A call on a worker of this dispatcher does not block, because two
+    /// handlers might remove each other. A handler that never returns blocks the caller, unless it has a
+    /// [`max_duration`](On::max_duration); [`remove_now`](Dispatcher::remove_now) never blocks. If the topic has no
+    /// other handler, its waiting events are kept, and new events are refused with
+    /// [`NoHandler`](EmitErrorKind::NoHandler).
     ///
     /// ```
     /// use liveness::dispatch::{Dispatcher, EmitErrorKind, On, Topic};
@@ -205,20 +208,21 @@ impl Dispatcher {
         self.core().remove(topic, name, true)
     }
 
-    /// Removes the handler `name` of `topic` as [`remove`](Dispatcher::remove) does, without waiting for calls that run. Returns
-    /// whether there was such a handler.
+    /// Removes the handler `name` of `topic` like [`remove`](Dispatcher::remove), but does not wait for running calls.
+    /// Returns whether there was such a handler.
     pub fn remove_now<T: 'static>(&self, topic: &Topic<T>, name: &str) -> bool {
         self.core().remove(topic, name, false)
     }
 
     /// Accepts an event that is due at once, and returns its id.
     ///
-    /// Blocks for no longer than a short lock. An event that is accepted is handled, or ends cancelled, dead, or returned by
-    /// [`stop`](Dispatcher::stop). Costs O(1).
+    /// Holds a lock for a short time and does not block otherwise. An accepted event is handled, cancelled, moved to
+    /// the dead list, or returned by [`stop`](Dispatcher::stop). Costs O(1).
     ///
     /// # Errors
     ///
-    /// Returns the event, and why it was refused: the dispatcher is stopped or full, or the topic has no handler or another type.
+    /// Returns an [`EmitError`] with the event if the dispatcher is stopped or full, if the topic has no handler, or if
+    /// its handlers take another type.
     ///
     /// ```
     /// use std::time::Duration;
@@ -243,13 +247,13 @@ impl Dispatcher {
         self.emit_with(topic, event, Emit::now())
     }
 
-    /// Accepts an event with a due time, a unique key or headers, as `how` says, and returns its id. Costs O(log n) if it is due
-    /// later.
+    /// Accepts an event with the due time, unique key and headers of `how`, and returns its id. Costs O(log n) if the
+    /// event is due later.
     ///
     /// # Errors
     ///
-    /// Returns the event, and why it was refused: as for [`emit`](Dispatcher::emit), or because its unique key is taken or its
-    /// due time is more than 500 years away.
+    /// Returns the errors of [`emit`](Dispatcher::emit). It is also an error if the unique key is taken, or if the due
+    /// time is more than 500 years away.
     ///
     /// ```
     /// use std::time::Duration;
@@ -279,12 +283,13 @@ impl Dispatcher {
 
     /// Accepts an event that is due at once, and blocks for at most `wait` until there is room for it.
     ///
-    /// On a worker of this dispatcher it does not wait, because the room might be that of the worker's own event.
+    /// On a worker of this dispatcher it does not wait, because the only room might be the room that the worker's own
+    /// event occupies.
     ///
     /// # Errors
     ///
-    /// Returns the event, and why it was refused: [`Full`](EmitErrorKind::Full) if there was no room in time, else as for
-    /// [`emit`](Dispatcher::emit).
+    /// Returns [`Full`](EmitErrorKind::Full) if there was no room in time, and the other errors of
+    /// [`emit`](Dispatcher::emit). The error returns the event.
     ///
     /// ```
     /// use std::time::Duration;
@@ -311,13 +316,14 @@ impl Dispatcher {
         emitted.map_err(|(kind, event)| EmitError::new(kind, event))
     }
 
-    /// Accepts events that are due at once, in order, and returns their ids.
+    /// Accepts events that are due at once, in the given order, and returns their ids.
     ///
-    /// They are accepted 200 at a time under one lock, each such chunk as a whole or not at all.
+    /// The events are accepted in chunks of 200. Each chunk takes the lock once, and is accepted as a whole or not at
+    /// all.
     ///
     /// # Errors
     ///
-    /// Returns the events that were refused, the ids of those before them, and the reason.
+    /// Returns the refused events, the ids of the accepted events before them, and the reason.
     ///
     /// ```
     /// use std::time::Duration;
@@ -345,14 +351,14 @@ impl Dispatcher {
     /// Emits the event that `make` returns at each tick of `schedule`, until the schedule is
     /// [removed](Dispatcher::unschedule) or the dispatcher stops.
     ///
-    /// `make` runs on a worker. A panic of it is caught and counted, and the next tick follows. A tick emits nothing and is counted in
-    /// [`skipped_ticks`](DispatchStats::skipped_ticks) while the event of an earlier tick is unfinished, and if the event is
-    /// refused, for example because the topic has no handler.
+    /// `make` runs on a worker. If `make` panics, the panic is caught and counted, and the schedule continues. A tick
+    /// is skipped while the event of an earlier tick is unfinished, and if its event is refused, for example because
+    /// the topic has no handler. Skipped ticks are counted in [`skipped_ticks`](DispatchStats::skipped_ticks).
     ///
     /// # Errors
     ///
-    /// Returns a [`RegisterError`] if the dispatcher is stopped, the topic already has a schedule of that name, the name is
-    /// invalid, the topic is used with another type, or the interval is zero.
+    /// Returns a [`RegisterError`] if the dispatcher is stopped, the topic already has a schedule of that name, the
+    /// name is invalid, the topic is used with another type, or the interval is zero.
     ///
     /// ```
     /// use std::time::Duration;
@@ -383,16 +389,16 @@ impl Dispatcher {
         self.core().schedule(topic, name, schedule, make)
     }
 
-    /// Removes the schedule `name` of `topic`. Returns whether there was one. A tick that has begun still emits its event, and events
-    /// that were emitted stay.
+    /// Removes the schedule `name` of `topic`. Returns whether there was one. A tick that has begun still emits its
+    /// event, and events that were already emitted are not affected.
     pub fn unschedule<T>(&self, topic: &Topic<T>, name: &str) -> bool {
         self.core().unschedule(topic, name)
     }
 
-    /// Cancels the event `id` of `topic`, and returns where it was.
+    /// Cancels the event `id` of `topic`, and returns the state in which it was.
     ///
-    /// An event that waits does not start. The call of one that runs is asked to end with [`Cause::Cancelled`], and its outcome is
-    /// ignored. Costs O(log n) at most.
+    /// A waiting event does not start. If the event runs, its call is requested to end with [`Cause::Cancelled`], and
+    /// the result is ignored. Costs O(log n) at most.
     ///
     /// ```
     /// use std::time::Duration;
@@ -411,13 +417,13 @@ impl Dispatcher {
         self.core().cancel(topic, id)
     }
 
-    /// Moves the event `id` of `topic` to the due time of `when`, if it waits. Returns whether it does. The other options of
-    /// `when` are ignored. Costs O(log n).
+    /// Changes the due time of the event `id` of `topic` to that of `when`. Returns `false` if the event does not wait.
+    /// The other options of `when` are ignored. Costs O(log n).
     ///
     /// # Errors
     ///
-    /// Returns [`EmitErrorKind::Stopped`] if the dispatcher is stopped, or [`EmitErrorKind::TooLate`] if the time is more than 500
-    /// years away.
+    /// Returns [`EmitErrorKind::Stopped`] if the dispatcher is stopped, or [`EmitErrorKind::TooLate`] if the time is
+    /// more than 500 years away.
     ///
     /// ```
     /// use std::time::Duration;
@@ -442,10 +448,10 @@ impl Dispatcher {
         self.core().reschedule(topic, id, when.due)
     }
 
-    /// Pauses `topic`: no event of it starts until it is [resumed](Dispatcher::resume).
+    /// Pauses `topic`: none of its events starts until the topic is [resumed](Dispatcher::resume).
     ///
-    /// Events that run go on, and new ones are accepted. Returns whether this changed anything: `false` if it is paused already, and
-    /// for a topic that has never had a handler or schedule. Emits [`Notice::Paused`].
+    /// Running events continue, and new events are accepted. Returns `false` if the topic was already paused, or if it
+    /// has never had a handler or schedule. Emits [`Notice::Paused`].
     ///
     /// ```
     /// use std::time::Duration;
@@ -473,7 +479,7 @@ impl Dispatcher {
         self.core().set_paused(topic, false)
     }
 
-    /// Returns up to `max` events of `topic` that wait, in the order in which they start. Costs a look at each event of the
+    /// Returns up to `max` waiting events of `topic`, in the order in which they start. Visits every event of the
     /// dispatcher under its lock.
     ///
     /// ```
@@ -495,8 +501,8 @@ impl Dispatcher {
         self.core().peek(topic, max)
     }
 
-    /// Returns how many events of `topic` are scheduled, ready, running and dead. Costs a look at each event of the dispatcher under
-    /// its lock; [`stats`](Dispatcher::stats) costs less.
+    /// Returns how many events of `topic` are scheduled, ready, running and dead. Visits every event of the dispatcher
+    /// under its lock; [`stats`](Dispatcher::stats) costs less.
     ///
     /// ```
     /// use std::time::Duration;
@@ -518,8 +524,8 @@ impl Dispatcher {
 
     /// Returns up to `max` events in the dead list of `topic`, the oldest first.
     ///
-    /// An event goes there when a handler of it has used up its attempts or failed fatally. The list is bounded by
-    /// [`max_dead`](Builder::max_dead).
+    /// An event is moved to the dead list when one of its handlers has used up its attempts or failed fatally.
+    /// [`max_dead`](Builder::max_dead) bounds the list.
     ///
     /// ```
     /// use std::time::Duration;
@@ -549,28 +555,30 @@ impl Dispatcher {
         self.core().dead(topic, max)
     }
 
-    /// Moves up to `max` events of `topic` from the dead list back to those that wait, the oldest first, and returns how many.
+    /// Replays up to `max` events from the dead list of `topic`, the oldest first, and returns their number.
     ///
-    /// They are due at once, and have all their attempts again. Only the handlers that failed are called. It moves no more than there
-    /// is room for, and none when the dispatcher is stopped. [`dead`](Dispatcher::dead) has an example.
+    /// The events are due at once, and their attempts are counted from zero. Only the handlers that failed are called.
+    /// No more events are replayed than the dispatcher has room for, and none if it is stopped. See
+    /// [`dead`](Dispatcher::dead) for an example.
     pub fn replay<T: 'static>(&self, topic: &Topic<T>, max: usize) -> usize {
         self.core().replay(topic, max)
     }
 
-    /// Removes all events from the dead list of `topic`, and returns how many there were. They are counted as
+    /// Removes all events from the dead list of `topic`, and returns their number. They are counted as
     /// [`purged`](TopicStats::purged).
     pub fn purge<T: 'static>(&self, topic: &Topic<T>) -> usize {
         self.core().purge(topic)
     }
 
-    /// Returns the account of all topics, read under one lock: it is exact at that moment.
+    /// Returns the statistics of all topics. They are read under one lock, so they are consistent.
     #[must_use]
     pub fn stats(&self) -> DispatchStats {
         self.core().stats()
     }
 
-    /// Blocks until no event is ready or runs, for at most `wait`. Returns whether that is so. Events that are due later, and
-    /// those of paused topics, are not waited for. On a worker of this dispatcher it returns at once.
+    /// Blocks until no event is ready or runs, for at most `wait`. Returns `false` if an event is still ready or runs
+    /// then. It does not wait for events that are due later, nor for events of paused topics. On a worker of this
+    /// dispatcher it returns at once.
     ///
     /// ```
     /// use std::time::Duration;
@@ -592,14 +600,16 @@ impl Dispatcher {
         self.core().flush(wait)
     }
 
-    /// Stops the dispatcher for good.
+    /// Stops the dispatcher permanently.
     ///
-    /// No further event starts, and every later call returns `Stopped` or finds nothing. Handlers that run have `within` to return;
-    /// those that still run then are cancelled with [`Cause::Interrupted`], and have another 100 ms. All handlers and schedules are
-    /// dropped. Returns the events that wait, including those that are due, and the names of the threads that are still in a handler.
+    /// No further event starts, and every later call returns `Stopped` or finds nothing. Running handlers may take up
+    /// to `within` to return. Handlers that still run then are cancelled with [`Cause::Interrupted`], and may take
+    /// another 100 ms. All handlers and schedules are dropped. Returns the waiting events, including those that are
+    /// due, and the names of the threads that still run a handler.
     ///
-    /// On a worker of this dispatcher it does not wait for that worker. A second call returns what came to wait since the first, such
-    /// as an event whose handler failed late. Dropping the last handle does the same with a `within` of zero.
+    /// On a worker of this dispatcher it does not wait for that worker. A second call returns the events that began to
+    /// wait after the first call, such as an event whose handler failed late. Dropping the last handle stops the
+    /// dispatcher with a `within` of zero.
     ///
     /// ```
     /// use std::time::Duration;

@@ -1,4 +1,4 @@
-//! How long a failed event waits until it is tried again.
+//! The time for which a failed event waits before it is tried again.
 
 use std::time::Duration;
 
@@ -7,8 +7,8 @@ use crate::error::OptionError;
 
 /// The time between a failure and the next attempt.
 ///
-/// The delay doubles with each attempt, from a base up to a cap. Jitter varies it, so that events that failed together are
-/// not tried again together.
+/// The delay doubles with each attempt, from a base up to a cap. Jitter varies it, so that events that failed together
+/// are not tried again together.
 ///
 /// ```
 /// use std::time::Duration;
@@ -24,9 +24,9 @@ use crate::error::OptionError;
 pub struct Backoff {
     /// The delay after the first attempt.
     base: Duration,
-    /// The longest delay, jitter aside.
+    /// The longest delay, without jitter.
     cap: Duration,
-    /// The part by which a delay varies either way, 0 to 1.
+    /// The fraction by which a delay varies in both directions, 0 to 1.
     jitter: f64,
 }
 
@@ -38,8 +38,8 @@ impl Default for Backoff {
 }
 
 impl Backoff {
-    /// Returns a backoff of `base` after the first attempt, which doubles with each further one up to `cap`, with a jitter of
-    /// 0.25. A base of zero means that every attempt follows at once.
+    /// Returns a backoff whose delay is `base` after the first attempt and doubles with each further attempt, up to
+    /// `cap`. The jitter is 0.25. With a base of zero, every attempt follows at once.
     #[must_use]
     pub const fn exponential(base: Duration, cap: Duration) -> Self {
         Backoff {
@@ -55,14 +55,15 @@ impl Backoff {
         Backoff::exponential(delay, delay)
     }
 
-    /// Sets by which part a delay varies either way: with 0.25, a delay of 8 s becomes 6 to 10 s. It must be from 0 to 1.
+    /// Sets the fraction by which a delay varies in both directions, from 0 to 1. With 0.25, a delay of 8 s becomes 6
+    /// to 10 s.
     #[must_use]
     pub const fn jitter(mut self, part: f64) -> Self {
         self.jitter = part;
         self
     }
 
-    /// Returns the delay after attempt `attempt`, which counts from 1, without jitter.
+    /// Returns the delay after attempt `attempt`, without jitter. Attempts are numbered from 1.
     #[must_use]
     pub fn delay(&self, attempt: u32) -> Duration {
         let doublings = attempt.saturating_sub(1).min(63);
@@ -70,7 +71,7 @@ impl Backoff {
         Duration::from_nanos(delay).min(self.cap)
     }
 
-    /// The delay after attempt `attempt` with jitter, where `random` is uniform from 0 to 1.
+    /// Returns the delay after attempt `attempt` with jitter, where `random` is uniform from 0 to 1.
     pub(crate) fn jittered(&self, attempt: u32, random: f64) -> Duration {
         let factor = 1.0 + self.jitter * (2.0 * random - 1.0);
         Duration::try_from_secs_f64(self.delay(attempt).as_secs_f64() * factor)

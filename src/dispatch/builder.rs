@@ -15,13 +15,13 @@ use crate::sync::thread;
 /// The maximum number of workers.
 const MAX_THREADS: usize = 1_024;
 
-/// The maximum of unfinished events. Each takes about 150 bytes, besides what it carries.
+/// The maximum number of unfinished events. Each takes about 150 bytes in addition to its payload.
 const MAX_UNFINISHED: usize = 10_000_000;
 
-/// The maximum of dead events that a topic keeps.
+/// The maximum number of dead events that a topic keeps.
 const MAX_DEAD: usize = 100_000;
 
-/// The least number of workers by default. A handler usually waits for something, so there are at least as many.
+/// The minimum number of workers by default. Handlers usually wait for I/O, so more workers than cores are useful.
 const DEFAULT_THREADS: usize = 4;
 
 /// Options for a [`Dispatcher`], created by [`Dispatcher::builder`].
@@ -44,7 +44,7 @@ const DEFAULT_THREADS: usize = 4;
 /// ```
 #[must_use]
 pub struct Builder {
-    /// What was set.
+    /// The options.
     settings: Settings,
 }
 
@@ -56,7 +56,7 @@ impl Dispatcher {
 }
 
 impl Builder {
-    /// The default options.
+    /// Creates the default options.
     fn new() -> Self {
         let cores = thread::available_parallelism().map_or(1, usize::from);
         Builder {
@@ -75,82 +75,82 @@ impl Builder {
         }
     }
 
-    /// Sets the number of worker threads: from 1 to 1,024; by default the number of cores, but at least 4. It is the number
-    /// of handlers that run at a time.
+    /// Sets the number of worker threads, from 1 to 1,024. Default: the number of cores, but at least 4. As many
+    /// handlers run at the same time.
     pub fn threads(mut self, threads: usize) -> Self {
         self.settings.threads = threads;
         self
     }
 
-    /// Sets how many events may be unfinished, that is, wait or run: from 1 to 10,000,000; 1,000,000 by default. Further
-    /// events are refused as [`Full`](super::EmitErrorKind::Full).
+    /// Sets how many events may be unfinished, which means that they wait or run, from 1 to 10,000,000. Default:
+    /// 1,000,000. Further events are refused with [`Full`](super::EmitErrorKind::Full).
     pub fn max_unfinished(mut self, events: usize) -> Self {
         self.settings.max_unfinished = events;
         self
     }
 
-    /// Sets how many events of one topic may be unfinished; no limit of its own by default, must be greater than zero.
+    /// Sets how many events of one topic may be unfinished. Default: no limit per topic. Zero is an error.
     pub fn max_per_topic(mut self, events: usize) -> Self {
         self.settings.max_per_topic = events;
         self
     }
 
-    /// Sets how many dead events a topic keeps: at most 100,000; 1,000 by default. One more removes the oldest, which is
-    /// counted as purged. With zero, an event that fails for good is gone.
+    /// Sets how many dead events a topic keeps, at most 100,000. Default: 1,000. A further dead event replaces the
+    /// oldest one, which is counted as purged. With zero, no dead event is kept.
     pub fn max_dead(mut self, events: usize) -> Self {
         self.settings.max_dead = events;
         self
     }
 
-    /// Sets how long after it was cancelled with [`Cause::TooLong`](super::Cause::TooLong) a call that has not returned is
-    /// reported as stuck; 10 s by default, must be greater than zero.
+    /// Sets how long a call may continue after it was cancelled with [`Cause::TooLong`](super::Cause::TooLong) before
+    /// it is reported as stuck. Default: 10 s. Zero is an error.
     pub fn stuck_after(mut self, duration: Duration) -> Self {
         self.settings.stuck_after = duration;
         self
     }
 
-    /// Sets how many stuck threads may be replaced by new ones at the same time; 16 by default. With zero none is, and a stuck
-    /// handler holds its thread until it returns.
+    /// Sets how many stuck threads may be replaced by new ones at the same time. Default: 16. With zero no thread is
+    /// replaced, and a stuck handler occupies its thread until it returns.
     pub fn max_stuck(mut self, threads: usize) -> Self {
         self.settings.max_stuck = threads;
         self
     }
 
-    /// Sets what the names of the threads begin with; `dispatch` by default.
+    /// Sets the prefix of the thread names. Default: `dispatch`.
     pub fn thread_name(mut self, prefix: impl Into<String>) -> Self {
         self.settings.thread_name = prefix.into();
         self
     }
 
-    /// Sets the time source; a monotonic clock by default. Under a [`ManualClock`](crate::ManualClock), an event starts as
+    /// Sets the time source. Default: a monotonic clock. With a [`ManualClock`](crate::ManualClock), an event starts as
     /// soon as the clock is moved to its due time.
     pub fn clock(mut self, clock: impl Into<Clock>) -> Self {
         self.settings.clock = Some(clock.into());
         self
     }
 
-    /// Sets the seed of the jitter of retries; random by default.
+    /// Sets the seed of the jitter of retries. Default: random.
     pub fn seed(mut self, seed: u64) -> Self {
         self.settings.seed = seed;
         self
     }
 
-    /// Sets a callback for notices; none by default. [`Notice`] has an example.
+    /// Sets a callback for notices. Default: none. See [`Notice`] for an example.
     ///
-    /// It runs on the thread that has something to report, without a lock, and should return soon: no further limit of time is
-    /// checked while it handles [`Notice::Stuck`], and [`stop`](Dispatcher::stop) waits for it. A panic is caught and counted.
-    /// Replaces a callback set earlier.
+    /// The callback runs on the thread that reports the notice, without a lock. It should return soon: time limits are
+    /// not checked while it handles [`Notice::Stuck`], and [`stop`](Dispatcher::stop) waits for it. A panic is caught
+    /// and counted. A second call of this method replaces the callback.
     pub fn on_notice(mut self, callback: impl Fn(Notice) + Send + Sync + 'static) -> Self {
         self.settings.on_notice = Some(Box::new(callback));
         self
     }
 
-    /// Spawns the workers.
+    /// Creates the dispatcher and spawns its workers.
     ///
     /// # Errors
     ///
-    /// Returns [`BuildError::Option`] if an option is out of range, or [`BuildError::Spawn`] if the operating system does not
-    /// spawn a thread.
+    /// Returns [`BuildError::Option`] if an option is out of range, or [`BuildError::Spawn`] if the operating system
+    /// cannot spawn a thread.
     pub fn build(self) -> Result<Dispatcher, BuildError> {
         let settings = self.settings;
         let threads = (1..=MAX_THREADS).contains(&settings.threads);

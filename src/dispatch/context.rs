@@ -1,4 +1,4 @@
-//! What a handler knows of its event, and of the end of its time.
+//! The context of a handler's call.
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use super::options::On;
 use super::seat::Seat;
 use crate::clock::{Clock, Timestamp, nanos};
 
-/// One call of a handler: its event, and whether it is to end early.
+/// The context of one call of a handler: the event, the attempt, and whether the call should end early.
 ///
 /// ```
 /// use std::time::Duration;
@@ -44,7 +44,7 @@ pub struct Context {
     pub(crate) handler: Arc<str>,
     /// The number of the attempt, from 1.
     pub(crate) attempt: u32,
-    /// How many there may be.
+    /// The maximum number of attempts.
     pub(crate) max_attempts: u32,
     /// When the event was due, ns.
     pub(crate) due: u64,
@@ -52,16 +52,16 @@ pub struct Context {
     pub(crate) started: u64,
     /// The number of the start.
     pub(crate) fence: u64,
-    /// When the call is over its time, ns.
+    /// When the time limit of the call passes, ns.
     pub(crate) deadline: Option<u64>,
-    /// What was emitted with the event.
+    /// The headers of the event.
     pub(crate) headers: Option<Arc<[(String, String)]>>,
-    /// Notes progress, where it is asked for.
+    /// Records progress, if the handler has a limit for it.
     pub(crate) progress: Option<Box<dyn Fn() + Send + Sync>>,
 }
 
 impl Context {
-    /// The context of the worker on `seat`, which is filled for each event and each call.
+    /// Creates the context of the worker on `seat`, which is filled in for each event and each call.
     pub(crate) fn new(seat: Arc<Seat>, clock: Clock) -> Self {
         Context {
             seat,
@@ -80,7 +80,7 @@ impl Context {
         }
     }
 
-    /// A handler with `options` is called now.
+    /// Prepares the context for the call of a handler with `options`.
     pub(crate) fn enter(&mut self, handler: &Arc<str>, options: &On) {
         set(&mut self.handler, handler);
         self.max_attempts = options.max_attempts;
@@ -112,7 +112,7 @@ impl Context {
         self.attempt
     }
 
-    /// Returns how many attempts this handler has at most: its [`max_attempts`](super::On::max_attempts).
+    /// Returns the maximum number of attempts of this handler; see [`max_attempts`](super::On::max_attempts).
     #[must_use]
     pub fn max_attempts(&self) -> u32 {
         self.max_attempts
@@ -130,16 +130,17 @@ impl Context {
         Duration::from_nanos(self.started.saturating_sub(self.due))
     }
 
-    /// Returns a number that rises with every start of an event in this dispatcher, and so with each attempt at one.
+    /// Returns a number that increases with every start of an event in this dispatcher, so a later attempt has a higher
+    /// number (a fencing token).
     ///
-    /// A store that remembers the highest fence it has seen for an event, and refuses a lower one, is safe from an earlier
-    /// attempt that goes on after it was given up.
+    /// A store can remember the highest fence of each event and refuse lower ones. It then ignores writes of an earlier
+    /// attempt that continues after it was given up.
     #[must_use]
     pub fn fence(&self) -> u64 {
         self.fence
     }
 
-    /// Returns the value of the header `name`: of several, that of the last.
+    /// Returns the value of the header `name`. If there are several, returns the last one.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {
         let mut found = self.headers().iter().rev();
@@ -148,39 +149,40 @@ impl Context {
             .map(|(_, value)| &**value)
     }
 
-    /// Returns all headers, in the order they were given.
+    /// Returns all headers, in the order in which they were added.
     #[must_use]
     pub fn headers(&self) -> &[(String, String)] {
         self.headers.as_deref().unwrap_or_default()
     }
 
-    /// Returns how much is left of the call's [`max_duration`](super::On::max_duration), or `None` if it has none.
+    /// Returns the remaining time of the call's [`max_duration`](super::On::max_duration), or `None` if the handler has
+    /// no such limit.
     #[must_use]
     pub fn remaining(&self) -> Option<Duration> {
         let left = self.deadline?.saturating_sub(self.clock.now_ns());
         Some(Duration::from_nanos(left))
     }
 
-    /// Returns `true` once the call is to end early. Costs one load.
+    /// Returns `true` once the call should end early. Costs one load.
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
         self.cause().is_some()
     }
 
-    /// Returns why the call is to end early, or `None` if it is not.
+    /// Returns why the call should end early, or `None` if it need not.
     #[must_use]
     pub fn cause(&self) -> Option<Cause> {
         self.seat.cause()
     }
 
-    /// Blocks for `duration`, or until the call is to end early. Returns `true` if it is to end early. A handler that waits in
-    /// this way instead of sleeping does not delay a stop.
+    /// Blocks for `duration`, or until the call should end early. Returns `true` if the call should end early. A
+    /// handler that calls this instead of sleeping does not delay a stop.
     #[must_use = "a call that is cancelled is to return"]
     pub fn wait(&self, duration: Duration) -> bool {
         self.seat.wait(&self.clock, duration)
     }
 
-    /// Notes that the call makes progress; see [`On::progress_within`](super::On::progress_within). Costs one store.
+    /// Records that the call makes progress; see [`On::progress_within`](super::On::progress_within). Costs one store.
     pub fn progress(&self) {
         if let Some(progress) = &self.progress {
             progress();
@@ -188,7 +190,8 @@ impl Context {
     }
 }
 
-/// Sets `name` to `to`, without touching the reference counts if it is that already: workers would meet there.
+/// Sets `name` to `to`. If they are already equal, the reference counts are not changed, because workers contend for
+/// them.
 pub(crate) fn set(name: &mut Arc<str>, to: &Arc<str>) {
     if !Arc::ptr_eq(name, to) {
         name.clone_from(to);

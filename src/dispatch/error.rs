@@ -1,4 +1,4 @@
-//! One small error per operation. An error about an event gives the event back.
+//! One small error per operation. An error about an event returns the event.
 
 use std::error::Error;
 use std::fmt;
@@ -28,8 +28,8 @@ pub enum EmitErrorKind {
     Stopped,
     /// The topic has no handler.
     NoHandler,
-    /// The dispatcher holds as many unfinished events as [`max_unfinished`](super::Builder::max_unfinished) allows, or the
-    /// topic as many as [`max_per_topic`](super::Builder::max_per_topic) allows.
+    /// The dispatcher has reached [`max_unfinished`](super::Builder::max_unfinished), or the topic has reached
+    /// [`max_per_topic`](super::Builder::max_per_topic).
     Full,
     /// This unfinished event has the same [unique key](super::Emit::unique).
     Duplicate(EventId),
@@ -64,20 +64,20 @@ impl fmt::Display for EmitErrorKind {
 
 impl Error for EmitErrorKind {}
 
-/// What a call on a stopped dispatcher says.
+/// The message of every error of a stopped dispatcher.
 const STOPPED: &str = "the dispatcher is stopped";
 
 /// The error of an event that was refused: the event, and the reason.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct EmitError<T> {
-    /// Why.
+    /// The reason.
     kind: EmitErrorKind,
-    /// What was given.
+    /// The event.
     event: T,
 }
 
 impl<T> EmitError<T> {
-    /// Refuses `event`.
+    /// Creates an error that returns `event`.
     pub(crate) fn new(kind: EmitErrorKind, event: T) -> Self {
         EmitError { kind, event }
     }
@@ -117,9 +117,9 @@ impl<T> fmt::Display for EmitError<T> {
 
 impl<T> Error for EmitError<T> {}
 
-/// The error of an `emit_many` of which some events were refused: those events, and the reason.
+/// The error of an `emit_many` that refused some of its events: the refused events, and the reason.
 ///
-/// The events before them were accepted: [`accepted`](EmitManyError::accepted) has their ids.
+/// The events before them were accepted; [`accepted`](EmitManyError::accepted) returns their ids.
 ///
 /// ```
 /// use liveness::dispatch::{Dispatcher, EmitErrorKind, On, Topic};
@@ -135,16 +135,16 @@ impl<T> Error for EmitError<T> {}
 /// ```
 #[derive(Clone, PartialEq, Eq)]
 pub struct EmitManyError<T> {
-    /// Why.
+    /// The reason.
     kind: EmitErrorKind,
-    /// The ids of those that were accepted, in order.
+    /// The ids of the accepted events, in order.
     accepted: Vec<EventId>,
-    /// Those that were refused, in order.
+    /// The refused events, in order.
     events: Vec<T>,
 }
 
 impl<T> EmitManyError<T> {
-    /// Refuses `events` after `accepted`.
+    /// Creates an error that returns `events`, which follow `accepted`.
     pub(crate) fn new(kind: EmitErrorKind, accepted: Vec<EventId>, events: Vec<T>) -> Self {
         EmitManyError {
             kind,
@@ -159,13 +159,13 @@ impl<T> EmitManyError<T> {
         self.kind
     }
 
-    /// Returns the ids of the events that were accepted, in the order they were given.
+    /// Returns the ids of the events that were accepted, in the order in which they were passed.
     #[must_use]
     pub fn accepted(&self) -> &[EventId] {
         &self.accepted
     }
 
-    /// Converts the error into the events that were refused, in the order they were given.
+    /// Converts the error into the events that were refused, in the order in which they were passed.
     #[must_use]
     pub fn into_events(self) -> Vec<T> {
         self.events
@@ -228,12 +228,12 @@ pub enum RegisterError {
     OtherType {
         /// The topic.
         topic: String,
-        /// The type it is used with.
+        /// The type of the events with which it is used.
         registered: &'static str,
     },
     /// An option is out of range.
     Option(OptionError),
-    /// The thread that watches calls with a limit of time could not be spawned.
+    /// The thread that enforces time limits could not be spawned.
     Monitor(crate::error::BuildError),
 }
 
@@ -286,7 +286,7 @@ impl From<TopicError> for RegisterError {
 pub enum BuildError {
     /// An option is out of range.
     Option(OptionError),
-    /// The operating system did not spawn a thread.
+    /// The operating system could not spawn a thread.
     Spawn(io::Error),
 }
 
@@ -314,7 +314,7 @@ impl From<OptionError> for BuildError {
     }
 }
 
-/// The error of [`emit_to`](super::emit_to) without a dispatcher.
+/// The error of [`emit_to`](super::emit_to) if the list of dispatchers is empty.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NoDispatcher;
 

@@ -1,4 +1,4 @@
-//! What runs for an event, and how it fails.
+//! Handlers of events, and their failures.
 
 use std::error::Error;
 use std::fmt;
@@ -8,8 +8,8 @@ use super::context::Context;
 
 /// Handles the events of a topic.
 ///
-/// Closures `Fn(&Context, &T) -> Result<(), Failure>` implement it. Calls run on the dispatcher's worker threads, on several
-/// at a time.
+/// Closures `Fn(&Context, &T) -> Result<(), Failure>` implement this trait. Calls run on the dispatcher's worker
+/// threads, several at the same time.
 ///
 /// ```
 /// use liveness::dispatch::{Context, Dispatcher, Failure, Handler, On, Topic};
@@ -36,7 +36,7 @@ pub trait Handler<T>: Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// Returns a [`Failure`] if the event is to be tried again, or is to go to the dead list.
+    /// Returns a [`Failure`] if the event should be tried again, or moved to the dead list.
     fn handle(&self, context: &Context, event: &T) -> Result<(), Failure>;
 }
 
@@ -51,8 +51,8 @@ where
 
 /// Why a handler did not handle an event, and what happens next.
 ///
-/// Any error converts into a failure that is tried again after the handler's [backoff](super::On::backoff), so `?` works in
-/// a handler. As it converts from every error, it is not an error itself.
+/// Any error converts into a failure that is tried again after the handler's [backoff](super::On::backoff), so `?`
+/// works in a handler. Because every error converts into a failure, `Failure` does not implement [`Error`] itself.
 ///
 /// ```
 /// use std::time::Duration;
@@ -70,7 +70,7 @@ where
 pub struct Failure {
     /// What happens next.
     pub(crate) next: Next,
-    /// Why.
+    /// The error.
     error: Box<dyn Error + Send + Sync>,
 }
 
@@ -79,11 +79,11 @@ pub struct Failure {
 pub(crate) enum Next {
     /// It is tried again after the handler's backoff.
     Retry,
-    /// It is tried again so much later.
+    /// It is tried again after this delay.
     RetryIn(Duration),
-    /// It goes to the dead list.
+    /// It is moved to the dead list.
     Dead,
-    /// It is tried again so much later, and the attempt does not count.
+    /// It is tried again after this delay, and the attempt does not count.
     Snooze(Duration),
 }
 
@@ -102,14 +102,15 @@ impl Failure {
         Failure { next, error }
     }
 
-    /// Creates a failure that is not tried again: the event goes to the dead list.
+    /// Creates a failure that is not tried again. The event is moved to the dead list.
     #[must_use]
     pub fn fatal(error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         let (next, error) = (Next::Dead, error.into());
         Failure { next, error }
     }
 
-    /// Creates a request to be called again `delay` later. The attempt does not count, so there is no limit of such requests.
+    /// Creates a request to be called again `delay` later. The attempt does not count, so the number of such requests
+    /// is not limited.
     ///
     /// ```
     /// use std::time::Duration;

@@ -1,25 +1,26 @@
-//! What a look at a topic shows.
+//! Types that describe the events of a topic.
 
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::id::EventId;
 
-/// Where an event was when it was cancelled, returned by [`Dispatcher::cancel`](super::Dispatcher::cancel).
+/// The state of an event when it was cancelled, returned by [`Dispatcher::cancel`](super::Dispatcher::cancel).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Cancelled {
     /// It waited, and will not start.
     Waiting,
-    /// It is running. Its call is asked to end with [`Cause::Cancelled`](super::Cause::Cancelled), and what it returns is ignored.
+    /// It is running. Its call is requested to end with [`Cause::Cancelled`](super::Cause::Cancelled), and the result
+    /// is ignored.
     Running,
     /// It was in the dead list.
     Dead,
-    /// No such event of the topic is known: it ended, or never was.
+    /// The topic has no such event: it has ended, or never existed.
     Unknown,
 }
 
-/// The numbers of events of a topic, by their state; returned by [`Dispatcher::counts`](super::Dispatcher::counts).
+/// The number of events of a topic in each state, returned by [`Dispatcher::counts`](super::Dispatcher::counts).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
@@ -44,9 +45,9 @@ pub struct Waiting<T> {
     pub id: EventId,
     /// When it is due.
     pub due: SystemTime,
-    /// How many attempts at it failed.
+    /// The number of failed attempts.
     pub attempts: u32,
-    /// The last error, if one failed.
+    /// The error of the last failed attempt, if there is one.
     pub error: Option<String>,
     /// The event.
     pub event: Arc<T>,
@@ -58,9 +59,9 @@ pub struct Waiting<T> {
 pub struct Dead<T> {
     /// The event's id.
     pub id: EventId,
-    /// When it went there.
+    /// When it was moved to the dead list.
     pub died: SystemTime,
-    /// How many attempts at it failed.
+    /// The number of failed attempts.
     pub attempts: u32,
     /// The names of the handlers that failed.
     pub handlers: Vec<String>,

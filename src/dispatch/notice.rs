@@ -1,12 +1,13 @@
-//! What an operator wants to know of a dispatcher.
+//! Notices for the operator of a dispatcher.
 
 use std::fmt;
 
 use super::id::EventId;
 
-/// Something that an operator wants to know: an event has died, a handler is stuck, or a topic was paused or resumed.
+/// A notice for the operator: an event is dead, a handler is stuck, or a topic was paused or resumed.
 ///
-/// Set [`Builder::on_notice`](super::Builder::on_notice) to receive them. A notice prints as a line for a log.
+/// [`Builder::on_notice`](super::Builder::on_notice) sets the callback that receives notices. A notice is displayed as
+/// one line, suitable for a log.
 ///
 /// ```
 /// use std::time::Duration;
@@ -30,7 +31,7 @@ use super::id::EventId;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Notice {
-    /// An event failed for good, and is in the dead list.
+    /// An event failed permanently, and is in the dead list.
     Dead {
         /// Its topic.
         topic: String,
@@ -43,7 +44,7 @@ pub enum Notice {
         /// The last error.
         error: String,
     },
-    /// A handler ignores that its time is over.
+    /// A handler did not return after its call was cancelled.
     Stuck {
         /// The topic.
         topic: String,
@@ -53,7 +54,7 @@ pub enum Notice {
         id: EventId,
         /// The name of its thread.
         thread: String,
-        /// Whether a new thread took the place of that one.
+        /// Whether the thread was replaced by a new one.
         is_replaced: bool,
     },
     /// A topic was paused.
@@ -61,7 +62,7 @@ pub enum Notice {
         /// The topic.
         topic: String,
     },
-    /// A topic goes on.
+    /// A topic was resumed.
     Resumed {
         /// The topic.
         topic: String,
@@ -103,7 +104,7 @@ impl fmt::Display for Notice {
                 )
             }
             Notice::Paused { topic } => write!(f, "topic `{topic}` is paused"),
-            Notice::Resumed { topic } => write!(f, "topic `{topic}` goes on"),
+            Notice::Resumed { topic } => write!(f, "topic `{topic}` is resumed"),
         }
     }
 }

@@ -1,11 +1,11 @@
-//! How one event is emitted, and how a handler is called.
+//! Options for emitting an event, and for calling a handler.
 
 use std::time::{Duration, SystemTime};
 
 use super::backoff::Backoff;
 use crate::error::OptionError;
 
-/// When an event is due, and what goes with it.
+/// The due time, unique key and headers of an event.
 ///
 /// Without options an event is due at once.
 ///
@@ -28,7 +28,7 @@ pub struct Emit {
     pub(crate) unique: Option<String>,
     /// What happens if an unfinished event has the same unique key.
     pub(crate) on_duplicate: OnDuplicate,
-    /// What goes with the event, in the order it was given.
+    /// The headers, in the order in which they were added.
     pub(crate) headers: Vec<(String, String)>,
 }
 
@@ -38,7 +38,7 @@ pub(crate) enum Due {
     /// When it is emitted.
     #[default]
     Now,
-    /// So long after it is emitted.
+    /// This long after it is emitted.
     After(Duration),
     /// At this time of the wall clock.
     At(SystemTime),
@@ -81,8 +81,8 @@ impl Emit {
         }
     }
 
-    /// Sets a key that no other unfinished event of the topic has: one that waits or runs. The key is free again when the
-    /// event is done, dead or cancelled. Without it, events are independent.
+    /// Sets a key that must be unique among the unfinished events of the topic, which are those that wait or run. The
+    /// key becomes free when the event is done, dead or cancelled. An event without a key is independent of all others.
     pub fn unique(mut self, key: impl Into<String>) -> Self {
         self.unique = Some(key.into());
         self
@@ -94,7 +94,7 @@ impl Emit {
         self
     }
 
-    /// Adds a header: text that goes with the event to its handlers, such as a trace id. See
+    /// Adds a header, which is text that handlers can read, such as a trace id. See
     /// [`Context::header`](super::Context::header).
     pub fn header(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.headers.push((name.into(), value.into()));
@@ -102,21 +102,22 @@ impl Emit {
     }
 }
 
-/// What happens to an event whose [unique key](Emit::unique) an unfinished event has.
+/// What happens to an event whose [unique key](Emit::unique) is already taken by an unfinished event.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum OnDuplicate {
-    /// The event is refused: [`EmitErrorKind::Duplicate`](super::EmitErrorKind::Duplicate) names the other one.
+    /// The event is refused with [`EmitErrorKind::Duplicate`](super::EmitErrorKind::Duplicate), which contains the id
+    /// of the other event.
     #[default]
     Error,
-    /// The event is dropped, and the call returns the id of the other one.
+    /// The event is dropped, and the call returns the id of the other event.
     Keep,
-    /// The event takes the place of the other one, with its id: the payload, the headers and the due time are replaced. If
-    /// the other one is running, the event is refused as with [`Error`](OnDuplicate::Error).
+    /// The event replaces the payload, the headers and the due time of the other event, which keeps its id. If the
+    /// other event is running, the new event is refused as with [`Error`](OnDuplicate::Error).
     Replace,
 }
 
-/// How a handler is called.
+/// Options for a handler.
 ///
 /// ```
 /// use std::time::Duration;
@@ -134,7 +135,7 @@ pub enum OnDuplicate {
 pub struct On {
     /// How many events of the topic run at a time, if limited.
     pub(crate) parallel: Option<usize>,
-    /// How often an event is tried.
+    /// The maximum number of attempts.
     pub(crate) max_attempts: u32,
     /// How long after a failure the next attempt is due.
     pub(crate) backoff: Backoff,
@@ -142,7 +143,7 @@ pub struct On {
     pub(crate) max_duration: Option<Duration>,
     /// How long a call may go without progress, if limited.
     pub(crate) progress_within: Option<Duration>,
-    /// How many events of the topic start in which time, if limited.
+    /// The number of events of the topic that may start in a period, if limited.
     pub(crate) rate: Option<(u32, Duration)>,
 }
 
@@ -160,54 +161,57 @@ impl Default for On {
 }
 
 impl On {
-    /// Returns the default options: 10 attempts, the default [`Backoff`], no limit of duration, parallelism or rate.
+    /// Returns the default options: 10 attempts, the default [`Backoff`], and no limit on duration, parallelism or
+    /// rate.
     pub fn new() -> Self {
         On::default()
     }
 
-    /// Sets how many events of the topic run at a time; no limit by default, must be greater than zero.
+    /// Sets how many events of the topic may run at the same time. Default: no limit. Zero is an error.
     ///
-    /// The handlers of an event are called one after the other on one thread, so the limit holds for the topic: of several
-    /// handlers the smallest limit counts. A topic at its limit takes no thread from another topic.
+    /// The handlers of an event are called one after the other on one thread, so the limit applies to the topic. If
+    /// several handlers set a limit, the smallest one applies. A topic at its limit occupies no further thread.
     pub fn parallel(mut self, events: usize) -> Self {
         self.parallel = Some(events);
         self
     }
 
-    /// Sets how often an event is tried; 10 by default, must be greater than zero. After the last failure the event goes to
-    /// the dead list.
+    /// Sets the maximum number of attempts at an event. Default: 10. Zero is an error. After the last failure the event
+    /// is moved to the dead list.
     pub fn max_attempts(mut self, attempts: u32) -> Self {
         self.max_attempts = attempts;
         self
     }
 
-    /// Sets how long after a failure the next attempt is due; exponential from 1 s to 10 minutes by default.
+    /// Sets the time between a failure and the next attempt. Default: exponential from 1 s to 10 minutes.
     pub fn backoff(mut self, backoff: Backoff) -> Self {
         self.backoff = backoff;
         self
     }
 
-    /// Sets how long one call may take; no limit by default, must be greater than zero.
+    /// Sets how long one call may take. Default: no limit. Zero is an error.
     ///
-    /// A call that takes longer is [cancelled](super::Context::is_cancelled) with [`Cause::TooLong`](super::Cause::TooLong).
-    /// If it has still not returned after another [`stuck_after`](super::Builder::stuck_after), it is reported as stuck, its
-    /// thread is replaced, and the attempt counts as failed.
+    /// A call that takes longer is [cancelled](super::Context::is_cancelled) with
+    /// [`Cause::TooLong`](super::Cause::TooLong). If it has still not returned after another
+    /// [`stuck_after`](super::Builder::stuck_after), it is reported as stuck, its thread is replaced, and the attempt
+    /// counts as failed.
     pub fn max_duration(mut self, duration: Duration) -> Self {
         self.max_duration = Some(duration);
         self
     }
 
-    /// Sets how long a call may go without calling [`Context::progress`](super::Context::progress); no limit by default, must
-    /// be greater than zero. A call that goes without it for longer is treated as one over its
+    /// Sets the longest time between two calls of [`Context::progress`](super::Context::progress). Default: no limit.
+    /// Zero is an error. A call that makes no progress for longer is treated as if it exceeded its
     /// [`max_duration`](On::max_duration).
     pub fn progress_within(mut self, silence: Duration) -> Self {
         self.progress_within = Some(silence);
         self
     }
 
-    /// Limits the topic to `events` starts per `period`, evenly spaced; no limit by default, both must be greater than zero.
+    /// Limits the topic to `events` starts per `period`, evenly spaced. Default: no limit. Zero is an error for both.
     ///
-    /// Two starts are at least `period / events` apart. Of several handlers of a topic the slowest rate counts.
+    /// Two starts are at least `period / events` apart. If several handlers of a topic set a rate, the slowest one
+    /// applies.
     pub fn rate(mut self, events: u32, period: Duration) -> Self {
         self.rate = Some((events, period));
         self

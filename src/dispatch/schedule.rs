@@ -11,10 +11,11 @@ use crate::error::OptionError;
 #[cfg(feature = "cron")]
 pub use cron::ScheduleError;
 
-/// When a periodic event is due: see [`Dispatcher::schedule`](super::Dispatcher::schedule).
+/// The times at which a periodic event is due.
 ///
-/// [`Dispatcher::schedule`](super::Dispatcher::schedule) has an example. Ticks do not drift: each follows from the one before, whenever that was handled. Ticks that come while the process stands
-/// still or all workers are busy are skipped but for the earliest, and counted in
+/// See [`Dispatcher::schedule`](super::Dispatcher::schedule) for an example. Ticks do not drift: the time of each tick
+/// is computed from the previous tick, not from the time at which that was handled. If several ticks become due while
+/// the process is suspended or all workers are busy, only the earliest emits its event. The others are counted in
 /// [`skipped_ticks`](super::DispatchStats::skipped_ticks).
 #[derive(Clone, Debug)]
 #[must_use = "it says when a periodic event is due, and does nothing by itself"]
@@ -26,26 +27,27 @@ pub struct Schedule {
 /// The kinds of schedule.
 #[derive(Clone, Debug)]
 enum Kind {
-    /// Every so many nanoseconds.
+    /// At an interval, ns.
     Every(u64),
     /// By the calendar.
     #[cfg(feature = "cron")]
     Cron(cron::Cron),
 }
 
-/// What a look at a schedule comes to.
+/// The result of checking a schedule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Look {
-    /// When the tick that is taken was due, ns; `None` if none has come.
+    /// When the tick that is taken was due, ns; `None` if no tick is due yet.
     pub(crate) tick: Option<u64>,
-    /// How many ticks that came after it are skipped.
+    /// How many later ticks are skipped.
     pub(crate) skipped: u64,
-    /// When to look again, ns.
+    /// When to check again, ns.
     pub(crate) next: u64,
 }
 
 impl Schedule {
-    /// Returns a schedule that ticks every `interval`, for the first time one interval from now. It must be greater than zero.
+    /// Returns a schedule that ticks every `interval`. The first tick is one interval after the schedule is registered.
+    /// An interval of zero is an error.
     pub fn every(interval: Duration) -> Self {
         Schedule {
             kind: Kind::Every(nanos(interval)),
@@ -61,7 +63,7 @@ impl Schedule {
         }
     }
 
-    /// Begins at `now` ns, which is `wall` by the wall clock. Returns when to look for the first time, ns.
+    /// Begins at `now` ns, which is `wall` by the wall clock. Returns the time of the first check, ns.
     #[cfg_attr(
         not(feature = "cron"),
         expect(unused_variables, reason = "only the calendar goes by the wall clock")
@@ -74,7 +76,7 @@ impl Schedule {
         }
     }
 
-    /// Takes the tick that has come by `now` ns, which is `wall` by the wall clock, at the look that was due at `due` ns.
+    /// Takes the tick that is due at `now` ns, which is `wall` by the wall clock. The check was planned for `due` ns.
     #[cfg_attr(
         not(feature = "cron"),
         expect(unused_variables, reason = "only the calendar goes by the wall clock")

@@ -1,4 +1,4 @@
-//! The events of a watcher as events of a topic.
+//! A sink that emits the events of a watcher to a topic.
 
 use std::fmt;
 
@@ -8,19 +8,19 @@ use super::topic::Topic;
 use crate::event::Event;
 use crate::sink::{Refused, Sink};
 
-/// A [`Sink`] that emits each event of a watcher as an event of a topic; made by [`Dispatcher::sink`].
+/// A [`Sink`] that emits each event of a watcher as an event of a topic, created by [`Dispatcher::sink`].
 pub struct TopicSink<K, V = ()> {
-    /// Where they go.
+    /// The dispatcher.
     dispatcher: Dispatcher,
-    /// By which topic.
+    /// The topic.
     topic: Topic<Event<K, V>>,
 }
 
 impl Dispatcher {
     /// Returns a sink for a watcher, which emits each of its events as an event of `topic`.
     ///
-    /// While the dispatcher is full or the topic has no handler, the events wait in the watcher, which offers them again: none
-    /// is lost. When the dispatcher is stopped the watcher counts them as lost.
+    /// While the dispatcher is full or the topic has no handler, the events wait in the watcher, which offers them
+    /// again, so none is lost. After the dispatcher has stopped, the watcher counts further events as lost.
     ///
     /// ```
     /// use std::time::Duration;

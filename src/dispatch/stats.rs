@@ -1,10 +1,10 @@
-//! The account of a dispatcher.
+//! The statistics of a dispatcher.
 
 use std::fmt;
 
 use crate::stats::Histogram;
 
-/// What happened to the events of one topic, and where they are now.
+/// The statistics of the events of one topic.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
@@ -23,15 +23,15 @@ pub struct TopicStats {
     pub done: u64,
     /// Events that were cancelled.
     pub cancelled: u64,
-    /// Events that were removed from the dead list, by a purge or because it was full.
+    /// Events that were removed from the dead list, by a purge or because the list was full.
     pub purged: u64,
-    /// Events that waited when the dispatcher stopped, which it returned.
+    /// Events that waited when the dispatcher stopped. `stop` returns them.
     pub discarded: u64,
-    /// Times that an event went to the dead list. One that is replayed may go there again.
+    /// The number of times that an event was moved to the dead list. An event that is replayed may be counted again.
     pub died: u64,
-    /// Times that an event was replayed from the dead list.
+    /// The number of times that an event was replayed from the dead list.
     pub replayed: u64,
-    /// Attempts that failed and were followed by another.
+    /// Attempts that failed and were followed by another attempt.
     pub retried: u64,
     /// Attempts that do not count, because a handler snoozed or the dispatcher stopped.
     pub put_off: u64,
@@ -39,9 +39,9 @@ pub struct TopicStats {
     pub stale: u64,
     /// Calls of handlers that panicked. Each is a failed attempt.
     pub panics: u64,
-    /// From an event's due time to its start.
+    /// The time from an event's due time to its start.
     pub lateness: Histogram,
-    /// From an event's start to the end of the attempt.
+    /// The time from an event's start to the end of the attempt.
     pub run_time: Histogram,
 }
 
@@ -105,8 +105,8 @@ impl fmt::Display for TopicStats {
     }
 }
 
-/// The account of a dispatcher, returned by [`Dispatcher::stats`](super::Dispatcher::stats). It is exact at the moment of the
-/// call.
+/// The statistics of a dispatcher, returned by [`Dispatcher::stats`](super::Dispatcher::stats). They are exact at the
+/// moment of the call.
 ///
 /// ```
 /// use std::time::Duration;
@@ -131,10 +131,10 @@ pub struct DispatchStats {
     pub topics: Vec<TopicStats>,
     /// Events that were refused.
     pub refused: u64,
-    /// Handlers that ignored the end of their time and were given up.
+    /// Calls of handlers that did not return after their time limit and were given up.
     pub stuck: u64,
-    /// Ticks of schedules that were skipped, because several came while all workers were busy or the process stood still, or
-    /// because the event of an earlier tick was unfinished.
+    /// Ticks of schedules that were skipped. Ticks are skipped if several become due while all workers are busy or the
+    /// process is suspended, if the event of an earlier tick is unfinished, or if the event is refused.
     pub skipped_ticks: u64,
     /// Panics of schedules and of the callback for notices.
     pub panics: u64,

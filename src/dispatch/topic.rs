@@ -1,4 +1,4 @@
-//! Topics: a name, and the type of the events that go by it.
+//! Topics: a name and the type of its events.
 
 use std::borrow::Cow;
 use std::error::Error;
@@ -10,10 +10,10 @@ const MAX_NAME: usize = 128;
 
 /// A named kind of events, all of type `T`.
 ///
-/// A topic is only a name and a type; it is declared once, usually as a constant, and costs nothing. Two topics with the same
-/// name are the same topic, and must have the same type within one dispatcher.
+/// A topic is usually declared once, as a constant. Two topics with the same name are the same topic, and must have the
+/// same type within one dispatcher.
 ///
-/// A name has 1 to 128 characters of `A` to `Z`, `a` to `z`, `0` to `9`, `.`, `_`, `:`, `/` and `-`.
+/// A name consists of 1 to 128 of the characters `A` to `Z`, `a` to `z`, `0` to `9`, `.`, `_`, `:`, `/` and `-`.
 ///
 /// ```
 /// use liveness::dispatch::{Topic, TopicError};
@@ -38,7 +38,7 @@ const MAX_NAME: usize = 128;
 pub struct Topic<T> {
     /// Its name, which is valid.
     name: Cow<'static, str>,
-    /// The type of its events, which it does not own.
+    /// The type of its events; a topic owns no event.
     events: PhantomData<fn(T)>,
 }
 
@@ -66,11 +66,11 @@ impl<T> Topic<T> {
         }
     }
 
-    /// Creates the topic `name`, for a name that is made at run time.
+    /// Creates the topic `name` from a name that is computed at run time.
     ///
     /// # Errors
     ///
-    /// Returns a [`TopicError`] if the name is empty, is longer than 128 bytes, or has another character than those that are
+    /// Returns a [`TopicError`] if the name is empty, is longer than 128 bytes, or contains a character that is not
     /// allowed.
     ///
     /// ```
@@ -146,7 +146,7 @@ impl<T> fmt::Display for Topic<T> {
     }
 }
 
-/// The error of a name that a topic or a handler cannot have.
+/// The error of an invalid name of a topic or a handler.
 ///
 /// ```
 /// use liveness::dispatch::{Topic, TopicError};
