@@ -1,8 +1,8 @@
 //! A list of the nodes that may receive traffic, maintained from heartbeats and read without a lock.
 //!
 //! Nodes are [registered](Registry::register), [beat](Registry::beat) and [leave](Registry::leave). A node that falls
-//! silent goes down and is removed from the list. It is listed again after it has beaten again. Readers take the
-//! current list, an immutable [`Available`], without blocking, and pick nodes from it:
+//! silent goes down and is removed from the list. It is listed again after it has made [`rise`](Builder::rise) beats.
+//! Readers take the current list, an immutable [`Available`], without blocking, and pick nodes from it:
 //!
 //! ```
 //! use std::net::SocketAddr;
@@ -35,12 +35,12 @@
 //!
 //! A [`Watcher`] reports *keys* that fall silent. A registry knows which *nodes* are online.
 //!
-//! Use the watcher if silence triggers an action and nothing needs a list: close the connection, requeue the job, raise
-//! an alarm. It stores only the key and its deadline, and a beat costs tens of nanoseconds.
+//! Use the watcher if silence triggers an action, such as closing a connection, requeuing a job or raising an alarm,
+//! and no list of nodes is needed. It stores only the key and its deadline, and a beat costs tens of nanoseconds.
 //!
-//! Use the registry if something asks which nodes are online. It stores data, state and weight of each node, provides a
-//! list to pick from, and reports each change to subscribers. When the registry itself has probably lost contact, it
-//! does not empty the list. A beat costs a short lock in addition to the watcher's beat.
+//! Use the registry if the program needs to know which nodes are online. It stores data, state and weight of each node,
+//! provides a list to pick from, and reports each change to subscribers. When the registry itself has probably lost
+//! contact, it does not empty the list. A beat costs a short lock in addition to the watcher's beat.
 //!
 //! In a gateway for devices, for example, a watcher of device ids can end the sessions of silent devices. To show which
 //! devices are online, or to route commands to them, register the devices:
@@ -398,7 +398,7 @@ where
     }
 
     /// Records a beat of the node `id`, and registers the node first if it is unknown, for example after a restart of
-    /// the registry. In that case `data` is called, without a lock held.
+    /// the registry. `data` is called only if the node is unknown, and no lock is held during the call.
     ///
     /// # Errors
     ///

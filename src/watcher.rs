@@ -39,7 +39,7 @@ use threads::Threads;
 /// use std::{thread, time::Duration};
 /// use liveness::{ManualClock, Watcher};
 ///
-/// let clock = ManualClock::new(); // in a test; else leave it out
+/// let clock = ManualClock::new(); // for this example; by default the system's clock is used
 /// let (watcher, events) = Watcher::<u64>::builder()
 ///     .timeout(Duration::from_secs(5))
 ///     .clock(clock.clone())
@@ -167,8 +167,8 @@ impl<K, V> Watcher<K, V> {
         self.router.beat(key, patience)
     }
 
-    /// Records a sign of life like [`beat`](Watcher::beat), and applies `options` to the key: its timeout, its mode,
-    /// and a value that it carries.
+    /// Records a sign of life like [`beat`](Watcher::beat), and applies the timeout, mode and extra value in `options`
+    /// to the key.
     ///
     /// Costs the same as `beat`, plus a look-up when the timeout or mode is new for the key.
     ///
@@ -383,13 +383,13 @@ impl<K, V> Watcher<K, V> {
             .map_err(|_| self.router.why(worker))
     }
 
-    /// Blocks until everything that the calling thread sent before is applied, everything due by then is expired, and
-    /// all resulting events are delivered.
+    /// Blocks until all earlier calls of this thread are applied, all keys that are due have expired, and all resulting
+    /// events are delivered.
     ///
     /// An event is delivered when the [`on_event`](crate::Builder::on_event) callback or the callback on a worker has
     /// returned, or when it has been offered to the channel or [`Sink`](crate::Sink). This call does not wait for a
-    /// sink that has no room. It does not wait for events that occur in the meantime either, so it returns however many
-    /// of them there are.
+    /// sink that has no room. It does not wait for events that occur in the meantime either, so a steady stream of
+    /// events does not delay it.
     ///
     /// When called from an `on_event` callback, of this watcher or another, it does not wait for `on_event` callbacks.
     /// Do not call it while holding a lock that the callback needs: that is a deadlock.
@@ -420,7 +420,7 @@ impl<K, V> Watcher<K, V> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn flush(&self) -> Result<(), CallError> {
-        // The callback of a delivery thread may be what another delivery thread, or this one, waits for.
+        // Another delivery thread, or this one, may wait for the callback that makes this call.
         let waits = self.router.role() == Role::Caller;
         let all = 0..self.router.inboxes.len();
         self.router
@@ -596,8 +596,8 @@ impl<K, V> Watcher<K, V> {
     /// Returns the statistics, as of each worker's last round. Does not wait for the workers, and works after
     /// [`close`](Watcher::close).
     ///
-    /// The numbers lag by at most about 100 ms behind what was accepted. For exact ones, call [`flush`](Watcher::flush)
-    /// first.
+    /// The numbers lag by at most about 100 ms behind what was accepted. For exact numbers, call
+    /// [`flush`](Watcher::flush) first.
     ///
     /// ```
     /// # let watcher = liveness::Watcher::<u64>::builder().build()?;
@@ -625,7 +625,7 @@ impl<K, V> Watcher<K, V> {
             stats.failed_workers += u64::from(inbox.phase() == Phase::Failed);
         }
         if let Some(outbox) = &self.outbox {
-            // The workers count what they handed over as delivered; what became of it since, the outbox knows.
+            // The workers count events as delivered when they hand them over; the outbox knows their state since then.
             let counts = outbox.counts();
             stats.pending += counts.pending;
             stats.delivered = counts.delivered;

@@ -23,7 +23,7 @@ use crate::table::settings::{Shared, in_range};
 /// the cores of a large machine for other work.
 const MAX_DEFAULT_WORKERS: usize = 4;
 
-/// The maximum number of workers. More threads than any machine has cores only cost memory.
+/// The maximum number of workers. Threads beyond the number of cores only cost memory.
 const MAX_WORKERS: usize = 1_024;
 
 /// The maximum capacity of inbox and channel. A million beats of 40 bytes take 40 MB for each worker.
@@ -32,7 +32,7 @@ const MAX_CAPACITY: usize = 1 << 20;
 /// Options for a [`Watcher`], created by [`Watcher::builder`].
 ///
 /// Setters never fail; [`build`](Builder::build) returns an error that names the invalid option. A watcher without
-/// threads has a [`LocalBuilder`](crate::LocalBuilder).
+/// threads is created by a [`LocalBuilder`](crate::LocalBuilder).
 ///
 /// ```
 /// use std::time::Duration;
@@ -306,7 +306,7 @@ where
         self
     }
 
-    /// Sets the maximum number of episodes at one time, from 1 to 2^32 - 2. Live episodes count, and so do expired ones
+    /// Sets the maximum number of episodes at one time, from 1 to 2^32 - 2. Live episodes count, as do expired episodes
     /// that the sink has not accepted. Zero is an error. Default: no limit, except that each worker numbers its keys
     /// with 32 bits.
     ///
@@ -350,7 +350,7 @@ where
     /// for key in 0..10_000 {
     ///     roomy.beat(key, Duration::ZERO)?;
     /// }
-    /// assert!(roomy.stats().bytes < at_first + 1_000); // the room for the keys was there
+    /// assert!(roomy.stats().bytes < at_first + 1_000); // the memory for the keys was already allocated
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn expected_keys(mut self, keys: usize) -> Self {
@@ -430,7 +430,7 @@ where
     /// clock.advance(Duration::from_secs(3_600));
     /// watcher.flush()?;
     /// assert_eq!(watcher.now(), Duration::from_secs(3_600).into());
-    /// assert!(watcher.is_empty()); // the key expired after an hour that took no time
+    /// assert!(watcher.is_empty()); // the key has expired without a real wait
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn clock(mut self, clock: impl Into<Clock>) -> Self {
@@ -490,9 +490,9 @@ where
     /// drop a heart, while holding a lock that the callback takes. `flush` and `close` wait for the callback and would
     /// deadlock.
     ///
-    /// The weak reference serves callbacks of [`on_event_in_worker`](Builder::on_event_in_worker) and
-    /// [`sink`](Builder::sink) too. While holding a lock that one of those takes, use only calls that never wait, such
-    /// as [`try_beat`](Watcher::try_beat).
+    /// Callbacks of [`on_event_in_worker`](Builder::on_event_in_worker) and a [`sink`](Builder::sink) can use a weak
+    /// reference too. While holding a lock that such a callback or sink takes, use only calls that never wait, such as
+    /// [`try_beat`](Watcher::try_beat).
     ///
     /// ```
     /// use std::sync::{Arc, OnceLock, Weak};
