@@ -4,12 +4,12 @@ use std::fmt;
 use std::io;
 use std::thread::{self, JoinHandle, ThreadId};
 
-/// A thread that runs callbacks. Dropping this orders the thread to stop, and blocks until it has ended. It does not
-/// block on that thread itself, where a callback may drop it: then the thread ends by itself.
+/// A thread that runs callbacks. Dropping this orders the thread to stop, and blocks until it has ended. If a callback
+/// on that thread drops it, the drop does not block, and the thread ends by itself.
 pub(crate) struct CallbackThread {
     /// Orders the thread to stop; called once.
     stop: Box<dyn Fn() + Send + Sync>,
-    /// The thread's.
+    /// The id of the thread.
     id: ThreadId,
     /// The thread, until it is joined.
     thread: Option<JoinHandle<()>>,
@@ -21,7 +21,7 @@ impl CallbackThread {
     ///
     /// # Errors
     ///
-    /// The error of the operating system if the thread cannot be spawned.
+    /// Returns the error of the operating system if the thread cannot be spawned.
     pub(crate) fn spawn(
         name: &str,
         body: impl FnOnce() + Send + 'static,
@@ -35,7 +35,7 @@ impl CallbackThread {
         })
     }
 
-    /// Takes the current thread for one that runs callbacks: its test calls them.
+    /// Treats the current thread as one that runs callbacks, for tests that call them directly.
     #[cfg(all(test, feature = "pacemaker"))]
     pub(crate) fn current() -> Self {
         CallbackThread {

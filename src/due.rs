@@ -1,4 +1,4 @@
-//! A queue of items by the time at which each is due, whose entries are deleted lazily.
+//! A queue of items, ordered by due time, with lazy deletion.
 //!
 //! If the time of an item changes, or the item is removed, its entry stays in the queue, because removing it from the
 //! middle of a heap would require a search. The owner knows when each of its items is due, and the queue asks it about
@@ -8,12 +8,12 @@
 use std::cmp::Reverse;
 use std::collections::binary_heap::{BinaryHeap, PeekMut};
 
-/// The number of stale entries that a queue may hold beyond the number of live ones; so few in tests that models reach
-/// it.
+/// The number of stale entries that a queue may hold beyond the number of live ones; it is small in tests, so that
+/// models reach it.
 pub(crate) const STALE: usize = if cfg!(test) { 2 } else { 64 };
 
-/// A queue of items of type `T`, the one that is due first on top. `D` is a point in time, by default in ns; items that
-/// are due at the same time are ordered by themselves.
+/// A queue of items of type `T`, with the earliest on top. `D` is a point in time, by default in ns; items that are due
+/// at the same time are ordered by themselves.
 #[derive(Debug)]
 pub(crate) struct DueQueue<T, D = u64> {
     /// The entries, some of them stale.
@@ -34,7 +34,7 @@ impl<T: Ord, D: Ord> DueQueue<T, D> {
         }
     }
 
-    /// Adds an entry for `item`. An earlier entry for it becomes stale if the owner says so from now on.
+    /// Adds an entry for `item`. The owner decides whether an earlier entry for it is stale.
     pub(crate) fn push(&mut self, due: D, item: T) {
         self.heap.push(Reverse((due, item)));
     }

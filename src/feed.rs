@@ -1,9 +1,9 @@
-//! A feed: every item goes to each reader, through a bounded queue of the reader's own, so that a reader that falls
-//! behind costs the others nothing.
+//! A feed passes every item to each reader through the reader's own bounded queue, so a slow reader does not affect the
+//! others.
 //!
-//! Sending never blocks. An item that finds a queue full is dropped and counted. A [`Gap`] stands where items are
-//! missing from a queue, and takes no room from items. A queue is locked for as long as it takes to put an item in or
-//! take one out, and no user code runs and no item is dropped meanwhile.
+//! Sending never blocks. If a queue is full, the item is dropped and counted. A [`Gap`] marks the place where items are
+//! missing, and does not use the capacity for items. A queue is locked only while an item is added or taken. No user
+//! code runs and no item is dropped under the lock.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -29,7 +29,7 @@ impl Gap {
     }
 }
 
-/// What a reader receives.
+/// An item or a gap, as received by a reader.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Received<T> {
     /// An item.
@@ -40,7 +40,7 @@ pub(crate) enum Received<T> {
 
 /// The queue of one reader.
 struct Queue<T> {
-    /// What waits.
+    /// The waiting items.
     inner: Mutex<Inner<T>>,
     /// Notified when there is an item, or the end.
     filled: Condvar,
@@ -48,15 +48,16 @@ struct Queue<T> {
 
 /// The part of a queue under its lock.
 struct Inner<T> {
-    /// What waits, the oldest first. A gap is followed by an item, so there are never more gaps than items.
+    /// The waiting items and gaps, the oldest first. A gap is followed by an item, so there are never more gaps than
+    /// items.
     waiting: VecDeque<Received<T>>,
-    /// How many of them are gaps.
+    /// The number of gaps.
     gaps: usize,
-    /// How many items fit, gaps not counted.
+    /// The capacity for items, without gaps.
     capacity: usize,
-    /// The items that were dropped since the last one that was put in.
+    /// The items that were dropped since the last item was added.
     missed: Gap,
-    /// Whether no more will come, or nobody wants any.
+    /// Whether the sender or the reader has ended the queue.
     is_closed: bool,
 }
 
@@ -79,7 +80,7 @@ impl<T> Inner<T> {
 pub(crate) struct Feed<T> {
     /// The queues of the readers.
     queues: Vec<Arc<Queue<T>>>,
-    /// The items that were dropped, of all readers together.
+    /// The number of dropped items of all readers.
     dropped: u64,
 }
 
@@ -117,7 +118,7 @@ impl<T> Feed<T> {
             filled: Condvar::new(),
         });
         if self.queues.len() == self.queues.capacity() {
-            // Readers that have gone since the last item; while nothing is sent there may be many.
+            // Removes readers that were dropped since the last item. Many may accumulate while nothing is sent.
             self.queues.retain(|queue| !queue.inner.lock().is_closed);
         }
         self.queues.push(queue.clone());
@@ -163,7 +164,7 @@ impl<T> Feed<T> {
 
 /// The reading side of one queue. Dropping it ends the queue.
 pub(crate) struct Reader<T> {
-    /// What waits.
+    /// The waiting items.
     queue: Arc<Queue<T>>,
 }
 
@@ -203,7 +204,7 @@ impl<T> Reader<T> {
         loop {
             match inner.pop() {
                 Err(TryRecvError::Empty) if wait(&self.queue.filled, &mut inner) => {}
-                // One may have come at the last moment.
+                // An item may have arrived at the last moment.
                 Err(TryRecvError::Empty) => return inner.pop(),
                 done => return done,
             }
@@ -215,8 +216,8 @@ impl<T> Reader<T> {
         self.queue.inner.lock().waiting.len()
     }
 
-    /// Returns a function that ends the queue as dropping this does: what waits is dropped, and a reader that waits for
-    /// more returns.
+    /// Returns a function that ends the queue like dropping the reader: waiting items are dropped, and a blocked reader
+    /// returns.
     pub(crate) fn end(&self) -> impl Fn() + Send + Sync + use<T>
     where
         T: Send,
@@ -232,7 +233,7 @@ impl<T> Drop for Reader<T> {
     }
 }
 
-/// Ends a queue, and drops what waits in it.
+/// Ends a queue, and drops its items.
 fn end<T>(queue: &Queue<T>) {
     let mut inner = queue.inner.lock();
     inner.is_closed = true;
@@ -241,7 +242,7 @@ fn end<T>(queue: &Queue<T>) {
     let waiting = std::mem::take(&mut inner.waiting);
     drop(inner);
     queue.filled.notify_all();
-    // Not under the lock: the last of a user's data may go with them.
+    // Dropped without the lock, because this may run the `Drop` of user data.
     drop(waiting);
 }
 

@@ -1,8 +1,8 @@
 //! Waking threads that sleep until a point in time of a clock, when a manual clock is moved.
 //!
-//! The time of other clocks passes while a thread sleeps, so it sleeps for what is left. The time of a manual clock
-//! stands still until some thread moves it, so a sleeper registers as a [`Ring`] with the clock, and is rung by each
-//! move.
+//! The time of other clocks passes while a thread sleeps, so the thread sleeps for the remaining time. The time of a
+//! manual clock changes only when a thread moves it. A sleeper therefore registers as a [`Ring`] with the clock, and
+//! each move rings it.
 //!
 //! | the thread that moves the clock | the sleeper |
 //! |---|---|
@@ -11,9 +11,9 @@
 //! | 3. and notifies it | 3. waits, which releases the lock |
 //!
 //! *Race.* The clock may be moved after the sleeper has read it and before it sleeps. The sleeper holds its lock from
-//! the one until the other, so the mover takes that lock when the sleeper waits, and the notification reaches it. If
-//! the mover takes the lock first, it has stored the time before, and the sleeper reads that. A sleeper that parks
-//! instead of waiting on a condition publishes under the lock that it sleeps, and reads the clock after that.
+//! reading the clock until it waits. If the mover takes the lock after that, the notification reaches the sleeper. If
+//! the mover takes the lock first, it has already stored the new time, and the sleeper reads it. A sleeper that parks
+//! instead of waiting on a condition first publishes under the lock that it sleeps, and then reads the clock.
 //!
 //! No lock of the clock is held while a sleeper is rung, so a clock may be moved wherever the locks of its sleepers are
 //! not held: in callbacks on workers, for example. A sleeper that is dropped meanwhile is kept until its ring returns.

@@ -1,4 +1,4 @@
-//! What one attempt at an event comes to: the results of its handlers, put together. Pure.
+//! The result of one attempt at an event, combined from the results of its handlers. Pure.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,35 +7,35 @@ use super::handler::{Failure, Next};
 use super::options::On;
 use crate::panic::catch_text;
 
-/// The most text of an error that is kept, in bytes.
+/// The maximum length of the stored text of an error, in bytes.
 const MAX_ERROR: usize = 1_024;
 
-/// What is left of an event after attempts that failed.
+/// The remaining work of an event after attempts that failed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Rest {
-    /// The handlers that are to be called again; all, if there is none.
+    /// The handlers to call again; if it is empty, all of them.
     pub(crate) pending: Vec<Arc<str>>,
-    /// The handlers that failed for good.
+    /// The handlers that failed permanently.
     pub(crate) failed: Vec<Arc<str>>,
     /// The last error.
     pub(crate) error: String,
 }
 
-/// What becomes of an event after an attempt.
+/// The outcome of an attempt for its event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
     /// All handlers are done.
     Done,
-    /// Some are to be called again.
+    /// Some handlers are called again.
     Again {
-        /// How much later; `None` means at once, in its old place.
+        /// The delay; `None` means at once, in its previous place.
         delay: Option<Duration>,
         /// Whether the attempt counts.
         counts: bool,
-        /// What is left.
+        /// The remaining work.
         rest: Rest,
     },
-    /// Some have failed for good, and none is to be called again.
+    /// Some handlers have failed permanently, and none is called again.
     Dead(Rest),
 }
 
@@ -44,16 +44,16 @@ pub(crate) enum Outcome {
 pub(crate) struct Attempt {
     /// Its number, from 1.
     number: u32,
-    /// What is left so far.
+    /// The remaining work so far.
     rest: Rest,
-    /// The longest delay that was asked for.
+    /// The longest requested delay.
     delay: Option<Duration>,
     /// Whether a handler failed.
     counts: bool,
 }
 
 impl Attempt {
-    /// The attempt `number` at an event of which `earlier` attempts left this.
+    /// Begins the attempt `number` at an event whose previous attempts left `earlier`.
     pub(crate) fn new(number: u32, earlier: Option<&Rest>) -> Self {
         let rest = earlier.map_or_else(Rest::default, |earlier| Rest {
             pending: Vec::new(),
@@ -68,7 +68,7 @@ impl Attempt {
         }
     }
 
-    /// Handler `name` with `options` failed.
+    /// Records that the handler `name` with `options` failed.
     pub(crate) fn failed(&mut self, name: &Arc<str>, options: &On, failure: &Failure, random: f64) {
         let is_last = self.number >= options.max_attempts;
         let delay = match failure.next {
@@ -93,14 +93,14 @@ impl Attempt {
         }
     }
 
-    /// Handler `name`, which an earlier attempt left to be called, is no longer registered.
+    /// Records that the handler `name`, which an earlier attempt left to call, is no longer registered.
     pub(crate) fn missing(&mut self, name: &Arc<str>) {
         self.counts = true;
         self.rest.error = format!("handler `{name}` is no longer registered");
         self.rest.failed.push(name.clone());
     }
 
-    /// No handler was called, because all were removed meanwhile: all are to be called again.
+    /// Records that no handler was called because all were removed meanwhile. All handlers are called again.
     pub(crate) fn end_uncalled(self) -> Outcome {
         Outcome::Again {
             delay: None,
@@ -109,12 +109,13 @@ impl Attempt {
         }
     }
 
-    /// Handler `name` was not called, or is to be called again without delay or cost, because the dispatcher stops.
+    /// Records that the handler `name` was interrupted by a stop. It is called again without delay, and the attempt
+    /// does not count.
     pub(crate) fn put_off(&mut self, name: &Arc<str>) {
         self.rest.pending.push(name.clone());
     }
 
-    /// What becomes of the event.
+    /// Returns the outcome for the event.
     pub(crate) fn end(self) -> Outcome {
         let Attempt {
             rest,
@@ -136,7 +137,7 @@ impl Attempt {
     }
 }
 
-/// The beginning of a text that is too long to be kept.
+/// Truncates a text that is too long to store.
 fn cut(mut text: String) -> String {
     let boundary = (0..=MAX_ERROR.min(text.len()))
         .rev()

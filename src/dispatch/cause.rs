@@ -1,17 +1,17 @@
-//! Why a call is to end early.
+//! The reasons for which a call should end early.
 
 use std::fmt;
 
-/// Why a call is to end early, returned by [`Context::cause`](super::Context::cause).
+/// Why a call should end early, returned by [`Context::cause`](super::Context::cause).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Cause {
-    /// The event was cancelled. Whatever the handler returns is ignored.
+    /// The event was cancelled. The handler's result is ignored.
     Cancelled,
     /// The dispatcher stops. If the handler returns an error, the attempt does not count.
     Interrupted,
-    /// The call is over its [`max_duration`](super::On::max_duration), or made no progress
-    /// [in time](super::On::progress_within).
+    /// The call exceeded its [`max_duration`](super::On::max_duration), or made no progress [in
+    /// time](super::On::progress_within).
     TooLong,
 }
 
@@ -25,7 +25,7 @@ impl Cause {
         }
     }
 
-    /// The cause whose number this is.
+    /// Returns the cause with this number.
     pub(crate) fn from_number(number: u8) -> Option<Self> {
         let all = [Cause::Cancelled, Cause::Interrupted, Cause::TooLong];
         all.into_iter().find(|cause| cause.number() == number)

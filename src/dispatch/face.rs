@@ -1,4 +1,4 @@
-//! What every dispatcher can do, whatever it runs on.
+//! The interface of every dispatcher.
 
 use std::sync::Arc;
 
@@ -10,9 +10,10 @@ use super::inspect::{Cancelled, Counts, Dead, Waiting};
 use super::options::{Emit, On};
 use super::topic::Topic;
 
-/// What every dispatcher can do with the topics whose events are of type `T`.
+/// The operations of a dispatcher on topics whose events have type `T`.
 ///
-/// It is object safe: an application that only sends mail holds an `Arc<dyn Dispatch<Mail>>`, whatever runs behind it.
+/// The trait is dyn compatible. An application that only sends mail can hold an `Arc<dyn Dispatch<Mail>>`, and does not
+/// depend on the implementation.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -35,14 +36,14 @@ pub trait Dispatch<T>: Send + Sync {
     ///
     /// # Errors
     ///
-    /// Returns the event, and why it was refused.
+    /// Returns the event and the reason for the refusal.
     fn emit_with(&self, topic: &Topic<T>, event: T, how: Emit) -> Result<EventId, EmitError<T>>;
 
     /// Accepts events that are due at once: see [`Dispatcher::emit_many`].
     ///
     /// # Errors
     ///
-    /// Returns the events that were refused, and why.
+    /// Returns the refused events and the reason.
     fn emit_many(&self, topic: &Topic<T>, events: Vec<T>)
     -> Result<Vec<EventId>, EmitManyError<T>>;
 
@@ -50,7 +51,7 @@ pub trait Dispatch<T>: Send + Sync {
     ///
     /// # Errors
     ///
-    /// Returns why it was not registered.
+    /// Returns the reason why the handler was not registered.
     fn on_handler(
         &self,
         topic: &Topic<T>,
@@ -68,13 +69,13 @@ pub trait Dispatch<T>: Send + Sync {
     /// Pauses a topic: see [`Dispatcher::pause`].
     fn pause(&self, topic: &Topic<T>) -> bool;
 
-    /// Lets a topic go on: see [`Dispatcher::resume`].
+    /// Resumes a topic: see [`Dispatcher::resume`].
     fn resume(&self, topic: &Topic<T>) -> bool;
 
     /// Returns the next events of a topic: see [`Dispatcher::peek`].
     fn peek(&self, topic: &Topic<T>, max: usize) -> Vec<Waiting<T>>;
 
-    /// Returns how many events of a topic are where: see [`Dispatcher::counts`].
+    /// Returns the number of events of a topic in each state: see [`Dispatcher::counts`].
     fn counts(&self, topic: &Topic<T>) -> Counts;
 
     /// Returns the dead events of a topic: see [`Dispatcher::dead`].
@@ -147,8 +148,8 @@ impl<T: Send + Sync + 'static> Dispatch<T> for Dispatcher {
     }
 }
 
-/// Emits an event that is due at once to several dispatchers, and returns the result of each, in order. Each gets a clone. A
-/// dispatcher that refuses the event keeps it from no other.
+/// Emits an event that is due at once to several dispatchers, and returns the result of each, in order. Each dispatcher
+/// receives a clone. If one dispatcher refuses the event, the others still receive it.
 ///
 /// # Errors
 ///

@@ -1,15 +1,15 @@
-//! The name of one event.
+//! The identity of an event.
 
 use std::fmt;
 
 /// The identity of an event, unique within its dispatcher.
 ///
-/// Ids rise in the order in which events are accepted.
+/// Ids increase in the order in which events are accepted.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct EventId(u64);
 
 impl EventId {
-    /// The id of the event `number`.
+    /// Creates the id of the event `number`.
     pub(crate) fn new(number: u64) -> Self {
         EventId(number)
     }

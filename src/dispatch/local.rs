@@ -1,6 +1,7 @@
-//! The dispatcher on local threads: one lock around the plan, and the workers that meet there.
+//! The dispatcher on local threads: a plan under one lock, and the workers that share it.
 //!
-//! `docs/dispatch.md` has the protocol of the lock: who sleeps where, who wakes whom, and the races.
+//! `docs/dispatch.md` describes the protocol of the lock: where each thread sleeps, which thread wakes it, and the
+//! races.
 
 mod admin;
 mod core;

@@ -1,6 +1,7 @@
-//! The plan: which event of which topic starts next. Pure: it knows no thread and no clock, and runs no code of the user's.
+//! The plan decides which event of which topic starts next. It is pure: it uses no thread and no clock, and runs no
+//! user code.
 //!
-//! An event that was emitted is in one place until it ends:
+//! An emitted event is in exactly one place until it ends:
 //!
 //! ```text
 //! emit --> waiting --next--> running --finish--> done
@@ -10,19 +11,21 @@
 //!             +-- reschedule; cancel ends an event in any place, drain ends all that wait
 //! ```
 //!
-//! *Places.* An event that is due when it is emitted stands, with what it carries, in the deque of its topic until it starts,
-//! and while it runs only the place of its worker names it: most events need no more. An event that is due later, has a unique
-//! key, is to run again or is dead has a record.
+//! *Places.* An event that is due when it is emitted is stored with its payload in the deque of its topic until it
+//! starts. While it runs, only the entry of its worker refers to it. Most events need nothing else. An event has a
+//! record if it is due later, has a unique key, will run again, or is dead.
 //!
-//! *Order.* Each topic has its waiting events in the order of due time, then emission: the deque, in which both rise, and a
-//! heap of those with a record. A topic that may start an event now stands once in the ring of topics, from which `next` takes
-//! the first and to which it returns behind all others. A topic whose next start is later stands in a heap by that time.
-//! Whatever changes a topic ends with [`Plan::settle`], which puts it where it belongs.
+//! *Order.* The waiting events of a topic are ordered by due time, then by emission. They are in the deque, in which
+//! both increase, and in a heap of the events with a record. A topic that may start an event now has one entry in the
+//! ring of topics. `next` takes the first topic and puts it back at the end. A topic whose next start is later is in a
+//! heap by that time. Every change of a topic ends with [`Plan::settle`], which puts the topic into the ring, into the
+//! heap, or into neither.
 //!
 //! *Cost.* An event that is due at once costs O(1) to emit, start and finish, a later one O(log n).
 //!
-//! *Removal.* An event that is cancelled or rescheduled leaves its old entry behind, which is dropped when it comes up. An
-//! entry of the heap counts if its event still waits for just that due time, one of the deque if it still carries something.
+//! *Removal.* The entry of an event that is cancelled or rescheduled stays, and is dropped when it comes to the front.
+//! An entry of the heap is valid if its event still waits for the same due time. An entry of the deque is valid if it
+//! still has its payload.
 
 mod counts;
 mod topic;
@@ -47,15 +50,15 @@ struct Record<P> {
     topic: TopicId,
     /// When it is or was due, ns.
     due: u64,
-    /// How many attempts at it have begun and count.
+    /// The number of attempts that have begun and count.
     attempts: u32,
-    /// What earlier attempts left.
+    /// The remaining work after earlier attempts.
     rest: Option<Arc<Rest>>,
     /// Its unique key, while it is unfinished.
     unique: Option<Arc<str>>,
-    /// Since when it is dead, ns; `None` while it waits.
+    /// When it became dead, ns; `None` while it waits.
     died: Option<u64>,
-    /// What it carries.
+    /// The payload.
     payload: P,
 }
 
@@ -66,16 +69,16 @@ struct Run {
     token: Token,
     /// When the event was due, ns.
     due: u64,
-    /// How many attempts at it have begun and count, this one among them.
+    /// The number of attempts that have begun and count, including this one.
     attempts: u32,
     /// Its unique key.
     unique: Option<Arc<str>>,
 }
 
-/// An event that is to be run now.
+/// An event that starts now.
 #[derive(Debug)]
 pub(crate) struct Start<P> {
-    /// Which event, and which attempt at it.
+    /// The event and the attempt.
     pub(crate) token: Token,
     /// When it was due, ns.
     pub(crate) due: u64,
@@ -83,13 +86,14 @@ pub(crate) struct Start<P> {
     pub(crate) started: u64,
     /// The number of the attempt, from 1.
     pub(crate) attempt: u32,
-    /// What earlier attempts left.
+    /// The remaining work after earlier attempts.
     pub(crate) rest: Option<Arc<Rest>>,
-    /// What it carries.
+    /// The payload.
     pub(crate) payload: P,
 }
 
-/// One attempt at an event. A token is accepted once; after that, and after the event is cancelled, its outcome is stale.
+/// One attempt at an event. A token is accepted once. Its outcome is stale after that, and after the event is
+/// cancelled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Token {
     /// The event.
@@ -102,12 +106,13 @@ pub(crate) struct Token {
     pub(crate) runner: u32,
 }
 
-/// What an event that was accepted leads to.
+/// The result of accepting an event.
 #[derive(Debug)]
 pub(crate) struct Emitted<P> {
-    /// The event's id, or that of the one whose unique key it has.
+    /// The id of the event, or of the event that already has its unique key.
     pub(crate) id: EventId,
-    /// A payload that is not needed: the event's own, or the one that it replaced. It is dropped where no lock is held.
+    /// A payload that is not needed: that of the event, or the one that it replaced. The caller drops it without the
+    /// lock.
     pub(crate) unneeded: Option<P>,
 }
 
@@ -118,11 +123,11 @@ pub(crate) enum Refusal {
     NoHandler,
     /// Too many events are unfinished.
     Full,
-    /// This one has the same unique key.
+    /// This event has the same unique key.
     Duplicate(EventId),
 }
 
-/// How an attempt ended, as far as the plan knows.
+/// The result of ending an attempt.
 #[derive(Debug)]
 pub(crate) enum Finished<P> {
     /// The event has left the plan.
@@ -135,20 +140,20 @@ pub(crate) enum Finished<P> {
     Stale(P),
 }
 
-/// What was cancelled.
+/// The state of a cancelled event.
 #[derive(Debug)]
 pub(crate) enum Removed<P> {
     /// An event that waited.
     Waiting(P),
-    /// One that runs.
+    /// An event that runs.
     Running(Token),
-    /// A dead one.
+    /// A dead event.
     Dead(P),
     /// No such event is known.
     Unknown,
 }
 
-/// An event as it is shown to a user.
+/// An event as returned to users.
 #[derive(Debug)]
 pub(crate) struct Entry<P> {
     /// Its id.
@@ -157,14 +162,14 @@ pub(crate) struct Entry<P> {
     pub(crate) due: u64,
     /// How many attempts at it count.
     pub(crate) attempts: u32,
-    /// What they left.
+    /// The remaining work after them.
     pub(crate) rest: Option<Arc<Rest>>,
-    /// What it carries.
+    /// The payload.
     pub(crate) payload: P,
 }
 
 impl<P> Entry<P> {
-    /// That of the event `id`.
+    /// Describes the event `id`.
     fn of(id: EventId, record: Record<P>) -> Self {
         Entry {
             id,
@@ -175,7 +180,7 @@ impl<P> Entry<P> {
         }
     }
 
-    /// That of an event in a deque, which carries `payload`.
+    /// Describes an event of a deque with its `payload`.
     fn at_once(event: &AtOnce<P>, payload: P) -> Self {
         Entry {
             id: event.id,
@@ -187,24 +192,24 @@ impl<P> Entry<P> {
     }
 }
 
-/// The plan. `P` is what an event carries.
+/// The plan. `P` is the type of payloads.
 #[derive(Debug)]
 pub(crate) struct Plan<P> {
     /// The events with a record.
     records: Records<P>,
-    /// What each worker runs.
+    /// The event that each worker runs.
     runs: Vec<Option<Run>>,
     /// The topics.
     topics: Vec<Board<P>>,
-    /// The topics that may start an event now, as far as is known.
+    /// The topics that may start an event now. Entries may be outdated.
     ring: VecDeque<TopicId>,
     /// The topics that may start one later, by that time.
     later: DueQueue<TopicId>,
-    /// How many events are unfinished: they wait or run.
+    /// The number of unfinished events, which wait or run.
     unfinished: usize,
-    /// How many may be.
+    /// The maximum number of unfinished events.
     max_unfinished: usize,
-    /// How many dead ones a topic keeps.
+    /// The maximum number of dead events of a topic.
     max_dead: usize,
     /// The latest time that was passed in, ns.
     now: u64,
@@ -247,7 +252,7 @@ impl<P: Clone> Plan<P> {
         self.settle(topic);
     }
 
-    /// Pauses `topic`, or lets it go on. Returns whether that changed anything.
+    /// Pauses or resumes `topic`. Returns whether this changed its state.
     pub(crate) fn set_paused(&mut self, topic: TopicId, is_paused: bool) -> bool {
         let was_paused = std::mem::replace(&mut self.topics[topic.at()].is_paused, is_paused);
         self.settle(topic);
@@ -280,7 +285,7 @@ impl<P: Clone> Plan<P> {
     ///
     /// # Errors
     ///
-    /// The payload back, and why it was not accepted.
+    /// Returns the payload and the reason.
     pub(crate) fn emit(
         &mut self,
         topic: TopicId,
@@ -306,7 +311,7 @@ impl<P: Clone> Plan<P> {
                 }),
                 OnDuplicate::Replace if self.reschedule(topic, other, due, now) => {
                     let record = self.records.get_mut(&other).expect("it waits");
-                    // No handler has seen what it carries now.
+                    // No handler has received the new payload.
                     record.attempts = 0;
                     record.rest = None;
                     Ok(Emitted {
@@ -417,8 +422,8 @@ impl<P: Clone> Plan<P> {
         self.topics.iter().any(|topic| topic.busy > 0)
     }
 
-    /// When the next event may start, ns, if none may start now; topics that [`next`](Plan::next) would start now are left
-    /// out.
+    /// When the next event may start, ns, if none may start now; topics that [`next`](Plan::next) would start now are
+    /// left out.
     pub(crate) fn next_due(&mut self) -> Option<u64> {
         let topics = &self.topics;
         let first = self
@@ -427,7 +432,7 @@ impl<P: Clone> Plan<P> {
         first.map(|(due, _)| due)
     }
 
-    /// Ends the attempt `token`, and gives its place in the topic and what it carries back.
+    /// Ends the attempt `token`, frees its place in the topic, and returns its payload.
     #[inline]
     pub(crate) fn finish(
         &mut self,
@@ -443,7 +448,7 @@ impl<P: Clone> Plan<P> {
         finished
     }
 
-    /// Counts an outcome that comes after its attempt was given up.
+    /// Counts an outcome of an attempt that was already given up.
     pub(crate) fn count_stale(&mut self, topic: TopicId) {
         self.topics[topic.at()].counts.stale += 1;
     }
@@ -477,7 +482,7 @@ impl<P: Clone> Plan<P> {
         true
     }
 
-    /// Ends the event `id` of `topic`, wherever it is.
+    /// Cancels the event `id` of `topic` in any state.
     pub(crate) fn cancel(&mut self, topic: TopicId, id: EventId) -> Removed<P> {
         let board = &mut self.topics[topic.at()];
         let is_it = |run: &&mut Option<Run>| {
@@ -517,8 +522,8 @@ impl<P: Clone> Plan<P> {
         removed
     }
 
-    /// Lets up to `max` dead events of `topic` wait again, the oldest first, due now and with no attempts used. Returns how
-    /// many: no more than there is room for.
+    /// Replays up to `max` dead events of `topic`, the oldest first. They are due now, and their attempts are counted
+    /// from zero. Returns their number, which is limited by the room.
     pub(crate) fn replay(&mut self, topic: TopicId, max: usize, now: u64) -> usize {
         self.observe(now);
         let mut count = 0;
@@ -580,7 +585,7 @@ impl<P: Clone> Plan<P> {
         drained
     }
 
-    /// Takes what all events carry, at the end.
+    /// Takes the payloads of all events, when the dispatcher ends.
     pub(crate) fn clear(&mut self) -> Vec<P> {
         let boards = self.topics.iter_mut();
         let at_once = boards.flat_map(|board| std::mem::take(&mut board.at_once));
@@ -589,7 +594,7 @@ impl<P: Clone> Plan<P> {
         at_once.chain(records).collect()
     }
 
-    /// Up to `max` events of `topic` that wait, in the order in which they start. Costs a look at each that waits.
+    /// Up to `max` events of `topic` that wait, in the order in which they start. Visits every waiting event.
     pub(crate) fn peek(&self, topic: TopicId, max: usize) -> Vec<Entry<P>> {
         let at_once = self.topics[topic.at()].at_once.iter();
         let at_once =
@@ -603,7 +608,7 @@ impl<P: Clone> Plan<P> {
         waiting
     }
 
-    /// How many events of `topic` that wait are due at `now`. Costs a look at each event with a record.
+    /// How many events of `topic` that wait are due at `now`. Visits every event with a record.
     pub(crate) fn due_by(&self, topic: TopicId, now: u64) -> usize {
         let at_once = self.topics[topic.at()].at_once.iter();
         let at_once = at_once.filter(|event| event.payload.is_some() && event.due <= now);
@@ -621,7 +626,7 @@ impl<P: Clone> Plan<P> {
         self.topics[topic.at()].dead.len()
     }
 
-    /// Up to `max` dead events of `topic`, the oldest first, and since when they are dead, ns.
+    /// Up to `max` dead events of `topic`, the oldest first, with the time at which they became dead, ns.
     pub(crate) fn dead(&self, topic: TopicId, max: usize) -> Vec<(u64, Entry<P>)> {
         let dead = self.topics[topic.at()].dead.iter().take(max);
         let entry = |&(at, id): &(u64, EventId)| {
@@ -637,8 +642,8 @@ impl<P: Clone> Plan<P> {
         records.filter(move |(_, record)| record.topic == topic && record.died.is_none())
     }
 
-    /// The latest time that was passed in only moves forward: two callers may read the clock in one order and come here in
-    /// the other.
+    /// Advances the latest time that was passed in. It never decreases: two callers may read the clock in one order and
+    /// take the lock in the other.
     #[inline]
     fn observe(&mut self, now: u64) {
         self.now = self.now.max(now);
@@ -675,14 +680,14 @@ impl<P: Clone> Plan<P> {
         Some(topic)
     }
 
-    /// When `topic` starts its next event, ns, if time is all it waits for.
+    /// When `topic` starts its next event, ns, if it only waits for a time.
     fn next_start(&mut self, topic: TopicId) -> Option<u64> {
         let records = &self.records;
         self.topics[topic.at()].next_start(|due, id| waits_until(records, *id, due))
     }
 
-    /// Puts `topic` where it belongs: into the ring, among those that start an event later, or nowhere. One that is in the
-    /// ring stays there until its turn.
+    /// Puts `topic` into the ring, into the heap of topics that start an event later, or into neither. A topic that is
+    /// in the ring stays there until its turn.
     #[inline]
     fn settle(&mut self, topic: TopicId) {
         let board = &mut self.topics[topic.at()];
@@ -712,7 +717,7 @@ impl<P: Clone> Plan<P> {
         }
     }
 
-    /// Lets the event of `token` go where `outcome` says, if the attempt is the current one.
+    /// Applies `outcome` to the event of `token`, if the attempt is the current one.
     #[inline]
     fn apply(&mut self, token: Token, payload: P, outcome: Outcome) -> Finished<P> {
         let Token { id, topic, .. } = token;
@@ -778,7 +783,7 @@ impl<P: Clone> Plan<P> {
         }
     }
 
-    /// The event `id` waits from now on, with a record.
+    /// Adds the event `id`, with a record, to the waiting events.
     fn wait(&mut self, id: EventId, record: Record<P>) {
         let board = &mut self.topics[record.topic.at()];
         board.counts.waiting += 1;
@@ -793,13 +798,13 @@ impl<P: Clone> Plan<P> {
         record
     }
 
-    /// Drops the entries that the topic's removed events left behind, if there are many.
+    /// Drops the entries of removed events of the topic, if there are many.
     fn sweep(&mut self, topic: TopicId) {
         let records = &self.records;
         self.topics[topic.at()].sweep(|due, id| waits_until(records, *id, due));
     }
 
-    /// Panics if what the plan keeps twice does not agree.
+    /// Panics if redundant state of the plan is inconsistent.
     #[cfg(test)]
     pub(crate) fn validate(&self) {
         let mut unfinished = 0;
@@ -836,7 +841,7 @@ impl<P: Clone> Plan<P> {
 }
 
 impl<P: Clone> Entry<P> {
-    /// That of the event `id`, which stays.
+    /// Describes the event `id`, which stays in the plan.
     fn copy(id: EventId, record: &Record<P>) -> Self {
         Entry {
             id,
@@ -848,7 +853,7 @@ impl<P: Clone> Entry<P> {
     }
 }
 
-/// Whether the event `id` waits for the due time `due`: whether such an entry of the heap counts.
+/// Whether the event `id` waits for the due time `due`, so that this entry of the heap is valid.
 fn waits_until<P>(records: &Records<P>, id: EventId, due: u64) -> bool {
     let record = records.get(&id);
     record.is_some_and(|record| record.died.is_none() && record.due == due)

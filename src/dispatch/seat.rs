@@ -1,4 +1,5 @@
-//! What a worker shares with those who want to end its call: which attempt it runs, and whether that is cancelled.
+//! State that a worker shares with threads that may cancel its call: the attempt that it runs, and whether the attempt
+//! is cancelled.
 
 use std::time::Duration;
 
@@ -7,30 +8,31 @@ use crate::clock::{Clock, nanos};
 use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::sync::{Condvar, Mutex};
 
-/// How many bits of the word are the cause.
+/// The number of bits of the word that hold the cause.
 const CAUSE_BITS: u32 = 3;
 
 /// The seat of a worker.
 ///
-/// One word holds the number of the start that runs and the cause for which it is cancelled, zero if it is not, so that a
-/// cancellation never meets the next call: it replaces the word of its own start or none.
+/// One word holds the number of the running start and the cause of its cancellation, or zero if it is not cancelled. A
+/// cancellation replaces the word only if it still holds the same start, so it never affects a later one.
 #[derive(Debug, Default)]
 pub(crate) struct Seat {
     /// `fence << CAUSE_BITS | cause`.
     word: AtomicU64,
-    /// Held between a look at the word and falling asleep.
+    /// Held from reading the word until falling asleep.
     lock: Mutex<()>,
     /// Notified when the word gets a cause.
     cancelled: Condvar,
 }
 
 impl Seat {
-    /// The start `fence` begins. Afterwards no cancellation of an earlier one has an effect.
+    /// Begins the start `fence`. After this, no cancellation of an earlier start has an effect.
     pub(crate) fn begin(&self, fence: u64) {
         self.word.store(fence << CAUSE_BITS, Ordering::Release);
     }
 
-    /// Cancels the start `fence`, if it runs. The first cause stays, except that [`Cause::TooLong`] gives way to any other.
+    /// Cancels the start `fence`, if it runs. The first cause is kept, except that any other cause replaces
+    /// [`Cause::TooLong`].
     pub(crate) fn cancel(&self, fence: u64, cause: Cause) {
         let (order, look) = (Ordering::AcqRel, Ordering::Acquire);
         let cancelled = self.word.fetch_update(order, look, |word| {
@@ -46,7 +48,7 @@ impl Seat {
         }
     }
 
-    /// Ends the effect of [`Cause::TooLong`], which one call of the start `fence` has and the next has not.
+    /// Clears [`Cause::TooLong`], which applies to one call of the start `fence` and not to the next call.
     pub(crate) fn forgive(&self, fence: u64) {
         let word = fence << CAUSE_BITS;
         let too_long = word | u64::from(Cause::TooLong.number());
@@ -54,18 +56,18 @@ impl Seat {
         let _ = self.word.compare_exchange(too_long, word, success, failure);
     }
 
-    /// Wakes the call that waits here, which looks again.
+    /// Wakes the call that waits here, so that it checks again.
     pub(crate) fn ring(&self) {
         drop(self.lock.lock());
         self.cancelled.notify_all();
     }
 
-    /// Why what runs is cancelled, if it is.
+    /// The cause for which the running attempt is cancelled, if any.
     pub(crate) fn cause(&self) -> Option<Cause> {
         Cause::from_number(cause_of(self.word.load(Ordering::Acquire)))
     }
 
-    /// Blocks until what runs is cancelled, for at most `wait` of `clock`. Returns whether it is cancelled.
+    /// Blocks until the running attempt is cancelled, for at most `wait` of `clock`. Returns whether it is cancelled.
     pub(crate) fn wait(&self, clock: &Clock, wait: Duration) -> bool {
         let end = clock.now_ns().saturating_add(nanos(wait));
         let mut guard = self.lock.lock();

@@ -1,4 +1,4 @@
-//! Looking at what is there, and changing it.
+//! Inspecting and changing events and topics.
 
 use std::any::Any;
 use std::sync::Arc;
@@ -71,7 +71,7 @@ impl Core {
         Ok(is_moved)
     }
 
-    /// Pauses a topic, or lets it go on. Returns whether that changed anything.
+    /// Pauses or resumes a topic. Returns whether this changed its state.
     pub(crate) fn set_paused<T: 'static>(&self, topic: &Topic<T>, is_paused: bool) -> bool {
         let mut state = self.state.lock();
         let Some(id) = state.known(topic) else {
@@ -161,7 +161,7 @@ impl Core {
         count
     }
 
-    /// How many events of a topic are where.
+    /// The number of events of a topic in each state.
     pub(crate) fn counts<T: 'static>(&self, topic: &Topic<T>) -> Counts {
         let mut state = self.state.lock();
         let Some(id) = state.known(topic) else {
@@ -179,7 +179,7 @@ impl Core {
         }
     }
 
-    /// The account.
+    /// The statistics.
     pub(crate) fn stats(&self) -> DispatchStats {
         let state = self.state.lock();
         let ids = state.names.values();
@@ -199,7 +199,7 @@ impl Core {
         self.clock.system_time(Timestamp::from_nanos(ns))
     }
 
-    /// Blocks until no event is ready or runs, for at most `wait`. Returns whether that is so. A worker does not wait.
+    /// Blocks until no event is ready or runs, for at most `wait`. Returns whether none is. A worker does not wait.
     pub(crate) fn flush(&self, wait: Duration) -> bool {
         let deadline = Instant::now().checked_add(wait);
         let mut state = self.state.lock();
@@ -232,7 +232,7 @@ impl State {
         self.topics[id.at()].has_type::<T>().then_some(id)
     }
 
-    /// The account of topic `id`.
+    /// The statistics of topic `id`.
     fn topic_stats(&self, id: TopicId) -> TopicStats {
         let entry = &self.topics[id.at()];
         let counts = self.plan.counts(id);

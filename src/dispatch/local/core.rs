@@ -1,4 +1,4 @@
-//! What callers, workers and the monitor share: the lock, what it guards, and who is woken.
+//! State that callers, workers and the monitor share: the lock, the state under it, and the wake-ups.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -23,21 +23,21 @@ use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::sync::{Condvar, Instant, Mutex, MutexGuard};
 use crate::wakeup::Ring;
 
-/// The farthest due time, from now, ns: 500 years.
+/// The maximum time from now to a due time, ns: 500 years.
 const FARTHEST: u64 = 500 * 365 * 24 * 3_600 * 1_000_000_000;
 
 /// How many events of `emit_many` are accepted together.
 pub(crate) const CHUNK: usize = 200;
 
-/// What callers, workers and the monitor share.
+/// State that callers, workers and the monitor share.
 pub(crate) struct Core {
     /// The time.
     pub(super) clock: Clock,
     /// The options.
     pub(super) settings: Settings,
-    /// What the lock guards.
+    /// The state under the lock.
     pub(super) state: Mutex<State>,
-    /// The leader sleeps here, until the next event is due. Notified when an earlier one may be.
+    /// The leader sleeps here until the next event is due. Notified when an event may be due earlier.
     pub(super) due_changed: Condvar,
     /// The other idle workers sleep here. Notified when there is work, or no leader.
     pub(super) work_came: Condvar,
@@ -49,33 +49,33 @@ pub(crate) struct Core {
     pub(super) call_ended: Condvar,
     /// Watches the calls whose time is limited, once there is such a handler.
     pub(super) monitor: OnceLock<Monitor>,
-    /// This, for the monitor.
+    /// A reference to itself, for the monitor.
     pub(super) this: Weak<Core>,
 }
 
-/// What the lock guards.
+/// The state under the lock.
 pub(super) struct State {
-    /// What starts when.
+    /// The plan.
     pub(super) plan: Plan<Payload>,
     /// The topics by their names.
     pub(super) names: HashMap<Arc<str>, TopicId, ahash::RandomState>,
-    /// What the shell knows of each topic.
+    /// The name, handlers and statistics of each topic.
     pub(super) topics: Vec<TopicEntry>,
-    /// What emits events by itself.
+    /// The schedules.
     pub(super) schedules: Schedules,
     /// The workers.
     pub(super) crew: Crew,
     /// Until when the leader sleeps, ns, and which worker it is, if there is one.
     pub(super) leader: Option<(u64, u32)>,
-    /// How many workers sleep without a time, and are not called.
+    /// The number of workers that sleep without a deadline and have not been notified.
     pub(super) followers: usize,
-    /// How many followers are called, and have not woken yet.
+    /// The number of followers that were notified and have not woken yet.
     pub(super) called: usize,
     /// How many callers wait until nothing is ready or runs.
     pub(super) flush_waiters: usize,
     /// How many callers wait for the end of attempts, to remove a handler.
     pub(super) removers: usize,
-    /// How many workers have run out of work just now, and look for more before they sleep.
+    /// The number of workers that have just run out of work and search for more before they sleep.
     pub(super) searching: usize,
     /// How many workers emit the event of a schedule.
     pub(super) ticking: usize,
@@ -140,7 +140,7 @@ impl Core {
     ///
     /// # Errors
     ///
-    /// The event back, and why it was not accepted.
+    /// Returns the event and the reason.
     pub(crate) fn emit<T: Send + Sync + 'static>(
         &self,
         topic: &Topic<T>,
@@ -197,11 +197,12 @@ impl Core {
         }
     }
 
-    /// Accepts events that are due at once, a chunk at a time: each chunk as a whole or not at all.
+    /// Accepts events that are due at once, one chunk at a time. Each chunk is accepted as a whole or not at all.
     ///
     /// # Errors
     ///
-    /// Why a chunk was not accepted, the ids of those before it, and it and all after it.
+    /// Returns the reason why a chunk was not accepted, the ids of the events before it, and the events from this chunk
+    /// on.
     pub(crate) fn emit_many<T: Send + Sync + 'static>(
         &self,
         topic: &Topic<T>,
@@ -226,7 +227,7 @@ impl Core {
         }
     }
 
-    /// Accepts the events of `chunk`, which is empty then, and adds their ids to `ids`; or leaves both as they are.
+    /// Accepts the events of `chunk`, empties it, and adds their ids to `ids`. On an error, both are unchanged.
     fn emit_chunk<T: 'static>(
         &self,
         topic: &Topic<T>,
@@ -250,7 +251,7 @@ impl Core {
         Ok(())
     }
 
-    /// When an event is due, ns; `None` if that is when it is emitted.
+    /// When an event is due, ns; `None` if it is due when it is emitted.
     pub(super) fn due_ns(&self, due: Due) -> Result<Option<u64>, EmitErrorKind> {
         let (delay, now) = match due {
             Due::Now => return Ok(None),
@@ -272,8 +273,8 @@ impl Core {
         (kind, event)
     }
 
-    /// Waits until there may be room, for at most `wait` in all. Returns whether it is worth another try. A worker does not
-    /// wait: the room it waits for may be that of its own event.
+    /// Waits until there may be room, for at most `wait` in all. Returns whether another attempt may succeed. A worker
+    /// does not wait, because the only room may be the room that its own event occupies.
     fn wait_for_room(
         &self,
         state: &mut MutexGuard<'_, State>,
@@ -294,7 +295,7 @@ impl Core {
             }
             Some(end) => {
                 let is_first = deadline.replace(end).is_none();
-                // One more try after the end: room may have come at the last moment.
+                // One more attempt after the wait, because room may have become available at the last moment.
                 let has_left = is_first || Instant::now() < end;
                 has_left && {
                     self.room_came.wait_until(state, end);
@@ -315,7 +316,7 @@ impl Core {
     pub(super) fn wake(&self, mut state: MutexGuard<'_, State>, now: u64) {
         let idle = state.call_idle(now);
         if let Some(Idle::Leader) = idle {
-            // Under the lock: without it another may lead and sleep there before, and be woken instead.
+            // Under the lock. Otherwise another worker could become the leader first, and be woken instead.
             self.notify_idle(idle);
             return;
         }
@@ -323,7 +324,7 @@ impl Core {
         self.notify_idle(idle);
     }
 
-    /// Wakes the worker that was called.
+    /// Wakes the selected worker.
     pub(super) fn notify_idle(&self, idle: Option<Idle>) {
         match idle {
             Some(Idle::Leader) => drop(self.due_changed.notify_one()),
@@ -367,13 +368,14 @@ impl State {
         event.into_iter().chain(self.schedules.next_due()).min()
     }
 
-    /// Chooses the idle worker, if there is one, that is to take what is ready, or to lead until what is due next. It no
-    /// longer counts as idle: the next call chooses another.
+    /// Selects an idle worker, if there is one, to run a ready event, or to lead until the next event is due. The
+    /// worker no longer counts as idle, so the next call selects another one.
     pub(super) fn call_idle(&mut self, now: u64) -> Option<Idle> {
         if self.leader.is_none() && self.followers == 0 && self.searching == 0 {
             return None;
         }
-        // In this order: a topic in the ring whose next event is due later shows in `next_due` only after this look at it.
+        // The order matters: a topic in the ring whose next event is due later is included in `next_due` only after
+        // this check.
         let is_ready = self.plan.is_ready(now);
         let due = self.next_due();
         let is_ready = is_ready || due.is_some_and(|due| due <= now);
@@ -383,7 +385,7 @@ impl State {
             (Some(due), Some((until, _))) => due < until,
         };
         if is_ready && self.searching > 0 {
-            // It calls another, if there is more.
+            // It wakes another worker if there are more events.
             Some(Idle::Searcher)
         } else if self.leader.is_some() && (is_leaderless || is_ready && self.followers == 0) {
             self.leader = None;
@@ -401,11 +403,11 @@ impl State {
 /// An idle worker.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Idle {
-    /// The one that sleeps until the next event is due.
+    /// The leader, which sleeps until the next event is due.
     Leader,
-    /// One that sleeps without a time.
+    /// A follower, which sleeps without a deadline.
     Follower,
-    /// One that has run out of work just now, and does not sleep yet.
+    /// A worker that has just run out of work and does not sleep yet.
     Searcher,
 }
 
@@ -427,7 +429,7 @@ fn unwrap<T: Send + Sync + 'static>(payload: Payload) -> T {
         .expect("it was not accepted, so it has one owner and its type")
 }
 
-/// What is left is dropped one by one: each event may panic.
+/// The remaining events are dropped one by one, because each drop may panic.
 impl Drop for Core {
     fn drop(&mut self) {
         let left = self.state.lock().plan.clear();

@@ -23,11 +23,11 @@ pub(super) fn runs_here(core: *const ()) -> bool {
 /// The workers.
 #[derive(Debug, Default)]
 pub(super) struct Crew {
-    /// All that there ever were, by their numbers.
+    /// All workers that were ever spawned, by number.
     pub(super) workers: Vec<Worker>,
     /// How many threads run.
     pub(super) running: usize,
-    /// How many are given up, and have not returned.
+    /// The number of threads that were given up and have not returned.
     pub(super) given_up: usize,
 }
 
@@ -36,13 +36,13 @@ pub(super) struct Crew {
 pub(super) struct Worker {
     /// The name of its thread.
     pub(super) name: String,
-    /// What it shares with those who want to end its call.
+    /// The state that it shares with threads that may cancel its call.
     pub(super) seat: Arc<Seat>,
     /// Its thread, until it is joined.
     pub(super) thread: Option<JoinHandle<()>>,
     /// The start that it runs, unless that is given up.
     pub(super) runs: Option<Token>,
-    /// Its own handles on the views of topics, so that workers do not meet at their reference counts.
+    /// Its own handles on the views of topics, so that workers do not contend for reference counts.
     views: Vec<Option<Arc<View>>>,
     /// Whether its thread has been given up, and has no work left if it returns.
     pub(super) is_given_up: bool,
@@ -51,7 +51,7 @@ pub(super) struct Worker {
 }
 
 impl Worker {
-    /// A worker that begins.
+    /// Creates a worker.
     pub(super) fn new(name: String, seat: Arc<Seat>, thread: Option<JoinHandle<()>>) -> Self {
         Worker {
             name,

@@ -1,4 +1,4 @@
-//! A topic and its handlers, as the shell knows them.
+//! A topic and its handlers outside the plan.
 
 use std::any::{Any, TypeId};
 use std::fmt;
@@ -12,12 +12,12 @@ use crate::panic::discard;
 use crate::stats::Histogram;
 use crate::sync::atomic::{AtomicBool, Ordering};
 
-/// What an event carries.
+/// The payload of an event.
 #[derive(Clone, Debug)]
 pub(crate) struct Payload {
     /// The event.
     pub(crate) event: Arc<dyn Any + Send + Sync>,
-    /// Its headers, if it has some.
+    /// Its headers, if any.
     pub(crate) headers: Option<Arc<[(String, String)]>>,
 }
 
@@ -29,16 +29,16 @@ pub(super) type Erased =
 pub(super) struct Registered {
     /// Its name.
     pub(super) name: Arc<str>,
-    /// How it is called.
+    /// Its options.
     pub(super) options: On,
     /// Calls it; `None` while it is dropped.
     call: Option<Erased>,
-    /// Whether no further call is to begin.
+    /// Whether no further call may begin.
     is_removed: AtomicBool,
 }
 
 impl Registered {
-    /// A handler that is called by `call`.
+    /// Creates a handler that `call` calls.
     pub(super) fn new(name: &str, options: On, call: Erased) -> Self {
         Registered {
             name: name.into(),
@@ -48,12 +48,12 @@ impl Registered {
         }
     }
 
-    /// Lets no further call begin, except one that is about to.
+    /// Prevents further calls, except a call that is about to begin.
     pub(super) fn remove(&self) {
         self.is_removed.store(true, Ordering::Release);
     }
 
-    /// Whether no further call is to begin.
+    /// Whether no further call may begin.
     pub(super) fn is_removed(&self) -> bool {
         self.is_removed.load(Ordering::Acquire)
     }
@@ -65,7 +65,7 @@ impl Registered {
     }
 }
 
-/// A panic of what the handler owns is caught here: of several handlers that are dropped together, each may panic.
+/// Catches a panic in the drop of the handler's state. Several handlers that are dropped together may each panic.
 impl Drop for Registered {
     fn drop(&mut self) {
         discard(self.call.take());
@@ -78,7 +78,7 @@ impl fmt::Debug for Registered {
     }
 }
 
-/// What a worker needs to know of a topic.
+/// The part of a topic that workers need.
 #[derive(Debug)]
 pub(super) struct View {
     /// Its name.
@@ -87,15 +87,15 @@ pub(super) struct View {
     pub(super) handlers: Vec<Arc<Registered>>,
 }
 
-/// What the shell knows of a topic.
+/// The state of a topic outside the plan.
 pub(super) struct TopicEntry {
-    /// Its name and handlers; replaced as a whole.
+    /// Its name and handlers, which are replaced together.
     pub(super) view: Arc<View>,
     /// The type of its events.
     pub(super) event: (TypeId, &'static str),
-    /// From due to start, ns.
+    /// The time from due time to start, ns.
     pub(super) lateness: Histogram,
-    /// From start to end, ns.
+    /// The time from start to end, ns.
     pub(super) run_time: Histogram,
     /// Calls that panicked.
     pub(super) panics: u64,
@@ -107,7 +107,7 @@ impl TopicEntry {
         self.event.0 == TypeId::of::<T>()
     }
 
-    /// What its handlers together allow; `None` if there is none.
+    /// The combined limits of its handlers; `None` if it has no handler.
     pub(super) fn limits(&self) -> Option<Limits> {
         let options = || self.view.handlers.iter().map(|handler| &handler.options);
         Some(Limits {

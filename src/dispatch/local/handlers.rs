@@ -52,7 +52,8 @@ impl State {
         Ok(id)
     }
 
-    /// Replaces the handlers of topic `id`. Returns the views that nobody needs, which are to be dropped without the lock.
+    /// Replaces the handlers of topic `id`. Returns the views that are no longer needed, which the caller drops without
+    /// the lock.
     fn set_handlers(&mut self, id: TopicId, handlers: Vec<Arc<Registered>>) -> Vec<Arc<View>> {
         let entry = &mut self.topics[id.at()];
         let name = entry.view.name.clone();
@@ -103,8 +104,9 @@ impl Core {
         result.map(discard)
     }
 
-    /// Removes a handler: no further call of it begins. If `waits`, blocks until the attempts that have begun are over, unless
-    /// the current thread is a worker: two handlers might wait for each other. Returns whether there was one.
+    /// Removes a handler: no further call of it begins. If `waits`, blocks until the attempts that have begun have
+    /// ended, unless the current thread is a worker: two handlers might wait for each other. Returns whether there was
+    /// such a handler.
     pub(crate) fn remove<T: 'static>(&self, topic: &Topic<T>, name: &str, waits: bool) -> bool {
         let mut state = self.state.lock();
         let Some(id) = state.known(topic) else {
@@ -117,7 +119,7 @@ impl Core {
         let removed = handlers.remove(at);
         removed.remove();
         let outdated = state.set_handlers(id, handlers);
-        // The limits of the others may allow more.
+        // The limits of the remaining handlers may allow more starts.
         let idle = state.call_idle(self.clock.now_ns());
         self.notify_idle(idle);
         if waits && !self.runs_here() {
@@ -135,12 +137,12 @@ impl Core {
             state.removers -= 1;
         }
         drop(state);
-        // The handler's own state may go with them.
+        // This may drop the handler's state.
         discard((removed, outdated));
         true
     }
 
-    /// Takes all handlers out, because the dispatcher stops. They are to be dropped without the lock.
+    /// Takes all handlers out, because the dispatcher stops. The caller drops them without the lock.
     pub(super) fn take_handlers(&self) -> Vec<Arc<View>> {
         let mut state = self.state.lock();
         let ids: Vec<_> = state.names.values().copied().collect();

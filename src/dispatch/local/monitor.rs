@@ -1,13 +1,14 @@
-//! Limits the time of calls: a watcher whose keys are the calls that run.
+//! Enforces time limits of calls, with a watcher whose keys are the running calls.
 //!
-//! A call has a key that expires at the end of its `max_duration`, and one that it keeps alive by `progress`. When either
-//! expires the call is cancelled, and has a third key that expires `stuck_after` later. If the call has still not returned
-//! then, it is given up: the attempt fails, and a new thread takes the place of the one that is stuck.
+//! A call has one key that expires at the end of its `max_duration`, and one that `progress` keeps alive. When either
+//! expires, the call is cancelled and gets a third key, which expires `stuck_after` later. If the call has not returned
+//! by then, it is given up: the attempt fails, and a new thread replaces the stuck one.
 //!
-//! *Race.* A call may return at the moment at which it is given up. The thread that takes it out of [`Monitor::calls`] decides.
+//! *Race.* A call may return at the moment at which it is given up. The thread that removes it from [`Monitor::calls`]
+//! decides the outcome.
 //!
-//! The watcher has a thread of its own: all workers may be stuck. It holds expiries back after a stall of the process, so a
-//! process that was suspended does not cancel its calls when it goes on.
+//! The watcher has its own thread, because all workers may be stuck. It holds back expiry after a stall, so a process
+//! that was suspended does not cancel its calls when it resumes.
 
 use std::sync::Weak;
 
@@ -45,7 +46,7 @@ impl Core {
             })
             .build()
             .map_err(RegisterError::Monitor)?;
-        // Of two that come at the same time, one is dropped.
+        // If two are spawned at the same time, one is dropped.
         let _ = self.monitor.set(Monitor {
             watcher,
             calls: Mutex::default(),
@@ -66,9 +67,9 @@ impl Core {
             ..
         } = call.handler.options;
         let (duration_key, progress_key) = (call.key(Limit::Duration), call.key(Limit::Progress));
-        // Before its keys: one that expires without its call means nothing.
+        // Added before its keys, because an expired key without a call is ignored.
         monitor.calls.lock().insert(fence, call);
-        // The watcher is closed when the dispatcher is stopped, which has limits of its own.
+        // The watcher is closed when the dispatcher stops. A stop has its own time limits.
         if let Some(duration) = max_duration {
             let options = Options::new().timeout(duration);
             let _ = monitor.watcher.beat_with(duration_key, options);
@@ -86,7 +87,7 @@ impl Core {
 
     /// Ends the watch of the call that belongs to the start `fence`. Returns whether the call was not given up.
     pub(super) fn unwatch(&self, fence: u64, context: &mut Context) -> bool {
-        // Its heart goes with it.
+        // This drops its heart.
         context.progress = None;
         let monitor = self.monitor.get().expect("it watches");
         let Some(call) = monitor.calls.lock().remove(&fence) else {
@@ -98,7 +99,7 @@ impl Core {
         true
     }
 
-    /// A key of a call has expired.
+    /// Handles an expired key of a call.
     fn silent(&self, key: Key) {
         let monitor = self.monitor.get().expect("it watches");
         let mut calls = monitor.calls.lock();
@@ -116,19 +117,19 @@ impl Core {
             }
             return;
         }
-        // The second limit to pass does not put the end off.
+        // The second limit that passes does not postpone the end.
         if std::mem::replace(&mut call.is_over, true) {
             return;
         }
-        // Under the lock, so that neither comes after the call has ended its watch: the next call of the same start has the
-        // same seat and fence.
+        // Both happen under the lock, so neither can follow the end of the call's watch. The next call of the same
+        // start has the same seat and fence.
         let options = Options::new().timeout(self.settings.stuck_after);
         let _ = monitor.watcher.beat_with(call.key(Limit::Stuck), options);
         let seat = self.state.lock().crew.worker(call.runner).seat.clone();
         seat.cancel(key.fence, Cause::TooLong);
     }
 
-    /// Gives up `call`: its attempt has failed, and another thread takes the place of its own.
+    /// Gives up `call`: its attempt fails, and another thread replaces its thread.
     pub(super) fn give_up(&self, call: Call) {
         let Call {
             token,
@@ -158,7 +159,7 @@ impl Core {
             now,
         );
         state.stuck += 1;
-        // If the call returns at this moment, its worker goes on.
+        // If the call returns at this moment, its worker continues.
         let is_stuck = state.crew.worker(runner).runs == Some(token);
         let is_replaced = is_stuck
             && !state.is_stopped
@@ -186,7 +187,7 @@ impl Core {
     /// Ends the watcher of calls.
     pub(super) fn close_monitor(&self) {
         if let Some(monitor) = self.monitor.get() {
-            // Its thread may be in the callback for notices.
+            // Its thread may run the callback for notices.
             let _ = monitor.watcher.close_timeout(GRACE);
         }
     }

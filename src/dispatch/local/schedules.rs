@@ -1,4 +1,4 @@
-//! When which schedule is looked at.
+//! The schedules and the times of their checks.
 
 use std::fmt;
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use crate::clock::{Clock, Timestamp};
 use crate::dispatch::schedule::Schedule;
 use crate::due::DueQueue;
 
-/// Emits the event of a tick that was due at the given time, ns. Returns whether it did.
+/// Emits the event of a tick that was due at the given time, ns. Returns whether it was emitted.
 pub(super) type Emit = dyn Fn(u64) -> bool + Send + Sync;
 
 /// A schedule of a topic.
@@ -16,7 +16,7 @@ pub(super) struct Entry {
     pub(super) name: (Arc<str>, Arc<str>),
     /// When it ticks.
     pub(super) schedule: Schedule,
-    /// When it is looked at next, ns.
+    /// When it is checked next, ns.
     pub(super) due: u64,
     /// Emits the event.
     pub(super) emit: Arc<Emit>,
@@ -25,9 +25,9 @@ pub(super) struct Entry {
 /// The schedules.
 #[derive(Default)]
 pub(super) struct Schedules {
-    /// All that there ever were; `None` where one was removed.
+    /// All schedules that were ever added; `None` if removed.
     pub(super) entries: Vec<Option<Entry>>,
-    /// When they are looked at.
+    /// The times of their checks.
     pub(super) looks: DueQueue<usize>,
     /// Ticks that emitted nothing.
     pub(super) skipped: u64,
@@ -44,7 +44,7 @@ pub(super) struct Tick {
 }
 
 impl Schedules {
-    /// When one is looked at next, ns.
+    /// The time of the next check, ns.
     pub(super) fn next_due(&mut self) -> Option<u64> {
         let entries = &self.entries;
         self.looks
@@ -52,7 +52,7 @@ impl Schedules {
             .map(|(due, _)| due)
     }
 
-    /// Takes a tick that is due, and plans the next look at its schedule.
+    /// Takes a tick that is due, and plans the next check of its schedule.
     pub(super) fn next(&mut self, now: u64, clock: &Clock) -> Option<Tick> {
         loop {
             let entries = &self.entries;
@@ -73,7 +73,7 @@ impl Schedules {
     }
 }
 
-/// Whether the schedule `at` is looked at next at `due`.
+/// Whether the next check of the schedule `at` is at `due`.
 fn is_live(entries: &[Option<Entry>], at: usize, due: u64) -> bool {
     entries[at].as_ref().is_some_and(|entry| entry.due == due)
 }

@@ -1,29 +1,29 @@
-//! What a dispatcher is built with.
+//! The settings of a dispatcher.
 
 use std::time::Duration;
 
 use crate::clock::Clock;
 use crate::dispatch::notice::Notice;
 
-/// What a dispatcher is built with.
+/// The settings of a dispatcher.
 pub(crate) struct Settings {
-    /// How many workers there are.
+    /// The number of workers.
     pub(crate) threads: usize,
-    /// How many events wait or run.
+    /// The maximum number of events that wait or run.
     pub(crate) max_unfinished: usize,
-    /// How many of one topic do.
+    /// The maximum number of them for one topic.
     pub(crate) max_per_topic: usize,
-    /// How many dead events a topic keeps.
+    /// The maximum number of dead events of a topic.
     pub(crate) max_dead: usize,
-    /// How long after it was cancelled for taking too long a call is stuck.
+    /// How long after its cancellation as too long a call counts as stuck.
     pub(crate) stuck_after: Duration,
     /// How many stuck threads are replaced.
     pub(crate) max_stuck: usize,
-    /// What the names of the threads begin with.
+    /// The prefix of the thread names.
     pub(crate) thread_name: String,
     /// The seed of the jitter of retries.
     pub(crate) seed: u64,
-    /// The time, if it is not a monotonic clock of the dispatcher's own.
+    /// The time source; the dispatcher creates a monotonic clock if it is not set.
     pub(crate) clock: Option<Clock>,
     /// Called with each notice.
     pub(crate) on_notice: Option<Box<dyn Fn(Notice) + Send + Sync>>,

@@ -1,4 +1,5 @@
-//! The end: what waits is returned, what runs is interrupted when its time is up, and threads are joined or named.
+//! Stopping: waiting events are returned, calls that exceed the time limit are interrupted, and threads are joined or
+//! reported.
 
 use std::any::Any;
 use std::fmt;
@@ -15,24 +16,25 @@ use crate::sync::Instant;
 /// [`Context::wait`](crate::dispatch::Context::wait) returns within this.
 pub(super) const GRACE: Duration = Duration::from_millis(100);
 
-/// An event that waited when the dispatcher stopped; [`Dispatcher::stop`](crate::dispatch::Dispatcher::stop) has an example.
+/// An event that waited when the dispatcher stopped. See [`Dispatcher::stop`](crate::dispatch::Dispatcher::stop) for an
+/// example.
 pub struct Undone {
     /// The event's id.
     pub id: EventId,
     /// Its topic.
     pub topic: String,
-    /// How many attempts at it failed.
+    /// The number of failed attempts.
     pub attempts: u32,
     /// The event.
     event: Arc<dyn Any + Send + Sync>,
 }
 
 impl Undone {
-    /// Converts it into the event, if that is of type `T` and no handler that is still running has it.
+    /// Returns the event, if it has type `T` and no running handler uses it.
     ///
     /// # Errors
     ///
-    /// Returns itself if the event is of another type, or a handler still runs with it.
+    /// Returns `self` if the event has another type, or if a running handler still uses it.
     pub fn into_event<T: Send + Sync + 'static>(self) -> Result<T, Self> {
         let Undone {
             id,
@@ -61,7 +63,7 @@ impl fmt::Debug for Undone {
     }
 }
 
-/// What a stop left.
+/// The result of stopping a dispatcher.
 #[derive(Debug, Default)]
 #[non_exhaustive]
 #[must_use = "it has the events that were not run"]
@@ -98,7 +100,7 @@ impl Core {
         summary
     }
 
-    /// Waits until `deadline` for all workers to end, but for the current thread if it is one. Returns whether they have.
+    /// Waits until `deadline` for all workers to end, except the current thread. Returns whether they have.
     fn wait_for_workers(&self, is_own: bool, deadline: Option<Instant>) -> bool {
         let mut state = self.state.lock();
         while state.crew.running > usize::from(is_own) {

@@ -1,4 +1,4 @@
-//! What emits events by itself: at an interval, or by the calendar.
+//! Emitting events at an interval or by the calendar.
 
 use std::sync::Arc;
 
@@ -24,7 +24,7 @@ impl Core {
         schedule.check()?;
         let now = self.clock.now_ns();
         let due = schedule.start(now, self.wall(now));
-        // No key of a user's begins like this: the topic's name would not be valid.
+        // No user key begins like this, because the name of the topic would be invalid.
         let key = format!("\0{name}");
         let emitted = topic.clone();
         let core = self.this.clone();
@@ -103,7 +103,7 @@ impl Core {
         }
     }
 
-    /// Emits `event`, unless that of an earlier tick is unfinished. Returns whether it did.
+    /// Emits `event`, unless the event of an earlier tick is unfinished. Returns whether it was emitted.
     fn emit_tick<T: Send + Sync + 'static>(
         &self,
         topic: &Topic<T>,

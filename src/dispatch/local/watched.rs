@@ -9,21 +9,21 @@ use crate::dispatch::plan::Token;
 use crate::sync::Mutex;
 use crate::watcher::Watcher;
 
-/// What is watched of a call.
+/// A key of a watched call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Key {
     /// The number of the start.
     pub(super) fence: u64,
     /// How many handlers of the event come after the one that is called.
     pub(super) left: usize,
-    /// What its silence means.
+    /// The meaning of its silence.
     pub(super) limit: Limit,
 }
 
-/// What the silence of a key means.
+/// The meaning of a key's silence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Limit {
-    /// The call is over its time.
+    /// The call exceeds its time limit.
     Duration,
     /// The call makes no progress.
     Progress,
@@ -40,22 +40,22 @@ pub(super) struct Call {
     pub(super) runner: u32,
     /// The handler.
     pub(super) handler: Arc<Registered>,
-    /// What the attempt came to before the call.
+    /// The result of the attempt before the call.
     pub(super) attempt: Attempt,
     /// The number of the attempt.
     pub(super) number: u32,
     /// When the attempt began, ns.
     pub(super) started: u64,
-    /// What the event carries.
+    /// The payload of the event.
     pub(super) payload: Payload,
     /// Whether one of its limits has passed.
     pub(super) is_over: bool,
-    /// The handlers that are to be called after it.
+    /// The handlers to call after it.
     pub(super) left: Vec<Arc<Registered>>,
 }
 
 impl Call {
-    /// The key that has this meaning.
+    /// Returns the key with this meaning.
     pub(super) fn key(&self, limit: Limit) -> Key {
         Key {
             fence: self.token.fence,
@@ -70,6 +70,6 @@ impl Call {
 pub(super) struct Monitor {
     /// Watches them.
     pub(super) watcher: Watcher<Key>,
-    /// Those that run, by the number of the start.
+    /// The running calls, by the number of the start.
     pub(super) calls: Mutex<HashMap<u64, Call>>,
 }

@@ -1,7 +1,8 @@
-//! The workers: each takes an event, calls its handlers, and says what came of it.
+//! The workers: each takes an event, calls its handlers, and reports the result.
 //!
-//! Of the idle workers one leads: it sleeps until the next event is due. The others, the followers, sleep without a time. A
-//! leader that wakes with an event to run wakes a follower to lead in its place, so a due event costs no thread switch.
+//! One of the idle workers is the leader, which sleeps until the next event is due. The others are followers, which
+//! sleep without a deadline. A leader that wakes with an event to run wakes a follower to lead in its place, so a due
+//! event costs no thread switch.
 
 use std::io;
 use std::sync::Arc;
@@ -28,7 +29,7 @@ const SEARCHES: u32 = sized(16, 0) as u32;
 
 /// What a worker does next.
 enum Job {
-    /// It runs an event of the topic that it is given a view of.
+    /// It runs an event of a topic, whose view is included.
     Event(Start<Payload>, Arc<View>),
     /// It emits the event of a schedule.
     Tick(Tick),
@@ -41,7 +42,7 @@ impl Core {
     ///
     /// # Errors
     ///
-    /// That of the operating system.
+    /// Returns the error of the operating system.
     pub(crate) fn spawn_worker(&self) -> io::Result<()> {
         self.spawn(&mut self.state.lock())
     }
@@ -100,13 +101,13 @@ impl Core {
                 Job::End => break,
             }
         }
-        // Nobody is left to run an event that is put off after a stop has taken those that wait.
+        // After a stop has taken the waiting events, no worker is left to run an event that is postponed.
         let late = if state.is_drained {
             state.plan.drain()
         } else {
             Vec::new()
         };
-        // Before the end: it may call the dispatcher, which has to know that it runs here.
+        // Dropped before the thread ends: the drop may call the dispatcher, which must recognize its worker.
         MutexGuard::unlocked(&mut state, || {
             discard(unneeded);
             late.into_iter().for_each(discard);
@@ -117,7 +118,8 @@ impl Core {
         self.call_ended.notify_all();
     }
 
-    /// Waits for what worker `runner`, which has read the clock at `now`, does next. `unneeded` is dropped before a sleep.
+    /// Waits for what worker `runner`, which has read the clock at `now`, does next. `unneeded` is dropped before a
+    /// sleep.
     fn next_job(
         &self,
         state: &mut MutexGuard<'_, State>,
@@ -128,13 +130,13 @@ impl Core {
         let mut has_searched = unneeded.is_none();
         while !state.is_stopped {
             if let Some(job) = state.take_job(runner, now, &self.clock) {
-                // Somebody must run what else is ready, and lead until what is due next.
+                // Another worker must run the other ready events, and lead until the next event is due.
                 let idle = state.call_idle(now);
                 self.notify_idle(idle);
                 return job;
             }
             if unneeded.is_some() {
-                // Before it counts as one that searches: the drop may take long.
+                // Before the worker counts as searching, because the drop may take long.
                 MutexGuard::unlocked(state, || discard(unneeded.take()));
             } else if has_searched {
                 if state.flush_waiters > 0 {
@@ -152,7 +154,7 @@ impl Core {
         Job::End
     }
 
-    /// Waits a moment for work: less than it takes to put a thread to sleep and to wake it.
+    /// Waits for work, for less time than it takes to put a thread to sleep and to wake it.
     fn search(&self) {
         for _ in 0..SEARCHES {
             if self.has_work.load(Ordering::Acquire) {
@@ -163,7 +165,7 @@ impl Core {
         self.has_work.store(false, Ordering::Release);
     }
 
-    /// Sleeps: as the leader until the next event is due, if there is one and nobody else leads.
+    /// Sleeps: as the leader until the next event is due, if there is one and no other worker leads.
     fn sleep(&self, state: &mut MutexGuard<'_, State>, runner: u32) {
         let due = state.next_due();
         if let (Some(due), Some((until, _))) = (due, state.leader)
@@ -181,7 +183,7 @@ impl Core {
         } else {
             state.followers += 1;
             self.work_came.wait(state);
-            // The caller of this worker has counted it out already.
+            // The thread that woke this worker has already updated the count.
             if state.called > 0 {
                 state.called -= 1;
             } else {
@@ -190,8 +192,8 @@ impl Core {
         }
     }
 
-    /// Notes what came of an attempt; `None` if it was given up. Returns what is to be dropped without the lock, and whether
-    /// the worker goes on.
+    /// Records the outcome of an attempt; `None` if it was given up. Returns values to drop without the lock, and
+    /// whether the worker continues.
     fn end_attempt(
         &self,
         state: &mut MutexGuard<'_, State>,
@@ -228,12 +230,12 @@ impl Core {
             state.crew.given_up -= usize::from(is_given_up);
             Some(payload)
         };
-        // If it was given up and no thread took its place, it goes on.
+        // If it was given up and its thread was not replaced, the worker continues.
         ((payload, outdated), !is_given_up)
     }
 
-    /// Lets the plan know what came of an attempt, and the operator of a death. Returns a payload that is to be dropped
-    /// without the lock.
+    /// Passes the outcome of an attempt to the plan, and creates a notice if the event is dead. Returns a payload to
+    /// drop without the lock.
     #[expect(
         clippy::too_many_arguments,
         reason = "the parts of an attempt that is over"
@@ -281,8 +283,8 @@ impl Core {
 }
 
 impl State {
-    /// Takes what worker `runner` does at `now`. Ticks come first, but two in a row only if no event is ready: a schedule may
-    /// be due again before its tick is over.
+    /// Takes the next job of worker `runner` at `now`. Ticks come first, but two in a row only if no event is ready: a
+    /// schedule may be due again before its tick is over.
     fn take_job(&mut self, runner: u32, now: u64, clock: &Clock) -> Option<Job> {
         let had_tick = std::mem::take(&mut self.schedules.had_turn);
         if had_tick && let Some(start) = self.plan.next(runner, now) {
@@ -297,7 +299,7 @@ impl State {
         Some(self.begin_attempt(runner, start, now))
     }
 
-    /// Notes that worker `runner` runs `start` from now on.
+    /// Records that worker `runner` runs `start`.
     fn begin_attempt(&mut self, runner: u32, start: Start<Payload>, now: u64) -> Job {
         let topic = &mut self.topics[start.token.topic.at()];
         topic.lateness.record(now.saturating_sub(start.due));
@@ -309,7 +311,7 @@ impl State {
     }
 }
 
-/// What a worker is to drop without the lock.
+/// Values that a worker drops without the lock.
 type Unneeded = (Option<Payload>, Option<Arc<View>>);
 
 /// A worker's part outside the lock.
@@ -318,14 +320,14 @@ struct Run<'a> {
     core: &'a Core,
     /// The number of the worker.
     runner: u32,
-    /// What handlers get to see.
+    /// The context that is passed to handlers.
     context: Context,
     /// The jitter of retries.
     random: fastrand::Rng,
 }
 
 impl Run<'_> {
-    /// Calls the handlers of `start` that are to be called. `None` if the attempt was given up.
+    /// Calls the remaining handlers of `start`. Returns `None` if the attempt was given up.
     fn attempt(&mut self, start: &Start<Payload>, view: &View) -> Option<Outcome> {
         let mut attempt = Attempt::new(start.attempt, start.rest.as_deref());
         let left;
@@ -353,7 +355,7 @@ impl Run<'_> {
                 attempt.missing(&handler.name);
             }
         }
-        // Nobody has handled it if all were removed at the last moment.
+        // If all handlers were removed at the last moment, none has handled the event.
         Some(if calls == 0 && rest.is_none() {
             attempt.end_uncalled()
         } else {
@@ -361,7 +363,7 @@ impl Run<'_> {
         })
     }
 
-    /// Calls `handler`, which is followed by `left`. `None` if the attempt was given up meanwhile.
+    /// Calls `handler`, which is followed by `left`. Returns `None` if the attempt was given up meanwhile.
     fn call(
         &mut self,
         start: &Start<Payload>,
@@ -417,7 +419,7 @@ impl Run<'_> {
     }
 }
 
-/// The handlers that earlier attempts left, as far as they are still registered.
+/// The handlers that earlier attempts left to call and that are still registered.
 fn still_there(
     rest: &Rest,
     handlers: &[Arc<Registered>],
@@ -434,7 +436,7 @@ fn still_there(
 }
 
 impl Context {
-    /// The attempt `start` at an event of `topic` begins.
+    /// Begins the attempt `start` at an event of `topic`.
     fn begin(&mut self, start: &Start<Payload>, topic: &Arc<str>) {
         self.id = start.token.id;
         set(&mut self.topic, topic);

@@ -1,27 +1,27 @@
-//! The account of a topic.
+//! The counters of a topic.
 
-/// What happened to the events of a topic, and where they are now.
+/// The counters of the events of a topic.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Counts {
     /// Events that were accepted.
     pub(crate) emitted: u64,
-    /// Those that wait now.
+    /// Events that wait now.
     pub(crate) waiting: u64,
-    /// Those that run now.
+    /// Events that run now.
     pub(crate) running: u64,
-    /// Those of which all handlers are done.
+    /// Events that all handlers have handled.
     pub(crate) done: u64,
-    /// Those that were cancelled.
+    /// Events that were cancelled.
     pub(crate) cancelled: u64,
-    /// Those that were removed from the dead list.
+    /// Events that were removed from the dead list.
     pub(crate) purged: u64,
-    /// Those that waited when the dispatcher stopped.
+    /// Events that waited when the dispatcher stopped.
     pub(crate) discarded: u64,
-    /// Times that an event died. One that is replayed may die again.
+    /// The number of times that an event became dead. A replayed event may be counted again.
     pub(crate) died: u64,
-    /// Times that a dead event was replayed.
+    /// The number of times that a dead event was replayed.
     pub(crate) replayed: u64,
-    /// Attempts that failed and were followed by another.
+    /// Attempts that failed and were followed by another attempt.
     pub(crate) retried: u64,
     /// Attempts that do not count, because a handler asked for more time or the dispatcher stopped.
     pub(crate) put_off: u64,

@@ -1,4 +1,4 @@
-//! What the plan knows of one topic.
+//! The plan's state of one topic.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
@@ -12,29 +12,29 @@ use crate::due::DueQueue;
 pub(crate) struct TopicId(pub(super) u32);
 
 impl TopicId {
-    /// The topic's place among all.
+    /// The index of the topic.
     pub(crate) fn at(self) -> usize {
         self.0 as usize
     }
 }
 
-/// How fast a topic may start its events.
+/// The limits on the starts of a topic's events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Limits {
-    /// How many run at a time.
+    /// The number of events that may run at the same time.
     pub(crate) parallel: usize,
-    /// The least time between two starts, ns.
+    /// The minimum time between two starts, ns.
     pub(crate) interval: u64,
 }
 
-/// Where the plan has a topic.
+/// The place of a topic in the plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Place {
-    /// It starts no event, whatever the time.
+    /// Neither: it starts no event at any time.
     Nowhere,
-    /// In the ring of those that start one now.
+    /// In the ring of topics that start an event now.
     Ring,
-    /// Among those that start one later, at this time, ns.
+    /// In the heap of topics that start an event later, at this time, ns.
     Later(u64),
 }
 
@@ -45,43 +45,43 @@ pub(super) struct AtOnce<P> {
     pub(super) id: EventId,
     /// When it was due, ns.
     pub(super) due: u64,
-    /// What it carries; `None` if it does not wait any longer.
+    /// The payload; `None` if the event no longer waits.
     pub(super) payload: Option<P>,
 }
 
 /// The event that starts next.
 #[derive(Debug)]
 pub(super) enum First<P> {
-    /// One of the deque: its id, due time and payload.
+    /// An event of the deque: its id, due time and payload.
     AtOnce(EventId, u64, P),
-    /// One with a record.
+    /// An event with a record.
     Record(EventId),
 }
 
 /// A topic.
 #[derive(Debug)]
 pub(super) struct Board<P> {
-    /// How fast it may start events; `None` while it has no handler.
+    /// The limits on its starts; `None` while it has no handler.
     pub(super) limits: Option<Limits>,
-    /// Whether it starts none because it is paused.
+    /// Whether it is paused.
     pub(super) is_paused: bool,
     /// How many of its events may be unfinished.
     pub(super) max_unfinished: usize,
-    /// How many of its events occupy a worker, stale ones too.
+    /// The number of its events that occupy a worker, including stale ones.
     pub(super) busy: usize,
     /// Before this time it starts no event, ns.
     rate_from: u64,
-    /// Where the plan has it.
+    /// Its place in the plan.
     pub(super) place: Place,
-    /// Events that were due when they were emitted and wait, by due time and id, which both rise.
+    /// The waiting events that were due when they were emitted. Due times and ids increase.
     pub(super) at_once: VecDeque<AtOnce<P>>,
-    /// All others that wait.
+    /// All other waiting events.
     pub(super) later: DueQueue<EventId>,
-    /// The dead, by the time of death and id.
+    /// The dead events, by the time at which they became dead and by id.
     pub(super) dead: BTreeSet<(u64, EventId)>,
     /// The unfinished events with a unique key.
     pub(super) unique: HashMap<Arc<str>, EventId, ahash::RandomState>,
-    /// What happened.
+    /// The counters.
     pub(super) counts: Counts,
 }
 
@@ -108,14 +108,14 @@ impl<P> Board<P> {
         self.at_once.back().is_none_or(|last| last.due <= due)
     }
 
-    /// Event `id` waits from now on, in the deque: the id is higher than all before.
+    /// Adds event `id` to the deque. The id is higher than all earlier ones.
     pub(super) fn push_at_once(&mut self, id: EventId, due: u64, payload: P) {
         self.counts.waiting += 1;
         let payload = Some(payload);
         self.at_once.push_back(AtOnce { id, due, payload });
     }
 
-    /// Takes what event `id` carries, if it waits in the deque. Its entry stays behind.
+    /// Takes the payload of event `id`, if it waits in the deque. Its entry stays.
     pub(super) fn take_at_once(&mut self, id: EventId) -> Option<P> {
         let at = self
             .at_once
@@ -131,7 +131,7 @@ impl<P> Board<P> {
         }
     }
 
-    /// An event of it starts at `now`.
+    /// Records that an event of the topic starts at `now`.
     #[inline]
     pub(super) fn started(&mut self, now: u64) {
         self.counts.waiting -= 1;
@@ -141,7 +141,7 @@ impl<P> Board<P> {
         self.rate_from = now.saturating_add(interval);
     }
 
-    /// When it starts its next event, ns, if time is all it waits for.
+    /// When it starts its next event, ns, if it only waits for a time.
     pub(super) fn next_start(&mut self, is_live: impl Fn(u64, &EventId) -> bool) -> Option<u64> {
         let limits = self.limits?;
         if self.is_paused || self.busy >= limits.parallel {
@@ -190,14 +190,14 @@ impl<P> Board<P> {
         Some(First::Record(id))
     }
 
-    /// Whether its rate lets it start an event at `now`.
+    /// Whether its rate allows a start at `now`.
     #[inline]
     fn is_paced(&self, now: u64) -> bool {
         self.limits
             .is_none_or(|limits| limits.interval == 0 || self.rate_from <= now)
     }
 
-    /// Whether it looks as if it may start an event at `now`: a look that costs nothing, and may be wrong if the event has
+    /// Whether the topic probably may start an event at `now`. This check is cheap. It may be wrong if the event has
     /// been cancelled.
     #[inline]
     pub(super) fn seems_ready(&self, now: u64) -> bool {
@@ -208,7 +208,7 @@ impl<P> Board<P> {
         has_place && due && !self.is_paused && self.is_paced(now)
     }
 
-    /// Drops entries of events that no longer wait, if there are more of those than of others.
+    /// Drops the entries of events that no longer wait, if they outnumber the others.
     pub(super) fn sweep(&mut self, is_live: impl Fn(u64, &EventId) -> bool) {
         self.later.sweep(self.counts.waiting as usize, &is_live);
         if self.at_once.len() > 2 * self.counts.waiting as usize + 64 {

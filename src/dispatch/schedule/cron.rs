@@ -1,8 +1,9 @@
 //! Cron expressions: parsed and computed by `croner`, in time zones of `jiff`.
 //!
-//! An occurrence is a point of the wall clock, and workers sleep by another clock. So a schedule is looked at when the next
-//! occurrence should have come, and at least every hour: a look before it plans another one, and takes nothing. The next
-//! occurrence follows from the one before, not from the time, so none is taken twice when the wall clock is set back.
+//! An occurrence is a wall-clock time, and workers sleep by another clock. A schedule is therefore checked when the
+//! next occurrence is expected, and at least every hour. A check before the occurrence takes nothing and plans another
+//! check. The next occurrence follows from the one before, not from the time, so none is taken twice when the wall
+//! clock is set back.
 
 use std::error::Error;
 use std::fmt;
@@ -17,11 +18,11 @@ use jiff::tz::TimeZone;
 use super::{Kind, Look, Schedule};
 use crate::clock::{NEVER, nanos};
 
-/// How long a step of the wall clock may go unnoticed.
+/// The longest time for which a step of the wall clock remains undetected.
 const LONGEST_SLEEP: Duration = Duration::from_secs(3_600);
 
-/// How many skipped occurrences are counted at a time, as they are computed one by one under the dispatcher's lock: those of
-/// a week if there is one a minute.
+/// How many skipped occurrences are counted at a time, as they are computed one by one under the dispatcher's lock:
+/// those of a week if there is one a minute.
 const MOST_SKIPPED: u64 = 10_000;
 
 /// The fields of an expression, and what each may be.
@@ -40,21 +41,21 @@ const FIELDS: [(&str, &str); 6] = [
 impl Schedule {
     /// Returns a schedule that ticks when the wall clock matches `expression`, in UTC.
     ///
-    /// The five fields of an expression are minute, hour, day of month, month and day of week; a field before them is the
-    /// second. Each is `*`, a number, a range `1-5`, a step `*/15`, or a list of those with commas. Months and days of the
-    /// week may be names: `JAN`, `MON`. `L` is the last day of a month, `5L` its last Friday, `5#2` its second Friday, and
-    /// `15W` the weekday nearest to the 15th. If both days are restricted, a date that matches either one is enough.
-    /// `@hourly`, `@daily`, `@weekly`, `@monthly` and `@yearly` are names for the usual ones.
+    /// The five fields of an expression are minute, hour, day of month, month and day of week; a field before them is
+    /// the second. Each is `*`, a number, a range `1-5`, a step `*/15`, or a list of those with commas. Months and days
+    /// of the week may be names: `JAN`, `MON`. `L` is the last day of a month, `5L` its last Friday, `5#2` its second
+    /// Friday, and `15W` the weekday nearest to the 15th. If both days are restricted, a date that matches either one
+    /// is enough. `@hourly`, `@daily`, `@weekly`, `@monthly` and `@yearly` are names of common expressions.
     ///
-    /// Ticks go by [`Clock::system_time`](crate::Clock::system_time). None is taken early by the wall clock, and none twice.
-    /// A step of the wall clock is noticed within an hour. Occurrences that a step forward leaves behind are skipped but for
-    /// the earliest, and at most 10,000 of them are counted; after a step back, the next tick comes when the wall clock has
-    /// passed the latest one again. A tick costs some microseconds of a worker.
+    /// Ticks follow [`Clock::system_time`](crate::Clock::system_time). No tick is early by the wall clock, and none is
+    /// taken twice. A step of the wall clock is detected within an hour. If a step forward passes several occurrences,
+    /// only the earliest is taken, and at most 10,000 skipped ones are counted. After a step back, the next tick is the
+    /// first occurrence after the latest one that was taken. A tick costs a worker some microseconds.
     ///
     /// # Errors
     ///
-    /// Returns a [`ScheduleError`] if the expression is invalid, or never matches. It takes up to about 0.3 s to find out that
-    /// an expression never matches.
+    /// Returns a [`ScheduleError`] if the expression is invalid, or never matches. Detecting that an expression never
+    /// matches takes up to about 0.3 s.
     ///
     /// # Examples
     ///
@@ -82,15 +83,15 @@ impl Schedule {
         Schedule::cron_by(expression, TimeZone::UTC)
     }
 
-    /// Returns a schedule that ticks when the wall clock of the time zone `zone` matches `expression`. Otherwise as
-    /// [`cron`](Schedule::cron).
+    /// Returns a schedule that ticks when the wall clock of the time zone `zone` matches `expression`. See
+    /// [`cron`](Schedule::cron) for the expression.
     ///
-    /// The zone is a name of the IANA database, such as `Europe/Berlin`, an offset, such as `+02:00`, or a rule as in POSIX,
-    /// such as `CET-1CEST,M3.5.0,M10.5.0/3`. Names are looked up in the database of the operating system.
+    /// The zone is a name of the IANA database, such as `Europe/Berlin`, an offset, such as `+02:00`, or a rule as in
+    /// POSIX, such as `CET-1CEST,M3.5.0,M10.5.0/3`. Names are looked up in the database of the operating system.
     ///
-    /// Where clocks are set forward, an hour and minute that do not exist on that day tick at the first moment after the
-    /// gap. Where clocks are set back, an hour and minute that come twice tick the first time. An expression whose minute or
-    /// hour is `*` or a step goes on in step.
+    /// Where clocks are set forward, an hour and minute that do not exist on that day tick at the first moment after
+    /// the gap. Where clocks are set back, an hour and minute that come twice tick the first time. An expression whose
+    /// minute or hour is `*` or a step continues at its interval.
     ///
     /// # Errors
     ///
@@ -115,11 +116,12 @@ impl Schedule {
     }
 
     /// Returns a schedule that ticks when the wall clock of the time zone of the operating system matches `expression`.
-    /// Otherwise as [`cron_in`](Schedule::cron_in).
+    /// See [`cron_in`](Schedule::cron_in) for changes of the clock.
     ///
     /// # Errors
     ///
-    /// Returns a [`ScheduleError`] if the expression is invalid or never matches, or the operating system has no time zone.
+    /// Returns a [`ScheduleError`] if the expression is invalid or never matches, or the operating system has no time
+    /// zone.
     ///
     /// # Examples
     ///
@@ -157,8 +159,8 @@ impl Schedule {
     }
 }
 
-/// Parses an expression of five or six fields, none of which lists an empty item: `croner` takes that for a field that matches
-/// nothing, and searches for seconds until it gives up.
+/// Parses an expression of five or six fields, none of which lists an empty item: `croner` treats an empty item as a
+/// field that matches nothing, and searches for seconds before it fails.
 fn parse(expression: &str) -> Option<croner::Cron> {
     let mut fields = expression.split_whitespace();
     if fields.any(|field| field.split(',').any(str::is_empty)) {
@@ -170,7 +172,7 @@ fn parse(expression: &str) -> Option<croner::Cron> {
     parser.build().parse(expression).ok()
 }
 
-/// What is wrong with `expression`, which is invalid, and what would be right.
+/// Describes the error in the invalid `expression`, and the valid form.
 fn reason(expression: &str) -> String {
     let fields: Vec<_> = expression.split_whitespace().collect();
     let count = fields.len();
@@ -194,22 +196,22 @@ fn reason(expression: &str) -> String {
 /// A schedule by the calendar.
 #[derive(Clone, Debug)]
 pub(super) struct Cron {
-    /// What the wall clock matches.
+    /// The expression.
     expression: Arc<croner::Cron>,
-    /// Whose wall clock.
+    /// The time zone.
     zone: TimeZone,
     /// The next occurrence; `None` before the start, and at the end of the calendar, the year 5000.
     next: Option<SystemTime>,
 }
 
 impl Cron {
-    /// Begins at `now` ns, which is `wall` by the wall clock. Returns when to look for the first time, ns.
+    /// Begins at `now` ns, which is `wall` by the wall clock. Returns the time of the first check, ns.
     pub(super) fn start(&mut self, now: u64, wall: SystemTime) -> u64 {
         self.next = self.after(wall);
         self.plan(now, wall)
     }
 
-    /// Takes the occurrence that has come by `wall`, which is `now` ns.
+    /// Takes the occurrence that is due at `wall`, which is `now` ns.
     pub(super) fn look(&mut self, now: u64, wall: SystemTime) -> Look {
         let (mut tick, mut skipped) = (None, 0);
         if let Some(due) = self.next
@@ -230,7 +232,7 @@ impl Cron {
         }
     }
 
-    /// When to look again after a look at `now` ns, which is `wall` by the wall clock.
+    /// The time of the next check after a check at `now` ns, which is `wall` by the wall clock.
     fn plan(&self, now: u64, wall: SystemTime) -> u64 {
         self.next.map_or(NEVER, |next| {
             let left = next.duration_since(wall).unwrap_or_default();
@@ -247,15 +249,15 @@ impl Cron {
     }
 }
 
-/// The error of a [`Schedule::cron`] that is not one.
+/// The error of an invalid cron expression or time zone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ScheduleError {
     /// The expression is invalid.
     Invalid {
-        /// What was given.
+        /// The expression.
         expression: String,
-        /// What is wrong with it, and what would be right.
+        /// The error and the valid form.
         reason: String,
     },
     /// No date matches this expression.
