@@ -8,6 +8,7 @@
 
 use std::collections::HashMap;
 use std::error::Error;
+use std::fmt;
 use std::process::ExitCode;
 use std::sync::mpsc;
 use std::thread;
@@ -68,6 +69,22 @@ enum Seen {
     Back(Service),
 }
 
+impl fmt::Display for Seen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Seen::Page(service, attempt, true) => {
+                write!(f, "page about {service}, attempt {attempt}: answered")
+            }
+            Seen::Page(service, attempt, false) => {
+                write!(f, "page about {service}, attempt {attempt}: no answer")
+            }
+            Seen::Node(service, true) => write!(f, "{service} is listed"),
+            Seen::Node(service, false) => write!(f, "{service} is not listed"),
+            Seen::Back(service) => write!(f, "{service} is back"),
+        }
+    }
+}
+
 /// Pages by `page` about each service of the watcher that is silent, until it is back.
 fn page_on_silence(
     dispatcher: &Dispatcher,
@@ -103,7 +120,7 @@ fn run() -> Result<bool, Box<dyn Error>> {
     let began = Instant::now();
     let (sender, seen) = mpsc::channel();
     let see = move |what: Seen| {
-        println!("{:>6.3} s  {what:?}", began.elapsed().as_secs_f64());
+        println!("{:>6.3} s  {what}", began.elapsed().as_secs_f64());
         let _ = sender.send(what);
     };
 
