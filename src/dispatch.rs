@@ -40,6 +40,11 @@
 //! thread. If some of them fail, the next attempt calls only the handlers that failed. No event starts before it is
 //! due. Events of a topic start in the order of their due times, and then in the order in which they were emitted.
 //! Topics with events that are due are served in turn.
+//!
+//! # Events of a watcher
+//!
+//! [`Dispatcher::sink`] makes a [`Sink`](crate::Sink) of a topic, for `Watcher::builder().sink(..)`: handlers are then called for
+//! each key that falls silent, and again if they fail.
 
 mod attempt;
 mod backoff;
