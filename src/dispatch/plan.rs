@@ -448,9 +448,10 @@ impl<P: Clone> Plan<P> {
         finished
     }
 
-    /// Counts an outcome of an attempt that was already given up.
-    pub(crate) fn count_stale(&mut self, topic: TopicId) {
-        self.topics[topic.at()].counts.stale += 1;
+    /// Whether the attempt `token` is the current one: it has not ended, and its event is not cancelled.
+    pub(crate) fn runs(&self, token: Token) -> bool {
+        let run = self.runs.get(token.runner as usize);
+        run.is_some_and(|run| run.as_ref().is_some_and(|run| run.token == token))
     }
 
     /// Moves the event `id` of `topic`, if it waits, to `due` ns. Returns whether it did.
@@ -726,7 +727,6 @@ impl<P: Clone> Plan<P> {
         let run = run.and_then(|run| run.take_if(|run| run.token == token));
         let board = &mut self.topics[topic.at()];
         let Some(run) = run else {
-            board.counts.stale += 1;
             return Finished::Stale(payload);
         };
         board.counts.running -= 1;

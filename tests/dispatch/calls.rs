@@ -3,11 +3,13 @@
 use std::thread;
 use std::time::Duration;
 
-use crossbeam_channel::{bounded, unbounded};
-use liveness::dispatch::{Backoff, Cause, Context, Emit, Failure, Handler, Notice, On};
+use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+use liveness::dispatch::{
+    Backoff, Cancelled, Cause, Context, Dispatcher, Emit, Failure, Handler, Notice, On,
+};
 
 use crate::kit::{
-    HOUR, MS, NS, PATIENCE, S, TOPIC, all, assert_balanced, get, manual, manual_with,
+    Fixture, HOUR, MS, NS, PATIENCE, S, TOPIC, all, assert_balanced, get, manual, manual_with,
 };
 
 #[test]
@@ -408,4 +410,103 @@ fn a_type_can_be_a_handler_by_itself_in_a_box_and_in_an_arc() {
     it.dispatcher.emit(&TOPIC, 1).unwrap();
     it.flush();
     assert_eq!(all(&sums), [11, 21, 31]);
+}
+
+/// A handler that reports its call, ignores that it is cancelled, and stays until it is let go.
+fn deaf() -> (
+    impl Fn(&Context, &u64) -> Result<(), Failure> + Send + Sync + 'static,
+    Receiver<u64>,
+    Sender<()>,
+) {
+    let (sender, ignored) = unbounded();
+    let (gate, opened) = bounded::<()>(0);
+    let handle = move |context: &Context, event: &u64| {
+        while !context.is_cancelled() {
+            thread::yield_now();
+        }
+        sender.send(*event)?;
+        let _ = opened.recv();
+        Ok(())
+    };
+    (handle, ignored, gate)
+}
+
+/// Moves the clock until the only call has passed its limit of a second, and ignores it.
+fn pass_limit(it: &Fixture, ignored: &Receiver<u64>) {
+    while ignored.is_empty() {
+        it.clock.advance(S);
+        thread::sleep(MS);
+    }
+    get(ignored);
+}
+
+#[test]
+fn an_event_that_is_cancelled_and_then_given_up_has_one_stale_outcome() {
+    let it = manual_with(|builder| builder.threads(1).stuck_after(HOUR));
+    let (handle, ignored, gate) = deaf();
+    let options = On::new().max_duration(S);
+    it.dispatcher.on(&TOPIC, "deaf", options, handle).unwrap();
+    let id = it.dispatcher.emit(&TOPIC, 1).unwrap();
+    pass_limit(&it, &ignored);
+    assert_eq!(it.dispatcher.cancel(&TOPIC, id), Cancelled::Running);
+    while it.dispatcher.stats().stuck == 0 {
+        it.clock.advance(HOUR);
+        thread::sleep(MS);
+    }
+    it.flush();
+    drop(gate);
+    assert!(it.dispatcher.stop(PATIENCE).still_running.is_empty());
+    assert_eq!(it.dispatcher.stats().total().stale, 1);
+}
+
+#[test]
+fn a_notice_of_a_death_can_remove_the_handler_that_is_stuck() {
+    let (holder, held) = bounded::<Dispatcher>(1);
+    let (sender, removed) = unbounded();
+    let it = manual_with(|builder| {
+        builder.threads(1).stuck_after(S).on_notice(move |notice| {
+            if let Notice::Dead { .. } = notice {
+                let _ = sender.send(get(&held).remove(&TOPIC, "deaf"));
+            }
+        })
+    });
+    holder.send(it.dispatcher.clone()).unwrap();
+    let (handle, ignored, gate) = deaf();
+    let options = On::new().max_duration(S).max_attempts(1);
+    it.dispatcher.on(&TOPIC, "deaf", options, handle).unwrap();
+    it.dispatcher.emit(&TOPIC, 1).unwrap();
+    pass_limit(&it, &ignored);
+    it.clock.advance(HOUR);
+    let is_removed = removed.recv_timeout(5 * S);
+    drop(gate);
+    assert_eq!(is_removed, Ok(true));
+    assert!(it.dispatcher.stop(PATIENCE).still_running.is_empty());
+}
+
+#[test]
+fn the_place_of_a_stuck_thread_is_taken_again_after_its_end() {
+    let (sender, threads) = unbounded();
+    let it = manual_with(|builder| {
+        let builder = builder.threads(1).max_stuck(1).stuck_after(S);
+        builder.thread_name("place").on_notice(move |notice| {
+            if let Notice::Stuck { thread, .. } = notice {
+                let _ = sender.send(thread);
+            }
+        })
+    });
+    let (handle, ignored, gate) = deaf();
+    let options = On::new().max_duration(S).max_attempts(1);
+    it.dispatcher.on(&TOPIC, "deaf", options, handle).unwrap();
+    let mut names = Vec::new();
+    for round in 1..=4 {
+        it.dispatcher.emit(&TOPIC, round).unwrap();
+        pass_limit(&it, &ignored);
+        it.clock.advance(S);
+        names.push(get(&threads));
+        gate.send(()).unwrap();
+        while it.dispatcher.stats().total().stale < round {
+            thread::sleep(MS);
+        }
+    }
+    assert_eq!(names, ["place-0", "place-1", "place-0", "place-1"]);
 }

@@ -250,7 +250,7 @@ impl State {
             replayed: counts.replayed,
             retried: counts.retried,
             put_off: counts.put_off,
-            stale: counts.stale,
+            stale: entry.stale,
             panics: entry.panics,
             lateness: entry.lateness.clone(),
             run_time: entry.run_time.clone(),

@@ -23,7 +23,7 @@ pub(super) fn runs_here(core: *const ()) -> bool {
 /// The workers.
 #[derive(Debug, Default)]
 pub(super) struct Crew {
-    /// All workers that were ever spawned, by number.
+    /// All, by their numbers. A new one takes the place of one that has ended.
     pub(super) workers: Vec<Worker>,
     /// How many threads run.
     pub(super) running: usize,

@@ -99,6 +99,8 @@ pub(super) struct TopicEntry {
     pub(super) run_time: Histogram,
     /// Calls that panicked.
     pub(super) panics: u64,
+    /// Attempts that ended after their event was cancelled or they were given up.
+    pub(super) stale: u64,
 }
 
 impl TopicEntry {

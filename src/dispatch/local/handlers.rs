@@ -48,6 +48,7 @@ impl State {
             lateness: Histogram::default(),
             run_time: Histogram::default(),
             panics: 0,
+            stale: 0,
         });
         Ok(id)
     }

@@ -4,15 +4,16 @@
 //! expires, the call is cancelled and gets a third key, which expires `stuck_after` later. If the call has not returned
 //! by then, it is given up: the attempt fails, and a new thread replaces the stuck one.
 //!
-//! *Race.* A call may return at the moment at which it is given up. The thread that removes it from [`Monitor::calls`]
-//! decides the outcome.
+//! *Race.* A call may return at the moment at which it is given up. The thread that takes it out of [`Monitor::calls`] decides.
+//! The monitor does so under both locks, first that of the calls: the worker of a call that was taken out finds its attempt
+//! over, and cannot start another event before.
 //!
 //! The watcher has its own thread, because all workers may be stuck. It holds back expiry after a stall, so a process
 //! that was suspended does not cancel its calls when it resumes.
 
 use std::sync::Weak;
 
-use super::core::Core;
+use super::core::{Core, State};
 use super::stop::GRACE;
 use super::watched::{Call, Key, Limit, Monitor};
 use crate::dispatch::cause::Cause;
@@ -24,7 +25,7 @@ use crate::dispatch::options::On;
 use crate::event::{Event, EventKind};
 use crate::options::Options;
 use crate::panic::discard;
-use crate::sync::Mutex;
+use crate::sync::{Mutex, MutexGuard};
 use crate::watcher::Watcher;
 
 impl Core {
@@ -110,10 +111,11 @@ impl Core {
             return;
         };
         if key.limit == Limit::Stuck {
+            let state = self.state.lock();
             let call = calls.remove(&key.fence);
             drop(calls);
             if let Some(call) = call {
-                self.give_up(call);
+                self.give_up(state, call);
             }
             return;
         }
@@ -129,8 +131,8 @@ impl Core {
         seat.cancel(key.fence, Cause::TooLong);
     }
 
-    /// Gives up `call`: its attempt fails, and another thread replaces its thread.
-    pub(super) fn give_up(&self, call: Call) {
+    /// Gives up `call`: its attempt has failed, and another thread takes the place of its own.
+    pub(super) fn give_up(&self, mut state: MutexGuard<'_, State>, call: Call) {
         let Call {
             token,
             runner,
@@ -148,24 +150,12 @@ impl Core {
             attempt.put_off(&handler.name);
         }
         let now = self.clock.now_ns();
-        let mut state = self.state.lock();
-        let unneeded = self.finish(
-            &mut state,
-            token,
-            number,
-            started,
-            payload,
-            attempt.end(),
-            now,
-        );
         state.stuck += 1;
-        // If the call returns at this moment, its worker continues.
-        let is_stuck = state.crew.worker(runner).runs == Some(token);
-        let is_replaced = is_stuck
-            && !state.is_stopped
+        let is_replaced = !state.is_stopped
             && state.crew.given_up < self.settings.max_stuck
             && self.spawn(&mut state).is_ok();
         state.crew.given_up += usize::from(is_replaced);
+        // Before the callback for notices, which may wait for the end of this attempt.
         let worker = state.crew.worker(runner);
         worker.is_given_up = is_replaced;
         worker.runs = None;
@@ -173,6 +163,8 @@ impl Core {
         let topic = state.topics[token.topic.at()].view.name.to_string();
         // A `flush` or a `remove` may have waited for this attempt alone.
         self.call_ended.notify_all();
+        let outcome = attempt.end();
+        let unneeded = self.finish(&mut state, token, number, started, payload, outcome, now);
         self.wake(state, now);
         discard(unneeded);
         self.notify(Notice::Stuck {

@@ -51,17 +51,21 @@ impl Core {
     pub(super) fn spawn(&self, state: &mut State) -> io::Result<()> {
         let core = self.this.upgrade().expect("it is in use");
         let seat = Arc::<Seat>::default();
-        let runner = state.crew.workers.len() as u32;
+        // The place of a thread that was given up and has ended is taken again, so that their number is bounded.
+        let workers = &mut state.crew.workers;
+        let ended = workers.iter().position(|worker| worker.has_ended);
+        let runner = ended.unwrap_or(workers.len()) as u32;
         let name = format!("{}-{runner}", self.settings.thread_name);
         let body_seat = seat.clone();
         let thread = thread::Builder::new()
             .name(name.clone())
             .spawn(move || core.work(runner, body_seat))?;
         state.crew.running += 1;
-        state
-            .crew
-            .workers
-            .push(Worker::new(name, seat, Some(thread)));
+        let worker = Worker::new(name, seat, Some(thread));
+        match ended {
+            Some(at) => state.crew.workers[at] = worker,
+            None => state.crew.workers.push(worker),
+        }
         Ok(())
     }
 
@@ -223,10 +227,12 @@ impl Core {
         if state.removers > 0 {
             self.call_ended.notify_all();
         }
+        if outcome.is_none() || !state.plan.runs(token) {
+            state.topics[token.topic.at()].stale += 1;
+        }
         let payload = if let Some(outcome) = outcome {
             self.finish(state, token, attempt, started, payload, outcome, now)
         } else {
-            state.plan.count_stale(token.topic);
             state.crew.given_up -= usize::from(is_given_up);
             Some(payload)
         };

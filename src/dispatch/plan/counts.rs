@@ -25,8 +25,6 @@ pub(crate) struct Counts {
     pub(crate) retried: u64,
     /// Attempts that do not count, because a handler asked for more time or the dispatcher stopped.
     pub(crate) put_off: u64,
-    /// Outcomes of attempts that were no longer the current ones.
-    pub(crate) stale: u64,
 }
 
 impl Counts {

@@ -59,22 +59,35 @@ fn begun_call(core: &Arc<Core>) -> Call {
 }
 
 #[test]
-fn a_call_that_returns_while_it_is_given_up_keeps_its_thread() {
+fn a_call_that_returns_while_it_is_given_up_starts_no_event_before() {
     let core = core();
+    core.start_monitor().unwrap();
     let call = begun_call(&core);
-    // It finds itself given up, and its worker goes on.
-    core.state.lock().crew.worker(0).runs = None;
-    core.give_up(call);
+    let key = call.key(Limit::Stuck);
+    let monitor = core.monitor.get().unwrap();
+    monitor.calls.lock().insert(key.fence, call);
+    let state = core.state.lock();
+    let giver = core.clone();
+    let given_up = std::thread::spawn(move || giver.silent(key));
+    // While it comes no further, a call that returns is not over yet: it waits for this lock, or is still there.
+    for _ in 0..50 {
+        std::thread::sleep(MS);
+        let calls = monitor.calls.try_lock();
+        assert!(calls.is_none_or(|calls| calls.contains_key(&key.fence)));
+    }
+    drop(state);
+    given_up.join().unwrap();
     let mut state = core.state.lock();
-    assert_eq!((state.crew.given_up, state.crew.workers.len()), (0, 1));
-    assert!(!state.crew.worker(0).is_given_up);
+    assert!(state.crew.worker(0).is_given_up && !state.plan.is_busy());
+    drop(state);
+    assert!(core.stop(Duration::ZERO).undone.is_empty());
 }
 
 #[test]
 fn a_call_that_is_given_up_is_replaced_by_one_thread() {
     let core = core();
     let call = begun_call(&core);
-    core.give_up(call);
+    core.give_up(core.state.lock(), call);
     let mut state = core.state.lock();
     assert_eq!((state.crew.given_up, state.crew.workers.len()), (1, 2));
     assert!(state.crew.worker(0).is_given_up);

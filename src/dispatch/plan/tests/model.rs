@@ -198,7 +198,6 @@ impl Model {
         let is_current =
             |event: &Event| event.id == token.id && event.state == State::Running(token);
         let Some(at) = self.events.iter().position(is_current) else {
-            self.topic(token.topic).counts.stale += 1;
             assert!(matches!(finished, Finished::Stale(_)));
             return;
         };
