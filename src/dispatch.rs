@@ -612,9 +612,8 @@ impl Dispatcher {
     /// another 100 ms. All handlers and schedules are dropped. Returns the waiting events, including those that are
     /// due, and the names of the threads that still run a handler.
     ///
-    /// On a worker of this dispatcher it does not wait for that worker. A second call returns the events that began to
-    /// wait after the first call, such as an event whose handler failed late. Dropping the last handle stops the
-    /// dispatcher with a `within` of zero.
+    /// On a worker of this dispatcher it does not wait for that worker. An event whose handler fails after the stop has returned is
+    /// dropped, and counted as [`discarded`](TopicStats::discarded). Dropping the last handle does the same with a `within` of zero.
     ///
     /// ```
     /// use std::time::Duration;

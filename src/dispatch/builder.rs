@@ -116,7 +116,7 @@ impl Builder {
         self
     }
 
-    /// Sets the prefix of the thread names. Default: `dispatch`.
+    /// Sets what the names of the threads begin with; `dispatch` by default, must not contain a zero byte.
     pub fn thread_name(mut self, prefix: impl Into<String>) -> Self {
         self.settings.thread_name = prefix.into();
         self
@@ -161,6 +161,8 @@ impl Builder {
         let dead = settings.max_dead <= MAX_DEAD;
         OptionError::check("max_dead", "be at most 100,000", dead)?;
         OptionError::positive("stuck_after", !settings.stuck_after.is_zero())?;
+        let name = !settings.thread_name.contains('\0');
+        OptionError::check("thread_name", "contain no zero byte", name)?;
         let threads = settings.threads;
         let dispatcher = Dispatcher::new(Core::new(settings));
         for _ in 0..threads {

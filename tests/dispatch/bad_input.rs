@@ -158,6 +158,7 @@ fn what_is_zero_or_out_of_range_is_refused_by_its_name() {
         ),
         ("max_per_topic", Dispatcher::builder().max_per_topic(0)),
         ("max_dead", Dispatcher::builder().max_dead(100_001)),
+        ("thread_name", Dispatcher::builder().thread_name("a\0b")),
         ("stuck_after", Dispatcher::builder().stuck_after(zero)),
     ];
     for (name, builder) in builders {

@@ -3,7 +3,7 @@
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use crossbeam_channel::unbounded;
+use crossbeam_channel::{Receiver, bounded, unbounded};
 use liveness::dispatch::{
     Cancelled, Context, Dispatcher, EmitErrorKind, Failure, Notice, On, Schedule, Topic,
 };
@@ -14,7 +14,7 @@ mod in_time;
 
 use self::in_time::in_time;
 use crate::kit::{
-    HOUR, PATIENCE, S, TOPIC, all, assert_balanced, flush, get, holder, manual, manual_with,
+    HOUR, MS, PATIENCE, S, TOPIC, all, assert_balanced, flush, get, holder, manual, manual_with,
     recorder,
 };
 
@@ -456,4 +456,34 @@ fn a_handler_may_pause_its_topic_and_register_another_handler() {
     assert_eq!(all(&lates), [1, 2]);
     flush(&it.dispatcher);
     assert!(it.dispatcher.stop(S).undone.is_empty());
+}
+
+/// An event whose drop waits until it is let go.
+struct Slow(u64, Receiver<()>);
+
+impl Drop for Slow {
+    fn drop(&mut self) {
+        if self.0 == 1 {
+            let _ = self.1.recv_timeout(PATIENCE);
+        }
+    }
+}
+
+#[test]
+fn an_event_that_its_rate_puts_off_starts_while_the_one_before_is_dropped() {
+    const SLOW: Topic<Slow> = Topic::new("slow");
+    let dispatcher = Dispatcher::builder().threads(2).build().unwrap();
+    let (sender, handled) = unbounded();
+    let (gate, opened) = bounded::<()>(0);
+    let options = On::new().parallel(1).rate(1, 300 * MS);
+    dispatcher
+        .on(&SLOW, "do", options, move |_, event| {
+            Ok(sender.send(event.0)?)
+        })
+        .unwrap();
+    let _ = dispatcher.emit_many(&SLOW, [Slow(1, opened.clone()), Slow(2, opened)]);
+    assert_eq!(get(&handled), 1);
+    let second = handled.recv_timeout(5 * S);
+    drop(gate);
+    assert_eq!(second, Ok(2));
 }

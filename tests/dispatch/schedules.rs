@@ -202,3 +202,18 @@ fn a_schedule_that_is_always_due_leaves_the_workers_to_events() {
     assert!(dispatcher.unschedule(&TOPIC, "tick"));
     crate::kit::flush(&dispatcher);
 }
+
+#[test]
+fn a_schedule_whose_next_tick_is_after_the_end_of_time_ticks_once_more() {
+    let it = manual();
+    it.dispatcher
+        .on(&TOPIC, "do", On::new(), |_, _| Ok(()))
+        .unwrap();
+    it.dispatcher
+        .schedule(&TOPIC, "hourly", Schedule::every(HOUR), count())
+        .unwrap();
+    it.clock.advance(Duration::MAX);
+    it.flush();
+    it.flush();
+    assert_eq!(it.dispatcher.stats().total().done, 1);
+}

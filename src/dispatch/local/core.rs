@@ -461,4 +461,4 @@ impl fmt::Debug for Core {
 }
 
 #[cfg(all(test, not(any(loom, shuttle))))]
-mod tests;
+pub(super) mod tests;

@@ -52,7 +52,15 @@ impl Schedules {
             .map(|(due, _)| due)
     }
 
-    /// Takes a tick that is due, and plans the next check of its schedule.
+    /// The schedule `at` is looked at next at `due` ns.
+    pub(super) fn look_at(&mut self, at: usize, due: u64) {
+        self.looks.push(due, at);
+        let entries = &self.entries;
+        self.looks
+            .sweep(entries.len(), |due, at| is_live(entries, *at, due));
+    }
+
+    /// Takes a tick that is due, and plans the next look at its schedule.
     pub(super) fn next(&mut self, now: u64, clock: &Clock) -> Option<Tick> {
         loop {
             let entries = &self.entries;
@@ -63,11 +71,18 @@ impl Schedules {
             let wall = clock.system_time(Timestamp::from_nanos(now));
             let look = entry.schedule.look(due, now, wall);
             entry.due = look.next;
-            self.looks.push(look.next, at);
-            self.skipped += look.skipped;
-            if let Some(due) = look.tick {
-                let emit = entry.emit.clone();
-                return Some(Tick { due, emit });
+            let emit = &entry.emit;
+            let tick = look.tick.map(|due| Tick {
+                due,
+                emit: emit.clone(),
+            });
+            // None follows a tick at the end of the time that the clock has.
+            if look.next > now {
+                self.look_at(at, look.next);
+            }
+            self.skipped = self.skipped.saturating_add(look.skipped);
+            if tick.is_some() {
+                return tick;
             }
         }
     }

@@ -63,7 +63,7 @@ impl Core {
             due,
             emit,
         });
-        state.schedules.looks.push(due, at);
+        state.schedules.look_at(at, due);
         self.wake(state, now);
         Ok(())
     }

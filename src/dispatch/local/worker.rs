@@ -140,7 +140,9 @@ impl Core {
                 return job;
             }
             if unneeded.is_some() {
-                // Before the worker counts as searching, because the drop may take long.
+                // Before it counts as one that searches: the drop may take long. What has become due later is for others.
+                let idle = state.call_idle(now);
+                self.notify_idle(idle);
                 MutexGuard::unlocked(state, || discard(unneeded.take()));
             } else if has_searched {
                 if state.flush_waiters > 0 {

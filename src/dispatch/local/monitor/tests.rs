@@ -4,31 +4,14 @@ use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use super::*;
-use crate::clock::ManualClock;
 use crate::dispatch::attempt::Attempt;
+use crate::dispatch::local::core::tests::core;
 use crate::dispatch::local::crew::Worker;
-use crate::dispatch::local::settings::Settings;
 use crate::dispatch::{Backoff, Dispatcher, Emit, On, Topic};
 
 const S: Duration = Duration::from_secs(1);
 const MS: Duration = Duration::from_millis(1);
 const TOPIC: Topic<u8> = Topic::new("topic");
-
-/// What workers and the monitor share, without either.
-fn core() -> Arc<Core> {
-    Core::new(Settings {
-        threads: 0,
-        max_unfinished: 100,
-        max_per_topic: 100,
-        max_dead: 10,
-        stuck_after: S,
-        max_stuck: 2,
-        thread_name: "monitor".to_owned(),
-        seed: 7,
-        clock: Some(ManualClock::new().into()),
-        on_notice: None,
-    })
-}
 
 /// A call of the only handler of a topic, which worker 0 makes for the only event.
 fn begun_call(core: &Arc<Core>) -> Call {
