@@ -3,6 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
+use crossbeam_channel::Receiver;
+
 use super::Dispatcher;
 use super::error::BuildError;
 use super::local::Core;
@@ -21,7 +23,10 @@ const MAX_UNFINISHED: usize = 10_000_000;
 /// The maximum number of dead events that a topic keeps.
 const MAX_DEAD: usize = 100_000;
 
-/// The minimum number of workers by default. Handlers usually wait for I/O, so more workers than cores are useful.
+/// The maximum capacity of the channel of notices, which allocates about 100 bytes for each.
+const MAX_NOTICES: usize = 65_536;
+
+/// The least number of workers by default. A handler usually waits for something, so there are at least as many.
 const DEFAULT_THREADS: usize = 4;
 
 /// Options for a [`Dispatcher`], created by [`Dispatcher::builder`].
@@ -141,7 +146,10 @@ impl Builder {
     /// not checked while it handles [`Notice::Stuck`], and [`stop`](Dispatcher::stop) waits for it. A panic is caught
     /// and counted. A second call of this method replaces the callback.
     pub fn on_notice(mut self, callback: impl Fn(Notice) + Send + Sync + 'static) -> Self {
-        self.settings.on_notice = Some(Box::new(callback));
+        self.settings.on_notice = Some(Box::new(move |notice| {
+            callback(notice);
+            true
+        }));
         self
     }
 
@@ -172,6 +180,47 @@ impl Builder {
                 .map_err(BuildError::Spawn)?;
         }
         Ok(dispatcher)
+    }
+
+    /// Spawns the workers, and returns the dispatcher with the receiver of its notices. The channel is bounded: it holds
+    /// `capacity` notices, from 1 to 65,536.
+    ///
+    /// No worker waits for the receiver. A notice that finds the channel full, or the receiver gone, is dropped and counted in
+    /// [`DispatchStats::lost_notices`](super::DispatchStats::lost_notices). The channel is disconnected when the last handle is
+    /// dropped and the threads have ended.
+    ///
+    /// # Errors
+    ///
+    /// Returns the errors of [`build`](Builder::build). It is also an error if the capacity is out of range, or
+    /// [`on_notice`](Builder::on_notice) is set.
+    ///
+    /// ```
+    /// use liveness::dispatch::{Dispatcher, Notice, On, Topic};
+    ///
+    /// const MAIL: Topic<&str> = Topic::new("mail");
+    /// let (dispatcher, notices) = Dispatcher::builder().build_with_notices(1)?;
+    /// dispatcher.on(&MAIL, "send", On::new(), |_, _| Ok(()))?;
+    /// dispatcher.pause(&MAIL);
+    /// dispatcher.resume(&MAIL); // this notice finds the channel full
+    /// assert_eq!(notices.recv()?, Notice::Paused { topic: "mail".to_owned() });
+    /// assert_eq!((notices.len(), dispatcher.stats().lost_notices), (0, 1));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn build_with_notices(
+        mut self,
+        capacity: usize,
+    ) -> Result<(Dispatcher, Receiver<Notice>), BuildError> {
+        let is_in_range = (1..=MAX_NOTICES).contains(&capacity);
+        OptionError::check("capacity", "be from 1 to 65,536", is_in_range)?;
+        let is_alone = self.settings.on_notice.is_none();
+        OptionError::check(
+            "on_notice",
+            "not be set beside a channel of notices",
+            is_alone,
+        )?;
+        let (sender, receiver) = crossbeam_channel::bounded(capacity);
+        self.settings.on_notice = Some(Box::new(move |notice| sender.try_send(notice).is_ok()));
+        Ok((self.build()?, receiver))
     }
 }
 

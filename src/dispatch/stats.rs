@@ -138,6 +138,9 @@ pub struct DispatchStats {
     pub skipped_ticks: u64,
     /// Panics of schedules and of the callback for notices.
     pub panics: u64,
+    /// Notices that were dropped because the channel of
+    /// [`build_with_notices`](super::Builder::build_with_notices) was full or its receiver was gone.
+    pub lost_notices: u64,
 }
 
 impl DispatchStats {
@@ -164,11 +167,12 @@ impl fmt::Display for DispatchStats {
         }
         write!(
             f,
-            "{}; {} refused, {} stuck, {} ticks skipped",
+            "{}; {} refused, {} stuck, {} ticks skipped, {} notices lost",
             self.total(),
             self.refused,
             self.stuck,
-            self.skipped_ticks
+            self.skipped_ticks,
+            self.lost_notices
         )
     }
 }

@@ -3,13 +3,14 @@
 use std::thread;
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+use crossbeam_channel::{Receiver, bounded, unbounded};
 use liveness::dispatch::{
     Backoff, Cancelled, Cause, Context, Dispatcher, Emit, Failure, Handler, Notice, On,
 };
 
 use crate::kit::{
-    Fixture, HOUR, MS, NS, PATIENCE, S, TOPIC, all, assert_balanced, get, manual, manual_with,
+    Fixture, HOUR, MS, NS, PATIENCE, S, TOPIC, all, assert_balanced, get, holder, manual,
+    manual_with,
 };
 
 #[test]
@@ -412,23 +413,16 @@ fn a_type_can_be_a_handler_by_itself_in_a_box_and_in_an_arc() {
     assert_eq!(all(&sums), [11, 21, 31]);
 }
 
-/// A handler that reports its call, ignores that it is cancelled, and stays until it is let go.
-fn deaf() -> (
-    impl Fn(&Context, &u64) -> Result<(), Failure> + Send + Sync + 'static,
-    Receiver<u64>,
-    Sender<()>,
-) {
-    let (sender, ignored) = unbounded();
-    let (gate, opened) = bounded::<()>(0);
-    let handle = move |context: &Context, event: &u64| {
+/// `handle`, which is called as late as when the call is cancelled.
+fn after_cancel(
+    handle: impl Fn(&Context, &u64) -> Result<(), Failure> + Send + Sync + 'static,
+) -> impl Fn(&Context, &u64) -> Result<(), Failure> + Send + Sync + 'static {
+    move |context, event| {
         while !context.is_cancelled() {
             thread::yield_now();
         }
-        sender.send(*event)?;
-        let _ = opened.recv();
-        Ok(())
-    };
-    (handle, ignored, gate)
+        handle(context, event)
+    }
 }
 
 /// Moves the clock until the only call has passed its limit of a second, and ignores it.
@@ -443,9 +437,11 @@ fn pass_limit(it: &Fixture, ignored: &Receiver<u64>) {
 #[test]
 fn an_event_that_is_cancelled_and_then_given_up_has_one_stale_outcome() {
     let it = manual_with(|builder| builder.threads(1).stuck_after(HOUR));
-    let (handle, ignored, gate) = deaf();
+    let (handle, ignored, gate) = holder();
     let options = On::new().max_duration(S);
-    it.dispatcher.on(&TOPIC, "deaf", options, handle).unwrap();
+    it.dispatcher
+        .on(&TOPIC, "deaf", options, after_cancel(handle))
+        .unwrap();
     let id = it.dispatcher.emit(&TOPIC, 1).unwrap();
     pass_limit(&it, &ignored);
     assert_eq!(it.dispatcher.cancel(&TOPIC, id), Cancelled::Running);
@@ -461,7 +457,7 @@ fn an_event_that_is_cancelled_and_then_given_up_has_one_stale_outcome() {
 
 #[test]
 fn a_notice_of_a_death_can_remove_the_handler_that_is_stuck() {
-    let (holder, held) = bounded::<Dispatcher>(1);
+    let (pass, held) = bounded::<Dispatcher>(1);
     let (sender, removed) = unbounded();
     let it = manual_with(|builder| {
         builder.threads(1).stuck_after(S).on_notice(move |notice| {
@@ -470,10 +466,12 @@ fn a_notice_of_a_death_can_remove_the_handler_that_is_stuck() {
             }
         })
     });
-    holder.send(it.dispatcher.clone()).unwrap();
-    let (handle, ignored, gate) = deaf();
+    pass.send(it.dispatcher.clone()).unwrap();
+    let (handle, ignored, gate) = holder();
     let options = On::new().max_duration(S).max_attempts(1);
-    it.dispatcher.on(&TOPIC, "deaf", options, handle).unwrap();
+    it.dispatcher
+        .on(&TOPIC, "deaf", options, after_cancel(handle))
+        .unwrap();
     it.dispatcher.emit(&TOPIC, 1).unwrap();
     pass_limit(&it, &ignored);
     it.clock.advance(HOUR);
@@ -494,9 +492,11 @@ fn the_place_of_a_stuck_thread_is_taken_again_after_its_end() {
             }
         })
     });
-    let (handle, ignored, gate) = deaf();
+    let (handle, ignored, gate) = holder();
     let options = On::new().max_duration(S).max_attempts(1);
-    it.dispatcher.on(&TOPIC, "deaf", options, handle).unwrap();
+    it.dispatcher
+        .on(&TOPIC, "deaf", options, after_cancel(handle))
+        .unwrap();
     let mut names = Vec::new();
     for round in 1..=4 {
         it.dispatcher.emit(&TOPIC, round).unwrap();

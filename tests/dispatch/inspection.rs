@@ -1,9 +1,11 @@
 //! Looking at the events of a topic, and changing what becomes of them.
 
 use crossbeam_channel::unbounded;
-use liveness::dispatch::{Cancelled, Cause, Context, Dispatch, Emit, Failure, Notice, On, Topic};
+use liveness::dispatch::{
+    Cancelled, Cause, Context, Dispatch, Dispatcher, Emit, Failure, Notice, On, Topic,
+};
 
-use crate::kit::{HOUR, NS, S, TOPIC, all, get, manual, manual_with, recorder};
+use crate::kit::{HOUR, NS, PATIENCE, S, TOPIC, all, flush, get, manual, manual_with, recorder};
 
 #[test]
 fn a_paused_topic_accepts_events_and_starts_none_until_it_is_resumed() {
@@ -225,4 +227,58 @@ fn stats_name_each_topic_and_print_on_lines() {
     );
     assert!(stats.total().lateness.quantile(0.5) >= 2 * S);
     assert_eq!(stats.to_string().lines().count(), 4);
+}
+
+#[test]
+fn a_channel_of_notices_never_holds_up_a_worker_and_what_it_does_not_take_is_counted() {
+    let (dispatcher, notices) = Dispatcher::builder()
+        .threads(1)
+        .build_with_notices(2)
+        .unwrap();
+    let options = On::new().max_attempts(1);
+    dispatcher
+        .on(&TOPIC, "fail", options, |_, _| Err("no".into()))
+        .unwrap();
+    let ids = dispatcher.emit_many(&TOPIC, 0..5).unwrap();
+    flush(&dispatcher);
+    let dead: Vec<_> = notices.try_iter().collect();
+    assert!(matches!(
+        dead[..],
+        [Notice::Dead { id: first, .. }, Notice::Dead { id: second, .. }] if [first, second] == ids[..2]
+    ));
+    while dispatcher.stats().lost_notices < 3 {
+        std::thread::yield_now();
+    }
+    assert!(dispatcher.stats().to_string().ends_with("3 notices lost"));
+    drop(notices);
+    dispatcher.pause(&TOPIC);
+    let stats = dispatcher.stats();
+    assert_eq!((stats.lost_notices, stats.panics), (4, 0));
+}
+
+#[test]
+fn a_channel_of_notices_ends_with_its_dispatcher() {
+    let (dispatcher, notices) = Dispatcher::builder().build_with_notices(1).unwrap();
+    drop(dispatcher);
+    assert!(
+        notices
+            .recv_timeout(PATIENCE)
+            .is_err_and(|error| error.is_disconnected())
+    );
+}
+
+#[test]
+fn a_channel_of_notices_has_a_capacity_and_no_callback_beside_it() {
+    for capacity in [0, 65_537] {
+        let error = Dispatcher::builder()
+            .build_with_notices(capacity)
+            .unwrap_err();
+        assert_eq!(error.to_string(), "`capacity` must be from 1 to 65,536");
+    }
+    let builder = Dispatcher::builder().on_notice(drop);
+    let error = builder.build_with_notices(1).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "`on_notice` must not be set beside a channel of notices"
+    );
 }

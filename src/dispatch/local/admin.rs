@@ -191,6 +191,7 @@ impl Core {
             stuck: state.stuck,
             skipped_ticks: state.schedules.skipped,
             panics: state.panics,
+            lost_notices: state.lost_notices,
         }
     }
 

@@ -91,6 +91,8 @@ pub(super) struct State {
     pub(super) stuck: u64,
     /// Panics in schedules and in the callback for notices.
     pub(super) panics: u64,
+    /// Notices that the channel did not take.
+    pub(super) lost_notices: u64,
 }
 
 /// An event that was refused.
@@ -121,6 +123,7 @@ impl Core {
                 refused: 0,
                 stuck: 0,
                 panics: 0,
+                lost_notices: 0,
             }),
             settings,
             due_changed: Condvar::new(),
@@ -334,13 +337,18 @@ impl Core {
         }
     }
 
-    /// Calls the callback for notices, without a lock.
+    /// Passes a notice on, without a lock.
     pub(super) fn notify(&self, notice: Notice) {
         crate::log::warn!("{notice}");
         if let Some(callback) = &self.settings.on_notice
-            && catch_panic(|| callback(notice)).is_none()
+            && let outcome = catch_panic(|| callback(notice))
+            && outcome != Some(true)
         {
-            self.state.lock().panics += 1;
+            let mut state = self.state.lock();
+            match outcome {
+                None => state.panics += 1,
+                Some(_) => state.lost_notices += 1,
+            }
         }
     }
 }

@@ -25,6 +25,6 @@ pub(crate) struct Settings {
     pub(crate) seed: u64,
     /// The time source; the dispatcher creates a monotonic clock if it is not set.
     pub(crate) clock: Option<Clock>,
-    /// Called with each notice.
-    pub(crate) on_notice: Option<Box<dyn Fn(Notice) + Send + Sync>>,
+    /// Called with each notice. Returns whether it was taken.
+    pub(crate) on_notice: Option<Box<dyn Fn(Notice) -> bool + Send + Sync>>,
 }
