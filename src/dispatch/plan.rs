@@ -28,169 +28,23 @@
 //! still has its payload.
 
 mod counts;
+mod event;
 mod topic;
+mod views;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-pub(crate) use counts::Counts;
+pub(crate) use event::{Emitted, Entry, Finished, Refusal, Removed, Start, Token};
 pub(crate) use topic::{Limits, TopicId};
 
-use self::topic::{AtOnce, Board, First, Place};
-use super::attempt::{Outcome, Rest};
+use self::event::{Record, Run};
+use self::topic::{Board, First, Place};
+use super::attempt::Outcome;
 use super::id::EventId;
 pub(crate) use super::options::OnDuplicate;
 use crate::clock::nanos;
 use crate::due::DueQueue;
-
-/// An event that waits or is dead, and is not in the deque of its topic.
-#[derive(Debug)]
-struct Record<P> {
-    /// Its topic.
-    topic: TopicId,
-    /// When it is or was due, ns.
-    due: u64,
-    /// The number of attempts that have begun and count.
-    attempts: u32,
-    /// The remaining work after earlier attempts.
-    rest: Option<Arc<Rest>>,
-    /// Its unique key, while it is unfinished.
-    unique: Option<Arc<str>>,
-    /// When it became dead, ns; `None` while it waits.
-    died: Option<u64>,
-    /// The payload.
-    payload: P,
-}
-
-/// An event that runs.
-#[derive(Debug)]
-struct Run {
-    /// The attempt.
-    token: Token,
-    /// When the event was due, ns.
-    due: u64,
-    /// The number of attempts that have begun and count, including this one.
-    attempts: u32,
-    /// Its unique key.
-    unique: Option<Arc<str>>,
-}
-
-/// An event that starts now.
-#[derive(Debug)]
-pub(crate) struct Start<P> {
-    /// The event and the attempt.
-    pub(crate) token: Token,
-    /// When it was due, ns.
-    pub(crate) due: u64,
-    /// When it started, ns.
-    pub(crate) started: u64,
-    /// The number of the attempt, from 1.
-    pub(crate) attempt: u32,
-    /// The remaining work after earlier attempts.
-    pub(crate) rest: Option<Arc<Rest>>,
-    /// The payload.
-    pub(crate) payload: P,
-}
-
-/// One attempt at an event. A token is accepted once. Its outcome is stale after that, and after the event is
-/// cancelled.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Token {
-    /// The event.
-    pub(crate) id: EventId,
-    /// Its topic.
-    pub(crate) topic: TopicId,
-    /// The number of the start, which rises with each.
-    pub(crate) fence: u64,
-    /// The worker.
-    pub(crate) runner: u32,
-}
-
-/// The result of accepting an event.
-#[derive(Debug)]
-pub(crate) struct Emitted<P> {
-    /// The id of the event, or of the event that already has its unique key.
-    pub(crate) id: EventId,
-    /// A payload that is not needed: that of the event, or the one that it replaced. The caller drops it without the
-    /// lock.
-    pub(crate) unneeded: Option<P>,
-}
-
-/// Why an event was not accepted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Refusal {
-    /// The topic has no handler.
-    NoHandler,
-    /// Too many events are unfinished.
-    Full,
-    /// This event has the same unique key.
-    Duplicate(EventId),
-}
-
-/// The result of ending an attempt.
-#[derive(Debug)]
-pub(crate) enum Finished<P> {
-    /// The event has left the plan.
-    Gone(P),
-    /// It waits again.
-    Again,
-    /// It is dead; the oldest dead event of the topic may have made room for it.
-    Dead(Option<P>),
-    /// The attempt was no longer the current one.
-    Stale(P),
-}
-
-/// The state of a cancelled event.
-#[derive(Debug)]
-pub(crate) enum Removed<P> {
-    /// An event that waited.
-    Waiting(P),
-    /// An event that runs.
-    Running(Token),
-    /// A dead event.
-    Dead(P),
-    /// No such event is known.
-    Unknown,
-}
-
-/// An event as returned to users.
-#[derive(Debug)]
-pub(crate) struct Entry<P> {
-    /// Its id.
-    pub(crate) id: EventId,
-    /// When it is or was due, ns.
-    pub(crate) due: u64,
-    /// How many attempts at it count.
-    pub(crate) attempts: u32,
-    /// The remaining work after them.
-    pub(crate) rest: Option<Arc<Rest>>,
-    /// The payload.
-    pub(crate) payload: P,
-}
-
-impl<P> Entry<P> {
-    /// Describes the event `id`.
-    fn of(id: EventId, record: Record<P>) -> Self {
-        Entry {
-            id,
-            due: record.due,
-            attempts: record.attempts,
-            rest: record.rest,
-            payload: record.payload,
-        }
-    }
-
-    /// Describes an event of a deque with its `payload`.
-    fn at_once(event: &AtOnce<P>, payload: P) -> Self {
-        Entry {
-            id: event.id,
-            due: event.due,
-            attempts: 0,
-            rest: None,
-            payload,
-        }
-    }
-}
 
 /// The plan. `P` is the type of payloads.
 #[derive(Debug)]
@@ -257,16 +111,6 @@ impl<P: Clone> Plan<P> {
         let was_paused = std::mem::replace(&mut self.topics[topic.at()].is_paused, is_paused);
         self.settle(topic);
         was_paused != is_paused
-    }
-
-    /// Whether `topic` is paused.
-    pub(crate) fn is_paused(&self, topic: TopicId) -> bool {
-        self.topics[topic.at()].is_paused
-    }
-
-    /// The counters of `topic`.
-    pub(crate) fn counts(&self, topic: TopicId) -> Counts {
-        self.topics[topic.at()].counts
     }
 
     /// Whether `topic` can take `more` events.
@@ -415,11 +259,6 @@ impl<P: Clone> Plan<P> {
             self.settle(topic);
         }
         self.next_due().is_some_and(|due| due <= now)
-    }
-
-    /// Whether an event runs, or occupies a worker although it is cancelled.
-    pub(crate) fn is_busy(&self) -> bool {
-        self.topics.iter().any(|topic| topic.busy > 0)
     }
 
     /// When the next event may start, ns, if none may start now; topics that [`next`](Plan::next) would start now are
@@ -595,54 +434,6 @@ impl<P: Clone> Plan<P> {
         at_once.chain(records).collect()
     }
 
-    /// Up to `max` events of `topic` that wait, in the order in which they start. Visits every waiting event.
-    pub(crate) fn peek(&self, topic: TopicId, max: usize) -> Vec<Entry<P>> {
-        let at_once = self.topics[topic.at()].at_once.iter();
-        let at_once =
-            at_once.filter_map(|event| Some(Entry::at_once(event, event.payload.clone()?)));
-        let records = self
-            .waiting(topic)
-            .map(|(id, record)| Entry::copy(id, record));
-        let mut waiting: Vec<_> = at_once.take(max).chain(records).collect();
-        waiting.sort_unstable_by_key(|entry| (entry.due, entry.id));
-        waiting.truncate(max);
-        waiting
-    }
-
-    /// How many events of `topic` that wait are due at `now`. Visits every event with a record.
-    pub(crate) fn due_by(&self, topic: TopicId, now: u64) -> usize {
-        let at_once = self.topics[topic.at()].at_once.iter();
-        let at_once = at_once.filter(|event| event.payload.is_some() && event.due <= now);
-        let records = self.waiting(topic).filter(|(_, record)| record.due <= now);
-        at_once.count() + records.count()
-    }
-
-    /// The number of the last start.
-    pub(crate) fn last_fence(&self) -> u64 {
-        self.last_fence
-    }
-
-    /// How many dead events of `topic` there are.
-    pub(crate) fn dead_len(&self, topic: TopicId) -> usize {
-        self.topics[topic.at()].dead.len()
-    }
-
-    /// Up to `max` dead events of `topic`, the oldest first, with the time at which they became dead, ns.
-    pub(crate) fn dead(&self, topic: TopicId, max: usize) -> Vec<(u64, Entry<P>)> {
-        let dead = self.topics[topic.at()].dead.iter().take(max);
-        let entry = |&(at, id): &(u64, EventId)| {
-            let record = self.records.get(&id)?;
-            Some((at, Entry::copy(id, record)))
-        };
-        dead.filter_map(entry).collect()
-    }
-
-    /// The events of `topic` that wait and have a record.
-    fn waiting(&self, topic: TopicId) -> impl Iterator<Item = (EventId, &Record<P>)> {
-        let records = self.records.iter().map(|(id, record)| (*id, record));
-        records.filter(move |(_, record)| record.topic == topic && record.died.is_none())
-    }
-
     /// Advances the latest time that was passed in. It never decreases: two callers may read the clock in one order and
     /// take the lock in the other.
     #[inline]
@@ -802,54 +593,6 @@ impl<P: Clone> Plan<P> {
     fn sweep(&mut self, topic: TopicId) {
         let records = &self.records;
         self.topics[topic.at()].sweep(|due, id| waits_until(records, *id, due));
-    }
-
-    /// Panics if redundant state of the plan is inconsistent.
-    #[cfg(test)]
-    pub(crate) fn validate(&self) {
-        let mut unfinished = 0;
-        for (at, board) in self.topics.iter().enumerate() {
-            let topic = TopicId(at as u32);
-            for (id, record) in self.waiting(topic) {
-                assert!(board.has_entry(record.due, id), "{id} has no entry");
-            }
-            let at_once = board.at_once.iter().filter(|event| event.payload.is_some());
-            let waiting = at_once.count() + self.waiting(topic).count();
-            let running = || {
-                self.runs
-                    .iter()
-                    .flatten()
-                    .filter(|run| run.token.topic == topic)
-            };
-            assert_eq!(waiting as u64, board.counts.waiting);
-            assert_eq!(running().count() as u64, board.counts.running);
-            assert!(running().count() <= board.busy);
-            unfinished += board.counts.unfinished();
-            let records = self.records.values().filter(|record| record.topic == topic);
-            let keys = records.filter_map(|record| record.unique.as_ref());
-            let keys = keys.chain(running().filter_map(|run| run.unique.as_ref()));
-            assert_eq!(keys.clone().count(), board.unique.len());
-            assert!(keys.clone().all(|key| board.unique.contains_key(key)));
-            let in_ring = self.ring.iter().filter(|other| **other == topic).count();
-            assert_eq!(in_ring, usize::from(board.place == Place::Ring));
-            for (died, id) in &board.dead {
-                assert_eq!(self.records[id].died, Some(*died));
-            }
-        }
-        assert_eq!(unfinished, self.unfinished);
-    }
-}
-
-impl<P: Clone> Entry<P> {
-    /// Describes the event `id`, which stays in the plan.
-    fn copy(id: EventId, record: &Record<P>) -> Self {
-        Entry {
-            id,
-            due: record.due,
-            attempts: record.attempts,
-            rest: record.rest.clone(),
-            payload: record.payload.clone(),
-        }
     }
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
+use crate::dispatch::attempt::Rest;
 use model::Model;
 
 /// How many topics there are.

@@ -1,5 +1,6 @@
 //! What the plan is to do, done naively: one list of events, searched from the beginning each time.
 
+use super::super::counts::Counts;
 use super::super::*;
 use super::End;
 
