@@ -74,7 +74,7 @@ fn timed(registry: &Nodes, size: u64, threads: u64, picks: u64, pick: Picker) ->
     let is_over = &AtomicBool::new(false);
     thread::scope(|scope| {
         scope.spawn(|| {
-            // An even number, so that whoever was drained is let back.
+            // An even number, so that every drained node is let back.
             let transitions = (0u64..)
                 .take_while(|nth| !nth.is_multiple_of(2) || !is_over.load(Ordering::Relaxed));
             for nth in transitions {

@@ -76,7 +76,7 @@ impl Server {
             .on_event(move |event| {
                 if let Event::Expired(expiry) = &event {
                     sockets.shut_down(expiry.key);
-                    // It fails if nobody wants to know any more.
+                    // It fails if the receiver is gone.
                     let _ = expiry.extra.map(|peer| expired.send(peer));
                 }
                 eprintln!("{event}");
@@ -132,7 +132,7 @@ fn echo(stream: &TcpStream, heart: &Heart<u64, SocketAddr>) -> Result<(), Box<dy
         if line.last() != Some(&b'\n') {
             return Ok(());
         }
-        // Not per read: whoever sends bytes but never a whole line is not alive. A client that takes no answers is
+        // Not per read: a client that sends bytes but never a whole line is not alive. A client that takes no answers is
         // caught as well, since the write below then blocks and no beat follows.
         heart.beat()?;
         writer.write_all(&line)?;

@@ -163,7 +163,7 @@ fn wait_until(mut is_true: impl FnMut() -> bool) -> bool {
     true
 }
 
-/// Tells the story; returns whether it was the expected one.
+/// Runs the scenario. Returns whether it went as expected.
 fn run() -> Result<bool, Box<dyn Error>> {
     // The panic of the story is caught, and shows as the error of the dead event.
     std::panic::set_hook(Box::new(|panic| println!("          {panic}")));

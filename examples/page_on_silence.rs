@@ -115,7 +115,7 @@ fn emit_changes(
     Ok(nodes.subscribe_with(1_024, emit)?.1)
 }
 
-/// Tells the story; returns whether it was the expected one.
+/// Runs the scenario. Returns whether it went as expected.
 fn run() -> Result<bool, Box<dyn Error>> {
     let began = Instant::now();
     let (sender, seen) = mpsc::channel();

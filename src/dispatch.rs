@@ -43,8 +43,8 @@
 //!
 //! # Events of a watcher
 //!
-//! [`Dispatcher::sink`] makes a [`Sink`](crate::Sink) of a topic, for `Watcher::builder().sink(..)`: handlers are then called for
-//! each key that falls silent, and again if they fail.
+//! [`Dispatcher::sink`] makes a [`Sink`](crate::Sink) of a topic, for `Watcher::builder().sink(..)`: handlers are then
+//! called for each key that falls silent, and again if they fail.
 
 mod attempt;
 mod backoff;
@@ -563,7 +563,7 @@ impl Dispatcher {
     /// Replays up to `max` events from the dead list of `topic`, the oldest first, and returns their number.
     ///
     /// The events are due at once, and their attempts are counted from zero. Only the handlers that failed are called.
-    /// No more events are replayed than the dispatcher has room for, and none if it is stopped. See
+    /// At most as many events are replayed as the dispatcher has room for, and none if it is stopped. See
     /// [`dead`](Dispatcher::dead) for an example.
     pub fn replay<T: 'static>(&self, topic: &Topic<T>, max: usize) -> usize {
         self.core().replay(topic, max)
@@ -612,8 +612,9 @@ impl Dispatcher {
     /// another 100 ms. All handlers and schedules are dropped. Returns the waiting events, including those that are
     /// due, and the names of the threads that still run a handler.
     ///
-    /// On a worker of this dispatcher it does not wait for that worker. An event whose handler fails after the stop has returned is
-    /// dropped, and counted as [`discarded`](TopicStats::discarded). Dropping the last handle does the same with a `within` of zero.
+    /// On a worker of this dispatcher it does not wait for that worker. An event whose handler fails after the stop has
+    /// returned is dropped, and counted as [`discarded`](TopicStats::discarded). Dropping the last handle does the same
+    /// with a `within` of zero.
     ///
     /// ```
     /// use std::time::Duration;

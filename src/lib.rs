@@ -35,9 +35,9 @@
 //! # Features
 //!
 //! All features are off by default. `pacemaker` sends beats, `registry` maintains the list of nodes that may receive
-//! traffic, `dispatch` calls handlers for instant, delayed and retried events on local threads, `cron` adds periodic events by
-//! the calendar to it, `tsc` adds a faster clock, `serde` adds `Serialize`, and `log` reports stalls and failures through the
-//! `log` crate. The README lists the cost of each.
+//! traffic, `dispatch` calls handlers for instant, delayed and retried events on local threads, `cron` adds periodic
+//! events by the calendar to it, `tsc` adds a faster clock, `serde` adds `Serialize`, and `log` reports stalls and
+//! failures through the `log` crate. The README lists the cost of each.
 //!
 //! # How it works
 //!

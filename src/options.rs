@@ -11,8 +11,8 @@ pub(crate) const DEFAULT_STALL_THRESHOLD: Duration = Duration::from_millis(100);
 /// A delay up to this is never a stall, however short the timeout. More than a round of delivery takes.
 const LEAST_STALL: Duration = Duration::from_millis(2);
 
-/// Returns how late a worker may wake before the delay counts as a stall: `threshold`, or a quarter of the shortest timeout
-/// in use if that is less, but at least 2 ms where the threshold allows it.
+/// Returns how late a worker may wake before the delay counts as a stall: `threshold`, or a quarter of the shortest
+/// timeout in use if that is less, but at least 2 ms where the threshold allows it.
 pub(crate) fn stall_tolerance(threshold: Duration, shortest_timeout: Duration) -> Duration {
     threshold.min((shortest_timeout / 4).max(LEAST_STALL))
 }

@@ -108,8 +108,8 @@ struct Deferred {
     ticket: Ticket,
 }
 
-/// How many due keys are checked at a time: few enough for their slots and index entries to stay in the cache until they
-/// are delivered, and for beats to be applied in between.
+/// How many due keys are checked at a time: few enough for their slots and index entries to stay in the cache until
+/// they are delivered, and for beats to be applied in between.
 pub(crate) const EXPIRE_LIMIT: usize = 512;
 
 /// The table.

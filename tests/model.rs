@@ -1,8 +1,9 @@
-//! Random operations on a whole watcher, threads and all, against a map: what was told of each key, the accounting, and
-//! who is watched, compared after each step.
+//! Random operations on a whole watcher, threads and all, against a map: what was reported of each key, the accounting,
+//! and who is watched, compared after each step.
 //!
-//! The clock is a `ManualClock`, and every step ends with a `flush`. `PROPTEST_CASES=10000 cargo test --test model` makes
-//! a long run of it; it is a binary of its own so that no other test takes its processors. Seeds that failed are kept in `proptest-regressions/watcher.txt` and tried first.
+//! The clock is a `ManualClock`, and every step ends with a `flush`. `PROPTEST_CASES=10000 cargo test --test model`
+//! makes a long run of it; it is a binary of its own so that no other test takes its processors. Seeds that failed are
+//! kept in `proptest-regressions/watcher.txt` and tried first.
 
 #[path = "support/model.rs"]
 #[expect(dead_code, reason = "what only other tests of the model use")]
@@ -129,7 +130,7 @@ struct Pair {
     clock: ManualClock,
     way: Way,
     receiver: Shared,
-    /// How much of what was told has been checked.
+    /// How many of the reported events have been checked.
     checked: usize,
     /// The hearts that are held, by number.
     hearts: BTreeMap<usize, Heart<u64, u64>>,
@@ -305,7 +306,7 @@ impl Pair {
         assert_eq!(alone.as_ref(), snapshot.get(&0), "asked for alone");
     }
 
-    /// Checks what was told since the last time. Callbacks run on a thread of their own, so they are waited for.
+    /// Checks what was reported since the last time. Callbacks run on a thread of their own, so they are waited for.
     fn check_told(&mut self) {
         let began = Instant::now();
         loop {
@@ -327,7 +328,7 @@ impl Pair {
         }
     }
 
-    /// Compares the accounting; `pending` and `discarded` episodes are those that were not told.
+    /// Compares the accounting; `pending` and `discarded` episodes are those that were not reported.
     fn compare_stats(&self, actual: &Stats, pending: u64, discarded: u64) {
         let mut expected = self.model.stats();
         (expected.pending, expected.discarded) = (pending, discarded);
@@ -344,7 +345,7 @@ impl Pair {
         assert_eq!(actual.detection.count(), actual.expiries);
     }
 
-    /// Closes: what the sink refuses is discarded, and nothing is taken any more.
+    /// Closes: what the sink refuses is discarded, and nothing is accepted after that.
     fn close(mut self) {
         let stats = self.watcher.close();
         let given_up = self.model.stats().pending;

@@ -399,7 +399,7 @@ mod tests {
                 assert_eq!(!record.complaints().is_empty(), wrong, "{node} {at:?}");
             }
         }
-        // The last death that is told has nothing after it.
+        // The last death that is reported has nothing after it.
         let mut record = perfect();
         let eel = record
             .seen

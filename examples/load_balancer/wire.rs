@@ -19,7 +19,7 @@
 //! header, which is not signed: an attacker that can hold a datagram back could send it from another address and
 //! redirect the node's requests there.
 //!
-//! HMAC-SHA256 is available to nodes in any language. A keyed BLAKE3 takes half the time, but the time is no more than
+//! HMAC-SHA256 is available to nodes in any language. A keyed BLAKE3 takes half the time, but the time is at most
 //! that of receiving the datagram.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};

@@ -182,12 +182,12 @@ impl Builder {
         Ok(dispatcher)
     }
 
-    /// Spawns the workers, and returns the dispatcher with the receiver of its notices. The channel is bounded: it holds
-    /// `capacity` notices, from 1 to 65,536.
+    /// Spawns the workers, and returns the dispatcher with the receiver of its notices. The channel is bounded: it
+    /// holds `capacity` notices, from 1 to 65,536.
     ///
-    /// No worker waits for the receiver. A notice that finds the channel full, or the receiver gone, is dropped and counted in
-    /// [`DispatchStats::lost_notices`](super::DispatchStats::lost_notices). The channel is disconnected when the last handle is
-    /// dropped and the threads have ended.
+    /// No worker waits for the receiver. A notice that finds the channel full, or the receiver gone, is dropped and
+    /// counted in [`DispatchStats::lost_notices`](super::DispatchStats::lost_notices). The channel is disconnected when
+    /// the last handle is dropped and the threads have ended.
     ///
     /// # Errors
     ///

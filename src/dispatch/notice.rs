@@ -7,7 +7,8 @@ use super::id::EventId;
 /// A notice for the operator: an event is dead, a handler is stuck, or a topic was paused or resumed.
 ///
 /// [`Builder::on_notice`](super::Builder::on_notice) passes them to a callback, and
-/// [`Builder::build_with_notices`](super::Builder::build_with_notices) to a channel. A notice prints as a line for a log.
+/// [`Builder::build_with_notices`](super::Builder::build_with_notices) to a channel. A notice prints as a line for a
+/// log.
 ///
 /// ```
 /// use std::time::Duration;

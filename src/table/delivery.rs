@@ -24,8 +24,8 @@ impl<K: Eq + Clone, V: Clone> Table<K, V> {
         self.queue.popped()
     }
 
-    /// Passes the event at the head of the queue to `offer`. Returns `None` if there is none, otherwise whether the sink
-    /// had no room. An event that no sink will ever take is dropped and counted as discarded.
+    /// Passes the event at the head of the queue to `offer`. Returns `None` if there is none, otherwise whether the
+    /// sink had no room. An event that no sink will ever take is dropped and counted as discarded.
     pub(crate) fn deliver(
         &mut self,
         offer: &mut impl FnMut(Event<K, V>) -> Result<(), Refused<K, V>>,

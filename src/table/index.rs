@@ -87,8 +87,8 @@ impl Index {
         }
     }
 
-    /// Returns the slot of the first entry of `tag`, or [`SlotId::NIL`]. It is nearly always the one that [`find`](Index::find)
-    /// finds.
+    /// Returns the slot of the first entry of `tag`, or [`SlotId::NIL`]. It is nearly always the one that
+    /// [`find`](Index::find) finds.
     #[inline]
     pub(super) fn guess(&self, tag: Tag) -> SlotId {
         let mut at = self.home(tag);

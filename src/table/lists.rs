@@ -277,8 +277,8 @@ impl Lists {
         true
     }
 
-    /// Returns the slot after which `stamp`, which is older than the tail of `list`, belongs, or [`SlotId::NIL`] for the head.
-    /// Returns `None` if the walk exhausts its budget.
+    /// Returns the slot after which `stamp`, which is older than the tail of `list`, belongs, or [`SlotId::NIL`] for
+    /// the head. Returns `None` if the walk exhausts its budget.
     ///
     /// Late beats tend to arrive in runs, such as a chunk of `beat_many` that another producer overtook. The walk
     /// therefore begins where the last one ended, and may continue as long as the walks before it were short.

@@ -29,8 +29,8 @@ pub(super) struct Slot<K, V> {
     /// Listed: the sort key of its list, ns. It is the last beat, or for a heart the last check, or for a key that is
     /// down the last report. Pending: the last beat.
     pub(super) stamp: u64,
-    /// The previous slot in its list, or [`SlotId::NIL`]. Deferred: the number of its entry in the heap. Superseded: the slot
-    /// of the newer episode.
+    /// The previous slot in its list, or [`SlotId::NIL`]. Deferred: the number of its entry in the heap. Superseded:
+    /// the slot of the newer episode.
     pub(super) prev: SlotId,
     /// The next slot in its list, in the pending queue, or in the chain of vacant slots; or [`SlotId::NIL`].
     pub(super) next: SlotId,
@@ -242,8 +242,8 @@ impl<K, V> Slab<K, V> {
         }
     }
 
-    /// Reads both ends of slot `at`, which may be [`SlotId::NIL`], to load it into the cache; one end if the slot is a single
-    /// line.
+    /// Reads both ends of slot `at`, which may be [`SlotId::NIL`], to load it into the cache; one end if the slot is a
+    /// single line.
     #[inline]
     pub(super) fn warm(&self, at: SlotId) -> u32 {
         self.get(at).map_or(0, |slot| {

@@ -1,5 +1,5 @@
-//! The engine against its promises, by a virtual clock: the boundaries one by one, and random operations against a naive
-//! model in `machine`.
+//! The engine against its promises, by a virtual clock: the boundaries one by one, and random operations against a
+//! naive model in `machine`.
 
 mod beats;
 mod deadlines;

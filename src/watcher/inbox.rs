@@ -425,7 +425,7 @@ impl<K, V> Inbox<K, V> {
         }
     }
 
-    /// Tells the worker to finish, and makes later calls return that it accepts no messages.
+    /// Asks the worker to finish. Later calls return that it accepts no messages.
     pub(crate) fn close(&self) {
         self.leave(Phase::Closing);
     }

@@ -274,7 +274,7 @@ impl<K, V> Outbox<K, V> {
     }
 
     /// Gives the delivery thread [`CLOSE_GRACE`] to deliver the remaining events, from the moment at which no worker
-    /// adds any more.
+    /// adds further events.
     pub(crate) fn close(&self) {
         let mut inner = self.inner.lock();
         inner.is_closing = true;
@@ -395,7 +395,7 @@ impl<K, V> Inner<K, V> {
         Some(next)
     }
 
-    /// Begins the grace of a closing watcher if no worker adds events any more.
+    /// Begins the grace of a closing watcher if no worker adds further events.
     fn begin_grace(&mut self) {
         if self.is_closing && self.workers == 0 {
             self.closing_since.get_or_insert_with(Instant::now);

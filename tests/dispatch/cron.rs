@@ -10,7 +10,8 @@ const TICK: Topic<()> = Topic::new("tick");
 const WAIT: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3_600);
 
-/// A dispatcher whose handler notes the wall-clock time of each call, and its clock, which stands `before` a full UTC day.
+/// A dispatcher whose handler notes the wall-clock time of each call, and its clock, which stands `before` a full UTC
+/// day.
 fn dispatcher(before: Duration) -> (Dispatcher, ManualClock, Arc<Mutex<Vec<SystemTime>>>) {
     let manual = ManualClock::new();
     let clock = Clock::from(manual.clone());

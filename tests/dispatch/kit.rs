@@ -84,8 +84,8 @@ pub(crate) fn recorder<T: Clone + Send + 'static>() -> (
     (handle, receiver)
 }
 
-/// A handler that says that it is called, and then stays until it is let go: one call by each message, all when the sender
-/// is dropped. It does not look whether it is cancelled.
+/// A handler that says that it is called, and then stays until it is let go: one call by each message, all when the
+/// sender is dropped. It does not look whether it is cancelled.
 #[expect(clippy::type_complexity, reason = "the type of a closure has no name")]
 pub(crate) fn holder() -> (
     impl Fn(&Context, &u64) -> Result<(), Failure> + Send + Sync + Clone + 'static,

@@ -1,6 +1,7 @@
 //! The dispatcher on local threads: what it does with events, handlers, bad input and threads that meet.
 //!
-//! Time is a manual clock's wherever it matters; threads meet by channels. Every test ends with an account that balances.
+//! Time is a manual clock's wherever it matters; threads meet by channels. Every test ends with an account that
+//! balances.
 
 #![cfg(feature = "dispatch")]
 #![expect(

@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 
 use crate::kit::{MS, PATIENCE, Random, assert_balanced, flush};
 
-/// What became of the events by what their handlers saw and callers were told, not by the dispatcher's own account.
+/// What became of the events as their handlers and callers saw it, not by the dispatcher's own account.
 #[derive(Default)]
 struct Ledger {
     /// How often the handler of an event returned without an error.

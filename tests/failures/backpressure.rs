@@ -77,7 +77,7 @@ fn every_waiting_call_is_served_when_there_is_room() {
         scope.spawn(move || call(&|watcher| watcher.remove(&6_000).unwrap()));
         scope.spawn(move || call(&|watcher| watcher.beat_timeout(7u64, GENEROUS).unwrap()));
         ready.wait();
-        // Whoever is quick enough waits by now; nobody can have been served, for there is no room.
+        // A quick sender waits by now; nobody can have been served, for there is no room.
         assert_eq!(served.load(Ordering::SeqCst), 0);
         drop(gate);
     });
@@ -218,7 +218,7 @@ fn die_before_a_slow_reader(keys: u64, read: u64) {
         stats.bytes
     );
 
-    // Nobody reads any more: close is not held up, and what was not told is counted.
+    // Nobody reads now: close is not held up, and what was not reported is counted.
     let stats = watcher.close();
     assert_eq!(stats.delivered + stats.discarded, keys);
     assert!(stats.is_balanced());
@@ -233,7 +233,7 @@ fn a_hundred_thousand_die_before_a_slow_reader_with_room_for_one() {
 }
 
 #[test]
-#[ignore = "takes a while: cargo test --release --test backpressure -- --ignored"]
+#[ignore = "takes a while: cargo test --release --test failures -- --ignored"]
 fn a_million_die_before_a_slow_reader_with_room_for_one() {
     die_before_a_slow_reader(1_000_000, 100_000);
 }

@@ -192,7 +192,7 @@ fn crashing_on_the_removal_of_an_unknown_key() {
     watcher.flush().unwrap();
     clock.advance(TIMEOUT);
     watcher.flush().unwrap();
-    // Known once, but not any more.
+    // Known once, but no longer.
     (0..100u64).for_each(|key| watcher.remove(&key).unwrap());
     watcher.flush().unwrap();
     let mut local = LocalWatcher::<u64>::builder().build().unwrap();
@@ -510,7 +510,8 @@ fn dying_after_two_to_the_thirty_sixth_milliseconds_of_uptime() {
     assert_eq!(watcher.close().failed_workers, 0);
 }
 
-/// The part of the test below that is stopped: beats, tells on its output when it is ready, and checks what it is told.
+/// The part of the test below that is stopped: beats, reports on its output when it is ready, and checks what is
+/// reported to it.
 fn live_through_a_suspension() {
     const TIMEOUT: Duration = Duration::from_millis(500);
     let (watcher, events) = Watcher::<u64>::builder()

@@ -1,5 +1,5 @@
-//! Keys chosen to do harm: against a seed that is known, with a common prefix, with a hash that is always the same. Each
-//! is watched and expires once, in order; some are only slower, and the stats show it.
+//! Keys chosen to do harm: against a seed that is known, with a common prefix, with a hash that is always the same.
+//! Each is watched and expires once, in order; some are only slower, and the stats show it.
 
 use std::collections::BTreeSet;
 use std::hash::{Hash, Hasher};
@@ -40,8 +40,8 @@ fn crafted(candidates: u64) -> Vec<u64> {
     told.try_iter().collect()
 }
 
-/// Beats `keys` twice, a moment between each, lets all expire, and checks that each did so once and in order. Returns how
-/// unevenly they were spread.
+/// Beats `keys` twice, a moment between each, lets all expire, and checks that each did so once and in order. Returns
+/// how unevenly they were spread.
 fn live_and_die<K>(builder: Builder<K>, keys: &[K]) -> f64
 where
     K: Hash + Ord + Clone + Send + std::fmt::Debug + 'static,
@@ -148,8 +148,8 @@ fn keys_with_a_constant_hash_are_correct_and_only_slower() {
     let keys: Vec<Same> = (0..KEYS).map(Same).collect();
     let imbalance = live_and_die(builder(), &keys);
     assert!((imbalance - WORKERS as f64).abs() < 1e-9, "{imbalance}");
-    // A beat compares its key with those that have the same hash, at the most; expiry compares none at all. So two beats
-    // each make at most 2 n^2: for 4,000 keys half a second, on an idle machine.
+    // A beat compares its key with those that have the same hash, at the most; expiry compares none at all. So two
+    // beats each make at most 2 n^2: for 4,000 keys half a second, on an idle machine.
     let compared = COMPARED.load(Ordering::Relaxed);
     assert!(compared <= 2 * KEYS * KEYS, "{compared} comparisons");
     assert!(began.elapsed() < GENEROUS, "{:?}", began.elapsed());

@@ -117,7 +117,7 @@ fn a_sink_that_panics_is_offered_the_next_event() {
     assert_eq!((watcher.stats().panics, watcher.stats().delivered), (4, 3));
 }
 
-/// What a key does when it is told to.
+/// What a key does on request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fault {
     Hash,
@@ -129,7 +129,7 @@ enum Fault {
 /// A key with a fault, once it is armed.
 #[derive(Debug)]
 struct Key {
-    /// What it is told apart by.
+    /// What distinguishes it.
     id: u64,
     /// What it does.
     fault: Fault,
@@ -266,7 +266,7 @@ fn a_panic_in_a_key_fails_its_worker_visibly_and_the_others_go_on() {
         assert_eq!(error.kind(), BeatErrorKind::WorkerFailed);
         assert_eq!(error.into_keys().len(), 1);
         assert_eq!(watcher.contains(&key()), Err(CallError::WorkerFailed));
-        // The heart is told as the worker's state goes, a moment later.
+        // The heart learns of it as the worker's state goes, a moment later.
         let began = Instant::now();
         while heart.beat() != Err(HeartError::Closed) {
             assert!(began.elapsed() < GENEROUS);
@@ -482,7 +482,7 @@ struct Pins {
 /// A key that panics each time.
 #[derive(Debug)]
 struct Mine {
-    /// What it is told apart by.
+    /// What distinguishes it.
     id: u64,
     /// When it panics.
     pins: Arc<Pins>,

@@ -353,7 +353,7 @@ fn callbacks_that_sleep_panic_and_call_back_all_at_once_lose_nothing() {
 struct Meddler {
     /// The watcher that offers.
     watcher: Arc<OnceLock<Weak<Watcher<u64>>>>,
-    /// Told of every event.
+    /// Called with every event.
     told: Sender<u64>,
 }
 

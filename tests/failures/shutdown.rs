@@ -17,7 +17,7 @@ fn applied(stats: &Stats) -> u64 {
     stats.applied_beats + stats.late_beats
 }
 
-/// Tells when it is dropped.
+/// Reports that it is dropped.
 struct Dropped(crossbeam_channel::Sender<()>);
 
 impl Drop for Dropped {

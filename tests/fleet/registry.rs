@@ -89,7 +89,7 @@ impl Stage {
         ids
     }
 
-    /// What was told of nodes since the last call; all pictures of the fleet must be the same.
+    /// What was reported of nodes since the last call; all pictures of the fleet must be the same.
     fn told(&mut self) -> Vec<(u32, Change)> {
         let mut told = Vec::new();
         for update in self.updates.try_iter() {

@@ -77,7 +77,7 @@ impl Naive {
     }
 }
 
-/// What ours told so far.
+/// What this process has reported so far.
 #[derive(Default)]
 struct Told {
     /// How many living keys were reported dead before the process had run for a timeout without a beat of theirs.
@@ -322,7 +322,7 @@ impl Stopped {
             for line in lines.map_while(Result::ok) {
                 if let Some(figures) = line.strip_prefix("figures ") {
                     let figures = figures.split(' ').map(|number| number.parse().unwrap());
-                    // A test that has failed listens no more.
+                    // A test that has failed no longer listens.
                     let _ = tell.send(figures.collect());
                 }
             }
@@ -401,7 +401,7 @@ fn stop_for(timeouts: u32, group: u64, stopped: &mut Stopped, peers: &Peers) -> 
     stopped.signal(Signal::SIGCONT);
     let dead = before.rightly + 2 * MORTALS;
     stopped.await_figures(|figures| figures.rightly >= dead);
-    // A false report would come now: nothing is held back any more.
+    // A false report would come now: nothing is held back now.
     thread::sleep(TIMEOUT + ROUND);
     let after = stopped.await_figures(|_| true);
     println!("stopped for {timeouts} timeouts: {after:?}");

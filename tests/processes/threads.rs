@@ -1,4 +1,4 @@
-//! What concerns a whole process: how many threads it has, that it may have no more, and a fork.
+//! What concerns a whole process: how many threads it has, that the system refuses further ones, and a fork.
 //!
 //! Each test runs its own binary once more, so that no other test is in the process that it looks at.
 
@@ -80,7 +80,7 @@ fn a_thousand_watchers_leave_no_thread() {
             watcher.beat_many(0..10u64).unwrap();
             hearts.push(watcher.watch(10u64).unwrap());
             match round % 4 {
-                // Told something, and then dropped; dropped at once; closed; dropped by another thread.
+                // Used, and then dropped; dropped at once; closed; dropped by another thread.
                 0 => drop(told.recv_timeout(GENEROUS).unwrap()),
                 1 => {}
                 2 => assert!(watcher.close().is_balanced()),
@@ -131,13 +131,13 @@ fn a_process_that_may_have_no_more_threads_gets_an_error_and_keeps_none() {
     );
 }
 
-/// Forks. What the child does is `body`, which tells of its progress in bytes; it is killed when it is done or has had two
-/// seconds. Returns what it told.
+/// Forks. What the child does is `body`, which tells of its progress in bytes; it is killed when it is done or has had
+/// two seconds. Returns its output.
 #[expect(unsafe_code, reason = "there is no safe fork")]
 fn in_a_fork(body: impl FnOnce(&mut File)) -> Vec<u8> {
     let (reader, writer) = pipe().unwrap();
-    // SAFETY: the child runs `body` and ends. It may find locks that nobody will ever release, and is killed then; memory
-    // it shares with nobody.
+    // SAFETY: the child runs `body` and ends. It may find locks that nobody will ever release, and is killed then;
+    // memory it shares with nobody.
     match unsafe { fork() }.unwrap() {
         ForkResult::Child => {
             let mut progress = File::from(writer);

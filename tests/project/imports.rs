@@ -74,8 +74,8 @@ fn imports(code: &str, exported: bool) -> Vec<String> {
     found
 }
 
-/// The module that `path`, as it is written in `module`, leads to: the longest part of it that is one, or the child from
-/// which that one exports the name.
+/// The module that `path`, as it is written in `module`, leads to: the longest part of it that is one, or the child
+/// from which that one exports the name.
 fn target(path: &str, module: &str, all: &BTreeMap<String, String>) -> Option<String> {
     let parts: Vec<&str> = module.split("::").collect();
     let mut base: Vec<&str> = Vec::new();

@@ -36,8 +36,8 @@ pub(crate) struct Config {
     pub(crate) forget_after: u64,
     /// The most grace granted in a row after stalls.
     pub(crate) grace_cap: u64,
-    /// Whether one table holds all keys. With several, each counts generations by itself, and only the events of one key
-    /// are in order.
+    /// Whether one table holds all keys. With several, each counts generations by itself, and only the events of one
+    /// key are in order.
     pub(crate) one_table: bool,
 }
 
@@ -197,8 +197,8 @@ pub(crate) struct Model {
     pub(crate) lateness: Vec<u64>,
     /// When the last stall ended, and for how long expiry is held back from then on.
     hold: (u64, u64),
-    /// How many places are taken. Given before each step, since an expired key keeps its place until the sink takes it, and
-    /// a removed one until its turn in a queue which the sink may not even see.
+    /// How many places are taken. Given before each step, since an expired key keeps its place until the sink takes it,
+    /// and a removed one until its turn in a queue which the sink may not even see.
     pub(crate) taken: usize,
     /// The hearts that ended since this was last emptied, and how.
     pub(crate) ended: Vec<(usize, HeartError)>,

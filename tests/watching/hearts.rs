@@ -1,4 +1,4 @@
-//! Hearts: beats without a message, and handles that never touch a key that is not theirs any more.
+//! Hearts: beats without a message, and handles that never touch a key that is no longer theirs.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -25,7 +25,7 @@ fn manual() -> (ManualClock, Watcher<u64>, Receiver<Event<u64>>) {
     (clock, watcher, events)
 }
 
-/// What is told by now, as kind and key.
+/// What is reported by now, as kind and key.
 fn told(watcher: &Watcher<u64>, events: &Receiver<Event<u64>>) -> Vec<(EventKind, u64)> {
     watcher.flush().unwrap();
     events

@@ -17,7 +17,7 @@ fn local(kinds: impl IntoIterator<Item = EventKind>) -> LocalWatcher<u64, char> 
         .unwrap()
 }
 
-/// What is told at `now`, as kind and key.
+/// What is reported at `now`, as kind and key.
 fn told(watcher: &mut LocalWatcher<u64, char>, now: impl Into<Timestamp>) -> Vec<(EventKind, u64)> {
     let mut told = Vec::new();
     watcher.poll(now, |event| {

@@ -7,7 +7,7 @@ use liveness::{Heart, LocalWatcher, ManualClock, Mode, Options, Watcher};
 const TIMEOUT: Duration = Duration::from_secs(10);
 const HOUR: Duration = Duration::from_secs(3_600);
 
-/// A watcher of two workers that is stepped by hand and told to nobody.
+/// A watcher of two workers that is stepped by hand and has no sink.
 fn manual(timeout: Duration) -> (ManualClock, Watcher<u64>) {
     let clock = ManualClock::new();
     let watcher = Watcher::builder()

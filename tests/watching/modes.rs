@@ -36,7 +36,7 @@ fn fixture(mode: Mode, kinds: impl IntoIterator<Item = EventKind>, capacity: usi
     (clock, watcher, events)
 }
 
-/// Moves the time on by `by`, and returns what is told by then.
+/// Moves the time on by `by`, and returns what is reported by then.
 fn step(fixture: &Fixture, by: Duration) -> Vec<Event<u64, char>> {
     fixture.0.advance(by);
     fixture.1.flush().unwrap();
@@ -157,7 +157,7 @@ fn options_hold_for_the_episode_and_plain_beats_keep_them() {
     let event = only(step(&fixture, Duration::from_secs(2)), EventKind::Expired);
     assert_eq!(event.extra, Some('b'));
 
-    // A key that is told to be `Once` while it is down is up by that beat, and expires once more.
+    // A key that is made `Once` while it is down is up by that beat, and expires once more.
     watcher
         .beat_with(1u64, Options::new().mode(Mode::Once))
         .unwrap();

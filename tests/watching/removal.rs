@@ -27,7 +27,7 @@ fn manual(
     (clock, watcher, events)
 }
 
-/// Flushes and receives until nothing comes any more; kinds and keys.
+/// Flushes and receives until nothing comes; kinds and keys.
 fn drain(watcher: &Watcher<u64>, events: &Receiver<Event<u64>>) -> Vec<(EventKind, u64)> {
     let mut told = Vec::new();
     loop {

@@ -32,14 +32,14 @@ fn hogged(builder: Builder<u64>, busy: Duration) -> (Watcher<u64>, Receiver<Even
     (watcher, told)
 }
 
-/// What is told next of a key. A busy machine may add stalls of its own between, which hold back for longer.
+/// What is reported next of a key. A busy machine may add stalls of its own between, which hold back for longer.
 fn next_key_event(told: &Receiver<Event<u64>>) -> KeyEvent<u64> {
     std::iter::from_fn(|| told.recv_timeout(GENEROUS).ok())
         .find_map(Event::into_key_event)
         .expect("a key is told of")
 }
 
-/// The next stall of at least this length that is told.
+/// The next stall of at least this length that is reported.
 fn next_stall(told: &Receiver<Event<u64>>, length: Duration) -> Stall {
     std::iter::from_fn(|| told.recv_timeout(GENEROUS).ok())
         .find_map(|event| match event {

@@ -1,4 +1,4 @@
-//! One measurement: what a child process is told, and what it answers.
+//! One measurement: what a child process is given, and what it answers.
 
 use std::time::Duration;
 
@@ -66,7 +66,7 @@ impl Scenario {
     }
 }
 
-/// What a child process is told.
+/// What a child process is given.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Job {
     /// What to do.

@@ -240,7 +240,7 @@ impl Group {
         answers
     }
 
-    /// What the process of one measurement is told.
+    /// What the process of one measurement is given.
     fn job(&self, candidate: Kind) -> Job {
         Job {
             scenario: self.setting.scenario,

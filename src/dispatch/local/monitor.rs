@@ -4,9 +4,9 @@
 //! expires, the call is cancelled and gets a third key, which expires `stuck_after` later. If the call has not returned
 //! by then, it is given up: the attempt fails, and a new thread replaces the stuck one.
 //!
-//! *Race.* A call may return at the moment at which it is given up. The thread that takes it out of [`Monitor::calls`] decides.
-//! The monitor does so under both locks, first that of the calls: the worker of a call that was taken out finds its attempt
-//! over, and cannot start another event before.
+//! *Race.* A call may return at the moment at which it is given up. The thread that takes it out of [`Monitor::calls`]
+//! decides. The monitor does so under both locks, first that of the calls: the worker of a call that was taken out
+//! finds its attempt over, and cannot start another event before.
 //!
 //! The watcher has its own thread, because all workers may be stuck. It holds back expiry after a stall, so a process
 //! that was suspended does not cancel its calls when it resumes.

@@ -140,7 +140,8 @@ impl Core {
                 return job;
             }
             if unneeded.is_some() {
-                // Before it counts as one that searches: the drop may take long. What has become due later is for others.
+                // Before it counts as one that searches: the drop may take long. What has become due later is for
+                // others.
                 let idle = state.call_idle(now);
                 self.notify_idle(idle);
                 MutexGuard::unlocked(state, || discard(unneeded.take()));

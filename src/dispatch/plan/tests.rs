@@ -13,8 +13,8 @@ use model::Model;
 /// How many topics there are.
 const TOPICS: u32 = 3;
 
-/// How many events may be unfinished, in all and of a topic, and how many dead ones a topic keeps: so few that all limits are
-/// met.
+/// How many events may be unfinished, in all and of a topic, and how many dead ones a topic keeps: so few that all
+/// limits are met.
 const LIMITS: (usize, usize, usize) = (9, 6, 2);
 
 /// What is done to the plan.

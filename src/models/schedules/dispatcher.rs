@@ -1,7 +1,7 @@
 //! The lock protocol of the dispatcher: a lost wake-up, an event that is lost, or one that runs when it must not.
 //!
-//! Nothing but the step that a model is about may wake a worker: clocks stand still unless a thread of the model moves them,
-//! and no model flushes. What is not woken is a deadlock, which the explorer reports.
+//! Nothing but the step that a model is about may wake a worker: clocks stand still unless a thread of the model moves
+//! them, and no model flushes. What is not woken is a deadlock, which the explorer reports.
 
 mod calls;
 mod wakeups;

@@ -97,7 +97,7 @@ enum Op {
         offers: usize,
         sink: Sink,
     },
-    /// There is no sink any more.
+    /// The sink is gone.
     Discard,
     /// The worker asks when to wake.
     Ask,

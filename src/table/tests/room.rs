@@ -160,7 +160,7 @@ fn a_table_of_which_an_eighth_is_taken_keeps_its_slots_and_one_below_gives_them_
 #[test]
 fn a_queue_that_was_long_once_gives_its_memory_back_with_the_slots() {
     let mut table = Table::<u64, u64>::new(config(), None).unwrap();
-    // Everything that joins is told, and nothing is taken.
+    // Everything that joins is reported, and nothing is accepted by the sink.
     (0..8_192).for_each(|key| apply(&mut table, beat(key, 50)));
     let long = table.queue.bytes();
     assert_eq!(expired_at(&mut table, 150).len(), 8_192);

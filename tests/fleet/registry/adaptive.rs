@@ -25,8 +25,8 @@ fn an_adaptive_policy_learns_the_pace_and_tells_how_suspicious_a_silence_is() ->
     Ok(())
 }
 
-/// A process that is stopped for a second while a node beats on, and then asked for the node's timeout. The test runs its own
-/// binary once more, as that process.
+/// A process that is stopped for a second while a node beats on, and then asked for the node's timeout. The test runs
+/// its own binary once more, as that process.
 #[cfg(unix)]
 #[test]
 fn a_registry_that_was_stopped_does_not_learn_that_from_the_beats_that_waited() -> Result<(), Error>

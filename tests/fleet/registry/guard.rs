@@ -67,7 +67,7 @@ fn two_of_three_nodes_go_down_one_after_the_other_and_a_third_later_too() -> Res
     stage.beat([2])?;
     stage.pass(s(1))?;
     assert_eq!(stage.listed(), [2]);
-    // More than a minute later: the other deaths count no more.
+    // More than a minute later: the other deaths no longer count.
     for _ in 0..10 {
         stage.beat([2])?;
         stage.pass(s(9))?;
@@ -163,7 +163,7 @@ fn the_guard_ends_when_most_are_back_for_a_window() -> Result<(), Error> {
     stage.pass(s(5))?;
     assert_eq!(stage.registry.stats().held, 8);
     assert_eq!(stage.listed().len(), 10);
-    // Five are back, so five of ten are held: no more than half.
+    // Five are back, so five of ten are held: at most half.
     let beat = |stage: &Stage, ids: std::ops::Range<u32>| stage.beat(ids);
     beat(&stage, 0..5)?;
     for _ in 0..11 {

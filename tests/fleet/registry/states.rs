@@ -214,7 +214,7 @@ fn who_is_down_or_has_left_is_forgotten_in_time() -> Result<(), Error> {
     assert_eq!(stage.state(8), Some(State::Left));
     stage.pass(Duration::from_nanos(1))?;
     assert_eq!((stage.state(7), stage.state(8)), (Some(State::Down), None));
-    stage.beat([7])?; // not down any more: not forgotten either
+    stage.beat([7])?; // no longer down: not forgotten either
     for _ in 0..20 {
         stage.pass(s(9))?;
         stage.beat([7])?;

@@ -1,4 +1,4 @@
-//! Subscribers, callbacks and the list: what is told of changes, and of gaps.
+//! Subscribers, callbacks and the list: what is reported of changes, and of gaps.
 
 use std::sync::mpsc;
 use std::time::Duration;
@@ -164,7 +164,7 @@ fn a_callback_is_told_and_may_call_the_registry_and_panic() -> Result<(), Error>
     assert_eq!(told, expected);
     drop(subscription);
     registry.drain(&1)?;
-    assert!(seen.recv().is_err(), "it is told no more");
+    assert!(seen.recv().is_err(), "it gets no further update");
     assert_eq!(registry.stats().subscribers, 0);
     Ok(())
 }

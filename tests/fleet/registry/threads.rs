@@ -5,8 +5,8 @@ use liveness::registry::{Fleet, Policy, Registry};
 
 use super::{Error, s};
 
-/// Many threads beat, register and leave while the clock runs on; whoever replays what is told comes to the same, and
-/// readers never see a list that goes back.
+/// Many threads beat, register and leave while the clock runs on; what is reported, replayed, gives the same result,
+/// and readers never see a list that goes back.
 #[test]
 fn what_is_told_adds_up_whatever_threads_do() -> Result<(), Error> {
     let clock = ManualClock::new();
@@ -65,7 +65,7 @@ fn what_is_told_adds_up_whatever_threads_do() -> Result<(), Error> {
     }
     assert_eq!(picture(&fleet), picture(&registry.fleet()));
     assert_eq!(fleet.listed().count(), registry.available().len());
-    // Whoever is watched goes down: nobody was lost between the threads.
+    // Every watched node goes down: nobody was lost between the threads.
     for _ in 0..700 {
         clock.advance(s(1));
         registry.flush()?;

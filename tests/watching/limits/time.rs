@@ -10,7 +10,8 @@ use super::{TICK, TIMEOUT};
 /// The last point in time that a watcher can tell, 584 years after the origin of its clock.
 const END: Duration = Duration::from_nanos(u64::MAX);
 
-/// Points in time that have broken timers: about 2^31, 2^32, 2^36 and 2^42 ms, and the same powers of two in nanoseconds.
+/// Points in time that have broken timers: about 2^31, 2^32, 2^36 and 2^42 ms, and the same powers of two in
+/// nanoseconds.
 fn awkward_times() -> impl Iterator<Item = Duration> {
     let about = |at: Duration| [at - TICK, at, at + TICK, at - TIMEOUT / 2];
     let powers = [31u32, 32, 36, 42].into_iter().flat_map(move |power| {
@@ -202,7 +203,7 @@ fn a_clock_that_goes_backwards_stands_still() {
     watcher.flush().unwrap();
 
     clock.set(Duration::from_secs(50));
-    // Neither a beat nor a question brings the time back, and nobody is told to be dead because of it.
+    // Neither a beat nor a question brings the time back, and no key is reported because of it.
     watcher.beat(2u64).unwrap();
     heart.beat().unwrap();
     watcher.beat(5u64).unwrap();

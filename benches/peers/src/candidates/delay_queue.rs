@@ -43,7 +43,7 @@ enum Message<P> {
     Settle(mpsc::Sender<()>),
 }
 
-/// How a beat is told to the queue.
+/// How a beat is passed to the queue.
 pub(crate) trait Renewal: Send + 'static {
     /// What is kept of each key.
     type Mark: Send;
@@ -98,7 +98,7 @@ impl Renewal for Lazy {
 
 /// A channel, and the thread behind it.
 pub(crate) struct DelayQueueThread<P: Patience, R: Renewal> {
-    /// How beats are told to the queue, which only the thread has to know.
+    /// How beats are passed to the queue, which only the thread has to know.
     renewal: PhantomData<fn(R)>,
     /// The channel; gone only while this is dropped.
     channel: Option<Sender<Message<P>>>,

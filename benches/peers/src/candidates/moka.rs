@@ -1,6 +1,6 @@
 //! A `moka` cache: a beat is a `get`, which renews the time-to-idle; an eviction listener tells who expired.
 //!
-//! moka does its housekeeping when somebody calls it, so without traffic nobody is told anything. A pump thread calls
+//! moka does its housekeeping when somebody calls it, so without traffic nothing is reported. A pump thread calls
 //! `run_pending_tasks`, as its documentation says one should who needs evictions in time. A call that finds nothing to
 //! do is cheap, so the pump runs a thousand times per timeout: every millisecond where that is a second.
 //!

@@ -90,7 +90,7 @@ impl<P: Patience> Candidate for Naive<P> {
     }
 }
 
-/// A worker: one message after the other, and whoever is due by the stamp of the last one.
+/// A worker: one message after the other, and what is due by the stamp of the last one.
 fn work<P: Patience>(
     receiver: &Receiver<Message<P>>,
     keys: usize,

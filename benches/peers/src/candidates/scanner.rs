@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 /// punctual as ours it would have to scan every millisecond, which takes a core at a few ten thousand keys.
 const RESTS_PER_TIMEOUT: u32 = 100;
 
-/// The rest is at least nine times as long as the scan, so that scanning takes no more than a tenth of a core however
+/// The rest is at least nine times as long as the scan, so that scanning takes at most a tenth of a core however
 /// many keys there are.
 const REST_PER_SCAN: u32 = 9;
 

@@ -43,7 +43,7 @@ struct Lives {
 }
 
 impl Lives {
-    /// So many, and where to report them.
+    /// How many, and where to report them.
     fn new(keys: usize) -> (Arc<Self>, Report) {
         let lives = Arc::new(Lives {
             keys: (0..keys).map(|_| Life::default()).collect(),

@@ -63,7 +63,7 @@ impl Log {
     }
 }
 
-/// See above. The timeout leaves the slowest candidate enough time to be told of all keys.
+/// See above. The timeout leaves the slowest candidate enough time to report all keys.
 pub(crate) fn mass_expiry<C: Candidate>(job: &Job) -> Answer {
     let timeout = Duration::from_millis(300) + Duration::from_micros(4) * job.keys as u32;
     let log = Arc::new(Log::new(job.keys, timeout));
@@ -78,7 +78,7 @@ pub(crate) fn mass_expiry<C: Candidate>(job: &Job) -> Answer {
     while log.count.load(Ordering::Acquire) < job.keys && Instant::now() < give_up {
         thread::sleep(Duration::from_millis(20));
     }
-    // Whoever reports twice gets the time to do so.
+    // A candidate that reports twice gets the time to do so.
     thread::sleep(Duration::from_millis(50));
     std::mem::forget(candidate);
     answer(&log)

@@ -66,7 +66,7 @@ struct Lives {
     wrong: AtomicUsize,
     /// Whether reports count.
     counts: AtomicBool,
-    /// Whether nobody dies any more.
+    /// Whether no further key dies.
     is_over: AtomicBool,
     /// Whether producers end.
     stop: AtomicBool,
@@ -75,7 +75,7 @@ struct Lives {
 }
 
 impl Lives {
-    /// So many keys, all alive.
+    /// This many keys, all alive.
     fn new(keys: usize) -> Self {
         Lives {
             keys: (0..keys).map(|_| Life::default()).collect(),

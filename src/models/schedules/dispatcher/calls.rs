@@ -1,4 +1,5 @@
-//! What becomes of an event that is cancelled, whose handler is removed, or that is stopped or given up while it starts.
+//! What becomes of an event that is cancelled, whose handler is removed, or that is stopped or given up while it
+//! starts.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};

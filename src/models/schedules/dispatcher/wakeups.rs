@@ -118,7 +118,7 @@ fn while_one_worker_is_in_a_handler_another_leads() {
     explore("while_one_worker_is_in_a_handler_another_leads", || {
         let clock = ManualClock::new();
         let (dispatcher, met) = meeting(&clock);
-        // Each pair meets, whoever leads: the first at once and in a second, the next in two seconds.
+        // Each pair meets, no matter which worker leads: the first at once and in a second, the next in two seconds.
         let emitting = thread::spawn({
             let (dispatcher, clock) = (dispatcher.clone(), clock.clone());
             move || {

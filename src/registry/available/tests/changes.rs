@@ -33,7 +33,7 @@ fn check(list: &Available<usize, ()>, version: u64, expected: &[(usize, u32)]) {
 #[derive(Clone, Debug)]
 enum Change {
     Insert(u32),
-    /// So many at once.
+    /// This many at once.
     Fill(usize),
     /// At so much of the list, in units of 2^-64.
     Remove(u64),

@@ -50,7 +50,7 @@ fn round_robin_goes_on_where_it_was_when_the_list_changes() {
     let visited: Vec<_> = (0..50).map(|_| id(after.round_robin())).collect();
     let rest: Vec<_> = (49..99).collect();
     assert_eq!(visited, rest);
-    // Whoever still has the older list takes part in the rotation.
+    // A reader that still has the older list takes part in the rotation.
     let fraction = |list: &Available<_, _>| list.cursor.0.load(Ordering::Relaxed);
     assert_eq!(fraction(&before), fraction(&after));
 }

@@ -325,7 +325,7 @@ fn run(config: Config, ops: Vec<Op>) -> RegistryStats {
         real.settle();
         model.settle();
         assert_eq!(seen(&real.keeper.fleet()), model.seen());
-        // Who replays what is told comes to the same, and so does who reads the list.
+        // The reported changes, replayed, give the same result, and so does the list.
         assert_eq!(seen(&real.picture), model.seen());
         assert_eq!(real.picture.version(), real.keeper.stats().version);
         let mut listed: Vec<_> = real.list.iter().map(|it| (*it.id(), it.weight())).collect();

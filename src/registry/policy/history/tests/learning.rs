@@ -97,10 +97,10 @@ fn what_is_no_interval_of_the_node_s_own_is_not_remembered() {
     let policy = Policy::Adaptive(bare());
     let mut history = History::new();
     history.forget(Gap::Death); // nothing to forget yet
-    // Told of a beat that this history never saw.
+    // It is given a beat that this history never saw.
     history.beat(&policy, Some(ms(1)), ms(900));
     assert!(remembered(&history).is_empty());
-    // A clock that went back, and a beat that nobody told of.
+    // A clock that went back, and a beat that was not reported.
     history.beat(&policy, Some(ms(900)), ms(100));
     history.beat(&policy, None, ms(5_000));
     assert!(remembered(&history).is_empty());
@@ -226,7 +226,7 @@ fn what_was_learned_of_a_pause_of_the_registry_is_unlearned() {
     history.unlearn(last + ms(400), back + ms(1));
     assert_eq!(remembered(&history), kept);
     assert_eq!(history.timeout(&policy), before);
-    // What came before it stays, and what lost no more than a quarter.
+    // What came before it stays, and what lost at most a quarter.
     history.unlearn(last + SECOND, back);
     assert_eq!(remembered(&history), kept);
     history.unlearn(last - ms(600), last - ms(350));
