@@ -95,9 +95,4 @@ impl Crew {
     pub(super) fn worker(&mut self, runner: u32) -> &mut Worker {
         &mut self.workers[runner as usize]
     }
-
-    /// All workers.
-    pub(super) fn workers(&mut self) -> &mut [Worker] {
-        &mut self.workers
-    }
 }

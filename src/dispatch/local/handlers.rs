@@ -61,7 +61,7 @@ impl State {
         let old = std::mem::replace(&mut entry.view, Arc::new(View { name, handlers }));
         let limits = entry.limits();
         self.plan.set_limits(id, limits);
-        let workers = self.crew.workers().iter_mut();
+        let workers = self.crew.workers.iter_mut();
         let kept = workers.filter_map(|worker| worker.take_view(id));
         kept.chain([old]).collect()
     }
@@ -129,7 +129,7 @@ impl Core {
             state.removers += 1;
             while state
                 .crew
-                .workers()
+                .workers
                 .iter()
                 .any(|worker| worker.runs.is_some_and(is_before))
             {

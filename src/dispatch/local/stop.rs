@@ -115,8 +115,8 @@ impl Core {
 
     /// Interrupts all calls.
     fn interrupt(&self) {
-        let mut state = self.state.lock();
-        let running = state.crew.workers().iter();
+        let state = self.state.lock();
+        let running = state.crew.workers.iter();
         let running = running.filter_map(|worker| Some((worker.seat.clone(), worker.runs?.fence)));
         let running: Vec<_> = running.collect();
         drop(state);
@@ -147,7 +147,7 @@ impl Core {
         let mut ended = Vec::new();
         let mut still_running = Vec::new();
         let mut state = self.state.lock();
-        for worker in state.crew.workers() {
+        for worker in &mut state.crew.workers {
             if worker.has_ended {
                 ended.extend(worker.thread.take());
             } else if !(is_own && worker.is_current()) {
