@@ -70,6 +70,8 @@ mod options;
 #[cfg(feature = "pacemaker")]
 pub mod pacemaker;
 mod panic;
+#[cfg(feature = "redis")]
+pub mod redis;
 #[cfg(feature = "registry")]
 pub mod registry;
 mod sink;

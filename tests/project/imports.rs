@@ -16,7 +16,12 @@ const OPEN_TO_FEATURES: [&str; 16] = [
 ];
 
 /// The features. None imports another one, unless it is listed here.
-const FEATURES: [(&str, &[&str]); 3] = [("dispatch", &[]), ("pacemaker", &[]), ("registry", &[])];
+const FEATURES: [(&str, &[&str]); 4] = [
+    ("dispatch", &[]),
+    ("pacemaker", &[]),
+    ("redis", &["dispatch"]),
+    ("registry", &[]),
+];
 
 /// The modules below `folder`, whose path is `path`, with the text of each up to its tests.
 fn modules(folder: &Path, path: &str, into: &mut BTreeMap<String, String>) {

@@ -1,0 +1,303 @@
+//! A connection to Redis: one call at a time, every wait bounded, and any doubt ends the connection.
+//!
+//! The rest of the module sees no type of the `redis` crate but [`Value`] and [`Cmd`].
+
+use std::fmt;
+use std::sync::LazyLock;
+use std::time::Duration;
+
+use redis::{Client, Connection, ConnectionLike, ErrorKind, IntoConnectionInfo, RedisError};
+pub(crate) use redis::{Cmd, Value, cmd};
+
+/// The first wait before a new attempt to connect. Each further one doubles it.
+const FIRST_WAIT: Duration = Duration::from_millis(50);
+
+/// The longest wait before a new attempt to connect.
+const LONGEST_WAIT: Duration = Duration::from_secs(1);
+
+/// Where the server is, and how long a call may take.
+#[derive(Clone, Debug)]
+pub(crate) struct Endpoint {
+    /// The server, with the credentials.
+    client: Client,
+    /// How long connecting may take.
+    connect: Duration,
+    /// How long a reply may take.
+    response: Duration,
+}
+
+impl Endpoint {
+    /// Reads `url`, such as `redis://user:password@host:6379/0` or `redis+unix:///run/redis.sock`.
+    ///
+    /// # Errors
+    ///
+    /// Returns the error of a URL that cannot be read.
+    pub(crate) fn new(url: &str, connect: Duration, response: Duration) -> Result<Self, LinkError> {
+        let info = url.into_connection_info()?;
+        // The default of the crate is to gather small writes, which delays each call by up to 40 ms.
+        let tcp = info.tcp_settings().clone().set_nodelay(true);
+        let client = Client::open(info.set_tcp_settings(tcp))?;
+        Ok(Endpoint {
+            client,
+            connect,
+            response,
+        })
+    }
+
+    /// Connects. Blocks for at most the time to connect, and longer if the name of the host takes longer to resolve.
+    ///
+    /// # Errors
+    ///
+    /// Returns the error of the connection.
+    pub(crate) fn connect(&self) -> Result<Link, LinkError> {
+        let connection = self.client.get_connection_with_timeout(self.connect)?;
+        // Connecting ends with both timeouts taken away again.
+        connection.set_read_timeout(Some(self.response))?;
+        connection.set_write_timeout(Some(self.response))?;
+        Ok(Link {
+            connection: Box::new(connection),
+        })
+    }
+
+    /// Connects for calls that block for up to `longest` on the server.
+    ///
+    /// # Errors
+    ///
+    /// Returns the error of the connection.
+    pub(crate) fn connect_blocking(&self, longest: Duration) -> Result<Link, LinkError> {
+        let connection: Connection = self.client.get_connection_with_timeout(self.connect)?;
+        connection.set_read_timeout(Some(longest + self.response))?;
+        connection.set_write_timeout(Some(self.response))?;
+        Ok(Link {
+            connection: Box::new(connection),
+        })
+    }
+}
+
+/// A script of the folder `scripts`.
+pub(crate) struct Script {
+    /// Its name, for errors.
+    name: &'static str,
+    /// Its text, and its hash, by which it is called.
+    script: LazyLock<redis::Script, Box<dyn FnOnce() -> redis::Script + Send>>,
+}
+
+impl Script {
+    /// Creates the script `name` with `text`.
+    pub(crate) fn new(name: &'static str, text: impl Into<String>) -> Self {
+        let text = text.into();
+        Script {
+            name,
+            script: LazyLock::new(Box::new(move || redis::Script::new(&text))),
+        }
+    }
+
+    /// Begins a call of the script with `keys`, to which its arguments are then added.
+    pub(crate) fn call<K: AsRef<[u8]>>(&self, keys: &[K]) -> Cmd {
+        let mut call = cmd("EVALSHA");
+        call.arg(self.script.get_hash()).arg(keys.len());
+        for key in keys {
+            call.arg(key.as_ref());
+        }
+        call
+    }
+}
+
+impl fmt::Debug for Script {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Script").field(&self.name).finish()
+    }
+}
+
+/// An open connection.
+pub(crate) struct Link {
+    /// The connection. A cluster connection has the same interface.
+    connection: Box<dyn ConnectionLike + Send>,
+}
+
+impl Link {
+    /// Makes one call and returns the reply.
+    ///
+    /// # Errors
+    ///
+    /// Returns the error of the server, or that of the connection, which the caller then drops: a late reply would be
+    /// taken for that of the next call.
+    pub(crate) fn query(&mut self, call: &Cmd) -> Result<Value, LinkError> {
+        Ok(call.query(&mut *self.connection)?)
+    }
+
+    /// Makes the call `call` of `script`, and loads the script first if the server does not have it.
+    ///
+    /// # Errors
+    ///
+    /// Returns the errors of [`query`](Link::query).
+    pub(crate) fn run(&mut self, script: &Script, call: &Cmd) -> Result<Value, LinkError> {
+        match self.query(call) {
+            Err(LinkError::Server { code, .. }) if code == "NOSCRIPT" => {
+                script.script.load(&mut *self.connection)?;
+                self.query(call)
+            }
+            other => other,
+        }
+    }
+}
+
+impl fmt::Debug for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Link").finish_non_exhaustive()
+    }
+}
+
+/// Why a call has no reply.
+#[derive(Clone, Debug)]
+pub(crate) enum LinkError {
+    /// The connection could not be made, was lost, or did not answer in time. A call that was sent may have been
+    /// executed.
+    Lost(String),
+    /// The server refused the call, which had no effect.
+    Server {
+        /// The first word of the error.
+        code: String,
+        /// The rest.
+        text: String,
+    },
+}
+
+impl LinkError {
+    /// The error of a reply that has not the shape that was expected.
+    pub(crate) fn shape() -> Self {
+        LinkError::Lost("the reply has an unexpected shape".to_owned())
+    }
+
+    /// Whether the same call may succeed later, without any change by the operator.
+    pub(crate) fn is_passing(&self) -> bool {
+        match self {
+            LinkError::Lost(_) => true,
+            LinkError::Server { code, .. } => matches!(
+                &**code,
+                "LOADING"
+                    | "READONLY"
+                    | "MASTERDOWN"
+                    | "TRYAGAIN"
+                    | "BUSY"
+                    | "CLUSTERDOWN"
+                    | "UNBLOCKED"
+            ),
+        }
+    }
+}
+
+impl From<RedisError> for LinkError {
+    fn from(error: RedisError) -> Self {
+        match (error.kind(), error.code()) {
+            (ErrorKind::Server(_) | ErrorKind::Extension, Some(code)) => LinkError::Server {
+                code: code.to_owned(),
+                text: error.detail().unwrap_or_default().to_owned(),
+            },
+            _ => LinkError::Lost(error.to_string()),
+        }
+    }
+}
+
+impl fmt::Display for LinkError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            LinkError::Lost(text) => f.write_str(text),
+            LinkError::Server { code, text } => write!(f, "{code} {text}"),
+        }
+    }
+}
+
+impl std::error::Error for LinkError {}
+
+/// A connection that is made anew after it was lost.
+#[derive(Debug)]
+pub(crate) struct Line {
+    /// The server.
+    endpoint: Endpoint,
+    /// For how long a call may block on the server, if it may.
+    blocks: Option<Duration>,
+    /// The connection, if there is one.
+    link: Option<Link>,
+    /// How many calls in a row have lost their connection or were refused for the moment.
+    failures: u32,
+}
+
+impl Line {
+    /// Creates a line that connects at the first call.
+    pub(crate) fn new(endpoint: Endpoint) -> Self {
+        Line {
+            endpoint,
+            blocks: None,
+            link: None,
+            failures: 0,
+        }
+    }
+
+    /// Creates a line for calls that block for up to `longest` on the server.
+    pub(crate) fn blocking(endpoint: Endpoint, longest: Duration) -> Self {
+        Line {
+            blocks: Some(longest),
+            ..Line::new(endpoint)
+        }
+    }
+
+    /// Makes the call `call` of `script`, once. Connects first if there is no connection.
+    ///
+    /// # Errors
+    ///
+    /// Returns the error. After one that [passes](LinkError::is_passing) there is no connection, and the caller waits
+    /// for [`backoff`](Line::backoff) before its next call.
+    pub(crate) fn run(&mut self, script: &Script, call: &Cmd) -> Result<Value, LinkError> {
+        self.with(|link| link.run(script, call))
+    }
+
+    /// Makes `call`, once. Connects first if there is no connection.
+    ///
+    /// # Errors
+    ///
+    /// Returns the errors of [`run`](Line::run).
+    pub(crate) fn query(&mut self, call: &Cmd) -> Result<Value, LinkError> {
+        self.with(|link| link.query(call))
+    }
+
+    /// Makes a call on the connection.
+    fn with(
+        &mut self,
+        call: impl FnOnce(&mut Link) -> Result<Value, LinkError>,
+    ) -> Result<Value, LinkError> {
+        let made = self.link().and_then(call);
+        match &made {
+            Err(error) if error.is_passing() => {
+                self.link = None;
+                self.failures = self.failures.saturating_add(1);
+            }
+            _ => self.failures = 0,
+        }
+        made
+    }
+
+    /// The connection, which is made if there is none.
+    fn link(&mut self) -> Result<&mut Link, LinkError> {
+        let link = match self.link.take() {
+            Some(link) => link,
+            None => match self.blocks {
+                Some(longest) => self.endpoint.connect_blocking(longest)?,
+                None => self.endpoint.connect()?,
+            },
+        };
+        Ok(self.link.insert(link))
+    }
+
+    /// How long to wait before the next call: nothing after a success, then 50 ms, which doubles up to 1 s, each less up
+    /// to a half at random. Processes that lost the server together do not come back together.
+    pub(crate) fn backoff(&self) -> Duration {
+        let Some(doublings) = self.failures.checked_sub(1) else {
+            return Duration::ZERO;
+        };
+        let wait = FIRST_WAIT
+            .saturating_mul(1 << doublings.min(16))
+            .min(LONGEST_WAIT);
+        wait.mul_f64(1.0 - fastrand::f64() / 2.0)
+    }
+}
