@@ -46,7 +46,7 @@
 //! [`Dispatcher::sink`] makes a [`Sink`](crate::Sink) of a topic, for `Watcher::builder().sink(..)`: handlers are then
 //! called for each key that falls silent, and again if they fail.
 
-mod attempt;
+pub(crate) mod attempt;
 mod backoff;
 mod builder;
 mod cause;
@@ -56,15 +56,16 @@ mod face;
 mod handler;
 mod id;
 mod inspect;
-mod local;
+pub(crate) mod lease;
+pub(crate) mod local;
 mod notice;
-mod options;
-mod plan;
+pub(crate) mod options;
+pub(crate) mod plan;
 mod schedule;
 mod seat;
 mod sink;
 mod stats;
-mod topic;
+pub(crate) mod topic;
 
 use std::fmt;
 use std::sync::Arc;

@@ -12,22 +12,9 @@ use super::local::settings::Settings;
 use super::notice::Notice;
 use crate::clock::Clock;
 use crate::error::OptionError;
-use crate::sync::thread;
-
-/// The maximum number of workers.
-const MAX_THREADS: usize = 1_024;
-
-/// The maximum number of unfinished events. Each takes about 150 bytes in addition to its payload.
-const MAX_UNFINISHED: usize = 10_000_000;
-
-/// The maximum number of dead events that a topic keeps.
-const MAX_DEAD: usize = 100_000;
 
 /// The maximum capacity of the channel of notices, which allocates about 100 bytes for each.
 const MAX_NOTICES: usize = 65_536;
-
-/// The least number of workers by default. A handler usually waits for something, so there are at least as many.
-const DEFAULT_THREADS: usize = 4;
 
 /// Options for a [`Dispatcher`], created by [`Dispatcher::builder`].
 ///
@@ -63,20 +50,8 @@ impl Dispatcher {
 impl Builder {
     /// Creates the default options.
     fn new() -> Self {
-        let cores = thread::available_parallelism().map_or(1, usize::from);
         Builder {
-            settings: Settings {
-                threads: cores.max(DEFAULT_THREADS),
-                max_unfinished: 1_000_000,
-                max_per_topic: usize::MAX,
-                max_dead: 1_000,
-                stuck_after: Duration::from_secs(10),
-                max_stuck: 16,
-                thread_name: "dispatch".to_owned(),
-                seed: fastrand::u64(..),
-                clock: None,
-                on_notice: None,
-            },
+            settings: Settings::new(),
         }
     }
 
@@ -160,26 +135,7 @@ impl Builder {
     /// Returns [`BuildError::Option`] if an option is out of range, or [`BuildError::Spawn`] if the operating system
     /// cannot spawn a thread.
     pub fn build(self) -> Result<Dispatcher, BuildError> {
-        let settings = self.settings;
-        let threads = (1..=MAX_THREADS).contains(&settings.threads);
-        OptionError::check("threads", "be from 1 to 1,024", threads)?;
-        let unfinished = (1..=MAX_UNFINISHED).contains(&settings.max_unfinished);
-        OptionError::check("max_unfinished", "be from 1 to 10,000,000", unfinished)?;
-        OptionError::positive("max_per_topic", settings.max_per_topic > 0)?;
-        let dead = settings.max_dead <= MAX_DEAD;
-        OptionError::check("max_dead", "be at most 100,000", dead)?;
-        OptionError::positive("stuck_after", !settings.stuck_after.is_zero())?;
-        let name = !settings.thread_name.contains('\0');
-        OptionError::check("thread_name", "contain no zero byte", name)?;
-        let threads = settings.threads;
-        let dispatcher = Dispatcher::new(Core::new(settings));
-        for _ in 0..threads {
-            dispatcher
-                .core()
-                .spawn_worker()
-                .map_err(BuildError::Spawn)?;
-        }
-        Ok(dispatcher)
+        Core::start(self.settings).map(Dispatcher::new)
     }
 
     /// Spawns the workers, and returns the dispatcher with the receiver of its notices. The channel is bounded: it

@@ -8,6 +8,8 @@ mod core;
 mod crew;
 mod entry;
 mod handlers;
+#[cfg(any(test, feature = "redis"))]
+pub(crate) mod lending;
 mod monitor;
 mod schedules;
 pub(crate) mod settings;

@@ -17,7 +17,7 @@ use crate::dispatch::plan::{Entry, Removed, TopicId};
 use crate::dispatch::stats::{DispatchStats, TopicStats};
 use crate::dispatch::topic::Topic;
 use crate::panic::discard;
-use crate::sync::Instant;
+use crate::sync::{Instant, MutexGuard};
 
 impl Core {
     /// Cancels an event.
@@ -26,6 +26,17 @@ impl Core {
         let Some(topic) = state.known(topic) else {
             return Cancelled::Unknown;
         };
+        self.cancel_for(state, topic, id, Cause::Cancelled)
+    }
+
+    /// Cancels an event. If it runs, its call is requested to end with `cause`.
+    pub(super) fn cancel_for(
+        &self,
+        mut state: MutexGuard<'_, State>,
+        topic: TopicId,
+        id: EventId,
+        cause: Cause,
+    ) -> Cancelled {
         let removed = state.plan.cancel(topic, id);
         let running = match &removed {
             Removed::Running(token) => {
@@ -38,7 +49,7 @@ impl Core {
         }
         drop(state);
         if let Some((seat, fence)) = running {
-            seat.cancel(fence, Cause::Cancelled);
+            seat.cancel(fence, cause);
         }
         let (cancelled, payload) = match removed {
             Removed::Waiting(payload) => (Cancelled::Waiting, payload),

@@ -12,7 +12,7 @@ use super::schedules::Schedules;
 use super::settings::Settings;
 use super::watched::Monitor;
 use crate::clock::{Clock, nanos};
-use crate::dispatch::error::EmitErrorKind;
+use crate::dispatch::error::{BuildError, EmitErrorKind};
 use crate::dispatch::id::EventId;
 use crate::dispatch::notice::Notice;
 use crate::dispatch::options::{Due, Emit};
@@ -61,6 +61,8 @@ pub(super) struct State {
     pub(super) names: HashMap<Arc<str>, TopicId, ahash::RandomState>,
     /// The name, handlers and statistics of each topic.
     pub(super) topics: Vec<TopicEntry>,
+    /// Whether another store, which lends the events, keeps their rates.
+    pub(super) is_paced: bool,
     /// The schedules.
     pub(super) schedules: Schedules,
     /// The workers.
@@ -99,8 +101,31 @@ pub(super) struct State {
 type Refused<T> = (EmitErrorKind, T);
 
 impl Core {
+    /// A dispatcher with its workers.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if a setting is out of range, or a worker cannot be spawned.
+    pub(crate) fn start(settings: Settings) -> Result<Arc<Self>, BuildError> {
+        settings.check()?;
+        let threads = settings.threads;
+        let core = Core::new(settings);
+        for _ in 0..threads {
+            if let Err(error) = core.spawn_worker() {
+                drop(core.stop(Duration::ZERO));
+                return Err(BuildError::Spawn(error));
+            }
+        }
+        Ok(core)
+    }
+
     /// A dispatcher without workers.
-    pub(crate) fn new(settings: Settings) -> Arc<Self> {
+    pub(crate) fn new(mut settings: Settings) -> Arc<Self> {
+        if settings.lender.is_some() {
+            // The store has accepted the events that it lends, so there is no limit to refuse them.
+            settings.max_unfinished = usize::MAX;
+            settings.max_per_topic = usize::MAX;
+        }
         let clock = settings.clock.clone().unwrap_or_default();
         let core = Arc::new_cyclic(|this| Core {
             clock: clock.clone(),
@@ -108,6 +133,7 @@ impl Core {
                 plan: Plan::new(settings.max_unfinished, settings.max_dead),
                 names: HashMap::default(),
                 topics: Vec::new(),
+                is_paced: settings.lender.is_some(),
                 schedules: Schedules::default(),
                 crew: Crew::default(),
                 leader: None,
@@ -164,6 +190,7 @@ impl Core {
         let mut payload = Payload {
             event: Arc::new(event),
             headers: (!headers.is_empty()).then(|| headers.into()),
+            lease: None,
         };
         let unique = unique.as_deref().map(|key| (key, on_duplicate));
         let mut deadline = None;
@@ -214,6 +241,7 @@ impl Core {
         let mut events = events.into_iter().map(|event| Payload {
             event: Arc::new(event),
             headers: None,
+            lease: None,
         });
         let mut ids = Vec::with_capacity(events.size_hint().0);
         let mut chunk = Vec::with_capacity(CHUNK);

@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 use crate::dispatch::context::Context;
 use crate::dispatch::handler::Failure;
+use crate::dispatch::id::EventId;
+use crate::dispatch::lease::Lease;
 use crate::dispatch::options::On;
 use crate::dispatch::plan::Limits;
 use crate::panic::discard;
@@ -19,6 +21,15 @@ pub(crate) struct Payload {
     pub(crate) event: Arc<dyn Any + Send + Sync>,
     /// Its headers, if any.
     pub(crate) headers: Option<Arc<[(String, String)]>>,
+    /// What another store knows about it, if it is lent.
+    pub(crate) lease: Option<Arc<Lease>>,
+}
+
+impl Payload {
+    /// The id by which users know the event, which has the id `id` in the plan.
+    pub(super) fn id(&self, id: EventId) -> EventId {
+        self.lease.as_ref().map_or(id, |lease| lease.id)
+    }
 }
 
 /// A handler, without the type of its events.
@@ -109,14 +120,17 @@ impl TopicEntry {
         self.event.0 == TypeId::of::<T>()
     }
 
-    /// The combined limits of its handlers; `None` if it has no handler.
-    pub(super) fn limits(&self) -> Option<Limits> {
+    /// The combined limits of its handlers; `None` if it has no handler. A rate is ignored if `is_paced` by another
+    /// store, which lends the events.
+    pub(super) fn limits(&self, is_paced: bool) -> Option<Limits> {
         let options = || self.view.handlers.iter().map(|handler| &handler.options);
         Some(Limits {
             parallel: options()
                 .map(|on| on.parallel.unwrap_or(usize::MAX))
                 .min()?,
-            interval: options().map(On::interval_ns).max()?,
+            interval: options()
+                .map(|on| if is_paced { 0 } else { on.interval_ns() })
+                .max()?,
         })
     }
 }

@@ -59,7 +59,7 @@ impl State {
         let entry = &mut self.topics[id.at()];
         let name = entry.view.name.clone();
         let old = std::mem::replace(&mut entry.view, Arc::new(View { name, handlers }));
-        let limits = entry.limits();
+        let limits = entry.limits(self.is_paced);
         self.plan.set_limits(id, limits);
         let workers = self.crew.workers.iter_mut();
         let kept = workers.filter_map(|worker| worker.take_view(id));

@@ -161,6 +161,7 @@ impl Core {
         worker.runs = None;
         let thread = worker.name.clone();
         let topic = state.topics[token.topic.at()].view.name.to_string();
+        let id = payload.id(token.id);
         // A `flush` or a `remove` may have waited for this attempt alone.
         self.call_ended.notify_all();
         let outcome = attempt.end();
@@ -170,7 +171,7 @@ impl Core {
         self.notify(Notice::Stuck {
             topic,
             handler: handler.name.to_string(),
-            id: token.id,
+            id,
             thread,
             is_replaced,
         });

@@ -1,9 +1,25 @@
 //! The settings of a dispatcher.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::Clock;
+use crate::dispatch::lease::Lender;
 use crate::dispatch::notice::Notice;
+use crate::error::OptionError;
+use crate::sync::thread;
+
+/// The maximum number of workers.
+const MAX_THREADS: usize = 1_024;
+
+/// The maximum number of unfinished events. Each takes about 150 bytes in addition to its payload.
+const MAX_UNFINISHED: usize = 10_000_000;
+
+/// The maximum number of dead events that a topic keeps.
+const MAX_DEAD: usize = 100_000;
+
+/// The least number of workers by default. A handler usually waits for something, so there are at least as many.
+const DEFAULT_THREADS: usize = 4;
 
 /// The settings of a dispatcher.
 pub(crate) struct Settings {
@@ -27,4 +43,41 @@ pub(crate) struct Settings {
     pub(crate) clock: Option<Clock>,
     /// Called with each notice. Returns whether it was taken.
     pub(crate) on_notice: Option<Box<dyn Fn(Notice) -> bool + Send + Sync>>,
+    /// The store that lends the events, if they are lent. It enforces their rates, `max_unfinished` and
+    /// `max_per_topic`.
+    pub(crate) lender: Option<Arc<dyn Lender>>,
+}
+
+impl Settings {
+    /// The default settings.
+    pub(crate) fn new() -> Self {
+        let cores = thread::available_parallelism().map_or(1, usize::from);
+        Settings {
+            threads: cores.max(DEFAULT_THREADS),
+            max_unfinished: 1_000_000,
+            max_per_topic: usize::MAX,
+            max_dead: 1_000,
+            stuck_after: Duration::from_secs(10),
+            max_stuck: 16,
+            thread_name: "dispatch".to_owned(),
+            seed: fastrand::u64(..),
+            clock: None,
+            on_notice: None,
+            lender: None,
+        }
+    }
+
+    /// Checks each setting.
+    pub(crate) fn check(&self) -> Result<(), OptionError> {
+        let threads = (1..=MAX_THREADS).contains(&self.threads);
+        OptionError::check("threads", "be from 1 to 1,024", threads)?;
+        let unfinished = (1..=MAX_UNFINISHED).contains(&self.max_unfinished);
+        OptionError::check("max_unfinished", "be from 1 to 10,000,000", unfinished)?;
+        OptionError::positive("max_per_topic", self.max_per_topic > 0)?;
+        let dead = self.max_dead <= MAX_DEAD;
+        OptionError::check("max_dead", "be at most 100,000", dead)?;
+        OptionError::positive("stuck_after", !self.stuck_after.is_zero())?;
+        let name = !self.thread_name.contains('\0');
+        OptionError::check("thread_name", "contain no zero byte", name)
+    }
 }

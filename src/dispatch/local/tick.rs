@@ -114,6 +114,7 @@ impl Core {
         let payload = Payload {
             event: Arc::new(event),
             headers: None,
+            lease: None,
         };
         let mut state = self.state.lock();
         let Ok(id) = state.topic_of(topic) else {

@@ -243,8 +243,8 @@ impl Core {
         ((payload, outdated), !is_given_up)
     }
 
-    /// Passes the outcome of an attempt to the plan, and creates a notice if the event is dead. Returns a payload to
-    /// drop without the lock.
+    /// Passes the outcome of an attempt to the plan, and creates a notice if the event is dead. The outcome of a lent
+    /// event is passed to its lender. Returns a payload to drop without the lock.
     #[expect(
         clippy::too_many_arguments,
         reason = "the parts of an attempt that is over"
@@ -259,6 +259,9 @@ impl Core {
         outcome: Outcome,
         now: u64,
     ) -> Option<Payload> {
+        if payload.lease.is_some() {
+            return self.settle(state, token, started, payload, outcome, now);
+        }
         let rest = match &outcome {
             Outcome::Dead(rest) => Some(rest.clone()),
             _ => None,
@@ -289,6 +292,33 @@ impl Core {
         }
         unneeded
     }
+
+    /// Passes the outcome of an attempt at a lent event to its lender, unless the event was recalled. To the plan the
+    /// event is done. Returns its payload.
+    fn settle(
+        &self,
+        state: &mut MutexGuard<'_, State>,
+        token: Token,
+        started: u64,
+        payload: Payload,
+        outcome: Outcome,
+        now: u64,
+    ) -> Option<Payload> {
+        let run_time = now.saturating_sub(started);
+        state.topics[token.topic.at()].run_time.record(run_time);
+        match state.plan.finish(token, payload, Outcome::Done, now) {
+            Finished::Gone(payload) => {
+                if let (Some(lender), Some(lease)) = (&self.settings.lender, &payload.lease) {
+                    MutexGuard::unlocked(state, || {
+                        lender.settle(token.topic, lease, outcome, started, now);
+                    });
+                }
+                Some(payload)
+            }
+            Finished::Stale(payload) => Some(payload),
+            Finished::Again | Finished::Dead(_) => None,
+        }
+    }
 }
 
 impl State {
@@ -309,9 +339,13 @@ impl State {
     }
 
     /// Records that worker `runner` runs `start`.
-    fn begin_attempt(&mut self, runner: u32, start: Start<Payload>, now: u64) -> Job {
+    fn begin_attempt(&mut self, runner: u32, mut start: Start<Payload>, now: u64) -> Job {
         let topic = &mut self.topics[start.token.topic.at()];
         topic.lateness.record(now.saturating_sub(start.due));
+        if let Some(lease) = &start.payload.lease {
+            start.attempt = lease.attempts.saturating_add(1);
+            start.rest.clone_from(&lease.rest);
+        }
         let worker = self.crew.worker(runner);
         worker.runs = Some(start.token);
         worker.seat.begin(start.token.fence);
@@ -447,12 +481,13 @@ fn still_there(
 impl Context {
     /// Begins the attempt `start` at an event of `topic`.
     fn begin(&mut self, start: &Start<Payload>, topic: &Arc<str>) {
-        self.id = start.token.id;
+        self.id = start.payload.id(start.token.id);
         set(&mut self.topic, topic);
         self.attempt = start.attempt;
         self.due = start.due;
         self.started = start.started;
-        self.fence = start.token.fence;
+        let lease = start.payload.lease.as_ref();
+        self.fence = lease.map_or(start.token.fence, |lease| lease.fence);
         self.headers.clone_from(&start.payload.headers);
     }
 }

@@ -16,10 +16,9 @@ pub(in crate::dispatch::local) fn core() -> Arc<Core> {
         max_dead: 10,
         stuck_after: S,
         max_stuck: 2,
-        thread_name: "core".to_owned(),
         seed: 7,
         clock: Some(ManualClock::new().into()),
-        on_notice: None,
+        ..Settings::new()
     })
 }
 

@@ -1,0 +1,111 @@
+//! Events of another store, which lends them for one attempt each.
+
+#![cfg_attr(
+    not(test),
+    expect(dead_code, reason = "the store that uses it follows")
+)]
+
+use std::any::Any;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::core::Core;
+use super::entry::Payload;
+use crate::dispatch::cause::Cause;
+use crate::dispatch::id::EventId;
+use crate::dispatch::inspect::Cancelled;
+use crate::dispatch::lease::Lease;
+use crate::dispatch::plan::TopicId;
+
+/// The limits of a topic, combined from those of its handlers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Combined {
+    /// How many of its events run at a time in this process, if limited.
+    pub(crate) parallel: Option<usize>,
+    /// How many of its events start in a period, if limited.
+    pub(crate) rate: Option<(u32, Duration)>,
+}
+
+/// An event that the store lends.
+pub(crate) struct Leased {
+    /// The event, of the type with which its topic is used.
+    pub(crate) event: Arc<dyn Any + Send + Sync>,
+    /// Its headers, if any.
+    pub(crate) headers: Option<Arc<[(String, String)]>>,
+    /// When it is or was due, ns of the dispatcher's clock.
+    pub(crate) due: u64,
+    /// What the store knows about it.
+    pub(crate) lease: Lease,
+}
+
+impl Core {
+    /// The number of the topic `name`, if it has had a handler. It never changes.
+    pub(crate) fn topic(&self, name: &str) -> Option<TopicId> {
+        self.state.lock().names.get(name).copied()
+    }
+
+    /// The combined limits of the handlers of `topic`; `None` if it has no handler.
+    pub(crate) fn combined(&self, topic: TopicId) -> Option<Combined> {
+        let state = self.state.lock();
+        let handlers = &state.topics[topic.at()].view.handlers;
+        let options = || handlers.iter().map(|handler| &handler.options);
+        (!handlers.is_empty()).then(|| Combined {
+            parallel: options().filter_map(|on| on.parallel).min(),
+            rate: options()
+                .max_by_key(|on| on.interval_ns())
+                .and_then(|on| on.rate),
+        })
+    }
+
+    /// Takes events of `topic` for one attempt each, and returns the ids that they have in the plan, in their order.
+    ///
+    /// # Errors
+    ///
+    /// Returns the events if the topic has no handler, or the dispatcher is stopped.
+    pub(crate) fn lend(
+        &self,
+        topic: TopicId,
+        events: Vec<Leased>,
+    ) -> Result<Vec<EventId>, Vec<Leased>> {
+        let mut state = self.state.lock();
+        if state.is_stopped || !state.plan.has_handler(topic) {
+            return Err(events);
+        }
+        let now = self.clock.now_ns();
+        let accept = |leased: Leased| {
+            let payload = Payload {
+                event: leased.event,
+                headers: leased.headers,
+                lease: Some(Arc::new(leased.lease)),
+            };
+            let emitted = state.plan.emit(topic, payload, Some(leased.due), None, now);
+            emitted
+                .expect("there is a handler, and room without limit")
+                .id
+        };
+        let ids = events.into_iter().map(accept).collect();
+        self.wake(state, now);
+        Ok(ids)
+    }
+
+    /// Takes back the event that has the id `id` in the plan. If it waits, it does not start; if it runs, its call is
+    /// requested to end with `cause`. Returns `false` if its attempt has ended. If this returns `true`, the outcome is
+    /// not settled.
+    pub(crate) fn recall(&self, topic: TopicId, id: EventId, cause: Cause) -> bool {
+        let state = self.state.lock();
+        self.cancel_for(state, topic, id, cause) != Cancelled::Unknown
+    }
+}
+
+impl fmt::Debug for Leased {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Leased")
+            .field("due", &self.due)
+            .field("lease", &self.lease)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(all(test, not(any(loom, shuttle))))]
+mod tests;
