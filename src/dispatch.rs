@@ -75,7 +75,9 @@ pub use backoff::Backoff;
 pub use builder::Builder;
 pub use cause::Cause;
 pub use context::Context;
-pub use error::{BuildError, EmitError, EmitErrorKind, EmitManyError, NoDispatcher, RegisterError};
+pub use error::{
+    BuildError, EmitError, EmitErrorKind, EmitManyError, NoDispatcher, RegisterError, Unavailable,
+};
 pub use face::{Dispatch, emit_to};
 pub use handler::{Failure, Handler};
 pub use id::EventId;

@@ -13,6 +13,9 @@ pub enum Cause {
     /// The call exceeded its [`max_duration`](super::On::max_duration), or made no progress [in
     /// time](super::On::progress_within).
     TooLong,
+    /// Another worker may run the event, because the lease of this attempt was lost. The handler's result is ignored.
+    /// Only a durable dispatcher uses this cause.
+    LeaseLost,
 }
 
 impl Cause {
@@ -22,12 +25,18 @@ impl Cause {
             Cause::Cancelled => 1,
             Cause::Interrupted => 2,
             Cause::TooLong => 3,
+            Cause::LeaseLost => 4,
         }
     }
 
     /// Returns the cause with this number.
     pub(crate) fn from_number(number: u8) -> Option<Self> {
-        let all = [Cause::Cancelled, Cause::Interrupted, Cause::TooLong];
+        let all = [
+            Cause::Cancelled,
+            Cause::Interrupted,
+            Cause::TooLong,
+            Cause::LeaseLost,
+        ];
         all.into_iter().find(|cause| cause.number() == number)
     }
 }
@@ -38,6 +47,7 @@ impl fmt::Display for Cause {
             Cause::Cancelled => "the event was cancelled",
             Cause::Interrupted => "the dispatcher stops",
             Cause::TooLong => "the call took too long",
+            Cause::LeaseLost => "another worker may run the event",
         })
     }
 }

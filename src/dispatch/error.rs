@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::fmt;
 use std::io;
+use std::sync::Arc;
 
 use super::id::EventId;
 use super::topic::TopicError;
@@ -37,6 +38,25 @@ pub enum EmitErrorKind {
     OtherType,
     /// The due time is more than 500 years away, or cannot be represented.
     TooLate,
+    /// The serialized event, with its headers, is larger than the dispatcher allows. The event was not accepted. Only a
+    /// durable dispatcher returns this.
+    TooLarge {
+        /// Its size in bytes.
+        len: usize,
+        /// The maximum size in bytes.
+        max: usize,
+    },
+    /// The event cannot be serialized. It was not accepted. Only a durable dispatcher returns this.
+    Encode,
+    /// The store cannot be reached. The event was not accepted. Only a durable dispatcher returns this.
+    Unavailable,
+    /// The event was sent to the store, but the reply did not arrive in time. The event may or may not have been
+    /// accepted. An event that is emitted again may run twice, unless it has a [unique key](super::Emit::unique). Only a
+    /// durable dispatcher returns this.
+    Uncertain,
+    /// The store refused to write, for example because it is out of memory, is read-only, or the user has no permission.
+    /// The event was not accepted. Only a durable dispatcher returns this.
+    Refused,
 }
 
 impl fmt::Display for EmitErrorKind {
@@ -58,6 +78,18 @@ impl fmt::Display for EmitErrorKind {
             EmitErrorKind::TooLate => {
                 f.write_str("the due time is too late; it must be within 500 years")
             }
+            EmitErrorKind::TooLarge { len, max } => {
+                write!(
+                    f,
+                    "the event takes {len} bytes, more than the maximum of {max}"
+                )
+            }
+            EmitErrorKind::Encode => f.write_str("the event cannot be serialized"),
+            EmitErrorKind::Unavailable => f.write_str(UNAVAILABLE),
+            EmitErrorKind::Uncertain => f.write_str(
+                "the store did not reply in time; the event may or may not have been accepted",
+            ),
+            EmitErrorKind::Refused => f.write_str("the store refused to write the event"),
         }
     }
 }
@@ -67,19 +99,88 @@ impl Error for EmitErrorKind {}
 /// The message of every error of a stopped dispatcher.
 const STOPPED: &str = "the dispatcher is stopped";
 
-/// The error of an event that was refused: the event, and the reason.
-#[derive(Clone, Copy, PartialEq, Eq)]
+/// The message of every error of a store that cannot be reached.
+const UNAVAILABLE: &str = "the store cannot be reached";
+
+/// The error that caused another one.
+type Source = Arc<dyn Error + Send + Sync>;
+
+/// `source` as [`Error::source`] returns it.
+fn borrowed(source: Option<&Source>) -> Option<&(dyn Error + 'static)> {
+    source.map(|source| &**source as &(dyn Error + 'static))
+}
+
+/// Writes `source` after a message.
+fn write_source(f: &mut fmt::Formatter<'_>, source: Option<&Source>) -> fmt::Result {
+    source.map_or(Ok(()), |source| write!(f, ": {source}"))
+}
+
+/// The error of an operation of a durable dispatcher whose store cannot be reached. The operation may or may not have
+/// taken effect.
+///
+/// The local [`Dispatcher`](super::Dispatcher) never returns it. Its own methods return their results directly, and the
+/// methods of the trait [`Dispatch`](super::Dispatch) return `Ok`.
+#[derive(Clone, Debug)]
+pub struct Unavailable {
+    /// The error of the connection.
+    source: Source,
+}
+
+#[cfg(any(test, feature = "redis"))]
+#[cfg_attr(
+    not(test),
+    expect(dead_code, reason = "the store that uses it follows")
+)]
+impl Unavailable {
+    /// Creates an error that was caused by `source`.
+    pub(crate) fn new(source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        let source = source.into().into();
+        Unavailable { source }
+    }
+}
+
+impl fmt::Display for Unavailable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{UNAVAILABLE}: {}", self.source)
+    }
+}
+
+impl Error for Unavailable {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        borrowed(Some(&self.source))
+    }
+}
+
+/// The error of an event that was refused: the event, the reason, and the error that caused it, if there is one.
+#[derive(Clone)]
 pub struct EmitError<T> {
     /// The reason.
     kind: EmitErrorKind,
     /// The event.
     event: T,
+    /// The cause.
+    source: Option<Source>,
 }
 
 impl<T> EmitError<T> {
     /// Creates an error that returns `event`.
     pub(crate) fn new(kind: EmitErrorKind, event: T) -> Self {
-        EmitError { kind, event }
+        EmitError {
+            kind,
+            event,
+            source: None,
+        }
+    }
+
+    /// Adds the error that caused this one.
+    #[cfg(any(test, feature = "redis"))]
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "the store that uses it follows")
+    )]
+    pub(crate) fn because(mut self, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        self.source = Some(source.into().into());
+        self
     }
 
     /// Returns the reason.
@@ -105,21 +206,28 @@ impl<T> fmt::Debug for EmitError<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("EmitError")
             .field("kind", &self.kind)
+            .field("source", &self.source)
             .finish_non_exhaustive()
     }
 }
 
 impl<T> fmt::Display for EmitError<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.kind.fmt(f)
+        self.kind.fmt(f)?;
+        write_source(f, self.source.as_ref())
     }
 }
 
-impl<T> Error for EmitError<T> {}
+impl<T> Error for EmitError<T> {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        borrowed(self.source.as_ref())
+    }
+}
 
 /// The error of an `emit_many` that refused some of its events: the refused events, and the reason.
 ///
-/// The events before them were accepted; [`accepted`](EmitManyError::accepted) returns their ids.
+/// The events before them were accepted; [`accepted`](EmitManyError::accepted) returns their ids. If the reason is
+/// [`Uncertain`](EmitErrorKind::Uncertain), the first chunk of the returned events may have been accepted.
 ///
 /// ```
 /// use liveness::dispatch::{Dispatcher, EmitErrorKind, On, Topic};
@@ -133,7 +241,7 @@ impl<T> Error for EmitError<T> {}
 /// assert_eq!(error.into_events(), (200..500).collect::<Vec<_>>());
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone)]
 pub struct EmitManyError<T> {
     /// The reason.
     kind: EmitErrorKind,
@@ -141,6 +249,8 @@ pub struct EmitManyError<T> {
     accepted: Vec<EventId>,
     /// The refused events, in order.
     events: Vec<T>,
+    /// The cause.
+    source: Option<Source>,
 }
 
 impl<T> EmitManyError<T> {
@@ -150,7 +260,19 @@ impl<T> EmitManyError<T> {
             kind,
             accepted,
             events,
+            source: None,
         }
+    }
+
+    /// Adds the error that caused this one.
+    #[cfg(any(test, feature = "redis"))]
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "the store that uses it follows")
+    )]
+    pub(crate) fn because(mut self, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        self.source = Some(source.into().into());
+        self
     }
 
     /// Returns the reason.
@@ -178,6 +300,7 @@ impl<T> fmt::Debug for EmitManyError<T> {
             .field("kind", &self.kind)
             .field("accepted", &self.accepted.len())
             .field("events", &self.events.len())
+            .field("source", &self.source)
             .finish()
     }
 }
@@ -190,11 +313,16 @@ impl<T> fmt::Display for EmitManyError<T> {
             "{} of {total} events were refused: {}",
             self.events.len(),
             self.kind
-        )
+        )?;
+        write_source(f, self.source.as_ref())
     }
 }
 
-impl<T> Error for EmitManyError<T> {}
+impl<T> Error for EmitManyError<T> {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        borrowed(self.source.as_ref())
+    }
+}
 
 /// The error of a handler or schedule that was not registered.
 ///
@@ -325,3 +453,31 @@ impl fmt::Display for NoDispatcher {
 }
 
 impl Error for NoDispatcher {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_of_a_store_says_what_caused_it() {
+        let refused = || io::Error::from(io::ErrorKind::ConnectionRefused);
+        let one = EmitError::new(EmitErrorKind::Unavailable, 7).because(refused());
+        let many = EmitManyError::new(EmitErrorKind::Uncertain, Vec::new(), vec![7]);
+        let many = many.because("timed out");
+        let other = Unavailable::new(refused());
+        let text = "the store cannot be reached: connection refused";
+        assert_eq!(
+            (one.to_string(), other.to_string()),
+            (text.into(), text.into())
+        );
+        assert_eq!(
+            many.to_string(),
+            "1 of 1 events were refused: the store did not reply in time; the event may or may not have been accepted: \
+             timed out"
+        );
+        for error in [&one as &dyn Error, &many, &other] {
+            assert!(error.source().is_some());
+        }
+        assert!(EmitError::new(EmitErrorKind::Full, 7).source().is_none());
+    }
+}

@@ -1,19 +1,25 @@
 //! The interface of every dispatcher.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::Dispatcher;
-use super::error::{EmitError, EmitManyError, NoDispatcher, RegisterError};
+use super::error::{
+    EmitError, EmitErrorKind, EmitManyError, NoDispatcher, RegisterError, Unavailable,
+};
 use super::handler::Handler;
 use super::id::EventId;
 use super::inspect::{Cancelled, Counts, Dead, Waiting};
+use super::local::stop::Summary;
 use super::options::{Emit, On};
+use super::stats::DispatchStats;
 use super::topic::Topic;
 
 /// The operations of a dispatcher on topics whose events have type `T`.
 ///
 /// The trait is dyn compatible. An application that only sends mail can hold an `Arc<dyn Dispatch<Mail>>`, and does not
-/// depend on the implementation.
+/// depend on the implementation. Methods that a durable dispatcher passes to its store return an error if the store cannot
+/// be reached. For a [`Dispatcher`] they never fail.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -64,28 +70,78 @@ pub trait Dispatch<T>: Send + Sync {
     fn remove(&self, topic: &Topic<T>, name: &str) -> bool;
 
     /// Cancels an event: see [`Dispatcher::cancel`].
-    fn cancel(&self, topic: &Topic<T>, id: EventId) -> Cancelled;
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Unavailable`] if the store of a durable dispatcher cannot be reached.
+    fn cancel(&self, topic: &Topic<T>, id: EventId) -> Result<Cancelled, Unavailable>;
+
+    /// Changes the due time of an event that waits: see [`Dispatcher::reschedule`].
+    ///
+    /// # Errors
+    ///
+    /// Returns the errors of [`Dispatcher::reschedule`], and [`EmitErrorKind::Unavailable`] if the store of a durable
+    /// dispatcher cannot be reached.
+    fn reschedule(&self, topic: &Topic<T>, id: EventId, when: &Emit)
+    -> Result<bool, EmitErrorKind>;
 
     /// Pauses a topic: see [`Dispatcher::pause`].
-    fn pause(&self, topic: &Topic<T>) -> bool;
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Unavailable`] if the store of a durable dispatcher cannot be reached.
+    fn pause(&self, topic: &Topic<T>) -> Result<bool, Unavailable>;
 
     /// Resumes a topic: see [`Dispatcher::resume`].
-    fn resume(&self, topic: &Topic<T>) -> bool;
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Unavailable`] if the store of a durable dispatcher cannot be reached.
+    fn resume(&self, topic: &Topic<T>) -> Result<bool, Unavailable>;
 
     /// Returns the next events of a topic: see [`Dispatcher::peek`].
-    fn peek(&self, topic: &Topic<T>, max: usize) -> Vec<Waiting<T>>;
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Unavailable`] if the store of a durable dispatcher cannot be reached.
+    fn peek(&self, topic: &Topic<T>, max: usize) -> Result<Vec<Waiting<T>>, Unavailable>;
 
     /// Returns the number of events of a topic in each state: see [`Dispatcher::counts`].
-    fn counts(&self, topic: &Topic<T>) -> Counts;
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Unavailable`] if the store of a durable dispatcher cannot be reached.
+    fn counts(&self, topic: &Topic<T>) -> Result<Counts, Unavailable>;
 
     /// Returns the dead events of a topic: see [`Dispatcher::dead`].
-    fn dead(&self, topic: &Topic<T>, max: usize) -> Vec<Dead<T>>;
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Unavailable`] if the store of a durable dispatcher cannot be reached.
+    fn dead(&self, topic: &Topic<T>, max: usize) -> Result<Vec<Dead<T>>, Unavailable>;
 
     /// Replays dead events: see [`Dispatcher::replay`].
-    fn replay(&self, topic: &Topic<T>, max: usize) -> usize;
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Unavailable`] if the store of a durable dispatcher cannot be reached.
+    fn replay(&self, topic: &Topic<T>, max: usize) -> Result<usize, Unavailable>;
 
     /// Removes the dead events of a topic: see [`Dispatcher::purge`].
-    fn purge(&self, topic: &Topic<T>) -> usize;
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Unavailable`] if the store of a durable dispatcher cannot be reached.
+    fn purge(&self, topic: &Topic<T>) -> Result<usize, Unavailable>;
+
+    /// Blocks until no event is ready or runs: see [`Dispatcher::flush`].
+    fn flush(&self, wait: Duration) -> bool;
+
+    /// Returns the statistics of all topics: see [`Dispatcher::stats`].
+    fn stats(&self) -> DispatchStats;
+
+    /// Stops the dispatcher permanently: see [`Dispatcher::stop`].
+    fn stop(&self, within: Duration) -> Summary;
 }
 
 impl<T: Send + Sync + 'static> Dispatch<T> for Dispatcher {
@@ -115,36 +171,57 @@ impl<T: Send + Sync + 'static> Dispatch<T> for Dispatcher {
         self.remove(topic, name)
     }
 
-    fn cancel(&self, topic: &Topic<T>, id: EventId) -> Cancelled {
-        self.cancel(topic, id)
+    fn cancel(&self, topic: &Topic<T>, id: EventId) -> Result<Cancelled, Unavailable> {
+        Ok(self.cancel(topic, id))
     }
 
-    fn pause(&self, topic: &Topic<T>) -> bool {
-        self.pause(topic)
+    fn reschedule(
+        &self,
+        topic: &Topic<T>,
+        id: EventId,
+        when: &Emit,
+    ) -> Result<bool, EmitErrorKind> {
+        self.reschedule(topic, id, when)
     }
 
-    fn resume(&self, topic: &Topic<T>) -> bool {
-        self.resume(topic)
+    fn pause(&self, topic: &Topic<T>) -> Result<bool, Unavailable> {
+        Ok(self.pause(topic))
     }
 
-    fn peek(&self, topic: &Topic<T>, max: usize) -> Vec<Waiting<T>> {
-        self.peek(topic, max)
+    fn resume(&self, topic: &Topic<T>) -> Result<bool, Unavailable> {
+        Ok(self.resume(topic))
     }
 
-    fn counts(&self, topic: &Topic<T>) -> Counts {
-        self.counts(topic)
+    fn peek(&self, topic: &Topic<T>, max: usize) -> Result<Vec<Waiting<T>>, Unavailable> {
+        Ok(self.peek(topic, max))
     }
 
-    fn dead(&self, topic: &Topic<T>, max: usize) -> Vec<Dead<T>> {
-        self.dead(topic, max)
+    fn counts(&self, topic: &Topic<T>) -> Result<Counts, Unavailable> {
+        Ok(self.counts(topic))
     }
 
-    fn replay(&self, topic: &Topic<T>, max: usize) -> usize {
-        self.replay(topic, max)
+    fn dead(&self, topic: &Topic<T>, max: usize) -> Result<Vec<Dead<T>>, Unavailable> {
+        Ok(self.dead(topic, max))
     }
 
-    fn purge(&self, topic: &Topic<T>) -> usize {
-        self.purge(topic)
+    fn replay(&self, topic: &Topic<T>, max: usize) -> Result<usize, Unavailable> {
+        Ok(self.replay(topic, max))
+    }
+
+    fn purge(&self, topic: &Topic<T>) -> Result<usize, Unavailable> {
+        Ok(self.purge(topic))
+    }
+
+    fn flush(&self, wait: Duration) -> bool {
+        self.flush(wait)
+    }
+
+    fn stats(&self) -> DispatchStats {
+        self.stats()
+    }
+
+    fn stop(&self, within: Duration) -> Summary {
+        self.stop(within)
     }
 }
 

@@ -1,10 +1,12 @@
 //! Notices for the operator of a dispatcher.
 
 use std::fmt;
+use std::time::Duration;
 
 use super::id::EventId;
 
-/// A notice for the operator: an event is dead, a handler is stuck, or a topic was paused or resumed.
+/// A notice for the operator: an event is dead, a handler is stuck, or a topic was paused or resumed. A durable dispatcher
+/// also reports the state of its store and of its leases.
 ///
 /// [`Builder::on_notice`](super::Builder::on_notice) passes them to a callback, and
 /// [`Builder::build_with_notices`](super::Builder::build_with_notices) to a channel. A notice prints as a line for a
@@ -68,6 +70,50 @@ pub enum Notice {
         /// The topic.
         topic: String,
     },
+    /// The lease of a running attempt was lost, so another worker may run the event. The call was requested to end with
+    /// [`Cause::LeaseLost`](super::Cause::LeaseLost). Only a durable dispatcher emits this.
+    LeaseLost {
+        /// The topic.
+        topic: String,
+        /// The event.
+        id: EventId,
+    },
+    /// Leases were not renewed in time, because the process that held them has ended or is suspended. Their events wait
+    /// again. Only a durable dispatcher emits this.
+    Lapsed {
+        /// The topic.
+        topic: String,
+        /// The number of events.
+        events: u64,
+    },
+    /// The connection to the store was lost. Only a durable dispatcher emits this.
+    Disconnected {
+        /// The reason.
+        error: String,
+    },
+    /// The store can be reached again. Only a durable dispatcher emits this.
+    Reconnected {
+        /// The time since the connection was lost.
+        after: Duration,
+    },
+    /// No lease of the topic lapses for a while, because no process could renew its leases, for example while the store
+    /// could not be reached. Only a durable dispatcher emits this.
+    Grace {
+        /// The topic.
+        topic: String,
+        /// For how long no lease lapses.
+        duration: Duration,
+    },
+    /// The outcome of an attempt was ignored, because the attempt was no longer the current one. Only a durable
+    /// dispatcher emits this.
+    Stale {
+        /// The topic.
+        topic: String,
+        /// The event.
+        id: EventId,
+        /// The fence of the attempt.
+        fence: u64,
+    },
 }
 
 impl fmt::Display for Notice {
@@ -106,6 +152,91 @@ impl fmt::Display for Notice {
             }
             Notice::Paused { topic } => write!(f, "topic `{topic}` is paused"),
             Notice::Resumed { topic } => write!(f, "topic `{topic}` is resumed"),
+            Notice::LeaseLost { topic, id } => write!(
+                f,
+                "the lease of event {id} of `{topic}` was lost; another worker may run it"
+            ),
+            Notice::Lapsed { topic, events } => {
+                let (events, plural) = (*events, if *events == 1 { "" } else { "s" });
+                write!(
+                    f,
+                    "{events} lease{plural} of `{topic}` lapsed; {events} event{plural} will run again"
+                )
+            }
+            Notice::Disconnected { error } => {
+                write!(f, "the connection to the store was lost: {error}")
+            }
+            Notice::Reconnected { after } => {
+                write!(f, "the store can be reached again after {after:.3?}")
+            }
+            Notice::Grace { topic, duration } => write!(
+                f,
+                "no lease of `{topic}` lapses for {duration:.3?}, because none could be renewed"
+            ),
+            Notice::Stale { topic, id, fence } => write!(
+                f,
+                "the outcome of event {id} of `{topic}` with fence {fence} was ignored; another attempt is the current one"
+            ),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn notices_of_a_store_print_as_one_line() {
+        let (topic, id) = ("mail".to_owned(), EventId::new(17));
+        let lapsed = |events| Notice::Lapsed {
+            topic: topic.clone(),
+            events,
+        };
+        let duration = Duration::from_millis(1_500);
+        let lines = [
+            (
+                Notice::LeaseLost {
+                    topic: topic.clone(),
+                    id,
+                },
+                "the lease of event 17 of `mail` was lost; another worker may run it",
+            ),
+            (
+                lapsed(1),
+                "1 lease of `mail` lapsed; 1 event will run again",
+            ),
+            (
+                lapsed(2),
+                "2 leases of `mail` lapsed; 2 events will run again",
+            ),
+            (
+                Notice::Disconnected {
+                    error: "timed out".to_owned(),
+                },
+                "the connection to the store was lost: timed out",
+            ),
+            (
+                Notice::Reconnected { after: duration },
+                "the store can be reached again after 1.500s",
+            ),
+            (
+                Notice::Grace {
+                    topic: topic.clone(),
+                    duration,
+                },
+                "no lease of `mail` lapses for 1.500s, because none could be renewed",
+            ),
+            (
+                Notice::Stale {
+                    topic: topic.clone(),
+                    id,
+                    fence: 9,
+                },
+                "the outcome of event 17 of `mail` with fence 9 was ignored; another attempt is the current one",
+            ),
+        ];
+        for (notice, line) in lines {
+            assert_eq!(notice.to_string(), line);
         }
     }
 }

@@ -135,6 +135,8 @@ pub enum OnDuplicate {
 pub struct On {
     /// How many events of the topic run at a time, if limited.
     pub(crate) parallel: Option<usize>,
+    /// How many events of the topic run at a time in all processes, if limited.
+    pub(crate) parallel_everywhere: Option<usize>,
     /// The maximum number of attempts.
     pub(crate) max_attempts: u32,
     /// How long after a failure the next attempt is due.
@@ -151,6 +153,7 @@ impl Default for On {
     fn default() -> Self {
         On {
             parallel: None,
+            parallel_everywhere: None,
             max_attempts: 10,
             backoff: Backoff::default(),
             max_duration: None,
@@ -174,6 +177,20 @@ impl On {
     pub fn parallel(mut self, events: usize) -> Self {
         self.parallel = Some(events);
         self
+    }
+
+    /// Sets how many events of the topic may run at the same time in all processes that share a durable dispatcher.
+    /// Default: no limit. Zero is an error. If several handlers set a limit, the smallest one applies. A local dispatcher
+    /// treats it like [`parallel`](On::parallel).
+    pub fn parallel_everywhere(mut self, events: usize) -> Self {
+        self.parallel_everywhere = Some(events);
+        self
+    }
+
+    /// The number of events that may run at the same time in one process, if limited.
+    pub(crate) fn parallel_here(&self) -> Option<usize> {
+        let limits = [self.parallel, self.parallel_everywhere];
+        limits.into_iter().flatten().min()
     }
 
     /// Sets the maximum number of attempts at an event. Default: 10. Zero is an error. After the last failure the event
@@ -221,6 +238,8 @@ impl On {
     pub(crate) fn check(&self) -> Result<(), OptionError> {
         let is_positive = |limit: Option<Duration>| limit != Some(Duration::ZERO);
         OptionError::positive("parallel", self.parallel != Some(0))?;
+        let everywhere = self.parallel_everywhere != Some(0);
+        OptionError::positive("parallel_everywhere", everywhere)?;
         OptionError::positive("max_attempts", self.max_attempts > 0)?;
         OptionError::positive("max_duration", is_positive(self.max_duration))?;
         OptionError::positive("progress_within", is_positive(self.progress_within))?;

@@ -27,6 +27,8 @@ pub struct TopicStats {
     pub purged: u64,
     /// Events that waited when the dispatcher stopped. `stop` returns them.
     pub discarded: u64,
+    /// Events whose payload the store no longer has, for example after an eviction. Always zero for a local dispatcher.
+    pub lost: u64,
     /// The number of times that an event was moved to the dead list. An event that is replayed may be counted again.
     pub died: u64,
     /// The number of times that an event was replayed from the dead list.
@@ -35,6 +37,9 @@ pub struct TopicStats {
     pub retried: u64,
     /// Attempts that do not count, because a handler snoozed or the dispatcher stopped.
     pub put_off: u64,
+    /// Attempts whose lease lapsed, for example because their process ended. They do not count as attempts. Always zero
+    /// for a local dispatcher.
+    pub lapsed: u64,
     /// Outcomes that were ignored because the event was cancelled or the attempt was given up.
     pub stale: u64,
     /// Calls of handlers that panicked. Each is a failed attempt.
@@ -50,7 +55,7 @@ impl TopicStats {
     #[must_use]
     pub fn is_balanced(&self) -> bool {
         let now = self.waiting + self.running + self.dead;
-        let ended = self.done + self.cancelled + self.purged + self.discarded;
+        let ended = self.done + self.cancelled + self.purged + self.discarded + self.lost;
         self.emitted == now + ended
     }
 
@@ -64,10 +69,12 @@ impl TopicStats {
         self.cancelled += other.cancelled;
         self.purged += other.purged;
         self.discarded += other.discarded;
+        self.lost += other.lost;
         self.died += other.died;
         self.replayed += other.replayed;
         self.retried += other.retried;
         self.put_off += other.put_off;
+        self.lapsed += other.lapsed;
         self.stale += other.stale;
         self.panics += other.panics;
         self.lateness.merge(&other.lateness);
@@ -85,8 +92,8 @@ impl fmt::Display for TopicStats {
         };
         write!(
             f,
-            "{name}: {} emitted = {} waiting + {} running + {} dead + {} done + {} cancelled + {} purged + {} discarded; \
-             {} retried, {} panics, late p50 {:.3?} p99 {:.3?}, run p50 {:.3?} p99 {:.3?}",
+            "{name}: {} emitted = {} waiting + {} running + {} dead + {} done + {} cancelled + {} purged + {} discarded + {} lost; \
+             {} retried, {} lapsed, {} panics, late p50 {:.3?} p99 {:.3?}, run p50 {:.3?} p99 {:.3?}",
             self.emitted,
             self.waiting,
             self.running,
@@ -95,7 +102,9 @@ impl fmt::Display for TopicStats {
             self.cancelled,
             self.purged,
             self.discarded,
+            self.lost,
             self.retried,
+            self.lapsed,
             self.panics,
             self.lateness.quantile(0.5),
             self.lateness.quantile(0.99),

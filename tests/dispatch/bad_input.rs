@@ -120,6 +120,7 @@ fn what_is_zero_or_out_of_range_is_refused_by_its_name() {
     let zero = Duration::ZERO;
     let options = [
         ("parallel", On::new().parallel(0)),
+        ("parallel_everywhere", On::new().parallel_everywhere(0)),
         ("max_attempts", On::new().max_attempts(0)),
         ("max_duration", On::new().max_duration(zero)),
         ("progress_within", On::new().progress_within(zero)),

@@ -62,7 +62,7 @@ fn peek_shows_what_waits_in_the_order_in_which_it_starts() {
     assert_eq!(seen, [(2, began + S), (4, began + S), (3, began + 2 * S)]);
     assert!(it.dispatcher.peek(&TOPIC, 0).is_empty());
     let other: &dyn Dispatch<u64> = &it.dispatcher;
-    assert_eq!(other.peek(&TOPIC, 9).len(), 4);
+    assert_eq!(other.peek(&TOPIC, 9).unwrap().len(), 4);
 }
 
 #[test]

@@ -63,6 +63,22 @@ fn at_most_so_many_events_of_a_topic_run_and_the_smallest_limit_of_its_handlers_
 }
 
 #[test]
+fn a_limit_for_all_processes_applies_to_the_one_process_of_a_local_dispatcher() {
+    let it = manual();
+    let (hold, is_held, gate) = holder();
+    let options = On::new().parallel(3).parallel_everywhere(2);
+    it.dispatcher.on(&TOPIC, "hold", options, hold).unwrap();
+    it.dispatcher.emit_many(&TOPIC, 0..10).unwrap();
+    for _ in 0..2 {
+        get(&is_held);
+    }
+    let counts = it.dispatcher.counts(&TOPIC);
+    assert_eq!((counts.running, counts.ready), (2, 8));
+    drop(gate);
+    it.flush();
+}
+
+#[test]
 fn a_rate_spaces_the_starts_of_a_topic_to_the_nanosecond() {
     let it = manual();
     let (handle, calls) = recorder();

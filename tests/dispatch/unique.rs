@@ -24,10 +24,10 @@ fn while_an_event_waits_its_key_refuses_keeps_or_replaces() {
         (error.kind(), error.into_event()),
         (EmitErrorKind::Duplicate(id), 2)
     );
-    assert_eq!(emit(3, OnDuplicate::Keep), Ok(id));
+    assert_eq!(emit(3, OnDuplicate::Keep).unwrap(), id);
     let later = Emit::after(2 * S).unique("key").header("which", "new");
     let later = later.on_duplicate(OnDuplicate::Replace);
-    assert_eq!(it.dispatcher.emit_with(&TOPIC, 4, later), Ok(id));
+    assert_eq!(it.dispatcher.emit_with(&TOPIC, 4, later).unwrap(), id);
     // Another key, and none, are independent.
     it.dispatcher
         .emit_with(&TOPIC, 5, Emit::now().unique("other"))
@@ -61,8 +61,10 @@ fn while_an_event_runs_its_key_refuses_or_keeps() {
         );
     }
     assert_eq!(
-        it.dispatcher.emit_with(&TOPIC, 3, keyed(OnDuplicate::Keep)),
-        Ok(id)
+        it.dispatcher
+            .emit_with(&TOPIC, 3, keyed(OnDuplicate::Keep))
+            .unwrap(),
+        id
     );
     drop(gate);
     it.flush();

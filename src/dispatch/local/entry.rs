@@ -126,7 +126,7 @@ impl TopicEntry {
         let options = || self.view.handlers.iter().map(|handler| &handler.options);
         Some(Limits {
             parallel: options()
-                .map(|on| on.parallel.unwrap_or(usize::MAX))
+                .map(|on| on.parallel_here().unwrap_or(usize::MAX))
                 .min()?,
             interval: options()
                 .map(|on| if is_paced { 0 } else { on.interval_ns() })

@@ -23,6 +23,8 @@ use crate::dispatch::plan::TopicId;
 pub(crate) struct Combined {
     /// How many of its events run at a time in this process, if limited.
     pub(crate) parallel: Option<usize>,
+    /// How many of its events run at a time in all processes, if limited.
+    pub(crate) parallel_everywhere: Option<usize>,
     /// How many of its events start in a period, if limited.
     pub(crate) rate: Option<(u32, Duration)>,
 }
@@ -52,6 +54,7 @@ impl Core {
         let options = || handlers.iter().map(|handler| &handler.options);
         (!handlers.is_empty()).then(|| Combined {
             parallel: options().filter_map(|on| on.parallel).min(),
+            parallel_everywhere: options().filter_map(|on| on.parallel_everywhere).min(),
             rate: options()
                 .max_by_key(|on| on.interval_ns())
                 .and_then(|on| on.rate),

@@ -388,7 +388,7 @@ impl Run<'_> {
         for (at, handler) in handlers.iter().enumerate() {
             if matches!(
                 self.context.cause(),
-                Some(Cause::Cancelled | Cause::Interrupted)
+                Some(Cause::Cancelled | Cause::Interrupted | Cause::LeaseLost)
             ) {
                 attempt.put_off(&handler.name);
             } else if !handler.is_removed() {

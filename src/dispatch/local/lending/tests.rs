@@ -213,8 +213,8 @@ fn a_call_whose_event_is_recalled_is_told_why_and_its_outcome_is_stale() {
     it.on("next", On::new(), |_, _| panic!("the event is recalled"));
     let plan_id = it.lend(0, lease(1, 0));
     assert_eq!(entered.recv().unwrap(), None);
-    assert!(it.core.recall(it.topic(), plan_id, Cause::Cancelled));
-    assert_eq!(entered.recv().unwrap(), Some(Cause::Cancelled));
+    assert!(it.core.recall(it.topic(), plan_id, Cause::LeaseLost));
+    assert_eq!(entered.recv().unwrap(), Some(Cause::LeaseLost));
     assert!(it.core.flush(PATIENCE) && it.settled.try_recv().is_err());
     let total = it.core.stats().total();
     assert_eq!((total.stale, total.done, total.panics), (1, 0, 0));
@@ -233,9 +233,11 @@ fn the_store_keeps_the_rate_and_the_room_and_the_plan_keeps_the_parallelism() {
         let _ = gate.lock().unwrap().recv();
         Ok(())
     });
-    it.on("other", On::new().parallel(9).rate(2, S), |_, _| Ok(()));
+    let other = On::new().parallel(9).parallel_everywhere(6).rate(2, S);
+    it.on("other", other, |_, _| Ok(()));
     let combined = Combined {
         parallel: Some(2),
+        parallel_everywhere: Some(6),
         rate: Some((1, hour)),
     };
     assert_eq!(it.core.combined(it.topic()), Some(combined));
