@@ -44,6 +44,11 @@ impl Endpoint {
         })
     }
 
+    /// Returns how long connecting may take.
+    pub(crate) fn connect_timeout(&self) -> Duration {
+        self.connect
+    }
+
     /// Connects. Blocks for at most the time to connect, and longer if the name of the host takes longer to resolve.
     ///
     /// # Errors

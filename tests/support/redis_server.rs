@@ -37,7 +37,12 @@ pub fn program() -> Option<PathBuf> {
     }
     let path = env::var_os("PATH").unwrap_or_default();
     let folders: Vec<PathBuf> = env::split_paths(&path).collect();
-    let find = |name: &str| folders.iter().map(|folder| folder.join(name)).find(|file| file.is_file());
+    let find = |name: &str| {
+        folders
+            .iter()
+            .map(|folder| folder.join(name))
+            .find(|file| file.is_file())
+    };
     find("redis-server").or_else(|| find("valkey-server"))
 }
 
@@ -135,7 +140,10 @@ impl RedisServer {
     fn wait_until_ready(&mut self) -> Result<(), String> {
         let start = Instant::now();
         loop {
-            if self.command(&["PING"]).is_ok_and(|reply| reply.starts_with("+PONG")) {
+            if self
+                .command(&["PING"])
+                .is_ok_and(|reply| reply.starts_with("+PONG"))
+            {
                 return Ok(());
             }
             if let Ok(Some(status)) = self.process.try_wait() {
@@ -153,8 +161,24 @@ impl RedisServer {
 fn launch(folder: &Path, options: &[String]) -> Result<Child, String> {
     let program = program().ok_or(INSTALL)?;
     Command::new(&program)
-        .args(["--port", "0", "--unixsocket", "s", "--unixsocketperm", "700", "--save", ""])
-        .args(["--loglevel", "warning", "--logfile", "log", "--daemonize", "no"])
+        .args([
+            "--port",
+            "0",
+            "--unixsocket",
+            "s",
+            "--unixsocketperm",
+            "700",
+            "--save",
+            "",
+        ])
+        .args([
+            "--loglevel",
+            "warning",
+            "--logfile",
+            "log",
+            "--daemonize",
+            "no",
+        ])
         .args(["--enable-debug-command", "yes", "--dir"])
         .arg(folder)
         .args(options)
