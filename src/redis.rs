@@ -1,12 +1,19 @@
 //! Durable dispatch and a shared watch on Redis.
 
-#![allow(dead_code, unused_imports, reason = "the parts that use it follow")]
-
+mod admin;
+mod builder;
 mod calls;
 mod check;
+mod dispatcher;
+mod emitter;
+mod engine;
+mod envelope;
 mod error;
+mod keeper;
 mod layout;
 mod link;
+mod listener;
+mod record;
 #[cfg(test)]
 #[expect(
     unreachable_pub,
@@ -17,4 +24,7 @@ mod link;
 mod redis_server;
 mod reply;
 
+pub use builder::Builder;
+pub use dispatcher::Dispatcher;
+pub use envelope::Codec;
 pub use error::{BuildError, ConnectError};

@@ -127,10 +127,6 @@ pub struct Unavailable {
 }
 
 #[cfg(any(test, feature = "redis"))]
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "the store that uses it follows")
-)]
 impl Unavailable {
     /// Creates an error that was caused by `source`.
     pub(crate) fn new(source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
@@ -174,10 +170,6 @@ impl<T> EmitError<T> {
 
     /// Adds the error that caused this one.
     #[cfg(any(test, feature = "redis"))]
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "the store that uses it follows")
-    )]
     pub(crate) fn because(mut self, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         self.source = Some(source.into().into());
         self
@@ -266,10 +258,6 @@ impl<T> EmitManyError<T> {
 
     /// Adds the error that caused this one.
     #[cfg(any(test, feature = "redis"))]
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "the store that uses it follows")
-    )]
     pub(crate) fn because(mut self, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         self.source = Some(source.into().into());
         self

@@ -135,10 +135,18 @@ pub trait Dispatch<T>: Send + Sync {
     fn purge(&self, topic: &Topic<T>) -> Result<usize, Unavailable>;
 
     /// Blocks until no event is ready or runs: see [`Dispatcher::flush`].
-    fn flush(&self, wait: Duration) -> bool;
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Unavailable`] if the store of a durable dispatcher cannot be reached.
+    fn flush(&self, wait: Duration) -> Result<bool, Unavailable>;
 
     /// Returns the statistics of all topics: see [`Dispatcher::stats`].
-    fn stats(&self) -> DispatchStats;
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Unavailable`] if the store of a durable dispatcher cannot be reached.
+    fn stats(&self) -> Result<DispatchStats, Unavailable>;
 
     /// Stops the dispatcher permanently: see [`Dispatcher::stop`].
     fn stop(&self, within: Duration) -> Summary;
@@ -212,12 +220,12 @@ impl<T: Send + Sync + 'static> Dispatch<T> for Dispatcher {
         Ok(self.purge(topic))
     }
 
-    fn flush(&self, wait: Duration) -> bool {
-        self.flush(wait)
+    fn flush(&self, wait: Duration) -> Result<bool, Unavailable> {
+        Ok(self.flush(wait))
     }
 
-    fn stats(&self) -> DispatchStats {
-        self.stats()
+    fn stats(&self) -> Result<DispatchStats, Unavailable> {
+        Ok(self.stats())
     }
 
     fn stop(&self, within: Duration) -> Summary {

@@ -10,7 +10,7 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 pub(crate) use admin::{Account, Audited, Seen, read_cancelled};
-pub(crate) use emit::{Emission, EmitCall, Group, GroupReply};
+pub(crate) use emit::{Emission, EmitCall, GroupReply};
 pub(crate) use work::{Again, Claimed, Outcomes, RenewReply, WorkCall, WorkReply};
 
 use super::link::Script;

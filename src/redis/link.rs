@@ -156,8 +156,9 @@ impl fmt::Debug for Link {
 /// Why a call has no reply.
 #[derive(Clone, Debug)]
 pub(crate) enum LinkError {
-    /// The connection could not be made, was lost, or did not answer in time. A call that was sent may have been
-    /// executed.
+    /// The connection could not be made. The call was not sent.
+    Unreachable(String),
+    /// The connection was lost, or the server did not answer in time. The call may have been executed.
     Lost(String),
     /// The server refused the call, which had no effect.
     Server {
@@ -177,7 +178,7 @@ impl LinkError {
     /// Whether the same call may succeed later, without any change by the operator.
     pub(crate) fn is_passing(&self) -> bool {
         match self {
-            LinkError::Lost(_) => true,
+            LinkError::Unreachable(_) | LinkError::Lost(_) => true,
             LinkError::Server { code, .. } => matches!(
                 &**code,
                 "LOADING"
@@ -207,7 +208,7 @@ impl From<RedisError> for LinkError {
 impl fmt::Display for LinkError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            LinkError::Lost(text) => f.write_str(text),
+            LinkError::Unreachable(text) | LinkError::Lost(text) => f.write_str(text),
             LinkError::Server { code, text } => write!(f, "{code} {text}"),
         }
     }
@@ -284,20 +285,23 @@ impl Line {
 
     /// The connection, which is made if there is none.
     fn link(&mut self) -> Result<&mut Link, LinkError> {
-        let link = match self.link.take() {
-            Some(link) => link,
-            None => match self.blocks {
-                Some(longest) => self.endpoint.connect_blocking(longest)?,
-                None => self.endpoint.connect()?,
-            },
+        let link = match (self.link.take(), self.blocks) {
+            (Some(link), _) => Ok(link),
+            (None, None) => self.endpoint.connect(),
+            (None, Some(longest)) => self.endpoint.connect_blocking(longest),
         };
+        let link = link.map_err(|error| match error {
+            LinkError::Lost(text) => LinkError::Unreachable(text),
+            other => other,
+        })?;
         Ok(self.link.insert(link))
     }
 
-    /// How long to wait before the next call: nothing after a success, then 50 ms, which doubles up to 1 s, each less up
-    /// to a half at random. Processes that lost the server together do not come back together.
+    /// How long to wait before the next call: nothing after a success and after the first failure, then 50 ms, which
+    /// doubles up to 1 s, each less up to a half at random. Processes that lost the server together do not come back
+    /// together.
     pub(crate) fn backoff(&self) -> Duration {
-        let Some(doublings) = self.failures.checked_sub(1) else {
+        let Some(doublings) = self.failures.checked_sub(2) else {
             return Duration::ZERO;
         };
         let wait = FIRST_WAIT

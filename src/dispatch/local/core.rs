@@ -339,7 +339,7 @@ impl Core {
     }
 
     /// Whether the current thread is a worker of this dispatcher.
-    pub(super) fn runs_here(&self) -> bool {
+    pub(crate) fn runs_here(&self) -> bool {
         crew::runs_here(ptr::from_ref(self).cast())
     }
 
@@ -365,8 +365,14 @@ impl Core {
         }
     }
 
+    /// The time source.
+    #[cfg(feature = "redis")]
+    pub(crate) fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
     /// Passes a notice on, without a lock.
-    pub(super) fn notify(&self, notice: Notice) {
+    pub(crate) fn notify(&self, notice: Notice) {
         crate::log::warn!("{notice}");
         if let Some(callback) = &self.settings.on_notice
             && let outcome = catch_panic(|| callback(notice))

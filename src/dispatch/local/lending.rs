@@ -1,10 +1,5 @@
 //! Events of another store, which lends them for one attempt each.
 
-#![cfg_attr(
-    not(test),
-    expect(dead_code, reason = "the store that uses it follows")
-)]
-
 use std::any::Any;
 use std::fmt;
 use std::sync::Arc;

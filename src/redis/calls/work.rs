@@ -36,6 +36,25 @@ impl Outcomes {
     pub(crate) fn len(&self) -> usize {
         self.done.len() + self.again.len() + self.dead.len()
     }
+
+    /// Takes up to `most` of them.
+    pub(crate) fn take(&mut self, most: usize) -> Outcomes {
+        fn first<T>(from: &mut Vec<T>, most: &mut usize) -> Vec<T> {
+            let count = from.len().min(*most);
+            *most -= count;
+            if count == from.len() {
+                std::mem::take(from)
+            } else {
+                from.drain(..count).collect()
+            }
+        }
+        let mut left = most;
+        Outcomes {
+            done: first(&mut self.done, &mut left),
+            again: first(&mut self.again, &mut left),
+            dead: first(&mut self.dead, &mut left),
+        }
+    }
 }
 
 /// The call that finishes and claims events.

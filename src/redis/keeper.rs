@@ -1,0 +1,497 @@
+//! The keeper: the thread that claims events for the workers, reports their outcomes, and renews the leases.
+//!
+//! It makes one call at a time, for the topics in turn, and sleeps until the next call is of use: until an event is due,
+//! a lease is to be renewed, an outcome is there, or the listener took a token. `docs/redis.md` lists the races.
+
+pub(crate) mod claims;
+pub(crate) mod inbox;
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use claims::{Claims, Settled, Step, Times};
+use inbox::{Inbox, Order, Received};
+
+use super::calls::{Audited, Claimed, MOST, RenewReply, SCRIPTS, WorkCall, WorkReply, micros};
+use super::envelope::{self, Encoded};
+use super::link::{Line, LinkError, cmd};
+use super::listener::Ears;
+use super::record::Record;
+use crate::clock::{Clock, nanos};
+use crate::dispatch::lease::Lease;
+use crate::dispatch::local::Core;
+use crate::dispatch::local::lending::Leased;
+use crate::dispatch::{Cause, EventId, Notice};
+use crate::log;
+
+/// How many bytes of payloads one call hands out, unless the first event alone has more.
+const MOST_BYTES: usize = 4 << 20;
+
+/// How often a topic is searched for events that are in no list.
+const AUDIT: Duration = Duration::from_secs(60);
+
+/// How long the keeper tries to report the last outcomes.
+const LAST_CALLS: Duration = Duration::from_secs(2);
+
+/// How long the keeper waits after an error of the server that does not pass by itself.
+const REFUSED_WAIT: Duration = Duration::from_secs(1);
+
+/// The options of the keeper.
+#[derive(Clone, Debug)]
+pub(crate) struct Options {
+    /// The session of its calls.
+    pub(crate) session: String,
+    /// How many handlers run at a time.
+    pub(crate) threads: usize,
+    /// The intervals.
+    pub(crate) times: Times,
+    /// How many dead events a topic keeps.
+    pub(crate) max_dead: usize,
+    /// How often the lease of an event may end before the event is dead.
+    pub(crate) max_lapses: u64,
+}
+
+/// The keeper.
+pub(crate) struct Keeper {
+    /// Its options.
+    options: Options,
+    /// The workers.
+    core: Arc<Core>,
+    /// The time.
+    clock: Clock,
+    /// What it is to do.
+    inbox: Arc<Inbox>,
+    /// The listener.
+    ears: Arc<Ears>,
+    /// The connection.
+    line: Line,
+    /// The topics, in the order of their first handlers.
+    topics: Vec<Claims>,
+    /// The place of each topic, by its number in the executor.
+    places: HashMap<usize, usize, ahash::RandomState>,
+    /// The place of the topic that is served next.
+    turn: usize,
+    /// The number of the last call.
+    seq: u64,
+    /// Until when no call is made after a failure, ns.
+    rests_until: u64,
+    /// Since when the server is out of reach, ns.
+    lost_since: Option<u64>,
+    /// When the next audit is made, ns, of which topic, and where it goes on.
+    audit: (u64, usize, (String, String)),
+    /// Whether no more events are claimed.
+    is_stopping: bool,
+    /// Until when the last calls are made, ns, and whether attempts that still run are waited for.
+    ends_at: Option<(u64, bool)>,
+}
+
+impl Keeper {
+    /// Creates a keeper.
+    pub(crate) fn new(
+        options: Options,
+        core: Arc<Core>,
+        inbox: Arc<Inbox>,
+        ears: Arc<Ears>,
+        line: Line,
+    ) -> Self {
+        let clock = core.clock().clone();
+        let now = clock.now_ns();
+        Keeper {
+            options,
+            core,
+            clock,
+            inbox,
+            ears,
+            line,
+            topics: Vec::new(),
+            places: HashMap::default(),
+            turn: 0,
+            seq: 0,
+            rests_until: 0,
+            lost_since: None,
+            audit: (now.saturating_add(nanos(AUDIT)), 0, start()),
+            is_stopping: false,
+            ends_at: None,
+        }
+    }
+
+    /// Runs until it is ordered to end and has reported all outcomes.
+    pub(crate) fn run(mut self) {
+        loop {
+            let now = self.clock.now_ns();
+            self.receive(now);
+            if self.is_over(now) {
+                break;
+            }
+            if self.rests_until > now {
+                self.sleep(self.rests_until, now);
+                continue;
+            }
+            match self.next_step(now) {
+                (at, Step::Work) => self.work(at),
+                (at, Step::Renew) => self.renew(at, now),
+                (_, Step::Until(until)) if self.audit.0 <= now && until > now => self.audit(now),
+                (_, Step::Until(until)) => self.sleep(until.min(self.audit_at()), now),
+            }
+        }
+    }
+
+    /// Whether the last call was made.
+    fn is_over(&self, now: u64) -> bool {
+        let is_done = |waits: bool| {
+            let mut topics = self.topics.iter();
+            topics.all(|topic| topic.is_settled() && !(waits && topic.flights() > 0))
+        };
+        self.ends_at
+            .is_some_and(|(end, waits)| now >= end || is_done(waits))
+    }
+
+    /// When the next audit is made.
+    fn audit_at(&self) -> u64 {
+        if self.topics.is_empty() {
+            u64::MAX
+        } else {
+            self.audit.0
+        }
+    }
+
+    /// How many events are claimed, of all topics.
+    fn flights(&self) -> usize {
+        self.topics.iter().map(Claims::flights).sum()
+    }
+
+    /// What is to be done next, and for which topic. Renewals come first, then the topics in turn.
+    fn next_step(&mut self, now: u64) -> (usize, Step) {
+        let (threads, all) = (self.options.threads, self.flights());
+        let mut next = (0, Step::Until(u64::MAX));
+        for offset in 0..self.topics.len() {
+            let at = (self.turn + offset) % self.topics.len();
+            let step = self.topics[at].step(threads, all, now);
+            match (step, next.1) {
+                (Step::Renew, _) => return (at, step),
+                (Step::Work, Step::Until(_)) => next = (at, step),
+                (Step::Until(one), Step::Until(other)) if one < other => next = (at, step),
+                _ => {}
+            }
+        }
+        next
+    }
+
+    /// Sleeps until `until`, or until there is enough in the inbox.
+    fn sleep(&mut self, until: u64, now: u64) {
+        // While the workers have enough to do, outcomes are gathered.
+        let busy = self.flights().saturating_sub(self.options.threads);
+        let until = until.min(self.ends_at.map_or(u64::MAX, |(end, _)| end));
+        let deadline = (until < u64::MAX)
+            .then(|| Instant::now().checked_add(Duration::from_nanos(until.saturating_sub(now))));
+        self.inbox.wait(deadline.flatten(), busy.clamp(1, MOST / 2));
+    }
+
+    /// Takes what is in the inbox.
+    fn receive(&mut self, now: u64) {
+        let Received { settled, orders } = self.inbox.take();
+        for outcome in settled {
+            self.settle(outcome, now);
+        }
+        for order in orders {
+            self.obey(order, now);
+        }
+    }
+
+    /// Takes the outcome of an attempt.
+    fn settle(&mut self, settled: Settled, now: u64) {
+        if let Some(&at) = self.places.get(&settled.topic.at()) {
+            self.topics[at].settle(settled, now);
+        }
+    }
+
+    /// Executes an order.
+    fn obey(&mut self, order: Order, now: u64) {
+        match order {
+            Order::Limits(topic, name, keys, limits) => {
+                let place = self.topics.len();
+                let at = *self.places.entry(topic.at()).or_insert(place);
+                if at == place {
+                    self.ears.add(at, &keys.wake);
+                    self.topics.push(Claims::new(topic, name, keys));
+                }
+                self.topics[at].set_limits(limits.filter(|_| !self.is_stopping), now);
+            }
+            Order::Token(at) => self.topics[at].token(now),
+            Order::Cancelled(topic, id) => {
+                if let Some(&at) = self.places.get(&topic.at()) {
+                    self.recall(at, id, Cause::Cancelled);
+                }
+            }
+            Order::Stop => {
+                self.is_stopping = true;
+                for topic in &mut self.topics {
+                    topic.set_limits(None, now);
+                }
+            }
+            Order::End { undone, waits } => {
+                self.ends_at = Some((now.saturating_add(nanos(LAST_CALLS)), waits));
+                let mut undone: HashSet<(Arc<str>, u64)> = undone.into_iter().collect();
+                for topic in &mut self.topics {
+                    let name = topic.name.clone();
+                    for id in undone
+                        .extract_if(|(other, _)| *other == name)
+                        .map(|(_, id)| id)
+                    {
+                        topic.give_back(id, now);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Ends the call of an event whose claim has ended.
+    fn recall(&mut self, at: usize, id: u64, cause: Cause) {
+        let topic = &mut self.topics[at];
+        if let Some(flight) = topic.end(id) {
+            self.core.recall(topic.topic, flight.local, cause);
+            if cause == Cause::LeaseLost {
+                self.core.notify(Notice::LeaseLost {
+                    topic: topic.name.to_string(),
+                    id: EventId::new(id),
+                });
+            }
+        }
+    }
+
+    /// Makes the call that claims and finishes events of topic `at`.
+    fn work(&mut self, at: usize) {
+        self.turn = at + 1;
+        let (threads, all) = (self.options.threads, self.flights());
+        let topic = &mut self.topics[at];
+        let limits = topic.limits();
+        let keys = topic.keys.clone();
+        let seq = self.seq + 1;
+        let pending = topic.begin(threads, all, seq);
+        self.seq = self.seq.max(pending.seq);
+        let call = WorkCall {
+            session: &self.options.session,
+            seq: pending.seq,
+            want: pending.want,
+            lease: micros(self.options.times.lease),
+            max_bytes: MOST_BYTES,
+            everywhere: limits.map_or(0, |limits| limits.everywhere),
+            interval: limits.map_or(0, |limits| limits.interval),
+            max_dead: self.options.max_dead,
+            random: fastrand::f64(),
+            outcomes: &pending.outcomes,
+        };
+        let call = call.write(&SCRIPTS, &keys);
+        let reply = self
+            .line
+            .run(&SCRIPTS.work, &call)
+            .and_then(WorkReply::read);
+        let now = self.clock.now_ns();
+        match reply {
+            Ok(Some(reply)) => {
+                self.reached(now);
+                self.replied(at, reply, now);
+            }
+            // A later call of this session came first, which cannot be: calls are made one after the other.
+            Ok(None) => self.failed(&LinkError::shape(), now),
+            Err(error) => self.failed(&error, now),
+        }
+        self.listen(at, now);
+    }
+
+    /// Takes the reply of a call for topic `at`.
+    fn replied(&mut self, at: usize, mut reply: WorkReply, now: u64) {
+        let events = std::mem::take(&mut reply.events);
+        let reported = self.topics[at].replied(&reply, self.options.times, now);
+        let name = self.topics[at].name.clone();
+        self.grace(&name, reply.grace);
+        if reply.lapsed > 0 {
+            let (topic, events) = (name.to_string(), reply.lapsed);
+            self.core.notify(Notice::Lapsed { topic, events });
+        }
+        for (id, _, record) in &reported.dead {
+            if !reply.stale.contains(id) {
+                let record = Record::read(Some(record));
+                self.core.notify(Notice::Dead {
+                    topic: name.to_string(),
+                    id: EventId::new(*id),
+                    handlers: record.failed,
+                    attempts: record.attempts,
+                    error: record.error,
+                });
+            }
+        }
+        if !reply.stale.is_empty() {
+            let done = reported.done.iter().copied();
+            let again = reported.again.iter().map(|event| (event.id, event.fence));
+            let dead = reported.dead.iter().map(|(id, fence, _)| (*id, *fence));
+            for (id, fence) in done.chain(again).chain(dead) {
+                if reply.stale.contains(&id) {
+                    let (topic, id) = (name.to_string(), EventId::new(id));
+                    self.core.notify(Notice::Stale { topic, id, fence });
+                }
+            }
+        }
+        self.lend(at, events, &reply, now);
+    }
+
+    /// Lends claimed events of topic `at` to the workers.
+    fn lend(&mut self, at: usize, events: Vec<Claimed>, reply: &WorkReply, now: u64) {
+        if events.is_empty() {
+            return;
+        }
+        let topic = &mut self.topics[at];
+        let mut taken = Vec::with_capacity(events.len());
+        let mut leased = Vec::with_capacity(events.len());
+        for mut event in events {
+            let record = Record::read(event.record.as_deref());
+            if event.lapses >= self.options.max_lapses {
+                let error = format!("its lease ended {} times while it ran", event.lapses);
+                topic.bury(&event, reply.fence, &Record { error, ..record }, now);
+                continue;
+            }
+            let payload = std::mem::take(&mut event.payload);
+            let late = reply.now.saturating_sub(event.due).saturating_mul(1_000);
+            leased.push(Leased {
+                headers: envelope::headers(&payload),
+                event: Arc::new(Encoded(payload)),
+                due: now.saturating_sub(late),
+                lease: Lease {
+                    id: EventId::new(event.id),
+                    fence: reply.fence,
+                    attempts: record.attempts,
+                    rest: record.rest(),
+                },
+            });
+            taken.push(event);
+        }
+        match self.core.lend(topic.topic, leased) {
+            Ok(ids) => {
+                for (event, local) in taken.iter().zip(ids) {
+                    topic.fly(event, reply.fence, local);
+                }
+            }
+            Err(_) => taken
+                .iter()
+                .for_each(|event| topic.refuse(event, reply.fence, now)),
+        }
+    }
+
+    /// Renews the leases of topic `at`.
+    fn renew(&mut self, at: usize, now: u64) {
+        let claims = self.topics[at].renew(self.options.times, now);
+        let lease = micros(self.options.times.lease);
+        for chunk in claims.chunks(MOST) {
+            let call = RenewReply::write(&SCRIPTS, &self.topics[at].keys, lease, chunk);
+            let reply = self
+                .line
+                .run(&SCRIPTS.renew, &call)
+                .and_then(RenewReply::read);
+            let now = self.clock.now_ns();
+            match reply {
+                Ok(reply) => {
+                    self.reached(now);
+                    let name = self.topics[at].name.clone();
+                    self.grace(&name, reply.grace);
+                    for id in reply.lost {
+                        self.recall(at, id, Cause::LeaseLost);
+                    }
+                    for id in reply.gone {
+                        self.recall(at, id, Cause::Cancelled);
+                    }
+                }
+                Err(error) => {
+                    self.topics[at].renew_now();
+                    self.failed(&error, now);
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Reports that nothing lapses for `us` after an outage, if that is so.
+    fn grace(&self, topic: &Arc<str>, us: u64) {
+        if us > 0 {
+            let (topic, duration) = (topic.to_string(), Duration::from_micros(us));
+            self.core.notify(Notice::Grace { topic, duration });
+        }
+    }
+
+    /// Searches a part of a topic for events that are in no list.
+    fn audit(&mut self, now: u64) {
+        let (_, at, cursors) = &self.audit;
+        let at = at % self.topics.len();
+        let topic = &self.topics[at];
+        let call = SCRIPTS.audit(&topic.keys, cursors);
+        match self.line.run(&SCRIPTS.audit, &call).and_then(Audited::read) {
+            Ok(Audited { cursors, found }) => {
+                if found > 0 {
+                    log::warn!(
+                        "{found} events of `{}` were in no list, and wait again",
+                        topic.name
+                    );
+                }
+                let is_over = cursors == start();
+                let interval = nanos(AUDIT) / self.topics.len() as u64;
+                let next = if is_over { at + 1 } else { at };
+                self.audit = (now.saturating_add(interval), next, cursors);
+            }
+            Err(error) => self.failed(&error, self.clock.now_ns()),
+        }
+    }
+
+    /// Lets the listener take the token of topic `at` if it is of use.
+    fn listen(&mut self, at: usize, now: u64) {
+        let (threads, all) = (self.options.threads, self.flights());
+        if self.topics[at].is_open(threads, all, now) && self.ears.open(at) {
+            self.wake_listener();
+        }
+    }
+
+    /// Makes the listener, which blocks on the server, look at its topics anew.
+    fn wake_listener(&mut self) {
+        let mut push = cmd("RPUSH");
+        push.arg(self.ears.bye()).arg(1);
+        // If the server is out of reach, the listener is not blocked either.
+        let _ = self.line.query(&push);
+    }
+
+    /// Notes that the server answered.
+    fn reached(&mut self, now: u64) {
+        if let Some(since) = self.lost_since.take() {
+            let after = Duration::from_nanos(now.saturating_sub(since));
+            self.core.notify(Notice::Reconnected { after });
+            self.topics.iter_mut().for_each(Claims::renew_now);
+        }
+    }
+
+    /// Notes that a call failed, which is repeated later.
+    fn failed(&mut self, error: &LinkError, now: u64) {
+        let wait = if error.is_passing() {
+            self.line.backoff()
+        } else {
+            REFUSED_WAIT
+        };
+        self.rests_until = now.saturating_add(nanos(wait));
+        if self.lost_since.is_none() {
+            self.lost_since = Some(now);
+            let error = error.to_string();
+            self.core.notify(Notice::Disconnected { error });
+        }
+    }
+}
+
+/// Where an audit begins, and where it ends.
+fn start() -> (String, String) {
+    ("0".to_owned(), "0".to_owned())
+}
+
+impl std::fmt::Debug for Keeper {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Keeper")
+            .field("topics", &self.topics.len())
+            .field("is_stopping", &self.is_stopping)
+            .finish_non_exhaustive()
+    }
+}

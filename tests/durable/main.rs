@@ -1,0 +1,11 @@
+//! Durable dispatch on a real server.
+
+#[expect(
+    unreachable_pub,
+    dead_code,
+    reason = "shared by several test binaries, none of which uses all of it"
+)]
+#[path = "../support/redis_server.rs"]
+mod redis_server;
+
+mod dispatching;
