@@ -11,6 +11,9 @@
 
 mod bad_input;
 mod calls;
+#[path = "../support/conformance/suite.rs"]
+mod conformance;
+mod conforming;
 #[cfg(feature = "cron")]
 mod cron;
 mod emitting;
