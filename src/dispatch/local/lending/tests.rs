@@ -331,3 +331,33 @@ fn a_call_that_is_given_up_is_settled_as_a_failure_and_once() {
     assert!(it.settled.try_recv().is_err());
     assert_eq!(it.core.stats().total().stale, 1);
 }
+
+#[cfg(feature = "redis")]
+#[test]
+fn an_event_that_was_due_before_the_process_began_has_its_true_lateness() {
+    let clock = crate::Clock::monotonic_since(10 * 365 * 24 * 3_600 * S);
+    let (settle, settled) = mpsc::channel();
+    let core = Core::start(Settings {
+        threads: 1,
+        clock: Some(clock.clone()),
+        lender: Some(Arc::new(Store(settle))),
+        ..Settings::new()
+    });
+    let core = core.unwrap();
+    let limit = Duration::from_millis(50);
+    let handle = move |context: &Context, _: &u8| {
+        let hour = 3_600 * S;
+        assert!((hour..hour + PATIENCE).contains(&context.lateness()));
+        assert!(context.remaining() <= Some(limit) && context.wait(PATIENCE));
+        Err(context.cause().unwrap().to_string().into())
+    };
+    core.on(&TOPIC, "handle", On::new().max_duration(limit), handle)
+        .unwrap();
+    let due = clock.now_ns() - 3_600 * NS_OF_S;
+    let topic = core.topic(TOPIC.name()).unwrap();
+    core.lend(topic, vec![leased(due, lease(1, 0))]).unwrap();
+    let (_, outcome, started, now) = settled.recv_timeout(PATIENCE).unwrap();
+    let expected = Cause::TooLong.to_string();
+    assert!(matches!(outcome, Outcome::Again { rest, .. } if rest.error == expected));
+    assert!(now - started >= 50_000_000);
+}
