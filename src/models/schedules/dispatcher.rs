@@ -4,6 +4,7 @@
 //! them, and no model flushes. What is not woken is a deadlock, which the explorer reports.
 
 mod calls;
+mod lending;
 mod wakeups;
 
 use std::time::Duration;
