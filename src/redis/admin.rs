@@ -45,6 +45,9 @@ impl Engine {
 
     /// Makes a call whose second time would have another result.
     fn write(&self, script: &Script, call: &Cmd) -> Result<Value, Unavailable> {
+        if self.is_stopped() {
+            return Err(Unavailable::new(EmitErrorKind::Stopped));
+        }
         self.emitter
             .call(script, call, false)
             .map_err(Unavailable::new)
@@ -178,7 +181,7 @@ impl Engine {
     ) -> Result<usize, Unavailable> {
         let known = self.known(topic)?;
         let mut replayed = 0;
-        while replayed < max && !self.is_stopped() {
+        while replayed < max {
             let seen = self.view(&known, true, (max - replayed).min(MOST))?;
             let events: Vec<_> = seen
                 .into_iter()
@@ -267,7 +270,7 @@ impl Engine {
                 retried: account.retried,
                 put_off: account.put_off,
                 lapsed: account.lapsed,
-                stale: account.stale,
+                stale: account.stale + own.stale,
                 discarded: 0,
                 ..own
             });

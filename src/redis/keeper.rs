@@ -131,6 +131,7 @@ impl Keeper {
             match self.next_step(now) {
                 (at, Step::Work) => self.work(at),
                 (at, Step::Renew) => self.renew(at, now),
+                (at, Step::TakeBack) => self.take_back(at, now),
                 (_, Step::Until(until)) if self.audit.0 <= now && until > now => self.audit(now),
                 (_, Step::Until(until)) => self.sleep(until.min(self.audit_at()), now),
             }
@@ -169,7 +170,7 @@ impl Keeper {
             let at = (self.turn + offset) % self.topics.len();
             let step = self.topics[at].step(threads, all, now);
             match (step, next.1) {
-                (Step::Renew, _) => return (at, step),
+                (Step::Renew | Step::TakeBack, _) => return (at, step),
                 (Step::Work, Step::Until(_)) => next = (at, step),
                 (Step::Until(one), Step::Until(other)) if one < other => next = (at, step),
                 _ => {}
@@ -369,13 +370,20 @@ impl Keeper {
         match self.core.lend(topic.topic, leased) {
             Ok(ids) => {
                 for (event, local) in taken.iter().zip(ids) {
-                    topic.fly(event, reply.fence, local);
+                    topic.fly(event, reply.fence, local, now);
                 }
             }
             Err(_) => taken
                 .iter()
                 .for_each(|event| topic.refuse(event, reply.fence, now)),
         }
+    }
+
+    /// Gives back what was claimed ahead for topic `at` and has not started.
+    fn take_back(&mut self, at: usize, now: u64) {
+        let topic = &mut self.topics[at];
+        let taken = self.core.take_back(topic.topic, topic.locals());
+        topic.took_back(&taken, now);
     }
 
     /// Renews the leases of topic `at`.

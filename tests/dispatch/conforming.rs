@@ -19,4 +19,13 @@ impl Make for Local {
     }
 }
 
-crate::conformance::suite!(crate::conforming::Local);
+/// Returns a value that creates local dispatchers.
+#[expect(
+    clippy::unnecessary_wraps,
+    reason = "other dispatchers may not be available"
+)]
+fn local() -> Option<Local> {
+    Some(Local)
+}
+
+crate::conformance::suite!(crate::conforming::local);

@@ -8,4 +8,7 @@
 #[path = "../support/redis_server.rs"]
 mod redis_server;
 
+#[path = "../support/conformance/suite.rs"]
+mod conformance;
+mod conforming;
 mod dispatching;

@@ -11,7 +11,8 @@ use crate::dispatch::cause::Cause;
 use crate::dispatch::id::EventId;
 use crate::dispatch::inspect::Cancelled;
 use crate::dispatch::lease::Lease;
-use crate::dispatch::plan::TopicId;
+use crate::dispatch::plan::{Removed, TopicId};
+use crate::panic::discard;
 
 /// The limits of a topic, combined from those of its handlers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,6 +94,28 @@ impl Core {
     pub(crate) fn recall(&self, topic: TopicId, id: EventId, cause: Cause) -> bool {
         let state = self.state.lock();
         self.cancel_for(state, topic, id, cause) != Cancelled::Unknown
+    }
+
+    /// Takes back those of the events `ids` of `topic`, by their ids in the plan, that have not started, and returns
+    /// them. Their outcomes are not settled.
+    pub(crate) fn take_back(&self, topic: TopicId, ids: Vec<EventId>) -> Vec<EventId> {
+        let mut state = self.state.lock();
+        let runs = state.crew.workers.iter().filter_map(|worker| worker.runs);
+        let runs = runs.filter(|token| token.topic == topic);
+        let running: Vec<_> = runs.map(|token| token.id).collect();
+        let mut taken = Vec::new();
+        let mut payloads = Vec::new();
+        for id in ids {
+            if !running.contains(&id)
+                && let Removed::Waiting(payload) = state.plan.cancel(topic, id)
+            {
+                taken.push(id);
+                payloads.push(payload);
+            }
+        }
+        drop(state);
+        payloads.into_iter().for_each(discard);
+        taken
     }
 }
 

@@ -23,6 +23,15 @@ const AHEAD: f64 = 10e6;
 /// The most events that are claimed ahead: two calls, one of which the workers run while the other is made.
 const MOST_AHEAD: usize = 2 * MOST;
 
+/// No event is claimed ahead if attempts take longer than this on average, ns: a round trip is then of no weight.
+const SLOW: f64 = 5e6;
+
+/// If no attempt ends for this long, ns, events that were claimed ahead are given back: another process may be free.
+const STUCK: u64 = 20_000_000;
+
+/// The mean run time that is assumed after that, ns. About 80 quick attempts bring it below [`SLOW`].
+const NOT_AHEAD: f64 = 1e9;
+
 /// How much the run time of one attempt changes the mean.
 const WEIGHT: f64 = 1.0 / 16.0;
 
@@ -112,6 +121,8 @@ pub(crate) struct Claims {
     renew_at: u64,
     /// The mean run time of an attempt, ns; zero at first.
     mean: f64,
+    /// When an event was claimed or an attempt ended last, ns.
+    moved_at: u64,
 }
 
 /// What is to be done for a topic.
@@ -121,6 +132,8 @@ pub(crate) enum Step {
     Work,
     /// Renew the leases now.
     Renew,
+    /// Give back what was claimed ahead and has not started.
+    TakeBack,
     /// Nothing until this time.
     Until(u64),
 }
@@ -141,6 +154,7 @@ impl Claims {
             has_token: false,
             renew_at: u64::MAX,
             mean: 0.0,
+            moved_at: 0,
         }
     }
 
@@ -182,7 +196,7 @@ impl Claims {
 
     /// How many events are claimed ahead of free workers.
     fn ahead(&self, threads: usize) -> usize {
-        if self.mean == 0.0 {
+        if self.mean == 0.0 || self.mean > SLOW {
             return 0;
         }
         let ahead = (threads as f64 * AHEAD / self.mean).min(MOST_AHEAD as f64);
@@ -217,6 +231,16 @@ impl Claims {
         }
         if !self.flights.is_empty() {
             until = until.min(self.renew_at);
+        }
+        let parallel = self
+            .limits
+            .map_or(threads, |limits| limits.parallel.min(threads));
+        if self.flights.len() > parallel {
+            let stuck_at = self.moved_at.saturating_add(STUCK);
+            if stuck_at <= now {
+                return Step::TakeBack;
+            }
+            until = until.min(stuck_at);
         }
         if until <= now {
             Step::Work
@@ -253,6 +277,7 @@ impl Claims {
         let run_time = (run_time as f64).max(100.0);
         let weight = if self.mean == 0.0 { 1.0 } else { WEIGHT };
         self.mean += (run_time - self.mean) * weight;
+        self.moved_at = now;
         self.report(id, flight, attempts, outcome, now);
         true
     }
@@ -294,6 +319,24 @@ impl Claims {
         }
     }
 
+    /// The events that are claimed, by their ids in the plan of the executor.
+    pub(crate) fn locals(&self) -> Vec<EventId> {
+        self.flights.values().map(|flight| flight.local).collect()
+    }
+
+    /// Gives back the events with the given ids in the plan of the executor, and claims none ahead for a while.
+    pub(crate) fn took_back(&mut self, locals: &[EventId], now: u64) {
+        let taken = self
+            .flights
+            .extract_if(|_, flight| locals.contains(&flight.local));
+        let taken: Vec<_> = taken.collect();
+        for (id, flight) in taken {
+            self.give_back_flight(id, flight, now);
+        }
+        self.mean = NOT_AHEAD;
+        self.moved_at = now;
+    }
+
     /// Gives back an event with the given claim.
     fn give_back_flight(&mut self, id: u64, flight: Flight, now: u64) {
         let outcome = Outcome::Again {
@@ -323,8 +366,9 @@ impl Claims {
     }
 
     /// Notes that the executor has taken an event.
-    pub(crate) fn fly(&mut self, event: &Claimed, fence: u64, local: EventId) {
+    pub(crate) fn fly(&mut self, event: &Claimed, fence: u64, local: EventId, now: u64) {
         let due = event.due;
+        self.moved_at = now;
         self.flights.insert(event.id, Flight { local, fence, due });
     }
 

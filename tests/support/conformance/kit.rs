@@ -157,7 +157,7 @@ impl Fixture {
 
     /// The statistics of the topic.
     pub(crate) fn stats(&self) -> TopicStats {
-        let topics = self.dispatcher.stats().topics.into_iter();
+        let topics = self.dispatcher.stats().unwrap().topics.into_iter();
         let mut topics = topics.filter(|stats| stats.topic == self.topic.name());
         topics.next().unwrap_or_default()
     }
