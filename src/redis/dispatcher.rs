@@ -1,6 +1,7 @@
 //! The durable dispatcher.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -145,7 +146,7 @@ impl Dispatcher {
         emitted
             .map(EventId::new)
             .map_err(|Unsent { kind, source }| {
-                *engine.refused.lock() += 1;
+                engine.refused.fetch_add(1, Ordering::Relaxed);
                 let error = EmitError::new(kind, event);
                 match source {
                     Some(source) => error.because(source),
@@ -186,7 +187,9 @@ impl Dispatcher {
                 }
                 Err(Unsent { kind, source }) => {
                     let rest: Vec<T> = chunk.into_iter().chain(events).collect();
-                    *engine.refused.lock() += rest.len() as u64;
+                    engine
+                        .refused
+                        .fetch_add(rest.len() as u64, Ordering::Relaxed);
                     let error = EmitManyError::new(kind, ids, rest);
                     return Err(match source {
                         Some(source) => error.because(source),

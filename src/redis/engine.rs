@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -69,8 +70,8 @@ pub(super) struct Engine {
     ears: Arc<Ears>,
     /// The keeper and the listener, until they are joined, and whether the dispatcher is stopped.
     threads: Mutex<Threads>,
-    /// Counters of this process.
-    pub(super) refused: Mutex<u64>,
+    /// How many events this process did not get accepted.
+    pub(super) refused: AtomicU64,
 }
 
 /// The threads that reach Redis.
@@ -121,7 +122,7 @@ impl Engine {
             inbox,
             ears,
             threads: Mutex::default(),
-            refused: Mutex::new(0),
+            refused: AtomicU64::new(0),
         };
         engine
             .spawn(&name, options, endpoint)

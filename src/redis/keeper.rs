@@ -218,6 +218,10 @@ impl Keeper {
                     self.topics.push(Claims::new(topic, name, keys));
                 }
                 self.topics[at].set_limits(limits.filter(|_| !self.is_stopping), now);
+                if limits.is_none() {
+                    // Without a handler they would not start here.
+                    self.take_back(at, now);
+                }
             }
             Order::Token(at) => self.topics[at].token(now),
             Order::Cancelled(topic, id) => {

@@ -9,7 +9,7 @@ use crate::due::DueQueue;
 
 /// The number of a topic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct TopicId(pub(super) u32);
+pub(crate) struct TopicId(pub(crate) u32);
 
 impl TopicId {
     /// The index of the topic.

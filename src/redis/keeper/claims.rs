@@ -117,6 +117,8 @@ pub(crate) struct Claims {
     look_at: u64,
     /// Whether this process took the token that wakes one, and has not called since.
     has_token: bool,
+    /// Whether an event is ready that this process has no worker for, and that it has passed on by a token.
+    has_passed: bool,
     /// When the leases are renewed next.
     renew_at: u64,
     /// The mean run time of an attempt, ns; zero at first.
@@ -152,6 +154,7 @@ impl Claims {
             pending: None,
             look_at: 0,
             has_token: false,
+            has_passed: false,
             renew_at: u64::MAX,
             mean: 0.0,
             moved_at: 0,
@@ -221,7 +224,9 @@ impl Claims {
         } else {
             1
         };
-        if self.want(threads, all) >= enough {
+        let want = self.want(threads, all);
+        // A call that wants nothing leaves a token, so that another process runs the event that is due.
+        if want >= enough || (want == 0 && self.limits.is_some() && !self.has_passed) {
             until = self.look_at;
         }
         if self.outcomes.len() > 0 {
@@ -397,6 +402,8 @@ impl Claims {
             .wait
             .map(|wait| now.saturating_add(wait.saturating_mul(1_000)));
         self.look_at = wait.unwrap_or(look).min(look);
+        let wanted = self.pending.as_ref().map_or(0, |pending| pending.want);
+        self.has_passed = wanted == 0 && reply.wait == Some(0);
         if self.flights.is_empty() {
             self.renew_at = now.saturating_add(nanos(times.lease) / 3);
         }
@@ -425,3 +432,6 @@ impl Claims {
         self.pending.is_none() && self.outcomes.len() == 0
     }
 }
+
+#[cfg(test)]
+mod tests;
