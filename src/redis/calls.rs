@@ -18,6 +18,10 @@ use super::link::Script;
 /// The most events, outcomes or ids that one call takes, so that no script runs for long.
 pub(crate) const MOST: usize = 200;
 
+/// The latest time, us since 1970, which is in the year 2540, and the longest duration. The numbers of a script are exact
+/// up to half of it, and multiples of 2 us beyond.
+const LATEST: u64 = 1 << 54;
+
 /// The scripts of the dispatcher.
 pub(crate) static SCRIPTS: LazyLock<Scripts> = LazyLock::new(|| Scripts::new(str::to_owned));
 
@@ -84,8 +88,8 @@ impl When {
     fn write(self) -> String {
         match self {
             When::Now => String::new(),
-            When::After(us) => format!("+{us}"),
-            When::At(us) => us.to_string(),
+            When::After(us) => format!("+{}", us.min(LATEST)),
+            When::At(us) => us.min(LATEST).to_string(),
         }
     }
 }

@@ -73,7 +73,7 @@ impl Scripts {
     pub(crate) fn view(&self, keys: &Keys, dead: bool, skip: usize, max: usize) -> Cmd {
         let set = if dead { &keys.dead } else { &keys.waiting };
         let mut call = self.view.call(&[set, &keys.payloads, &keys.failures]);
-        call.arg(skip).arg(max);
+        call.arg(skip.min(u32::MAX as usize)).arg(max);
         call
     }
 
@@ -89,6 +89,7 @@ impl Scripts {
             &keys.waiting,
             &keys.running,
             &keys.payloads,
+            &keys.tokens,
             &keys.dead,
             &keys.counters,
         ];

@@ -67,19 +67,25 @@ impl EmitCall<'_> {
             .arg(self.max_unfinished)
             .arg(groups.len());
         for group in groups {
-            call.arg(group.len());
+            debug_assert!(group.len() == 1 || group.iter().all(|event| event.unique.is_none()));
+            let unique = group.first().and_then(|event| event.unique.as_ref());
+            let is_at_once = group.iter().all(|event| event.due == When::Now);
+            let kind = match unique {
+                Some((_, OnDuplicate::Error)) => "e",
+                Some((_, OnDuplicate::Keep)) => "k",
+                Some((_, OnDuplicate::Replace)) => "r",
+                None if is_at_once => "n",
+                None => "d",
+            };
+            call.arg(group.len()).arg(kind);
+            if let Some((key, _)) = unique {
+                call.arg(key);
+            }
             for event in group {
-                match event.due {
-                    When::Now => call.arg(""),
-                    due => call.arg(due.write()),
-                };
-                let (policy, key) = match &event.unique {
-                    None => ("", ""),
-                    Some((key, OnDuplicate::Keep)) => ("k", &**key),
-                    Some((key, OnDuplicate::Replace)) => ("r", &**key),
-                    Some((key, OnDuplicate::Error)) => ("e", &**key),
-                };
-                call.arg(policy).arg(key).arg(&event.payload[..]);
+                if kind != "n" {
+                    call.arg(event.due.write());
+                }
+                call.arg(&event.payload[..]);
             }
         }
         call

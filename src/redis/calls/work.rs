@@ -3,7 +3,7 @@
 use super::super::layout::{Keys, read_id, write_id};
 use super::super::link::{Cmd, LinkError, Value};
 use super::super::reply::Reply;
-use super::{Scripts, When};
+use super::{LATEST, Scripts, When};
 
 /// An event that waits again.
 #[derive(Clone, Debug)]
@@ -135,10 +135,10 @@ impl WorkCall<'_> {
         call.arg(self.session)
             .arg(self.seq)
             .arg(self.want)
-            .arg(self.lease)
+            .arg(self.lease.min(LATEST))
             .arg(self.max_bytes)
             .arg(self.everywhere)
-            .arg(self.interval)
+            .arg(self.interval.min(LATEST))
             .arg(self.max_dead)
             .arg(self.random);
         let Outcomes { done, again, dead } = self.outcomes;
@@ -228,7 +228,7 @@ impl RenewReply {
     pub(crate) fn write(scripts: &Scripts, keys: &Keys, lease: u64, events: &[(u64, u64)]) -> Cmd {
         let keys = [&keys.running, &keys.payloads, &keys.tokens, &keys.counters];
         let mut call = scripts.renew.call(&keys);
-        call.arg(lease);
+        call.arg(lease.min(LATEST));
         for (id, fence) in events {
             call.arg(write_id(*id)).arg(*fence);
         }

@@ -10,24 +10,26 @@ local l, p, t, c = unpack(KEYS)
 local time = redis.call('TIME'); local now = time[1] * 1000000 + time[2]
 local lease = tonumber(ARGV[1])
 local state = redis.call('HMGET', c, 'last', 'grace')
-local reply = {0}
--- As in `work`: the first call after an outage must notice it, whichever it is.
-if state[1] and now - tonumber(state[1]) > lease / 2 then
-  redis.call('HSET', c, 'grace', now + lease)
-  reply[1] = lease
-end
-local ids, renewed = {}, {}
+local last = tonumber(state[1])
+local now_text, ends = string.format('%.0f', now), string.format('%.0f', now + lease)
+local ids, renewed, reply = {}, {}, {0}
 for i = 2, #ARGV, 2 do ids[#ids + 1] = ARGV[i] end
 local fences = #ids > 0 and redis.call('HMGET', t, unpack(ids)) or {}
 for i, id in ipairs(ids) do
   if fences[i] == ARGV[2 * i + 1] then
-    renewed[#renewed + 1] = now + lease
+    renewed[#renewed + 1] = ends
     renewed[#renewed + 1] = id
   else
     reply[#reply + 1] = id
     reply[#reply + 1] = redis.call('HEXISTS', p, id)
   end
 end
+-- As in `work`: the first call after an outage must notice it, whichever it is.
+if last and now - last > lease / 2 then
+  redis.call('HSET', c, 'last', now_text, 'grace', ends)
+  reply[1] = lease
+else
+  redis.call('HSET', c, 'last', now_text)
+end
 if #renewed > 0 then redis.call('ZADD', l, 'XX', unpack(renewed)) end
-redis.call('HSET', c, 'last', now)
 return reply

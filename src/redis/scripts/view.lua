@@ -7,6 +7,8 @@
 -- Cost  O(log N + skip + n); at most 200 events.
 local set, p, f = unpack(KEYS)
 local skip, n = tonumber(ARGV[1]), math.min(tonumber(ARGV[2]), 200)
+-- A range up to -1 would be all.
+if n < 1 then return {} end
 local found = redis.call('ZRANGE', set, skip, skip + n - 1, 'WITHSCORES')
 local reply = {}
 for i = 1, #found, 2 do
