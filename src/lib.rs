@@ -126,6 +126,13 @@ pub mod fleet {}
 #[doc = include_str!("../docs/dispatch.md")]
 pub mod dispatching {}
 
+/// Durable dispatch and the shared watch: promises, keys, protocol, durability and operations.
+#[cfg(all(doc, feature = "redis"))]
+#[doc = "[dispatch]: crate::dispatching"]
+#[doc = ""]
+#[doc = include_str!("../docs/redis.md")]
+pub mod on_redis {}
+
 /// The examples of the README, one of which uses this feature.
 #[cfg(all(doctest, feature = "dispatch"))]
 #[doc = include_str!("../README.md")]
