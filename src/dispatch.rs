@@ -276,7 +276,7 @@ impl Dispatcher {
     ///     dispatcher.emit_with(&CHECK, 17, later()).unwrap_err().kind(),
     ///     EmitErrorKind::Duplicate(id)
     /// );
-    /// assert_eq!(dispatcher.emit_with(&CHECK, 17, later().on_duplicate(OnDuplicate::Keep)), Ok(id));
+    /// assert_eq!(dispatcher.emit_with(&CHECK, 17, later().on_duplicate(OnDuplicate::Keep))?, id);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn emit_with<T: Send + Sync + 'static>(

@@ -1,5 +1,10 @@
 //! Events of another store, which lends them for one attempt each.
 
+#![cfg_attr(
+    all(any(loom, shuttle), not(feature = "redis")),
+    expect(dead_code, reason = "the models use only a part of it")
+)]
+
 use std::any::Any;
 use std::fmt;
 use std::sync::Arc;

@@ -221,6 +221,29 @@ fn a_call_whose_event_is_recalled_is_told_why_and_its_outcome_is_stale() {
 }
 
 #[test]
+fn of_the_events_that_are_taken_back_those_that_have_started_go_on() {
+    let it = Fixture::new(1);
+    let (enter, entered) = mpsc::channel();
+    let (open, gate) = mpsc::channel::<()>();
+    let gate = std::sync::Mutex::new(gate);
+    it.on("handle", On::new(), move |_, _| {
+        let _ = enter.send(());
+        let _ = gate.lock().unwrap().recv();
+        Ok(())
+    });
+    let runs = it.lend(0, lease(1, 0));
+    entered.recv().unwrap();
+    let waits = [0, NS_OF_S].map(|due| it.lend(due, lease(2, 0)));
+    let ids = [&[runs][..], &waits].concat();
+    assert_eq!(it.core.take_back(it.topic(), ids.clone()), waits);
+    assert!(it.core.take_back(it.topic(), ids).is_empty());
+    drop(open);
+    assert_eq!(it.settled().0, lease(1, 0));
+    it.clock.advance(S);
+    assert!(it.core.flush(PATIENCE) && it.settled.try_recv().is_err());
+}
+
+#[test]
 fn the_store_keeps_the_rate_and_the_room_and_the_plan_keeps_the_parallelism() {
     let it = Fixture::new(4);
     let (enter, entered) = mpsc::channel();
