@@ -35,8 +35,9 @@
 //! # Features
 //!
 //! All features are off by default. `pacemaker` sends beats, `registry` maintains the list of nodes that may receive
-//! traffic, `dispatch` calls handlers for instant, delayed and retried events on local threads, `cron` adds periodic
-//! events by the calendar to it, `tsc` adds a faster clock, `serde` adds `Serialize`, and `log` reports stalls and
+//! traffic, `dispatch` calls handlers for instant, delayed and retried events on local threads, `redis` adds a dispatcher
+//! whose events survive in Redis and a watch that processes share, `msgpack` adds an encoding to it, `cron` adds
+//! periodic events by the calendar, `tsc` adds a faster clock, `serde` adds `Serialize`, and `log` reports stalls and
 //! failures through the `log` crate. The README lists the cost of each.
 //!
 //! # How it works
@@ -44,7 +45,7 @@
 //! A router hashes each key to one of a fixed number of worker threads. Each worker owns a slab of slots, LRU lists
 //! that link the slots, and an index that maps keys to slots. The module `design` of this documentation describes the
 //! protocols between the threads, `fleet` explains how to choose the options of a fleet, `dispatching` describes
-//! the dispatcher, and `promises` lists the guarantees and their tests.
+//! the dispatcher, `on_redis` what is stored in Redis, and `promises` lists the guarantees and their tests.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![forbid(unsafe_code)]
 
@@ -133,7 +134,7 @@ pub mod dispatching {}
 #[doc = include_str!("../docs/redis.md")]
 pub mod on_redis {}
 
-/// The examples of the README, one of which uses this feature.
-#[cfg(all(doctest, feature = "dispatch"))]
+/// The examples of the README, two of which use these features.
+#[cfg(all(doctest, feature = "dispatch", feature = "redis"))]
 #[doc = include_str!("../README.md")]
 struct Readme;
