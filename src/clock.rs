@@ -292,10 +292,6 @@ impl Clock {
     /// Creates a monotonic clock whose origin lies `past` before now, for times from before its creation. If the
     /// platform cannot represent the origin, it is now.
     #[cfg(feature = "redis")]
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "the store that uses it follows")
-    )]
     pub(crate) fn monotonic_since(past: Duration) -> Self {
         let now = Instant::now();
         let origin = now.checked_sub(past).unwrap_or(now);

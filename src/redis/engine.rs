@@ -22,6 +22,7 @@ use super::keeper::{Keeper, Options};
 use super::layout::Keys;
 use super::link::{Endpoint, Line, cmd};
 use super::listener::{Ears, LISTEN, listen};
+use crate::clock::Clock;
 use crate::dispatch::local::Core;
 use crate::dispatch::local::settings::Settings;
 use crate::dispatch::local::stop::Summary;
@@ -32,6 +33,9 @@ use crate::dispatch::{
 
 /// The latest due time from now: 500 years.
 const FARTHEST: Duration = Duration::from_secs(500 * 365 * 24 * 3_600);
+
+/// How long before the start of this process an event may have been due for its lateness to be exact.
+const PAST: Duration = Duration::from_secs(10 * 365 * 24 * 3_600);
 
 /// The most events that one call accepts together.
 pub(super) const CHUNK: usize = super::calls::MOST;
@@ -109,6 +113,7 @@ impl Engine {
         let max_unfinished = workers.max_unfinished.min(workers.max_per_topic) as u64;
         let name = workers.thread_name.clone();
         workers.lender = Some(inbox.clone());
+        workers.clock = Some(Clock::monotonic_since(PAST));
         let core = Core::start(workers)?;
         let line = || Line::new(endpoint.clone());
         let options = settings.keeper.clone();
@@ -313,7 +318,7 @@ impl Engine {
         self.inbox.order(Order::Stop);
         let mut summary = self.core.stop(within);
         let undone = std::mem::take(&mut summary.undone).into_iter();
-        let undone = undone.map(|event| (event.topic.into(), event.id.get()));
+        let undone = undone.map(|event| (event.topic.into(), event.id));
         let undone = undone.collect();
         // A handler that stops its own dispatcher ends after this, and its outcome counts.
         let waits = self.core.runs_here();

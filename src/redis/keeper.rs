@@ -6,7 +6,7 @@
 pub(crate) mod claims;
 pub(crate) mod inbox;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -237,15 +237,10 @@ impl Keeper {
             }
             Order::End { undone, waits } => {
                 self.ends_at = Some((now.saturating_add(nanos(LAST_CALLS)), waits));
-                let mut undone: HashSet<(Arc<str>, u64)> = undone.into_iter().collect();
                 for topic in &mut self.topics {
-                    let name = topic.name.clone();
-                    for id in undone
-                        .extract_if(|(other, _)| *other == name)
-                        .map(|(_, id)| id)
-                    {
-                        topic.give_back(id, now);
-                    }
+                    let undone = undone.iter().filter(|(name, _)| *name == topic.name);
+                    let undone: Vec<_> = undone.map(|(_, local)| *local).collect();
+                    topic.took_back(&undone, now);
                 }
             }
         }

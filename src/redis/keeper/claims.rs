@@ -317,13 +317,6 @@ impl Claims {
         }
     }
 
-    /// Gives an event back that no worker has begun: it waits in its previous place, and no attempt counts.
-    pub(crate) fn give_back(&mut self, id: u64, now: u64) {
-        if let Some(flight) = self.flights.remove(&id) {
-            self.give_back_flight(id, flight, now);
-        }
-    }
-
     /// The events that are claimed, by their ids in the plan of the executor.
     pub(crate) fn locals(&self) -> Vec<EventId> {
         self.flights.values().map(|flight| flight.local).collect()

@@ -7,6 +7,7 @@ use parking_lot::{Condvar, Mutex};
 
 use super::super::layout::Keys;
 use super::claims::{Limits, Settled};
+use crate::dispatch::EventId;
 use crate::dispatch::attempt::Outcome;
 use crate::dispatch::lease::{Lease, Lender};
 use crate::dispatch::plan::TopicId;
@@ -24,8 +25,8 @@ pub(crate) enum Order {
     Stop,
     /// End: give back the events that never started, and report all outcomes.
     End {
-        /// The events that never started, each with the name of its topic.
-        undone: Vec<(Arc<str>, u64)>,
+        /// The events that never started: the name of the topic of each, and its id in the plan of the executor.
+        undone: Vec<(Arc<str>, EventId)>,
         /// Whether to wait for attempts that still run, because the one that ordered this is among them.
         waits: bool,
     },
