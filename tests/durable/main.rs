@@ -1,5 +1,10 @@
 //! Durable dispatch on a real server.
 
+#![expect(
+    clippy::items_after_statements,
+    reason = "a topic is declared where it is used"
+)]
+
 #[expect(
     unreachable_pub,
     dead_code,
