@@ -46,7 +46,7 @@ const COMMANDS: [&str; 19] = [
     "HDEL",
     "HLEN",
     "HEXISTS",
-    "HINCRBY",
+    "TIME",
     "HSCAN",
     "ZADD",
     "ZREM",

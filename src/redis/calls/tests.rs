@@ -1,6 +1,9 @@
 //! The scripts on a real server, by a clock that the tests set.
 
+mod hostile;
+mod leases;
 mod oracle;
+mod texts;
 
 use std::sync::LazyLock;
 
@@ -52,10 +55,14 @@ struct Store {
 
 impl Store {
     fn new(server: &RedisServer, topic: &str) -> Self {
-        let limit = std::time::Duration::from_secs(10);
+        let limit = Duration::from_secs(10);
         let endpoint = Endpoint::new(&server.url(), limit, limit).unwrap();
+        Store::over(endpoint.connect().unwrap(), topic)
+    }
+
+    fn over(link: Link, topic: &str) -> Self {
         Store {
-            link: endpoint.connect().unwrap(),
+            link,
             keys: Keys::new(topic),
             now: START,
             seq: 0,

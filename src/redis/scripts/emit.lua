@@ -24,7 +24,7 @@ if state[1] then
     local words = {}
     for word in string.gmatch(reply, '%S+') do words[#words + 1] = word end
     return words
-  elseif known > seq then
+  elseif known and known > seq then
     return {'OLD'}
   end
 end

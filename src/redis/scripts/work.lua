@@ -20,6 +20,7 @@ local max_dead, random = tonumber(ARGV[8]), tonumber(ARGV[9])
 local now_text, ends = string.format('%.0f', now), string.format('%.0f', now + lease)
 local state = redis.call('HMGET', c, session, 'last', 'grace', 'fence', 'paused', 'tat')
 local has_records = redis.call('HLEN', f) > 0
+local wakes = redis.call('LLEN', w) == 0
 
 -- Adds the records of `ids` to the end of a reply.
 local function add_records(reply, ids)
@@ -34,7 +35,7 @@ end
 if state[1] then
   local known, fence, ending = string.match(state[1], '^(%d+) %d+ (%d+) (%d+)$')
   known = tonumber(known)
-  if known > seq then return {'OLD'} end
+  if known and known > seq then return {'OLD'} end
   if known == seq then
     -- The reply was lost: what this call claimed has its fence, and still has the end of its lease.
     local reply, ids, n = {now, 0, 0, 0, 0, tonumber(fence), {}}, {}, 7
@@ -117,6 +118,7 @@ for from = dead_from, dead_to, 3 do
     stale[#stale + 1] = ids[i]
   end
 end
+local surplus = #dead > 0 and math.min(redis.call('ZCARD', d) + #dead - max_dead, 200) or 0
 
 local function forget(ids)
   local fields, n = {}, #ids
@@ -135,22 +137,19 @@ if #dead > 0 then
   forget(dead)
   free_keys(dead)
   redis.call('ZADD', d, unpack(deaths))
-  local surplus = math.min(redis.call('ZCARD', d) - max_dead, 200)
-  if #records > 0 then redis.call('HSET', f, unpack(records)) end
-  if surplus > 0 then
-    local oldest = redis.call('ZRANGE', d, 0, surplus - 1)
-    redis.call('HDEL', p, unpack(oldest))
-    redis.call('HDEL', f, unpack(oldest))
-    redis.call('ZREMRANGEBYRANK', d, 0, surplus - 1)
-    count('purged', surplus)
-  end
-elseif #records > 0 then
-  redis.call('HSET', f, unpack(records))
+  count('died', #dead)
+end
+if #records > 0 then redis.call('HSET', f, unpack(records)) end
+if surplus > 0 then
+  local oldest = redis.call('ZRANGE', d, 0, surplus - 1)
+  redis.call('HDEL', p, unpack(oldest))
+  redis.call('HDEL', f, unpack(oldest))
+  redis.call('ZREMRANGEBYRANK', d, 0, surplus - 1)
+  count('purged', surplus)
 end
 has_records = has_records or #records > 0
 count('retried', retried)
 count('put_off', put_off)
-count('died', #dead)
 count('stale', #stale)
 if #ended > 0 then
   redis.call('ZREM', l, unpack(ended))
@@ -249,7 +248,7 @@ local next_at
 if first and not is_paused and not (everywhere > 0 and running >= everywhere) then
   next_at = interval > 0 and math.max(first, tat) or first
   -- Another process may have what this one lacks.
-  if next_at <= now and redis.call('LLEN', w) == 0 then redis.call('RPUSH', w, 1) end
+  if wakes and next_at <= now then redis.call('RPUSH', w, 1) end
 end
 local lease_end = tonumber(redis.call('ZRANGE', l, 0, 0, 'WITHSCORES')[2])
 if lease_end and lease_end < math.huge then
