@@ -121,6 +121,14 @@ pub(crate) struct Link {
 }
 
 impl Link {
+    /// A link over `connection`.
+    #[cfg(test)]
+    pub(crate) fn over(connection: impl ConnectionLike + Send + 'static) -> Self {
+        Link {
+            connection: Box::new(connection),
+        }
+    }
+
     /// Makes one call and returns the reply.
     ///
     /// # Errors

@@ -1,5 +1,6 @@
 //! The scripts on a real server, by a clock that the tests set.
 
+mod cluster;
 mod hostile;
 mod leases;
 mod oracle;

@@ -106,25 +106,14 @@ fn scripts_use_declared_keys_and_no_endless_command() {
         }
         // A second binding of the name of a key would hide the key.
         for key in keys {
-            let hides = |line: &&str| {
+            let binds = |line: &&str| {
                 let line = line.trim();
                 let names = line.strip_prefix("local ").or(line.strip_prefix("for "));
-                let names = names.and_then(|rest| rest.split([' ', '=']).next().map(|_| rest));
-                let names = names.map(|rest| {
-                    rest.split(['='])
-                        .next()
-                        .unwrap()
-                        .split(" in ")
-                        .next()
-                        .unwrap()
-                });
-                names.is_some_and(|names| names.split(',').any(|it| it.trim() == key))
+                let names = names.and_then(|rest| rest.split(" = ").next()?.split(" in ").next());
+                names.is_some_and(|names| names.split(", ").any(|name| name == key))
             };
-            assert_eq!(
-                code.lines().filter(hides).count(),
-                1,
-                "{name} binds `{key}` again"
-            );
+            let count = code.lines().filter(binds).count();
+            assert_eq!(count, 1, "{name} binds `{key}` again");
         }
         let reads = text
             .lines()
