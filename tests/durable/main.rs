@@ -17,3 +17,4 @@ mod redis_server;
 mod conformance;
 mod conforming;
 mod dispatching;
+mod many;
