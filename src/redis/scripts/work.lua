@@ -57,7 +57,10 @@ local running = redis.call('ZCOUNT', l, '-inf', '(+inf')
 local last, grace = tonumber(state[2]), tonumber(state[3]) or 0
 local is_new_grace = last and now - last > lease / 2 and running > 0
 if is_new_grace then grace = now + lease end
-local fence, tat, is_paused = math.max((tonumber(state[4]) or 0) + 1, now), tonumber(state[6]) or 0, state[5] == '1'
+local fence, tat, is_paused = tonumber(state[4]) or 0, tonumber(state[6]) or 0, state[5] == '1'
+-- The last fence was a time. If the clock went back since, no start waits longer than an interval, no lapse than a lease.
+if fence > now + 1000000 then tat, grace = math.min(tat, now + interval), math.min(grace, now + lease) end
+fence = math.max(fence + 1, now)
 
 local counts, names = {}, {}
 local function count(name, n)

@@ -322,3 +322,30 @@ fn starts_are_as_far_apart_as_the_rate_says() {
         "the first lease ends"
     );
 }
+
+#[test]
+fn a_clock_that_goes_back_holds_up_no_start_for_longer_than_the_rate_says() {
+    let Some(server) = for_test(&[]) else { return };
+    let (mut store, fence) = claimed(&server, "t", &["x", "y", "z"]);
+    let outcomes = Outcomes::default();
+    let paced = |seq| WorkCall {
+        seq,
+        want: 9,
+        interval: 50,
+        lease: LEASE,
+        ..idle(&outcomes)
+    };
+    store.now += LEASE;
+    let reply = store.work(&paced(10)).unwrap();
+    assert_eq!((reply.events.len(), reply.grace), (1, LEASE));
+    for event in [2, 3] {
+        let due = When::At(START - 4_000_000_000);
+        store.reschedule(event, due);
+    }
+    store.now = START - 3_600_000_000;
+    assert_eq!(store.work(&paced(11)).unwrap().events.len(), 0);
+    store.now += 50;
+    let reply = store.work(&paced(12)).unwrap();
+    assert_eq!((reply.events.len(), reply.events[0].id), (1, 3));
+    assert!(reply.fence > fence);
+}

@@ -157,7 +157,7 @@ fn scripts_refuse_before_they_write() {
 }
 
 #[test]
-fn the_permissions_that_are_checked_are_those_that_scripts_need() {
+fn the_permissions_that_scripts_need_are_checked_and_documented() {
     let builder = include_str!("../../builder.rs");
     let listed = builder.split("const COMMANDS").nth(1).unwrap();
     let listed = listed.split(';').nth(1).unwrap();
@@ -170,7 +170,13 @@ fn the_permissions_that_are_checked_are_those_that_scripts_need() {
                 .map(|(_, command, _)| command),
         );
     }
+    let page = include_str!("../../../../docs/redis.md");
     for command in &used {
         assert!(listed.contains(&**command), "{command} is not checked");
+        let granted = format!("+{} ", command.to_lowercase());
+        assert!(
+            page.contains(&granted),
+            "{granted}is not in the documentation"
+        );
     }
 }
