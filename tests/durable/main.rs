@@ -5,6 +5,9 @@
     reason = "a topic is declared where it is used"
 )]
 
+#[expect(unreachable_pub, reason = "an example shares it")]
+#[path = "../support/ledger.rs"]
+mod ledger;
 #[expect(
     unreachable_pub,
     dead_code,
@@ -16,5 +19,10 @@ mod redis_server;
 #[path = "../support/conformance/suite.rs"]
 mod conformance;
 mod conforming;
+mod crew;
 mod dispatching;
+mod killing;
 mod many;
+mod outages;
+mod suspension;
+mod tap;

@@ -1,0 +1,470 @@
+//! Producers and workers as processes of their own: this test binary, run anew.
+
+use std::env;
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{self, Child, ChildStdin, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use liveness::dispatch::{Backoff, Emit, EmitErrorKind, EventId, On, Topic};
+use liveness::redis::Dispatcher;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::ledger::{self, Fate, Ledger, Stage, Verdict};
+use crate::redis_server::{RedisServer, for_test};
+use crate::tap::{Mutation, Tap};
+
+/// The topic of all tests with several processes.
+pub(crate) const JOBS: Topic<Job> = Topic::new("jobs");
+
+/// What an event asks for: for how long its handler runs, ms, and how many of its attempts fail.
+pub(crate) type Job = (u64, u32);
+
+/// For how long a process may take for what it does at once, on a busy machine.
+pub(crate) const GENEROUS: Duration = Duration::from_secs(30);
+
+/// How often a producer emits an event whose handler runs for so long that its lease is renewed.
+const LONG_JOB_EACH: Duration = Duration::from_millis(200);
+
+/// What a process is.
+const ROLE: &str = "LIVENESS_TEST_ROLE";
+/// The server, seen by the process.
+const URL: &str = "LIVENESS_TEST_URL";
+/// The path of its ledger.
+const LEDGER: &str = "LIVENESS_TEST_LEDGER";
+/// The lease, ms.
+const LEASE: &str = "LIVENESS_TEST_LEASE_MS";
+/// How long a reply may take, ms.
+const RESPONSE: &str = "LIVENESS_TEST_RESPONSE_MS";
+/// The seed of what is random.
+const SEED: &str = "LIVENESS_TEST_SEED";
+
+/// What a process is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// It runs handlers.
+    Worker,
+    /// It emits events until it is ended: one by one and many together, at once and delayed.
+    Producer,
+}
+
+/// What a process was asked to do.
+#[derive(Debug, Default)]
+struct Orders {
+    /// End in the next handler.
+    die: AtomicBool,
+    /// End.
+    end: AtomicBool,
+}
+
+/// What a process of its own runs. It is no test then.
+#[test]
+fn child() {
+    let Ok(role) = env::var(ROLE) else { return };
+    let variable = |name: &str| env::var(name).unwrap();
+    let ledger = Ledger::open(Path::new(&variable(LEDGER))).unwrap();
+    let millis = |name| Duration::from_millis(variable(name).parse().unwrap());
+    let lease = millis(LEASE);
+    fastrand::seed(variable(SEED).parse().unwrap());
+    let dispatcher = Dispatcher::builder(&variable(URL))
+        .threads(4)
+        .lease(lease)
+        .max_lapses(1_000)
+        .max_unfinished(5_000)
+        .emit_timeout(GENEROUS)
+        .response_timeout(millis(RESPONSE))
+        .build()
+        .unwrap();
+    let orders = Arc::new(Orders::default());
+    let own = orders.clone();
+    thread::spawn(move || {
+        for line in std::io::stdin().lines().map_while(Result::ok) {
+            let order = if line == "die" { &own.die } else { &own.end };
+            order.store(true, Ordering::SeqCst);
+        }
+        // Either all is done, or the test has ended without this process.
+        thread::sleep(GENEROUS);
+        process::exit(0);
+    });
+    if role == "Worker" {
+        work(&dispatcher, ledger, &orders);
+        while !orders.end.load(Ordering::SeqCst) {
+            thread::sleep(Duration::from_millis(5));
+        }
+    } else {
+        produce(&dispatcher, &ledger, lease, &orders);
+    }
+    let _ = dispatcher.stop(GENEROUS);
+}
+
+/// Runs handlers.
+fn work(dispatcher: &Dispatcher, ledger: Ledger, orders: &Arc<Orders>) {
+    let backoff = Backoff::constant(Duration::from_millis(5));
+    let (options, orders) = (On::new().backoff(backoff), orders.clone());
+    let handle = move |context: &liveness::dispatch::Context, &(runs, fails): &Job| {
+        let (id, fence) = (context.id().get(), context.fence());
+        let note = |stage| ledger.call(stage, id, fence, context.lateness());
+        note(Stage::Begin);
+        if orders.die.load(Ordering::SeqCst) {
+            kill(Pid::this(), Signal::SIGKILL).unwrap();
+        }
+        thread::sleep(Duration::from_millis(runs));
+        if context.attempt() <= fails {
+            note(Stage::Fail);
+            return Err("not yet".into());
+        }
+        note(Stage::End);
+        Ok(())
+    };
+    dispatcher.on(&JOBS, "work", options, handle).unwrap();
+}
+
+/// Emits until it is ended.
+fn produce(dispatcher: &Dispatcher, ledger: &Ledger, lease: Duration, orders: &Orders) {
+    let note = |id: EventId| ledger.accepted(id.get());
+    let job = || (0, u32::from(fastrand::u32(..20) == 0));
+    let mut last_long = Instant::now();
+    while !orders.end.load(Ordering::SeqCst) {
+        let refused = match fastrand::u32(..10) {
+            _ if last_long.elapsed() >= LONG_JOB_EACH => {
+                last_long = Instant::now();
+                let runs = lease.as_millis() as u64 * 7 / 10;
+                dispatcher
+                    .emit(&JOBS, (runs, 0))
+                    .map(note)
+                    .map_err(|error| error.kind())
+            }
+            0 => {
+                let delay = Duration::from_micros(fastrand::u64(..200_000));
+                let emitted = dispatcher.emit_with(&JOBS, job(), Emit::after(delay));
+                emitted.map(note).map_err(|error| error.kind())
+            }
+            1 | 2 => {
+                let jobs: Vec<Job> = (0..fastrand::usize(1..20)).map(|_| job()).collect();
+                let emitted = dispatcher.emit_many(&JOBS, jobs);
+                let emitted = emitted.map(|ids| ids.into_iter().for_each(note));
+                emitted.map_err(|error| error.kind())
+            }
+            _ => dispatcher
+                .emit(&JOBS, job())
+                .map(note)
+                .map_err(|error| error.kind()),
+        };
+        match refused {
+            Ok(()) => thread::sleep(Duration::from_micros(fastrand::u64(..1_000))),
+            Err(EmitErrorKind::Full) => thread::sleep(Duration::from_millis(5)),
+            Err(error) => panic!("{error:?}"),
+        }
+    }
+}
+
+/// A server, a ledger, and what the processes have in common.
+pub(crate) struct Site {
+    /// The server.
+    pub(crate) server: RedisServer,
+    /// The lease.
+    pub(crate) lease: Duration,
+    /// The folder of the ledger and of the sockets.
+    folder: PathBuf,
+    /// The ledger.
+    pub(crate) ledger: Ledger,
+    /// How the scripts are broken.
+    mutation: Option<Mutation>,
+    /// After about how many calls each connection is cut; zero means never.
+    pub(crate) cut_after: usize,
+    /// How long a reply may take.
+    pub(crate) response_timeout: Duration,
+}
+
+impl Site {
+    /// Starts a server with `options`; `None` without an installed one.
+    pub(crate) fn start(
+        options: &[&str],
+        lease: Duration,
+        mutation: Option<Mutation>,
+    ) -> Option<Self> {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let server = for_test(options)?;
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let folder = env::temp_dir().join(format!("lvc{}-{number}", process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        let ledger = Ledger::open(&folder.join("ledger")).unwrap();
+        Some(Site {
+            server,
+            lease,
+            folder,
+            ledger,
+            mutation,
+            cut_after: 0,
+            response_timeout: Duration::from_secs(2),
+        })
+    }
+
+    /// Starts a process behind a tap.
+    pub(crate) fn spawn(&self, role: Role) -> Member {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let socket = self.folder.join(format!("t{number}"));
+        let tap = Tap::new(&self.server.socket(), socket, self.mutation);
+        tap.cut_after(self.cut_after);
+        let mut child = Command::new(env::current_exe().unwrap())
+            .args(["--exact", "crew::child", "--nocapture"])
+            .env(ROLE, format!("{role:?}"))
+            .env(URL, tap.url())
+            .env(LEDGER, self.folder.join("ledger"))
+            .env(LEASE, self.lease.as_millis().to_string())
+            .env(RESPONSE, self.response_timeout.as_millis().to_string())
+            .env(SEED, fastrand::u64(..).to_string())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        tap.watch(child.id());
+        let stdin = child.stdin.take();
+        Member {
+            child,
+            stdin,
+            tap,
+            role,
+        }
+    }
+
+    /// Starts `count` processes.
+    pub(crate) fn spawn_many(&self, role: Role, count: usize) -> Vec<Member> {
+        (0..count).map(|_| self.spawn(role)).collect()
+    }
+
+    /// Kills `member` by SIGKILL, unless it is dead, and starts another one in its place.
+    pub(crate) fn replace(&self, member: &mut Member) {
+        let _ = member.child.kill();
+        let status = member.child.wait().unwrap();
+        assert!(!status.success(), "a {:?} ended by itself", member.role);
+        self.ledger.fate(Fate::Killed, member.child.id());
+        *member = self.spawn(member.role);
+    }
+
+    /// Stops `member`.
+    pub(crate) fn stop(&self, member: &Member) {
+        member.signal(Signal::SIGSTOP);
+        self.ledger.fate(Fate::Stopped, member.child.id());
+    }
+
+    /// Continues `member`.
+    pub(crate) fn continue_(&self, member: &Member) {
+        self.ledger.fate(Fate::Continued, member.child.id());
+        member.signal(Signal::SIGCONT);
+    }
+
+    /// A dispatcher of the test itself, without a tap and without handlers.
+    pub(crate) fn dispatcher(&self) -> Dispatcher {
+        let builder = Dispatcher::builder(&self.server.url()).threads(1);
+        builder.lease(self.lease).build().unwrap()
+    }
+
+    /// The numbers in the lines of the ledger that are of the given kind.
+    pub(crate) fn lines(&self, kind: &str) -> Vec<Vec<u64>> {
+        let text = fs::read_to_string(self.folder.join("ledger")).unwrap();
+        let lines = text.lines().filter_map(|line| line.strip_prefix(kind));
+        lines
+            .map(|line| {
+                line.split_whitespace()
+                    .map(|word| word.parse().unwrap())
+                    .collect()
+            })
+            .collect()
+    }
+
+    /// Waits until the ledger has `count` lines of the given kind, and returns the numbers in the last of them.
+    pub(crate) fn wait_for(&self, kind: &str, count: usize) -> Vec<u64> {
+        let start = Instant::now();
+        loop {
+            if let Some(line) = self.lines(kind).into_iter().nth(count - 1) {
+                return line;
+            }
+            assert!(
+                start.elapsed() < GENEROUS,
+                "fewer than {count} lines of {kind}"
+            );
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// Judges the ledger.
+    pub(crate) fn judge(&self) -> Verdict {
+        ledger::judge(&self.folder.join("ledger"), self.lease).unwrap()
+    }
+
+    /// How many clients are connected, this one included.
+    pub(crate) fn clients(&self) -> usize {
+        let info = self.server.command(&["INFO", "clients"]).unwrap();
+        let line = info
+            .lines()
+            .find_map(|line| line.strip_prefix("connected_clients:"));
+        line.unwrap().trim().parse().unwrap()
+    }
+
+    /// The names of all keys, sorted.
+    pub(crate) fn keys(&self) -> Vec<String> {
+        let reply = self.server.command(&["KEYS", "*"]).unwrap();
+        let mut keys: Vec<String> = reply
+            .lines()
+            .filter(|line| line.starts_with('{'))
+            .map(|line| line.trim().to_owned())
+            .collect();
+        keys.sort();
+        keys
+    }
+
+    /// Ends the processes and judges everything: the ledger, the account, the keys and the connections. Returns the
+    /// verdict, to whose faults those of the account are added.
+    pub(crate) fn end(
+        self,
+        producers: Vec<Member>,
+        workers: Vec<Member>,
+        max_wait: Duration,
+    ) -> Verdict {
+        producers.into_iter().for_each(Member::end);
+        let dispatcher = self.dispatcher();
+        let counts = || dispatcher.counts(&JOBS).unwrap();
+        let start = Instant::now();
+        let mut unfinished = usize::MAX;
+        while unfinished > 0 && start.elapsed() < max_wait {
+            thread::sleep(Duration::from_millis(20));
+            let counts = counts();
+            unfinished = counts.scheduled + counts.ready + counts.running;
+        }
+        workers.into_iter().for_each(Member::end);
+        let mut faults = Vec::new();
+        let mut expect = |is_so: bool, fault: String| {
+            if !is_so {
+                faults.push(fault);
+            }
+        };
+        let stats = dispatcher.stats().unwrap();
+        let account = stats.total();
+        println!("{stats}");
+        expect(stats.is_balanced(), format!("not balanced: {stats}"));
+        expect(
+            account.emitted == account.done,
+            format!("not all are done: {stats}"),
+        );
+        // Its connection is one of those that are counted.
+        drop(dispatcher);
+        let verdict = self.judge();
+        let handled = account.emitted == verdict.handled as u64;
+        expect(
+            handled,
+            format!("{} emitted, {} handled", account.emitted, verdict.handled),
+        );
+        let keys = self.keys();
+        // What keeps these two from a compact encoding, and the token that wakes a process.
+        let kept = ["c", "l", "p", "t", "w"].map(|letter| format!("{{lv:jobs}}:{letter}"));
+        let others: Vec<_> = keys.iter().filter(|key| !kept.contains(key)).collect();
+        expect(others.is_empty(), format!("{others:?} are left"));
+        for (command, key) in [("ZCARD", "l"), ("HLEN", "p"), ("HLEN", "t")] {
+            let key = format!("{{lv:jobs}}:{key}");
+            let reply = self.server.command(&[command, &key]).unwrap();
+            expect(reply == ":1\r\n", format!("{command} {key} is {reply}"));
+        }
+        let start = Instant::now();
+        while self.clients() > 1 && start.elapsed() < GENEROUS {
+            thread::sleep(Duration::from_millis(10));
+        }
+        expect(
+            self.clients() == 1,
+            format!("{} clients are connected", self.clients()),
+        );
+        faults.extend(verdict.faults.iter().cloned());
+        let verdict = Verdict { faults, ..verdict };
+        println!("{verdict}");
+        verdict
+    }
+}
+
+impl Drop for Site {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            eprintln!("the ledger is in {}", self.folder.display());
+        } else {
+            let _ = fs::remove_dir_all(&self.folder);
+        }
+    }
+}
+
+/// A process.
+pub(crate) struct Member {
+    /// The process.
+    pub(crate) child: Child,
+    /// Its input.
+    stdin: Option<ChildStdin>,
+    /// Its connections.
+    pub(crate) tap: Tap,
+    /// What it is.
+    role: Role,
+}
+
+impl Member {
+    /// Sends a signal.
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.child.id().cast_signed()), signal).unwrap();
+    }
+
+    /// Lets it end by SIGKILL in its next handler.
+    pub(crate) fn die_in_handler(&mut self) {
+        self.order("die");
+    }
+
+    /// Writes an order.
+    fn order(&mut self, order: &str) {
+        // A process that was killed reads none.
+        let _ = writeln!(self.stdin.as_mut().unwrap(), "{order}");
+    }
+
+    /// Waits until it is dead, for at most `wait`.
+    pub(crate) fn is_dead_within(&mut self, wait: Duration) -> bool {
+        let start = Instant::now();
+        loop {
+            if self.child.try_wait().unwrap().is_some() {
+                return true;
+            }
+            if start.elapsed() > wait {
+                return false;
+            }
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// The names of its threads, sorted.
+    pub(crate) fn threads(&self) -> Vec<String> {
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap();
+        let names =
+            tasks.filter_map(|task| fs::read_to_string(task.ok()?.path().join("comm")).ok());
+        let mut names: Vec<String> = names.collect();
+        names.sort();
+        names
+    }
+
+    /// Ends it in order.
+    pub(crate) fn end(mut self) {
+        self.order("end");
+        assert!(
+            self.is_dead_within(2 * GENEROUS),
+            "a {:?} does not end",
+            self.role
+        );
+        let status = self.child.wait().unwrap();
+        assert!(status.success(), "a {:?} failed: {status}", self.role);
+    }
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
