@@ -15,6 +15,9 @@ const FIRST_WAIT: Duration = Duration::from_millis(50);
 /// The longest wait before a new attempt to connect.
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
 
+/// How often a script is loaded for one call.
+const MOST_LOADS: usize = 3;
+
 /// Where the server is, and how long a call may take.
 #[derive(Clone, Debug)]
 pub(crate) struct Endpoint {
@@ -139,19 +142,24 @@ impl Link {
         Ok(call.query(&mut *self.connection)?)
     }
 
-    /// Makes the call `call` of `script`, and loads the script first if the server does not have it.
+    /// Makes the call `call` of `script`, and loads the script first if the server does not have it. The scripts of a
+    /// server may be dropped at any moment, so also between the two.
     ///
     /// # Errors
     ///
     /// Returns the errors of [`query`](Link::query).
     pub(crate) fn run(&mut self, script: &Script, call: &Cmd) -> Result<Value, LinkError> {
-        match self.query(call) {
-            Err(LinkError::Server { code, .. }) if code == "NOSCRIPT" => {
-                script.script.load(&mut *self.connection)?;
-                self.query(call)
+        let mut reply = self.query(call);
+        for _ in 0..MOST_LOADS {
+            match &reply {
+                Err(LinkError::Server { code, .. }) if code == "NOSCRIPT" => {
+                    script.script.load(&mut *self.connection)?;
+                    reply = self.query(call);
+                }
+                _ => break,
             }
-            other => other,
         }
+        reply
     }
 }
 
@@ -196,6 +204,7 @@ impl LinkError {
                     | "BUSY"
                     | "CLUSTERDOWN"
                     | "UNBLOCKED"
+                    | "NOSCRIPT"
             ),
         }
     }

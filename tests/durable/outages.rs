@@ -158,3 +158,23 @@ fn the_event_of_a_killed_worker_begins_elsewhere_when_its_lease_ends() {
     let verdict = site.end(vec![], vec![killed], GENEROUS);
     assert!(verdict.faults.is_empty(), "{verdict}");
 }
+
+#[test]
+fn scripts_that_are_dropped_all_the_time_are_loaded_again() {
+    let Some(site) = Site::start(&[], LEASE, None) else {
+        return;
+    };
+    let workers = site.spawn_many(Role::Worker, 2);
+    let producers = site.spawn_many(Role::Producer, 2);
+    site.wait_for("end", 1);
+    let end = Instant::now() + Duration::from_secs(2);
+    let mut flushes = 0;
+    while Instant::now() < end {
+        site.server.command(&["SCRIPT", "FLUSH"]).unwrap();
+        flushes += 1;
+    }
+    println!("{flushes} flushes");
+    let verdict = site.end(producers, workers, GENEROUS);
+    assert!(verdict.faults.is_empty(), "{verdict}");
+    assert!(verdict.accepted > 20, "{verdict}");
+}
