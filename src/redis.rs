@@ -60,8 +60,11 @@ mod record;
 #[path = "../tests/support/redis_server.rs"]
 mod redis_server;
 mod reply;
+mod shared;
 
 pub use builder::Builder;
 pub use dispatcher::Dispatcher;
 pub use envelope::Codec;
 pub use error::{BuildError, ConnectError};
+pub use shared::counts::SharedCounts;
+pub use shared::report::Expired;
