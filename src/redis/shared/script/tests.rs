@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
 use crate::redis::link::{Endpoint, Link, cmd};
-use crate::redis::redis_server::for_test;
+use crate::redis::redis_server::{RedisServer, for_test};
 use std::time::Duration;
 
 /// The time that is added to an outage for the others to connect again, as `watch_time.lua` has it.
@@ -16,6 +16,9 @@ const SETTINGS: Settings = Settings {
     timeout: 1_000,
     outage: 400,
 };
+
+/// A time of the clock, us.
+const BASE: u64 = 1_764_000_000_000_000;
 
 /// The lease of the tests, us.
 const LEASE: u64 = 700;
@@ -197,6 +200,15 @@ impl Model {
     }
 }
 
+/// Opens a connection to the server.
+fn open(server: &RedisServer) -> Link {
+    let wait = Duration::from_secs(5);
+    Endpoint::new(&server.url(), wait, wait)
+        .unwrap()
+        .connect()
+        .unwrap()
+}
+
 /// A keeper: the reports that it believes to hold.
 type Keeper = Vec<Report>;
 
@@ -207,11 +219,113 @@ fn part(random: &mut fastrand::Rng, keeper: &mut Keeper) -> Vec<Report> {
     some
 }
 
-/// 4,000 random operations, or 100,000 times as many as the environment variable `LIVENESS_WATCH_ROUNDS` says.
+/// The scripts and the model side by side.
+struct Pair {
+    link: Link,
+    calls: Calls,
+    model: Model,
+    keepers: [Keeper; 3],
+    random: fastrand::Rng,
+    clock: u64,
+    names: Vec<Vec<u8>>,
+    seen: BTreeSet<Vec<u8>>,
+}
+
+impl Pair {
+    fn make(&mut self, call: Call) -> Value {
+        make(&mut self.link, call, self.clock).unwrap()
+    }
+
+    /// One random operation on both.
+    fn step(&mut self) {
+        self.clock = match self.random.u16(..1_000) {
+            0..5 => self.clock + self.random.u64(400..10_000_000),
+            5 => self.clock - self.random.u64(1..5_000),
+            6..500 => self.clock + self.random.u64(..20),
+            _ => self.clock + self.random.u64(..300),
+        };
+        let (now, moved) = self.model.time(self.clock);
+        let count = self.random.usize(1..4);
+        let keys: Vec<Vec<u8>> =
+            std::iter::repeat_with(|| self.random.choice(&self.names).unwrap().clone())
+                .take(count)
+                .collect();
+        let moved_i = moved.cast_signed();
+        match self.random.u8(..10) {
+            0..4 => {
+                let timeout = *self.random.choice(&[0, 0, 1_000, 300, 5_000]).unwrap();
+                let reply = self.make(self.calls.beat(0, timeout, &keys));
+                let started = self.model.beat(now, timeout, &keys);
+                assert_eq!(numbers(reply).unwrap(), [moved_i, started.cast_signed()]);
+            }
+            4 => {
+                let reply = self.make(self.calls.remove(0, &keys));
+                let removed = self.model.remove(&keys);
+                assert_eq!(numbers(reply).unwrap(), [moved_i, removed.cast_signed()]);
+            }
+            5 => {
+                let reply = self.make(self.calls.status(0, &keys[0]));
+                let watched = self.model.watched.get(&keys[0]);
+                let status = watched.map_or([moved_i, 0, 0, 0], |(deadline, timeout)| {
+                    let rest = deadline.cast_signed() - now.cast_signed();
+                    [moved_i, 1, timeout.cast_signed(), rest]
+                });
+                assert_eq!(numbers(reply).unwrap(), status);
+            }
+            6 => {
+                let reply = self.make(self.calls.counts(0));
+                let counts = self.model.counts(now);
+                assert!(counts.is_balanced(), "{counts:?}");
+                assert_eq!(counted(reply).unwrap(), (moved_i, counts));
+            }
+            _ => self.look(now, moved),
+        }
+    }
+
+    /// One of the keepers looks.
+    fn look(&mut self, now: u64, moved: u64) {
+        let at = self.random.usize(..3);
+        let mut keeper = std::mem::take(&mut self.keepers[at]);
+        let delivered = part(&mut self.random, &mut keeper);
+        let returned = part(&mut self.random, &mut keeper);
+        // A keeper that crashed has forgotten what it held.
+        drop(part(&mut self.random, &mut keeper));
+        let kept = if self.random.bool() {
+            keeper.clone()
+        } else {
+            Vec::new()
+        };
+        let held = Held {
+            delivered: &delivered,
+            kept: &kept,
+            returned: &returned,
+        };
+        let want = self.random.usize(..4);
+        let looked = looked(self.make(self.calls.look(0, LEASE, want, held))).unwrap();
+        let (delivered, reports) = self.model.look(self.clock, now, want, held);
+        let texts: Vec<&[u8]> = looked.reports.iter().map(Report::text).collect();
+        assert_eq!(texts, reports);
+        assert_eq!((looked.moved, looked.delivered), (moved, delivered));
+        assert_eq!(
+            (looked.wait, looked.outage),
+            (self.model.wait(now), SETTINGS.outage)
+        );
+        for report in &looked.reports {
+            assert!(
+                self.seen.insert(report.text().to_vec()),
+                "handed out twice with one fence"
+            );
+        }
+        keeper.extend(looked.reports);
+        self.keepers[at] = keeper;
+    }
+}
+
+/// 4,000 random operations, or 100,000 for each round of the environment variable `LIVENESS_WATCH_ROUNDS`.
 #[test]
 fn the_scripts_do_what_the_model_does() {
     let Some(server) = for_test(&[]) else { return };
-    let rounds = std::env::var("LIVENESS_WATCH_ROUNDS").map_or(4_000, |rounds| {
+    let steps = std::env::var("LIVENESS_WATCH_ROUNDS").map_or(4_000, |rounds| {
         rounds
             .parse::<u64>()
             .expect("LIVENESS_WATCH_ROUNDS is a number")
@@ -220,17 +334,7 @@ fn the_scripts_do_what_the_model_does() {
     let seed = std::env::var("LIVENESS_SEED")
         .map_or_else(|_| fastrand::u64(..), |seed| seed.parse().unwrap());
     println!("LIVENESS_SEED={seed}");
-    let mut random = fastrand::Rng::with_seed(seed);
-    let second = Duration::from_secs(5);
-    let mut link = Endpoint::new(&server.url(), second, second)
-        .unwrap()
-        .connect()
-        .unwrap();
-    let calls = Calls::with("model", SETTINGS, scripts());
-    let mut model = Model::default();
-    let mut keepers: [Keeper; 3] = Default::default();
-    let mut clock = 1_764_000_000_000_000;
-    let names: Vec<Vec<u8>> = [
+    let names = [
         &b"a"[..],
         b"b",
         b"",
@@ -240,118 +344,33 @@ fn the_scripts_do_what_the_model_does() {
         b"1",
         b"10",
         b"{x}",
-    ]
-    .map(<[u8]>::to_vec)
-    .to_vec();
-    let mut seen = BTreeSet::new();
-    for step in 0..rounds {
-        clock = match random.u16(..1_000) {
-            0..5 => clock + random.u64(400..10_000_000),
-            5 => clock - random.u64(1..5_000),
-            6..500 => clock + random.u64(..20),
-            _ => clock + random.u64(..300),
-        };
-        let (now, moved) = model.time(clock);
-        let some: Vec<Vec<u8>> = (0..random.usize(1..4))
-            .map(|_| random.choice(&names).unwrap().clone())
-            .collect();
-        match random.u8(..10) {
-            0..4 => {
-                let timeout = *random.choice(&[0, 0, 1_000, 300, 5_000]).unwrap();
-                let reply = make(&mut link, calls.beat(0, timeout, &some), clock).unwrap();
-                let started = model.beat(now, timeout, &some);
-                assert_eq!(
-                    numbers(reply).unwrap(),
-                    [moved.cast_signed(), started.cast_signed()]
-                );
-            }
-            4 => {
-                let reply = make(&mut link, calls.remove(0, &some), clock).unwrap();
-                let removed = model.remove(&some);
-                assert_eq!(
-                    numbers(reply).unwrap(),
-                    [moved.cast_signed(), removed.cast_signed()]
-                );
-            }
-            5 => {
-                let reply = make(&mut link, calls.status(0, &some[0]), clock).unwrap();
-                let status =
-                    model
-                        .watched
-                        .get(&some[0])
-                        .map_or([0, 0, 0], |(deadline, timeout)| {
-                            [
-                                1,
-                                timeout.cast_signed(),
-                                deadline.cast_signed() - now.cast_signed(),
-                            ]
-                        });
-                let [first, rest @ ..] = numbers::<4>(reply).unwrap();
-                assert_eq!((first, rest), (moved.cast_signed(), status));
-            }
-            6 => {
-                let reply = make(&mut link, calls.counts(0), clock).unwrap();
-                let counts = model.counts(now);
-                assert!(counts.is_balanced(), "{counts:?}");
-                assert_eq!(counts_of(reply), (moved.cast_signed(), counts));
-            }
-            _ => {
-                let keeper = &mut keepers[random.usize(..3)];
-                let delivered = part(&mut random, keeper);
-                let returned = part(&mut random, keeper);
-                // A keeper that is ended by the operating system forgets what it held.
-                let forgotten = part(&mut random, keeper);
-                let kept = if random.bool() {
-                    keeper.clone()
-                } else {
-                    Vec::new()
-                };
-                let held = Held {
-                    delivered: &delivered,
-                    kept: &kept,
-                    returned: &returned,
-                };
-                let want = random.usize(..4);
-                let reply = make(&mut link, calls.look(0, LEASE, want, held), clock).unwrap();
-                let looked = looked(reply).unwrap();
-                let (delivered, reports) = model.look(clock, now, want, held);
-                let texts: Vec<&[u8]> = looked.reports.iter().map(Report::text).collect();
-                assert_eq!(texts, reports, "step {step}");
-                assert_eq!((looked.moved, looked.delivered), (moved, delivered));
-                assert_eq!(
-                    (looked.wait, looked.outage),
-                    (model.wait(now), SETTINGS.outage)
-                );
-                for report in &looked.reports {
-                    let again = !seen.insert(report.text().to_vec());
-                    assert!(!again, "step {step}: handed out twice with one fence");
-                }
-                keeper.extend(looked.reports);
-                drop(forgotten);
-            }
-        }
+    ];
+    let mut pair = Pair {
+        link: open(&server),
+        calls: Calls::with("model", SETTINGS, scripts()),
+        model: Model::default(),
+        keepers: Default::default(),
+        random: fastrand::Rng::with_seed(seed),
+        clock: BASE,
+        names: names.map(<[u8]>::to_vec).to_vec(),
+        seen: BTreeSet::new(),
+    };
+    for step in 0..steps {
+        pair.step();
         if step % 50 == 0 {
-            model.compare(&mut link, &calls);
+            pair.model.compare(&mut pair.link, &pair.calls);
         }
     }
-    model.compare(&mut link, &calls);
-    println!("{:?}", model.counts);
-    assert!(model.counts.delivered > 0 && model.counts.redelivered > 0 && model.counts.outages > 0);
-}
-
-/// The reply of `counts`.
-fn counts_of(reply: Value) -> (i64, SharedCounts) {
-    counted(reply).unwrap()
+    pair.model.compare(&mut pair.link, &pair.calls);
+    let counts = pair.model.counts;
+    println!("{counts}");
+    assert!(counts.delivered > 0 && counts.redelivered > 0 && counts.outages > 0);
 }
 
 #[test]
 fn a_key_expires_at_its_deadline_and_not_before() {
     let Some(server) = for_test(&[]) else { return };
-    let second = Duration::from_secs(5);
-    let mut link = Endpoint::new(&server.url(), second, second)
-        .unwrap()
-        .connect()
-        .unwrap();
+    let mut link = open(&server);
     let calls = Calls::with("edge", SETTINGS, scripts());
     let mut at = |call, clock| make(&mut link, call, clock).unwrap();
     let look = || calls.look(0, LEASE, 10, Held::default());
@@ -376,19 +395,14 @@ fn a_key_expires_at_its_deadline_and_not_before() {
 #[test]
 fn a_shard_that_nobody_can_reach_reports_nobody_for_that_time() {
     let Some(server) = for_test(&[]) else { return };
-    let second = Duration::from_secs(5);
-    let mut link = Endpoint::new(&server.url(), second, second)
-        .unwrap()
-        .connect()
-        .unwrap();
+    let mut link = open(&server);
     let calls = Calls::with("outage", SETTINGS, scripts());
     let mut at = |call, clock| make(&mut link, call, clock).unwrap();
     let look = || calls.look(0, LEASE, 10, Held::default());
-    let base = 1_764_000_000_000_000;
-    at(calls.beat(0, 0, &["k"]), base);
+    at(calls.beat(0, 0, &["k"]), BASE);
     // The limit itself is no outage.
-    assert_eq!(looked(at(look(), base + 400)).unwrap().moved, 0);
-    let back = base + 1_000_000_000;
+    assert_eq!(looked(at(look(), BASE + 400)).unwrap().moved, 0);
+    let back = BASE + 1_000_000_000;
     let first = looked(at(look(), back)).unwrap();
     assert_eq!(first.moved, 999_999_600 + RECONNECT);
     // What was left at the last call, and the time to connect again.
@@ -407,11 +421,7 @@ fn a_shard_that_nobody_can_reach_reports_nobody_for_that_time() {
 #[test]
 fn another_number_of_shards_is_refused() {
     let Some(server) = for_test(&[]) else { return };
-    let second = Duration::from_secs(5);
-    let mut link = Endpoint::new(&server.url(), second, second)
-        .unwrap()
-        .connect()
-        .unwrap();
+    let mut link = open(&server);
     let calls = Calls::with("shards", SETTINGS, scripts());
     make(&mut link, calls.open(0, false), 1).unwrap();
     let settings = Settings {
