@@ -1,4 +1,4 @@
-//! Durable dispatch on a real server.
+//! What is kept in Redis, on a real server.
 
 #![expect(
     clippy::items_after_statements,
@@ -24,5 +24,7 @@ mod dispatching;
 mod killing;
 mod many;
 mod outages;
+mod shared_watch;
+mod shared_watch_faults;
 mod suspension;
 mod tap;

@@ -32,43 +32,43 @@ end
 if want > #lapsed then
   due = redis.call('ZRANGE', b, '-inf', now, 'BYSCORE', 'LIMIT', 0, want - #lapsed, 'WITHSCORES')
 end
-local reports, leases = {}, {}
+local reports, leases, keys = {}, {}, {}
 if #lapsed + #due > 0 then
   local fence = math.max(tonumber(redis.call('HGET', c, 'fence') or 0) + 1, clock)
   local head = string.format('%.0f:', fence)
-  redis.call('HSET', c, 'fence', fence)
   for _, report in ipairs(lapsed) do
     local attempt, rest = string.match(report, '^%d+:(%d+)(:.*)$')
     if attempt then
       reports[#reports + 1] = head .. string.format('%.0f', attempt + 1) .. rest
     end
   end
-  if #lapsed > 0 then
-    redis.call('ZREM', x, unpack(lapsed))
-    redis.call('HINCRBY', c, 'redelivered', #lapsed)
+  for i = 1, #due, 2 do
+    keys[#keys + 1] = due[i]
   end
-  if #due > 0 then
-    local keys = {}
-    for i = 1, #due, 2 do
-      keys[#keys + 1] = due[i]
-    end
-    local others = {}
-    if redis.call('EXISTS', o) == 1 then
-      others = redis.call('HMGET', o, unpack(keys))
-      redis.call('HDEL', o, unpack(keys))
-    end
-    for i, key in ipairs(keys) do
-      local own = tonumber(others[i] or timeout)
-      reports[#reports + 1] = head .. string.format('1:%.0f:%.0f:', due[2 * i], own) .. key
-    end
-    redis.call('ZREMRANGEBYRANK', b, 0, #keys - 1)
+  local has_others = #keys > 0 and redis.call('EXISTS', o) == 1
+  local others = has_others and redis.call('HMGET', o, unpack(keys)) or {}
+  for i, key in ipairs(keys) do
+    local own = tonumber(others[i] or timeout)
+    reports[#reports + 1] = head .. string.format('1:%.0f:%.0f:', due[2 * i], own) .. key
   end
   for _, report in ipairs(reports) do
     leases[#leases + 1] = now + lease
     leases[#leases + 1] = report
   end
+  -- If the user loses a permission meanwhile, a report is stored twice and not lost.
+  redis.call('HSET', c, 'fence', fence)
   if #leases > 0 then
     redis.call('ZADD', x, unpack(leases))
+  end
+  if #lapsed > 0 then
+    redis.call('ZREM', x, unpack(lapsed))
+    redis.call('HINCRBY', c, 'redelivered', #lapsed)
+  end
+  if #keys > 0 then
+    redis.call('ZREMRANGEBYRANK', b, 0, #keys - 1)
+    if has_others then
+      redis.call('HDEL', o, unpack(keys))
+    end
   end
 end
 
