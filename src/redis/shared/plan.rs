@@ -89,10 +89,11 @@ impl Plan {
         self.seats.iter().map(Seat::unsettled).sum()
     }
 
-    /// Returns whether more reports are wanted, if the callback takes `mean` for each.
+    /// Returns whether more reports are wanted, if the callback takes `mean` for each. This is so when half of them are
+    /// left, so that each look takes many.
     pub(crate) fn wants(&self, mean: Duration) -> bool {
         let kept = self.kept();
-        kept < limit(mean) && kept + self.unsettled() < BATCH
+        kept <= limit(mean) / 2 && kept + self.unsettled() <= BATCH / 2
     }
 
     /// Returns how many reports a look at `shard` may take: as many as there is room for, besides those whose outcome
@@ -208,7 +209,7 @@ mod tests {
         plan.settle(0, &looked.reports[3], Outcome::Delivered);
         plan.settle(0, &looked.reports[4], Outcome::Returned);
         plan.settle(0, &looked.reports[5], Outcome::Failed);
-        // Known no more: nothing happens.
+        // No longer known: nothing happens.
         plan.settle(0, &looked.reports[5], Outcome::Delivered);
         assert_eq!(plan.kept(), 197);
         let held = plan.held(0);

@@ -434,3 +434,42 @@ fn another_number_of_shards_is_refused() {
         other => panic!("{other:?}"),
     }
 }
+
+#[test]
+fn the_scripts_name_no_key_but_those_that_are_declared() {
+    let scripts = [
+        include_str!("../../scripts/watch_time.lua"),
+        include_str!("../../scripts/watch_open.lua"),
+        include_str!("../../scripts/watch_beat.lua"),
+        include_str!("../../scripts/watch_look.lua"),
+        include_str!("../../scripts/watch_remove.lua"),
+        include_str!("../../scripts/watch_status.lua"),
+        include_str!("../../scripts/watch_counts.lua"),
+    ];
+    let mut commands = BTreeSet::new();
+    for text in scripts {
+        for call in text.split("redis.call(").skip(1) {
+            let mut words = call.split([',', ')']).map(str::trim);
+            let command = words.next().unwrap().trim_matches('\'');
+            commands.insert(command);
+            let key = words.next().unwrap();
+            let is_declared = ["c", "b", "o", "x"].contains(&key) || key.starts_with("KEYS[");
+            assert!(is_declared || command == "TIME", "{command} {key}");
+        }
+        for line in text.lines().filter(|line| line.contains(" = KEYS[")) {
+            let (names, values) = line
+                .trim()
+                .trim_start_matches("local ")
+                .split_once(" = ")
+                .unwrap();
+            for (name, value) in names.split(", ").zip(values.split(", ")) {
+                let at = ["c", "b", "o", "x"]
+                    .iter()
+                    .position(|known| *known == name)
+                    .unwrap();
+                assert_eq!(value, format!("KEYS[{}]", at + 1));
+            }
+        }
+    }
+    assert_eq!(commands, BTreeSet::from(COMMANDS));
+}
