@@ -1,5 +1,7 @@
 //! The account of a watch.
 
+use std::fmt;
+
 /// The account of a watch or a shard.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
@@ -41,5 +43,23 @@ impl SharedCounts {
         self.removed += other.removed;
         self.redelivered += other.redelivered;
         self.outages += other.outages;
+    }
+}
+
+impl fmt::Display for SharedCounts {
+    /// Writes the account on one line.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} started = {} watched + {} pending + {} delivered + {} removed; {} overdue, {} redelivered, {} outages",
+            self.started,
+            self.watched,
+            self.pending,
+            self.delivered,
+            self.removed,
+            self.overdue,
+            self.redelivered,
+            self.outages
+        )
     }
 }

@@ -3,7 +3,6 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::counts::SharedCounts;
 use crate::log::warn;
 use crate::stats::Histogram;
 use crate::sync::Instant;
@@ -56,24 +55,6 @@ impl fmt::Display for SharedStats {
             self.stale,
             self.lateness.quantile(0.5),
             self.lateness.quantile(0.99),
-        )
-    }
-}
-
-impl fmt::Display for SharedCounts {
-    /// Writes the account on one line.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{} started = {} watched + {} pending + {} delivered + {} removed; {} overdue, {} redelivered, {} outages",
-            self.started,
-            self.watched,
-            self.pending,
-            self.delivered,
-            self.removed,
-            self.overdue,
-            self.redelivered,
-            self.outages
         )
     }
 }

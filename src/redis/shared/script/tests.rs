@@ -1,11 +1,13 @@
 //! The scripts on a real server against a naive model: random operations with injected time, same replies, same state.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::TcpListener;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use super::*;
 use crate::redis::link::{Endpoint, Link, cmd};
 use crate::redis::redis_server::{RedisServer, for_test};
-use std::time::Duration;
 
 /// The time that is added to an outage for the others to connect again, as `watch_time.lua` has it.
 const RECONNECT: u64 = 3_000_000;
@@ -236,6 +238,42 @@ impl Pair {
         make(&mut self.link, call, self.clock).unwrap()
     }
 
+    /// Runs random operations on an empty shard, and returns the account at the end.
+    fn run(server: &RedisServer, steps: u64) -> SharedCounts {
+        let seed = std::env::var("LIVENESS_SEED")
+            .map_or_else(|_| fastrand::u64(..), |seed| seed.parse().unwrap());
+        println!("LIVENESS_SEED={seed}");
+        let names = [
+            &b"a"[..],
+            b"b",
+            b"",
+            b"c:d",
+            b"\0\xff\n",
+            b"%d",
+            b"1",
+            b"10",
+            b"{x}",
+        ];
+        let mut pair = Pair {
+            link: open(server),
+            calls: Calls::with("model", SETTINGS, scripts()),
+            model: Model::default(),
+            keepers: Default::default(),
+            random: fastrand::Rng::with_seed(seed),
+            clock: BASE,
+            names: names.map(<[u8]>::to_vec).to_vec(),
+            seen: BTreeSet::new(),
+        };
+        for step in 0..steps {
+            pair.step();
+            if step % 50 == 0 {
+                pair.model.compare(&mut pair.link, &pair.calls);
+            }
+        }
+        pair.model.compare(&mut pair.link, &pair.calls);
+        pair.model.counts
+    }
+
     /// One random operation on both.
     fn step(&mut self) {
         self.clock = match self.random.u16(..1_000) {
@@ -331,40 +369,48 @@ fn the_scripts_do_what_the_model_does() {
             .expect("LIVENESS_WATCH_ROUNDS is a number")
             * 100_000
     });
-    let seed = std::env::var("LIVENESS_SEED")
-        .map_or_else(|_| fastrand::u64(..), |seed| seed.parse().unwrap());
-    println!("LIVENESS_SEED={seed}");
-    let names = [
-        &b"a"[..],
-        b"b",
-        b"",
-        b"c:d",
-        b"\0\xff\n",
-        b"%d",
-        b"1",
-        b"10",
-        b"{x}",
-    ];
-    let mut pair = Pair {
-        link: open(&server),
-        calls: Calls::with("model", SETTINGS, scripts()),
-        model: Model::default(),
-        keepers: Default::default(),
-        random: fastrand::Rng::with_seed(seed),
-        clock: BASE,
-        names: names.map(<[u8]>::to_vec).to_vec(),
-        seen: BTreeSet::new(),
-    };
-    for step in 0..steps {
-        pair.step();
-        if step % 50 == 0 {
-            pair.model.compare(&mut pair.link, &pair.calls);
-        }
-    }
-    pair.model.compare(&mut pair.link, &pair.calls);
-    let counts = pair.model.counts;
+    let counts = Pair::run(&server, steps);
     println!("{counts}");
     assert!(counts.delivered > 0 && counts.redelivered > 0 && counts.outages > 0);
+}
+
+#[test]
+fn the_scripts_do_the_same_on_a_node_of_a_cluster() {
+    // Such a node refuses a script that uses keys of two slots.
+    let port = || {
+        TcpListener::bind("127.0.0.1:0")
+            .unwrap()
+            .local_addr()
+            .unwrap()
+            .port()
+            .to_string()
+    };
+    let (own, bus) = (port(), port());
+    let options = [
+        "--cluster-enabled",
+        "yes",
+        "--bind",
+        "127.0.0.1",
+        "--port",
+        &own,
+        "--cluster-port",
+        &bus,
+    ];
+    let Some(server) = for_test(&options) else {
+        return;
+    };
+    let slots = ["CLUSTER", "ADDSLOTSRANGE", "0", "16383"];
+    assert_eq!(server.command(&slots).unwrap(), "+OK\r\n");
+    let start = Instant::now();
+    while !server
+        .command(&["CLUSTER", "INFO"])
+        .unwrap()
+        .contains("cluster_state:ok")
+    {
+        assert!(start.elapsed() < Duration::from_secs(20));
+        thread::sleep(Duration::from_millis(10));
+    }
+    assert!(Pair::run(&server, 500).started > 0);
 }
 
 #[test]
