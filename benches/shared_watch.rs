@@ -141,6 +141,16 @@ fn many_keys(keys: usize, options: &[&str]) {
             "  bytes more per key with a timeout of its own {:.0}",
             (memory(&server) - before) / few as f64
         );
+        let before = memory(&server);
+        let long = SharedWatcher::builder(server.url(), "long")
+            .build()
+            .expect("a watch");
+        let uuid = |key: usize| format!("{key:08x}-0000-4000-8000-{key:012x}");
+        long.beat_many((0..keys).map(uuid)).expect("beats");
+        println!(
+            "  bytes per key of 36 bytes {:.0}",
+            (memory(&server) - before) / keys as f64
+        );
         floor(&server, keys);
     }
     gathered(&watch, keys);

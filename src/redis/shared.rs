@@ -32,9 +32,10 @@ const DROP_WAIT: Duration = Duration::from_secs(5);
 
 /// Watches keys for many processes, and keeps what it knows in Redis.
 ///
-/// Any process beats keys. A process that sets a callback with [`on_expired`](SharedBuilder::on_expired) is a *keeper*;
-/// any number of them may run. Each key that is silent for longer than its timeout is reported at least once, to one
-/// keeper, and is no longer watched then. It is watched again from its next beat.
+/// Any process beats keys. A process that sets a callback with [`on_expired`](super::SharedBuilder::on_expired) is a
+/// *keeper*; any number of them may run. Each key that is silent for longer than its timeout is reported at least once,
+/// to one keeper, and is no longer watched then. It is watched again from its next beat. If that beat comes before the
+/// report is delivered, the report is delivered nevertheless.
 ///
 /// ```no_run
 /// // Not run here, because it needs a server.
@@ -54,13 +55,14 @@ const DROP_WAIT: Duration = Duration::from_secs(5);
 /// # Guarantees
 ///
 /// * **Never early** by the clock of Redis. Clocks of other machines do not matter.
-/// * **At least once.** A keeper that takes a report has it for a [lease](SharedBuilder::lease), and prolongs it while
-///   the callback runs. If the keeper ends without delivering it, another one takes the report, with a higher
-///   [fence](Expired::fence). A report is delivered twice if a keeper is stopped during its callback for longer than
-///   the lease, if it ends between the callback and the next call, or if the reply to that call is lost.
-/// * **No report for an outage.** If nobody could reach Redis, or neither keepers nor beats reached a shard, for longer
-///   than [`outage_after`](SharedBuilder::outage_after), all its deadlines are moved by that time and 3 s. The same
-///   holds if the clock of Redis jumps.
+/// * **At least once.** A keeper that takes a report has it for a [lease](super::SharedBuilder::lease), and prolongs it
+///   while the callback runs. If the keeper ends without delivering it, another one takes the report, with a higher
+///   [fence](super::Expired::fence). A report is delivered twice if its keeper ends between the callback and its next
+///   call, or if it is stopped or cannot reach Redis for longer than the lease while another keeper can.
+/// * **No report for an outage.** If nobody called a shard for longer than
+///   [`outage_after`](super::SharedBuilder::outage_after), because Redis, or all keepers and beating processes, were
+///   stopped or out of reach, all its deadlines are moved by that time and 3 s. The same holds if the clock of Redis
+///   jumps.
 /// * **Accounted for.** [`counts`](SharedWatcher::counts) returns an account that balances over all processes.
 ///
 /// What Redis forgets is forgotten: keys whose beats were lost with its last writes are watched again from their next
@@ -78,9 +80,6 @@ const DROP_WAIT: Duration = Duration::from_secs(5);
 /// at most two times the connect and response timeouts, and further ones fail at once until the next attempt.
 ///
 /// Dropping a watcher is the same as [`close_timeout`](SharedWatcher::close_timeout) with 5 s.
-///
-/// [`SharedBuilder`]: super::SharedBuilder
-/// [`Expired`]: super::Expired
 #[must_use = "dropping a watcher closes it"]
 pub struct SharedWatcher {
     /// The watch.

@@ -12,7 +12,7 @@ use crate::sync::Mutex;
 const ONE_LINE: Duration = Duration::from_secs(1);
 
 /// What one process has done for a shared watch, returned by [`stats`](super::SharedWatcher::stats). The numbers of all
-/// processes together are in [`SharedCounts`].
+/// processes together are in [`SharedCounts`](super::SharedCounts).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
