@@ -247,10 +247,10 @@ mod tests {
         user(&["+ping", "+info"]);
         refused("{lv:t}:q", "evalsha");
         user(&["+info", "+evalsha"]);
-        refused("{lv:t}:q", "script|load");
-        user(&["+info", "+evalsha", "+script|load", "+hmget"]);
+        refused("{lv:t}:q", "eval");
+        user(&["+info", "+evalsha", "+eval", "+hmget"]);
         refused("{lv:t}:q", "ZADD on keys such as {lv:t}:q");
-        user(&["+info", "+evalsha", "+script|load", "+hmget", "+zadd"]);
+        user(&["+info", "+evalsha", "+eval", "+hmget", "+zadd"]);
         assert_eq!(probe("{lv:t}:q"), Ok(()));
         refused("other", "keys");
     }

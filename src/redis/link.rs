@@ -3,10 +3,9 @@
 //! The rest of the module sees no type of the `redis` crate but [`Value`] and [`Cmd`].
 
 use std::fmt;
-use std::sync::LazyLock;
 use std::time::Duration;
 
-use redis::{Client, Connection, ConnectionLike, ErrorKind, IntoConnectionInfo, RedisError};
+use redis::{Arg, Client, Connection, ConnectionLike, ErrorKind, IntoConnectionInfo, RedisError};
 pub(crate) use redis::{Cmd, Value, cmd};
 
 /// The first wait before a new attempt to connect. Each further one doubles it.
@@ -14,9 +13,6 @@ const FIRST_WAIT: Duration = Duration::from_millis(50);
 
 /// The longest wait before a new attempt to connect.
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
-
-/// How often a script is loaded for one call.
-const MOST_LOADS: usize = 3;
 
 /// Where the server is, and how long a call may take.
 #[derive(Clone, Debug)]
@@ -86,28 +82,40 @@ impl Endpoint {
 pub(crate) struct Script {
     /// Its name, for errors.
     name: &'static str,
-    /// Its text, and its hash, by which it is called.
-    script: LazyLock<redis::Script, Box<dyn FnOnce() -> redis::Script + Send>>,
+    /// Its text.
+    text: String,
+    /// The hash of the text, by which it is called.
+    hash: String,
 }
 
 impl Script {
     /// Creates the script `name` with `text`.
     pub(crate) fn new(name: &'static str, text: impl Into<String>) -> Self {
         let text = text.into();
-        Script {
-            name,
-            script: LazyLock::new(Box::new(move || redis::Script::new(&text))),
-        }
+        let hash = redis::Script::new(&text).get_hash().to_owned();
+        Script { name, text, hash }
     }
 
     /// Begins a call of the script with `keys`, to which its arguments are then added.
     pub(crate) fn call<K: AsRef<[u8]>>(&self, keys: &[K]) -> Cmd {
         let mut call = cmd("EVALSHA");
-        call.arg(self.script.get_hash()).arg(keys.len());
+        call.arg(&self.hash).arg(keys.len());
         for key in keys {
             call.arg(key.as_ref());
         }
         call
+    }
+
+    /// The call `call` of the script with its text, which the server keeps for the next calls.
+    fn with_text(&self, call: &Cmd) -> Cmd {
+        let mut with_text = cmd("EVAL");
+        with_text.arg(&self.text);
+        for argument in call.args_iter().skip(2) {
+            if let Arg::Simple(argument) = argument {
+                with_text.arg(argument);
+            }
+        }
+        with_text
     }
 }
 
@@ -142,24 +150,19 @@ impl Link {
         Ok(call.query(&mut *self.connection)?)
     }
 
-    /// Makes the call `call` of `script`, and loads the script first if the server does not have it. The scripts of a
-    /// server may be dropped at any moment, so also between the two.
+    /// Makes the call `call` of `script`. If the server does not have the script, which it may drop at any moment, the
+    /// call is made with the text.
     ///
     /// # Errors
     ///
     /// Returns the errors of [`query`](Link::query).
     pub(crate) fn run(&mut self, script: &Script, call: &Cmd) -> Result<Value, LinkError> {
-        let mut reply = self.query(call);
-        for _ in 0..MOST_LOADS {
-            match &reply {
-                Err(LinkError::Server { code, .. }) if code == "NOSCRIPT" => {
-                    script.script.load(&mut *self.connection)?;
-                    reply = self.query(call);
-                }
-                _ => break,
+        match self.query(call) {
+            Err(LinkError::Server { code, .. }) if code == "NOSCRIPT" => {
+                self.query(&script.with_text(call))
             }
+            reply => reply,
         }
-        reply
     }
 }
 
@@ -204,7 +207,6 @@ impl LinkError {
                     | "BUSY"
                     | "CLUSTERDOWN"
                     | "UNBLOCKED"
-                    | "NOSCRIPT"
             ),
         }
     }

@@ -113,7 +113,7 @@ fn what_was_claimed_and_has_not_started_is_given_back_by_a_stop() {
         .map(|event| (&**event.event, event.attempts))
         .collect();
     assert_eq!(waiting, [("a", 0), ("b", 0), ("c", 0)]);
-    let next = builder(&server).build().unwrap();
+    let next = builder(&server).threads(1).build().unwrap();
     let calls = record(&next);
     for expected in ["a", "b", "c"] {
         let (event, attempt, _) = calls.recv_timeout(PATIENCE).unwrap();
