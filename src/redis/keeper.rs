@@ -476,7 +476,8 @@ impl Keeper {
     /// Notes that a call failed, which is repeated later.
     fn failed(&mut self, error: &LinkError, now: u64) {
         let wait = if error.is_passing() {
-            self.line.backoff()
+            // Leases must be renewed, and outcomes reported, within the lease that the first call after an outage grants.
+            self.line.backoff().min(self.options.times.lease / 4)
         } else {
             REFUSED_WAIT
         };
