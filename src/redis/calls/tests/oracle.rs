@@ -41,6 +41,8 @@ const CASES: (usize, u32) = (80, 50);
 enum Action {
     /// Time passes, us.
     Pass(u64),
+    /// Time passes, and calls are made, until the first lease ends, 1 us before, or 1 us after.
+    Outlive(u64),
     /// Groups of events are emitted.
     Emit(usize, Vec<New>),
     /// Attempts end, and events are claimed.
@@ -177,7 +179,8 @@ fn action() -> impl Strategy<Value = Action> {
     let events = || proptest::collection::vec(0..64usize, 1..4);
     let session = || 0..2usize;
     prop_oneof![
-        10 => (0..30u64).prop_map(Action::Pass),
+        15 => (0..25u64).prop_map(Action::Pass),
+        6 => (0..3u64).prop_map(Action::Outlive),
         20 => (session(), proptest::collection::vec(new(), 1..4))
             .prop_map(|(session, groups)| Action::Emit(session, groups)),
         30 => work().prop_map(Action::Work),

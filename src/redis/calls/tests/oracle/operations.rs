@@ -62,6 +62,7 @@ impl World {
     pub(super) fn act(&mut self, action: Action) {
         match action {
             Action::Pass(us) => self.store.now += us,
+            Action::Outlive(us) => self.outlive(us),
             Action::Emit(session, groups) => self.emit(session, &groups),
             Action::Work(work) => self.work(&work),
             Action::Renew(which) => self.renew(&which),
@@ -175,6 +176,27 @@ impl World {
         assert_eq!(reply.unwrap(), Some(expected.clone()));
         self.sessions[session].emit = Some((seq, call, expected));
         self.has_token |= earliest.is_some_and(|due| first.is_none_or(|first| due < first));
+    }
+
+    /// Lets time pass, without an outage, until 1 us before the first lease ends and `us` more.
+    pub(super) fn outlive(&mut self, us: u64) {
+        let Some(ends) = self.running.values().map(|running| running.ends).min() else {
+            return;
+        };
+        let end = ends.max(self.grace) + us - 1;
+        while self.now() < end {
+            self.store.now = end.min(self.now() + LEASE / 2);
+            self.work(&Work {
+                session: 0,
+                want: 0,
+                max_bytes: 0,
+                everywhere: 0,
+                interval: 0,
+                random: 0.25,
+                ends: Vec::new(),
+            });
+            self.validate();
+        }
     }
 
     pub(super) fn repeat_emit(&mut self, session: usize) {
