@@ -23,7 +23,7 @@ const WRITES: [&str; 8] = [
     "ZREMRANGEBYRANK",
 ];
 
-/// The scripts by name.
+/// The scripts of the dispatcher by name. Those of the shared watch are parts of one text, and have tests of their own.
 fn scripts() -> BTreeMap<String, String> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/redis/scripts");
     let entries = fs::read_dir(folder).unwrap();
@@ -32,7 +32,10 @@ fn scripts() -> BTreeMap<String, String> {
         let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
         (name, fs::read_to_string(&path).unwrap())
     };
-    entries.map(read).collect()
+    let scripts = entries.map(read);
+    scripts
+        .filter(|(name, _)| !name.starts_with("watch_"))
+        .collect()
 }
 
 /// The script without comments.
