@@ -317,7 +317,7 @@ fn idle_keepers_call_little() {
 #[test]
 fn the_documented_permissions_are_enough() {
     let Some(server) = for_test(&[]) else { return };
-    let allowed = "ACL SETUSER watcher reset on >secret ~{lv:* +info +ping +evalsha +script|load +time +exists +hget +hmget \
+    let allowed = "ACL SETUSER watcher reset on >secret ~{lv:* +info +ping +evalsha +eval +time +exists +hget +hmget \
                    +hset +hdel +hincrby +zadd +zcard +zcount +zrange +zrem +zremrangebyrank +zscore";
     let words: Vec<&str> = allowed.split_whitespace().collect();
     assert_eq!(server.command(&words).unwrap(), "+OK\r\n");

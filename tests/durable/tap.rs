@@ -3,7 +3,7 @@
 //!
 //! So a process is killed between two steps of the protocol without any mark in the code under test.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::fs;
 use std::io::{self, BufRead, BufReader, Write};
 use std::net::Shutdown;
@@ -103,8 +103,6 @@ struct Shared {
     cut: AtomicUsize,
     /// How the scripts are edited.
     mutation: Option<Mutation>,
-    /// The hash of the edited script for that of the original.
-    edited: Mutex<HashMap<Vec<u8>, Vec<u8>>>,
     /// Whether no more connections are accepted.
     is_over: AtomicBool,
 }
@@ -121,7 +119,6 @@ impl Tap {
             cuts: AtomicUsize::new(0),
             cut: AtomicUsize::new(0),
             mutation,
-            edited: Mutex::default(),
             is_over: AtomicBool::new(false),
         });
         let tap = shared.clone();
@@ -185,12 +182,12 @@ fn pass(tap: &Arc<Shared>, client: UnixStream, server: UnixStream) {
         let mut from_client = BufReader::new(to_client.try_clone().unwrap());
         let mut before_cut = own.next_cut();
         while let Ok((call, mut raw)) = read(&mut from_client) {
-            let mut call = Call::new(call);
+            let call = Call::new(call);
             before_cut = before_cut.map(|calls| calls.saturating_sub(1));
             if own.is_at(&call, None) || (before_cut == Some(0) && own.is_cut()) {
                 break;
             }
-            own.edit(&mut call, &mut raw);
+            own.edit(&call, &mut raw);
             questions.lock().unwrap().push_back(call);
             if to_server.write_all(&raw).is_err() {
                 break;
@@ -203,8 +200,7 @@ fn pass(tap: &Arc<Shared>, client: UnixStream, server: UnixStream) {
         let (mut to_client, mut to_server) = (client, server);
         let mut from_server = BufReader::new(to_server.try_clone().unwrap());
         let mut before_cut = own.next_cut();
-        let mut last = Vec::new();
-        while let Ok((reply, mut raw)) = read(&mut from_server) {
+        while let Ok((reply, raw)) = read(&mut from_server) {
             let Some(call) = asked.lock().unwrap().pop_front() else {
                 break;
             };
@@ -212,7 +208,6 @@ fn pass(tap: &Arc<Shared>, client: UnixStream, server: UnixStream) {
             if own.is_at(&call, Some(&reply)) || (before_cut == Some(0) && own.is_cut()) {
                 break;
             }
-            own.learn(&call, &reply, &mut raw, &mut last);
             if own.mutation == Some(Mutation::ClaimInTwoCalls)
                 && claim_again(&call, &reply, &mut to_server, &mut from_server).is_err()
             {
@@ -256,7 +251,7 @@ impl Shared {
             | (Some(Point::Emitted), Some(Kind::Emit), true) => true,
             _ => false,
         };
-        // A script that is not loaded was not executed.
+        // A script that the server does not have was not executed.
         let is_executed = !matches!(reply, Some(Wire::Line(error)) if error.starts_with('-'));
         if is_at && is_executed {
             *armed = None;
@@ -266,41 +261,14 @@ impl Shared {
         is_at && is_executed
     }
 
-    /// Edits a script that is loaded, and the call of one that was edited.
-    fn edit(&self, call: &mut Call, raw: &mut Vec<u8>) {
-        let Some(mutation) = self.mutation else {
-            return;
-        };
-        let edited = match &call.words[..] {
-            [name, sub, text] if name == b"SCRIPT" && sub == b"LOAD" => {
-                Some((2, mutate(text, mutation)))
-            }
-            [name, sha, ..] if name == b"EVALSHA" => {
-                let edited = self.edited.lock().unwrap();
-                edited.get(sha).map(|sha| (1, sha.clone()))
-            }
-            _ => None,
-        };
-        if let Some((at, text)) = edited {
+    /// Edits a script whose text is sent. The server then has no other, so the text is sent with each call.
+    fn edit(&self, call: &Call, raw: &mut Vec<u8>) {
+        if let (Some(mutation), [name, text, ..]) = (self.mutation, &call.words[..])
+            && name == b"EVAL"
+        {
             let mut words = call.words.clone();
-            words[at] = text;
+            words[1] = mutate(text, mutation);
             *raw = write(&words);
-        }
-    }
-
-    /// Learns the hash of an edited script, and shows that of the original. `last` is the script that was called last.
-    fn learn(&self, call: &Call, reply: &Wire, raw: &mut Vec<u8>, last: &mut Vec<u8>) {
-        if self.mutation.is_none() {
-            return;
-        }
-        match (&call.words[..], reply) {
-            ([name, sha, ..], _) if name == b"EVALSHA" => last.clone_from(sha),
-            ([name, sub, _], Wire::Bulk(Some(sha))) if name == b"SCRIPT" && sub == b"LOAD" => {
-                let mut edited = self.edited.lock().unwrap();
-                edited.insert(last.clone(), sha.clone());
-                *raw = [b"$40\r\n", &last[..], b"\r\n"].concat();
-            }
-            _ => {}
         }
     }
 }
@@ -383,7 +351,9 @@ impl Call {
                 _ => Vec::new(),
             })
             .collect();
-        let is_script = words.first().is_some_and(|name| name == b"EVALSHA");
+        let is_script = words
+            .first()
+            .is_some_and(|name| name == b"EVALSHA" || name == b"EVAL");
         let keys = || words.get(2).and_then(|keys| str::from_utf8(keys).ok());
         let first = || words.get(3).and_then(|key| key.last().copied());
         let script = match (is_script, is_script.then(keys).flatten()) {
