@@ -28,7 +28,12 @@ fn every_test_that_the_pages_name_exists() {
             .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_');
         is_plain && word.matches('_').count() >= 3
     };
-    for (page, least) in [("promises", 30), ("lab", 30), ("dispatch", 60), ("redis", 20)] {
+    for (page, least) in [
+        ("promises", 30),
+        ("lab", 30),
+        ("dispatch", 60),
+        ("redis", 20),
+    ] {
         let page = format!("docs/{page}.md");
         let text = fs::read_to_string(root.join(&page)).unwrap();
         let names: Vec<&str> = text.split('`').skip(1).step_by(2).filter(is_name).collect();
