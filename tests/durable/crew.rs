@@ -1,14 +1,17 @@
 //! Producers and workers as processes of their own: this test binary, run anew.
 
 use std::env;
+use std::ffi::OsStr;
 use std::fs;
-use std::io::Write;
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{self, Child, ChildStdin, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::mpsc;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use liveness::dispatch::{Backoff, Emit, EmitErrorKind, EventId, On, Topic};
 use liveness::redis::Dispatcher;
@@ -31,6 +34,9 @@ pub(crate) const GENEROUS: Duration = Duration::from_secs(30);
 /// How often a producer emits an event whose handler runs for so long that its lease is renewed.
 const LONG_JOB_EACH: Duration = Duration::from_millis(200);
 
+/// How many events a process emits that keeps time.
+pub(crate) const TIMED: usize = 60;
+
 /// What a process is.
 const ROLE: &str = "LIVENESS_TEST_ROLE";
 /// The server, seen by the process.
@@ -51,6 +57,8 @@ pub(crate) enum Role {
     Worker,
     /// It emits events until it is ended: one by one and many together, at once and delayed.
     Producer,
+    /// It emits delayed events and handles them, and notes how late they start by the clock of the server.
+    Clock,
 }
 
 /// What a process was asked to do.
@@ -91,6 +99,9 @@ fn child() {
         thread::sleep(GENEROUS);
         process::exit(0);
     });
+    if role == "Clock" {
+        return keep_time(&dispatcher, &ledger, &variable(URL));
+    }
     if role == "Worker" {
         work(&dispatcher, ledger, &orders);
         while !orders.end.load(Ordering::SeqCst) {
@@ -100,6 +111,52 @@ fn child() {
         produce(&dispatcher, &ledger, lease, &orders);
     }
     let _ = dispatcher.stop(GENEROUS);
+}
+
+/// Emits events that are due soon, one after the other, and notes when each starts, by the clock of the server.
+fn keep_time(dispatcher: &Dispatcher, ledger: &Ledger, url: &str) {
+    let socket = url.trim_start_matches("redis+unix://").to_owned();
+    let own = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    let apart = own.abs_diff(server_time(&socket));
+    assert!(
+        apart > Duration::from_secs(3_500),
+        "the clocks are {apart:?} apart"
+    );
+    let (sender, started) = mpsc::channel();
+    let own = socket.clone();
+    dispatcher
+        .on(&JOBS, "clock", On::new(), move |_, _| {
+            Ok(sender.send(server_time(&own))?)
+        })
+        .unwrap();
+    for _ in 0..TIMED {
+        let delay = Duration::from_millis(fastrand::u64(10..60));
+        let earliest = server_time(&socket) + delay;
+        let emitted = dispatcher.emit_with(&JOBS, (0, 0), Emit::after(delay));
+        let id = emitted.unwrap().get();
+        let latest = server_time(&socket) + delay;
+        let start = started.recv_timeout(GENEROUS).unwrap();
+        assert!(
+            start >= earliest,
+            "{:?} early",
+            earliest.saturating_sub(start)
+        );
+        ledger.accepted(id);
+        ledger.call(Stage::Begin, id, id, start.saturating_sub(latest));
+        ledger.call(Stage::End, id, id, Duration::ZERO);
+    }
+    let _ = dispatcher.stop(GENEROUS);
+}
+
+/// The time of the server, since 1970.
+fn server_time(socket: &str) -> Duration {
+    let mut stream = UnixStream::connect(socket).unwrap();
+    stream.write_all(b"*1\r\n$4\r\nTIME\r\n").unwrap();
+    let mut lines = BufReader::new(stream).lines().map(Result::unwrap);
+    // The length of the array comes first. Before each number is its length.
+    assert_eq!(lines.next().unwrap(), "*2");
+    let mut number = || lines.nth(1).unwrap().parse().unwrap();
+    Duration::from_secs(number()) + Duration::from_micros(number())
 }
 
 /// Runs handlers.
@@ -207,12 +264,20 @@ impl Site {
 
     /// Starts a process behind a tap.
     pub(crate) fn spawn(&self, role: Role) -> Member {
+        self.spawn_by(&[], role)
+    }
+
+    /// Starts a process by another program, which has the given words before its own.
+    pub(crate) fn spawn_by(&self, by: &[&str], role: Role) -> Member {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let socket = self.folder.join(format!("t{number}"));
         let tap = Tap::new(&self.server.socket(), socket, self.mutation);
         tap.cut_after(self.cut_after);
-        let mut child = Command::new(env::current_exe().unwrap())
+        let own = env::current_exe().unwrap();
+        let words: Vec<&OsStr> = by.iter().map(OsStr::new).chain([own.as_os_str()]).collect();
+        let mut child = Command::new(words[0])
+            .args(&words[1..])
             .args(["--exact", "crew::child", "--nocapture"])
             .env(ROLE, format!("{role:?}"))
             .env(URL, tap.url())

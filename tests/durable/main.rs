@@ -16,6 +16,7 @@ mod ledger;
 #[path = "../support/redis_server.rs"]
 mod redis_server;
 
+mod clocks;
 #[path = "../support/conformance/suite.rs"]
 mod conformance;
 mod conforming;

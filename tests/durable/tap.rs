@@ -101,6 +101,8 @@ struct Shared {
     cuts: AtomicUsize,
     /// How many connections were cut.
     cut: AtomicUsize,
+    /// How many calls were made.
+    calls: AtomicUsize,
     /// How the scripts are edited.
     mutation: Option<Mutation>,
     /// Whether no more connections are accepted.
@@ -118,6 +120,7 @@ impl Tap {
             armed: Mutex::new(None),
             cuts: AtomicUsize::new(0),
             cut: AtomicUsize::new(0),
+            calls: AtomicUsize::new(0),
             mutation,
             is_over: AtomicBool::new(false),
         });
@@ -155,6 +158,11 @@ impl Tap {
         self.shared.cuts.store(calls, Ordering::Relaxed);
     }
 
+    /// Returns how many calls were made.
+    pub(crate) fn calls(&self) -> usize {
+        self.shared.calls.load(Ordering::Relaxed)
+    }
+
     /// Returns how many connections were cut.
     pub(crate) fn cut(&self) -> usize {
         self.shared.cut.load(Ordering::Relaxed)
@@ -182,6 +190,7 @@ fn pass(tap: &Arc<Shared>, client: UnixStream, server: UnixStream) {
         let mut from_client = BufReader::new(to_client.try_clone().unwrap());
         let mut before_cut = own.next_cut();
         while let Ok((call, mut raw)) = read(&mut from_client) {
+            own.calls.fetch_add(1, Ordering::Relaxed);
             let call = Call::new(call);
             before_cut = before_cut.map(|calls| calls.saturating_sub(1));
             if own.is_at(&call, None) || (before_cut == Some(0) && own.is_cut()) {
