@@ -125,8 +125,16 @@ fn the_callback_may_close_and_drop_the_watcher() {
 /// Beats keys `live-0` to `live-99`, each fifth of the timeout, while `body` runs. Each is reported only if its beats
 /// could arrive and did not come.
 fn while_beating(watch: &SharedWatcher, body: impl FnOnce()) {
+    /// Ends the beats, also when an assertion fails.
+    struct Stop<'a>(&'a AtomicBool);
+    impl Drop for Stop<'_> {
+        fn drop(&mut self) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
     let stop = AtomicBool::new(false);
     thread::scope(|scope| {
+        let _stop = Stop(&stop);
         scope.spawn(|| {
             while !stop.load(Ordering::Relaxed) {
                 // Fails while there is no server.
@@ -135,7 +143,6 @@ fn while_beating(watch: &SharedWatcher, body: impl FnOnce()) {
             }
         });
         body();
-        stop.store(true, Ordering::Relaxed);
     });
 }
 
