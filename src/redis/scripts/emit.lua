@@ -51,6 +51,7 @@ local function due_of(text)
   if string.byte(text) == 43 then return now + tonumber(string.sub(text, 2)) end
   return tonumber(text)
 end
+local format = string.format
 local function add(id, due, payload)
   payloads[n + 1], payloads[n + 2] = id, payload
   dues[n + 1], dues[n + 2] = due, id
@@ -66,20 +67,17 @@ for group = 1, groups do
       reply[group] = 'F'
     else
       reply[group] = 'A' .. string.format('%011x', last + 1)
-      if kind == 'n' then
-        for event = at + 2, at + 1 + count do
-          last = last + 1
-          add(string.format('%011x', last), now_text, ARGV[event])
+      for event = at + 2, at + 1 + step * count, step do
+        last = last + 1
+        local id, due, payload = format('%011x', last), now_text, ARGV[event]
+        if step == 2 then
+          due, payload = due_of(payload), ARGV[event + 1]
+          if due < earliest then earliest = due end
         end
-        earliest = math.min(earliest, now)
-      else
-        for event = at + 2, at + 1 + 2 * count, 2 do
-          last = last + 1
-          local due = due_of(ARGV[event])
-          earliest = math.min(earliest, due)
-          add(string.format('%011x', last), due, ARGV[event + 1])
-        end
+        payloads[n + 1], payloads[n + 2], dues[n + 1], dues[n + 2] = id, payload, due, id
+        n = n + 2
       end
+      if step == 1 and now < earliest then earliest = now end
       unfinished = unfinished + count
       emitted = emitted + count
     end
