@@ -20,20 +20,24 @@ fn free_ports(count: usize) -> Vec<u16> {
     ports.collect()
 }
 
-/// Starts three nodes, and waits until each knows that the others have the other slots.
-fn nodes() -> Option<Vec<(RedisServer, u16)>> {
+/// Starts three nodes, each with its port and that of the bus. Fails if another program takes a port meanwhile.
+fn start() -> Result<Vec<(RedisServer, u16, u16)>, String> {
     let ports = free_ports(6);
-    let mut nodes = Vec::new();
-    for (port, bus) in ports[..3].iter().zip(&ports[3..]) {
-        let (port_text, bus) = (port.to_string(), bus.to_string());
-        let listen = ["--port", &port_text, "--bind", "127.0.0.1"];
-        let options = [
-            &listen[..],
-            &["--cluster-enabled", "yes", "--cluster-port", &bus],
-        ]
-        .concat();
-        nodes.push((for_test(&options)?, *port));
-    }
+    let start = |(port, bus): (&u16, &u16)| {
+        let (text, bus_text) = (port.to_string(), bus.to_string());
+        let listen = ["--port", &text, "--bind", "127.0.0.1"];
+        let cluster = ["--cluster-enabled", "yes", "--cluster-port", &bus_text];
+        let node = RedisServer::start_with(&[listen, cluster].concat())?;
+        Ok((node, *port, *bus))
+    };
+    ports[..3].iter().zip(&ports[3..]).map(start).collect()
+}
+
+/// Three nodes with their ports, each of which knows that the others have the other slots.
+fn nodes() -> Option<Vec<(RedisServer, u16)>> {
+    // Says whether the test is skipped.
+    drop(for_test(&[])?);
+    let nodes = (0..5).find_map(|_| start().ok()).expect("free ports");
     for (at, slots) in [("0", "5460"), ("5461", "10922"), ("10923", "16383")]
         .into_iter()
         .enumerate()
@@ -42,7 +46,7 @@ fn nodes() -> Option<Vec<(RedisServer, u16)>> {
             .0
             .command(&["CLUSTER", "ADDSLOTSRANGE", slots.0, slots.1]);
         assert_eq!(reply.unwrap(), "+OK\r\n");
-        let (port, bus) = (ports[at].to_string(), ports[at + 3].to_string());
+        let (port, bus) = (nodes[at].1.to_string(), nodes[at].2.to_string());
         let meet = nodes[0]
             .0
             .command(&["CLUSTER", "MEET", "127.0.0.1", &port, &bus]);
@@ -53,11 +57,12 @@ fn nodes() -> Option<Vec<(RedisServer, u16)>> {
         let info = node.command(&["CLUSTER", "INFO"]).unwrap();
         info.contains("cluster_state:ok") && info.contains("cluster_known_nodes:3")
     };
-    while !nodes.iter().all(|(node, _)| is_whole(node)) {
+    while !nodes.iter().all(|(node, ..)| is_whole(node)) {
         assert!(start.elapsed() < AGREE, "the nodes do not agree");
         std::thread::sleep(Duration::from_millis(10));
     }
-    Some(nodes)
+    let nodes = nodes.into_iter().map(|(node, port, _)| (node, port));
+    Some(nodes.collect())
 }
 
 #[test]
