@@ -106,11 +106,10 @@ impl Engine {
             let call = SCRIPTS.view(&known.keys, dead, events.len(), count);
             let seen = self.read(&SCRIPTS.view, &call)?;
             let seen = Seen::read(seen).map_err(Unavailable::new)?;
-            let is_last = seen.len() < count;
-            events.extend(seen);
-            if is_last {
+            if seen.is_empty() {
                 break;
             }
+            events.extend(seen);
         }
         Ok(events)
     }

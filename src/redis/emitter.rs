@@ -15,13 +15,10 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
-use super::calls::{Emission, EmitCall, GroupReply, MOST, SCRIPTS};
+use super::calls::{Emission, EmitCall, GroupReply, MOST, MOST_BYTES, SCRIPTS};
 use super::layout::Keys;
 use super::link::{Cmd, Line, LinkError, Script, Value};
 use crate::dispatch::EmitErrorKind;
-
-/// How many bytes of payloads are sent together.
-const MOST_BYTES: usize = 4 << 20;
 
 /// Sends events and the calls of callers, one at a time.
 pub(crate) struct Emitter {

@@ -13,7 +13,9 @@ use std::time::{Duration, Instant};
 use claims::{Claims, Settled, Step, Times};
 use inbox::{Inbox, Order, Received};
 
-use super::calls::{Audited, Claimed, MOST, RenewReply, SCRIPTS, WorkCall, WorkReply, micros};
+use super::calls::{
+    Audited, Claimed, MOST, MOST_BYTES, RenewReply, SCRIPTS, WorkCall, WorkReply, micros,
+};
 use super::envelope::{self, Encoded};
 use super::link::{Line, LinkError, cmd};
 use super::listener::Ears;
@@ -24,9 +26,6 @@ use crate::dispatch::local::Core;
 use crate::dispatch::local::lending::Leased;
 use crate::dispatch::{Cause, EventId, Notice};
 use crate::log;
-
-/// How many bytes of payloads one call hands out, unless the first event alone has more.
-const MOST_BYTES: usize = 4 << 20;
 
 /// How often a topic is searched for events that are in no list.
 const AUDIT: Duration = Duration::from_secs(60);

@@ -398,3 +398,22 @@ fn a_topic_with_another_type_is_refused_in_one_dispatcher() {
             .contains("alloc::string::String")
     );
 }
+
+#[test]
+fn large_events_are_inspected_in_several_calls() {
+    let Some(server) = for_test(&[]) else { return };
+    let dispatcher = builder(&server).max_event_bytes(2 << 20).build().unwrap();
+    let large = |n: usize| format!("{n}{}", "x".repeat(1_500_000));
+    for n in 0..7 {
+        dispatcher.emit(&MAIL, large(n)).unwrap();
+    }
+    let waiting = dispatcher.peek(&MAIL, 100).unwrap();
+    assert_eq!(waiting.len(), 7);
+    assert!(
+        waiting
+            .iter()
+            .enumerate()
+            .all(|(n, event)| *event.event == large(n))
+    );
+    assert_eq!(dispatcher.peek(&MAIL, 5).unwrap().len(), 5);
+}

@@ -3,7 +3,7 @@
 use super::super::layout::{Keys, read_id, write_id};
 use super::super::link::{Cmd, LinkError, Value};
 use super::super::reply::Reply;
-use super::{Scripts, When};
+use super::{MOST_BYTES, Scripts, When};
 use crate::dispatch::Cancelled;
 
 impl Scripts {
@@ -69,11 +69,13 @@ impl Scripts {
         call
     }
 
-    /// Reads events that wait, or that are dead.
+    /// Reads events that wait, or that are dead: at most `max`, and fewer if they are large.
     pub(crate) fn view(&self, keys: &Keys, dead: bool, skip: usize, max: usize) -> Cmd {
         let set = if dead { &keys.dead } else { &keys.waiting };
         let mut call = self.view.call(&[set, &keys.payloads, &keys.failures]);
-        call.arg(skip.min(u32::MAX as usize)).arg(max);
+        call.arg(skip.min(u32::MAX as usize))
+            .arg(max)
+            .arg(MOST_BYTES);
         call
     }
 
