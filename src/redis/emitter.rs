@@ -215,15 +215,6 @@ impl Emitter {
             }
         }
     }
-
-    /// Makes one call that is not a script, once.
-    ///
-    /// # Errors
-    ///
-    /// Returns the error.
-    pub(crate) fn query(&self, call: &Cmd) -> Result<Value, LinkError> {
-        self.line.lock().0.query(call)
-    }
 }
 
 /// The result of a request.

@@ -2,6 +2,7 @@
 
 use std::any::TypeId;
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::fmt;
 use std::io;
 use std::sync::Arc;
@@ -9,6 +10,7 @@ use std::sync::atomic::AtomicU64;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use parking_lot::Mutex;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -18,9 +20,9 @@ use super::emitter::{EmitFailure, Emitter};
 use super::envelope::{Codec, Encoded, decode};
 use super::keeper::claims::Limits;
 use super::keeper::inbox::{Inbox, Order};
-use super::keeper::{Keeper, Options};
+use super::keeper::{Keeper, LAST_CALLS, Options};
 use super::layout::Keys;
-use super::link::{Endpoint, Line, cmd};
+use super::link::{Endpoint, Line};
 use super::listener::{Ears, LISTEN, listen};
 use crate::clock::Clock;
 use crate::dispatch::local::Core;
@@ -70,8 +72,6 @@ pub(super) struct Engine {
     topics: Mutex<HashMap<String, Arc<KnownTopic>, ahash::RandomState>>,
     /// The inbox of the keeper.
     pub(super) inbox: Arc<Inbox>,
-    /// What the listener shares.
-    ears: Arc<Ears>,
     /// The keeper and the listener, until they are joined, and whether the dispatcher is stopped.
     threads: Mutex<Threads>,
     /// How many events this process did not get accepted.
@@ -84,9 +84,27 @@ struct Threads {
     /// Whether the dispatcher is stopped.
     is_stopped: bool,
     /// The keeper.
-    keeper: Option<JoinHandle<()>>,
+    keeper: Option<Spawned>,
     /// The listener.
-    listener: Option<JoinHandle<()>>,
+    listener: Option<Spawned>,
+}
+
+/// A thread that was spawned.
+#[derive(Debug)]
+struct Spawned {
+    /// The thread.
+    handle: JoinHandle<()>,
+    /// Disconnected when it has ended.
+    ended: Receiver<Infallible>,
+}
+
+impl Spawned {
+    /// Joins the thread, unless it has not ended by `deadline`.
+    fn join_until(self, deadline: Instant) {
+        if self.ended.recv_deadline(deadline) == Err(RecvTimeoutError::Disconnected) {
+            let _ = self.handle.join();
+        }
+    }
 }
 
 /// A topic that was used.
@@ -109,7 +127,6 @@ impl Engine {
     ) -> Result<Self, BuildError> {
         let inbox = Arc::<Inbox>::default();
         let session = settings.keeper.session.clone();
-        let ears = Ears::new(&session);
         let max_unfinished = workers.max_unfinished.min(workers.max_per_topic) as u64;
         let name = workers.thread_name.clone();
         workers.lender = Some(inbox.clone());
@@ -125,19 +142,19 @@ impl Engine {
             max_unfinished,
             topics: Mutex::default(),
             inbox,
-            ears,
             threads: Mutex::default(),
             refused: AtomicU64::new(0),
         };
-        engine
-            .spawn(&name, options, endpoint)
-            .map_err(BuildError::Spawn)?;
+        if let Err(error) = engine.spawn(&name, options, endpoint) {
+            let _ = engine.stop(Duration::ZERO);
+            return Err(BuildError::Spawn(error));
+        }
         Ok(engine)
     }
 
     /// Spawns the keeper and the listener.
     fn spawn(&self, name: &str, options: Options, endpoint: &Endpoint) -> io::Result<()> {
-        let (inbox, ears) = (self.inbox.clone(), self.ears.clone());
+        let (inbox, ears) = (self.inbox.clone(), Ears::new(&options.session));
         let line = Line::new(endpoint.clone());
         let keeper = Keeper::new(
             options,
@@ -147,9 +164,14 @@ impl Engine {
             line,
         );
         let spawn = |kind: &str, body: Box<dyn FnOnce() + Send>| {
-            thread::Builder::new()
-                .name(format!("{name}-{kind}"))
-                .spawn(body)
+            let (alive, ended) = crossbeam_channel::bounded(0);
+            let body = move || {
+                let _alive: Sender<Infallible> = alive;
+                body();
+            };
+            let thread = thread::Builder::new().name(format!("{name}-{kind}"));
+            let handle = thread.spawn(body)?;
+            io::Result::Ok(Spawned { handle, ended })
         };
         let mut threads = self.threads.lock();
         threads.keeper = Some(spawn("keeper", Box::new(move || keeper.run()))?);
@@ -323,19 +345,11 @@ impl Engine {
         // A handler that stops its own dispatcher ends after this, and its outcome counts.
         let waits = self.core.runs_here();
         self.inbox.order(Order::End { undone, waits });
-        if let Some(keeper) = keeper.filter(|_| !waits) {
-            let _ = keeper.join();
-        }
-        if self.ears.end() {
-            let mut push = cmd("RPUSH");
-            push.arg(self.ears.bye()).arg(1);
-            if self.emitter.query(&push).is_err() {
-                // The listener waits for a server that is out of reach. It owns nothing, and ends by itself.
-                return summary;
-            }
-        }
-        if let Some(listener) = listener {
-            let _ = listener.join();
+        if !waits {
+            // While the server does not answer, a call may take longer. The threads own nothing then, and end after it.
+            let deadline = Instant::now() + LAST_CALLS;
+            let threads = [keeper, listener].into_iter().flatten();
+            threads.for_each(|thread| thread.join_until(deadline));
         }
         summary
     }

@@ -31,7 +31,7 @@ use crate::log;
 const AUDIT: Duration = Duration::from_secs(60);
 
 /// How long the keeper tries to report the last outcomes.
-const LAST_CALLS: Duration = Duration::from_secs(2);
+pub(crate) const LAST_CALLS: Duration = Duration::from_secs(2);
 
 /// How long the keeper waits after an error of the server that does not pass by itself.
 const REFUSED_WAIT: Duration = Duration::from_secs(1);
@@ -134,6 +134,9 @@ impl Keeper {
                 (_, Step::Until(until)) if self.audit.0 <= now && until > now => self.audit(now),
                 (_, Step::Until(until)) => self.sleep(until.min(self.audit_at()), now),
             }
+        }
+        if self.ears.end() {
+            self.wake_listener();
         }
     }
 
@@ -455,12 +458,14 @@ impl Keeper {
         }
     }
 
-    /// Makes the listener, which blocks on the server, look at its topics anew.
+    /// Wakes the listener, which blocks on the server.
     fn wake_listener(&mut self) {
         let mut push = cmd("RPUSH");
         push.arg(self.ears.bye()).arg(1);
-        // If the server is out of reach, the listener is not blocked either.
-        let _ = self.line.query(&push);
+        // If the server is out of reach, the listener is not blocked either, or not for long.
+        if self.lost_since.is_some() || self.line.query(&push).is_err() {
+            self.ears.not_woken();
+        }
     }
 
     /// Notes that the server answered.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use parking_lot::{Condvar, Mutex};
 
 use super::keeper::inbox::{Inbox, Order};
-use super::link::{Line, Value, cmd};
+use super::link::{Line, LinkError, Value, cmd};
 
 /// How long one read blocks on the server.
 pub(crate) const LISTEN: Duration = Duration::from_secs(5);
@@ -32,6 +32,8 @@ struct State {
     topics: Vec<(String, bool)>,
     /// Which topics the read that blocks now listens to.
     blocks_on: Option<Vec<usize>>,
+    /// How many tokens of the key by which it is woken it has not taken, those that are pushed soon included.
+    wakes: usize,
     /// Whether the listener is to end.
     is_over: bool,
 }
@@ -65,10 +67,16 @@ impl Ears {
             return false;
         }
         self.changed.notify_one();
-        state
-            .blocks_on
-            .as_ref()
-            .is_some_and(|topics| !topics.contains(&at))
+        let blocks_on = state.blocks_on.as_ref();
+        let has_to_wake = blocks_on.is_some_and(|topics| !topics.contains(&at));
+        state.wakes += usize::from(has_to_wake);
+        has_to_wake
+    }
+
+    /// Notes that the listener was not woken, because the server is out of reach.
+    pub(crate) fn not_woken(&self) {
+        let mut state = self.state.lock();
+        state.wakes = state.wakes.saturating_sub(1);
     }
 
     /// Ends the listener. Returns whether it has to be woken for that.
@@ -76,7 +84,9 @@ impl Ears {
         let mut state = self.state.lock();
         state.is_over = true;
         self.changed.notify_one();
-        state.blocks_on.is_some()
+        let has_to_wake = state.blocks_on.is_some();
+        state.wakes += usize::from(has_to_wake);
+        has_to_wake
     }
 
     /// Blocks until there is a topic to listen to. Returns their places and keys, or `None` at the end.
@@ -96,13 +106,20 @@ impl Ears {
         }
     }
 
-    /// Notes that the read is over, in which the token of topic `at` was taken, if one was.
-    fn read(&self, at: Option<usize>) {
+    /// Notes that the read is over, in which the token of topic `at` was taken, if one was, or that which wakes the
+    /// listener.
+    fn read(&self, at: Option<usize>, is_woken: bool) {
         let mut state = self.state.lock();
         state.blocks_on = None;
+        state.wakes = state.wakes.saturating_sub(usize::from(is_woken));
         if let Some(at) = at {
             state.topics[at].1 = false;
         }
+    }
+
+    /// Whether a token of the key by which the listener is woken is left.
+    fn is_woken(&self) -> bool {
+        self.state.lock().wakes > 0
     }
 
     /// Waits a moment for the keeper to look at topic `at`. It mostly opens the topic again within a call, and a read of
@@ -126,24 +143,14 @@ impl Ears {
 /// Listens until the end.
 pub(crate) fn listen(ears: &Ears, inbox: &Inbox, line: &mut Line) {
     while let Some(topics) = ears.topics() {
-        let mut read = cmd("BLPOP");
-        for (_, key) in &topics {
-            read.arg(key);
-        }
-        read.arg(&ears.bye).arg(LISTEN.as_secs());
-        let reply = line.query(&read);
-        let key = match &reply {
-            Ok(Value::Array(reply)) => match reply.first() {
-                Some(Value::BulkString(key)) => Some(key),
-                _ => None,
-            },
-            _ => None,
-        };
+        let keys = topics.iter().map(|(_, key)| &**key);
+        let reply = read(line, keys.chain([ears.bye()]));
+        let key = reply.as_ref().ok().and_then(Option::as_deref);
         let at = topics
             .iter()
-            .find(|(_, other)| key.is_some_and(|key| other.as_bytes() == &**key));
+            .find(|(_, other)| key == Some(other.as_bytes()));
         let at = at.map(|(at, _)| *at);
-        ears.read(at);
+        ears.read(at, key == Some(ears.bye.as_bytes()));
         if let Some(at) = at {
             inbox.order(Order::Token(at));
             ears.wait_for(at);
@@ -159,4 +166,27 @@ pub(crate) fn listen(ears: &Ears, inbox: &Inbox, line: &mut Line) {
             ears.sleep(wait);
         }
     }
+    // A token that nobody takes would stay in the server for ever.
+    while ears.is_woken() && read(line, [ears.bye()].into_iter()).is_ok_and(|key| key.is_some()) {
+        ears.read(None, true);
+    }
+}
+
+/// Takes a token of one of `keys`, the first that has one. Returns the key, or `None` if there was none for a while.
+fn read<'a>(
+    line: &mut Line,
+    keys: impl Iterator<Item = &'a str>,
+) -> Result<Option<Vec<u8>>, LinkError> {
+    let mut read = cmd("BLPOP");
+    for key in keys {
+        read.arg(key);
+    }
+    read.arg(LISTEN.as_secs());
+    Ok(match line.query(&read)? {
+        Value::Array(reply) => match reply.into_iter().next() {
+            Some(Value::BulkString(key)) => Some(key),
+            _ => None,
+        },
+        _ => None,
+    })
 }

@@ -27,5 +27,6 @@ mod many;
 mod outages;
 mod shared_watch;
 mod shared_watch_faults;
+mod stopping;
 mod suspension;
 mod tap;

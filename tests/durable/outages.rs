@@ -1,9 +1,12 @@
 //! Redis is out of reach: for longer than the lease, killed and started again, its scripts dropped, its connections
 //! closed. Each accepted event is handled, and none twice: no process was away.
 
+use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use liveness::dispatch::On;
+use liveness::redis::Dispatcher;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -177,4 +180,40 @@ fn scripts_that_are_dropped_all_the_time_are_loaded_again() {
     let verdict = site.end(producers, workers, GENEROUS);
     assert!(verdict.faults.is_empty(), "{verdict}");
     assert!(verdict.accepted > 20, "{verdict}");
+}
+
+#[test]
+fn news_come_at_once_after_the_connections_were_closed_or_the_server_was_restarted() {
+    let lease = Duration::from_secs(30);
+    let Some(mut site) = Site::start(&DURABLE, lease, None) else {
+        return;
+    };
+    let producer = site.dispatcher();
+    let dispatcher = Dispatcher::builder(&site.server.url()).build().unwrap();
+    let (begin, begun) = mpsc::channel();
+    dispatcher
+        .on(&JOBS, "work", On::new(), move |_, _| Ok(begin.send(())?))
+        .unwrap();
+    for round in 0..3 {
+        if round == 1 {
+            let words = ["CLIENT", "KILL", "TYPE", "normal"];
+            site.server.command(&words).unwrap();
+        } else if round == 2 {
+            site.server.kill();
+            thread::sleep(Duration::from_millis(500));
+            site.server.restart().unwrap();
+        }
+        // The wait before a new attempt to connect is at most a second.
+        thread::sleep(Duration::from_millis(1_500));
+        let start = Instant::now();
+        producer.emit(&JOBS, (0, 0)).unwrap();
+        begun.recv_timeout(GENEROUS).unwrap();
+        let elapsed = start.elapsed();
+        println!("round {round}: begun after {elapsed:?}");
+        // Without the listener, the keeper would look after five seconds.
+        assert!(
+            elapsed < Duration::from_secs(1),
+            "round {round}: {elapsed:?}"
+        );
+    }
 }
