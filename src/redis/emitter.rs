@@ -17,7 +17,7 @@ use parking_lot::{Condvar, Mutex};
 
 use super::calls::{Emission, EmitCall, GroupReply, MOST, MOST_BYTES, SCRIPTS};
 use super::layout::Keys;
-use super::link::{Cmd, Line, LinkError, Script, Value};
+use super::link::{Cmd, Line, LinkError, Script, Value, cmd};
 use crate::dispatch::EmitErrorKind;
 
 /// Sends events and the calls of callers, one at a time.
@@ -201,6 +201,11 @@ impl Emitter {
     ) -> Result<Value, LinkError> {
         let until = Instant::now() + self.timeout;
         let line = &mut self.line.lock().0;
+        if !is_harmless {
+            // The server may have closed a connection on which nothing was sent for a while. One that is lost now is
+            // made anew for the call, which is not repeated when it is lost.
+            let _ = line.query(&cmd("PING"));
+        }
         loop {
             match line.run(script, call) {
                 Err(error) if error.is_passing() => {

@@ -5,7 +5,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use liveness::dispatch::On;
+use liveness::dispatch::{Cancelled, On};
 use liveness::redis::Dispatcher;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -216,4 +216,22 @@ fn news_come_at_once_after_the_connections_were_closed_or_the_server_was_restart
             "round {round}: {elapsed:?}"
         );
     }
+}
+
+#[test]
+fn a_call_is_made_after_the_server_has_closed_the_idle_connection() {
+    let Some(site) = Site::start(&["--timeout", "1"], LEASE, None) else {
+        return;
+    };
+    let dispatcher = site.dispatcher();
+    let id = dispatcher.emit(&JOBS, (0, 0)).unwrap();
+    let start = Instant::now();
+    while site.clients() > 1 {
+        assert!(
+            start.elapsed() < GENEROUS,
+            "the server closes no connection"
+        );
+        thread::sleep(Duration::from_millis(50));
+    }
+    assert_eq!(dispatcher.cancel(&JOBS, id).unwrap(), Cancelled::Waiting);
 }
