@@ -50,7 +50,7 @@ pub(crate) fn check(link: &mut Link, allows_eviction: bool) -> Result<(), Connec
     let info = match link.query(&cmd("INFO")).map_err(ConnectError::of_call)? {
         Value::BulkString(text) => String::from_utf8_lossy(&text).into_owned(),
         Value::VerbatimString { text, .. } => text,
-        _ => return Err(ConnectError::of_call(LinkError::shape())),
+        _ => return Err(ConnectError::of_call(LinkError::Shape)),
     };
     judge(&info, allows_eviction)
 }
@@ -80,7 +80,7 @@ pub(crate) fn permissions(
                 String::from_utf8_lossy(&command)
             ),
         }),
-        _ => Err(ConnectError::of_call(LinkError::shape())),
+        _ => Err(ConnectError::of_call(LinkError::Shape)),
     }
 }
 

@@ -82,7 +82,7 @@ impl EmitFailure {
     fn new(error: LinkError, is_uncertain: bool) -> Self {
         let kind = match &error {
             _ if is_uncertain => EmitErrorKind::Uncertain,
-            LinkError::Lost(_) => EmitErrorKind::Uncertain,
+            LinkError::Lost(_) | LinkError::Shape => EmitErrorKind::Uncertain,
             LinkError::Unreachable(_) => EmitErrorKind::Unavailable,
             LinkError::Server { .. } if error.is_passing() => EmitErrorKind::Unavailable,
             LinkError::Server { .. } => EmitErrorKind::Refused,
@@ -171,7 +171,7 @@ impl Emitter {
         let reply = repeat(line, &call, until.unwrap_or(first.until)).and_then(|reply| {
             let groups = GroupReply::read(reply).ok().flatten();
             let groups = groups.filter(|groups| groups.len() == requests.len());
-            groups.ok_or_else(|| EmitFailure::new(LinkError::shape(), true))
+            groups.ok_or_else(|| EmitFailure::new(LinkError::Shape, true))
         });
         match reply {
             Ok(groups) => {

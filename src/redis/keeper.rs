@@ -33,7 +33,7 @@ const AUDIT: Duration = Duration::from_secs(60);
 /// How long the keeper tries to report the last outcomes.
 pub(crate) const LAST_CALLS: Duration = Duration::from_secs(2);
 
-/// How long the keeper waits after an error of the server that does not pass by itself.
+/// How long the keeper leaves a topic alone after an error of the server that does not pass by itself.
 const REFUSED_WAIT: Duration = Duration::from_secs(1);
 
 /// The options of the keeper.
@@ -292,12 +292,12 @@ impl Keeper {
         let now = self.clock.now_ns();
         match reply {
             Ok(Some(reply)) => {
-                self.reached(now);
+                self.reached(at, now);
                 self.replied(at, reply, now);
             }
             // A later call of this session came first, which cannot be: calls are made one after the other.
-            Ok(None) => self.failed(&LinkError::shape(), now),
-            Err(error) => self.failed(&error, now),
+            Ok(None) => self.failed(at, &LinkError::Shape, now),
+            Err(error) => self.failed(at, &error, now),
         }
         self.listen(at, now);
     }
@@ -400,7 +400,7 @@ impl Keeper {
             let now = self.clock.now_ns();
             match reply {
                 Ok(reply) => {
-                    self.reached(now);
+                    self.reached(at, now);
                     let name = self.topics[at].name.clone();
                     self.grace(&name, reply.grace);
                     for id in reply.lost {
@@ -412,7 +412,7 @@ impl Keeper {
                 }
                 Err(error) => {
                     self.topics[at].renew_now();
-                    self.failed(&error, now);
+                    self.failed(at, &error, now);
                     return;
                 }
             }
@@ -446,7 +446,12 @@ impl Keeper {
                 let next = if is_over { at + 1 } else { at };
                 self.audit = (now.saturating_add(interval), next, cursors);
             }
-            Err(error) => self.failed(&error, self.clock.now_ns()),
+            Err(error) => {
+                // A topic that cannot be searched does not keep the others from it.
+                let next = if error.is_passing() { at } else { at + 1 };
+                self.audit = (now.saturating_add(nanos(REFUSED_WAIT)), next, start());
+                self.failed(at, &error, self.clock.now_ns());
+            }
         }
     }
 
@@ -468,26 +473,32 @@ impl Keeper {
         }
     }
 
-    /// Notes that the server answered.
-    fn reached(&mut self, now: u64) {
-        if let Some(since) = self.lost_since.take() {
+    /// Notes that the server has executed a call for topic `at`.
+    fn reached(&mut self, at: usize, now: u64) {
+        let refused_since = self.topics[at].accepted();
+        let lost_since = self.lost_since.take();
+        if lost_since.is_some() {
+            self.topics.iter_mut().for_each(Claims::renew_now);
+        }
+        if let Some(since) = lost_since.or(refused_since) {
             let after = Duration::from_nanos(now.saturating_sub(since));
             self.core.notify(Notice::Reconnected { after });
-            self.topics.iter_mut().for_each(Claims::renew_now);
         }
     }
 
-    /// Notes that a call failed, which is repeated later.
-    fn failed(&mut self, error: &LinkError, now: u64) {
-        let wait = if error.is_passing() {
+    /// Notes that a call for topic `at` failed, which is repeated later. One that was refused holds up no other topic.
+    fn failed(&mut self, at: usize, error: &LinkError, now: u64) {
+        let is_first = if error.is_passing() {
             // Leases must be renewed, and outcomes reported, within the lease that the first call after an outage grants.
-            self.line.backoff().min(self.options.times.lease / 4)
+            let wait = self.line.backoff().min(self.options.times.lease / 4);
+            self.rests_until = now.saturating_add(nanos(wait));
+            self.lost_since
+                .replace(self.lost_since.unwrap_or(now))
+                .is_none()
         } else {
-            REFUSED_WAIT
+            self.topics[at].refused(nanos(REFUSED_WAIT), now)
         };
-        self.rests_until = now.saturating_add(nanos(wait));
-        if self.lost_since.is_none() {
-            self.lost_since = Some(now);
+        if is_first {
             let error = error.to_string();
             self.core.notify(Notice::Disconnected { error });
         }

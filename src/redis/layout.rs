@@ -54,5 +54,5 @@ pub(crate) fn write_id(id: u64) -> String {
 ///
 /// Returns an error if the text is no id.
 pub(crate) fn read_id(text: &str) -> Result<u64, LinkError> {
-    u64::from_str_radix(text, 16).map_err(|_| LinkError::shape())
+    u64::from_str_radix(text, 16).map_err(|_| LinkError::Shape)
 }

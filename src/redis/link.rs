@@ -186,18 +186,16 @@ pub(crate) enum LinkError {
         /// The rest.
         text: String,
     },
+    /// The call was executed, and the reply has not the shape that was expected.
+    Shape,
 }
 
 impl LinkError {
-    /// The error of a reply that has not the shape that was expected.
-    pub(crate) fn shape() -> Self {
-        LinkError::Lost("the reply has an unexpected shape".to_owned())
-    }
-
     /// Whether the same call may succeed later, without any change by the operator.
     pub(crate) fn is_passing(&self) -> bool {
         match self {
             LinkError::Unreachable(_) | LinkError::Lost(_) => true,
+            LinkError::Shape => false,
             LinkError::Server { code, .. } => matches!(
                 &**code,
                 "LOADING"
@@ -228,6 +226,7 @@ impl fmt::Display for LinkError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             LinkError::Unreachable(text) | LinkError::Lost(text) => f.write_str(text),
+            LinkError::Shape => f.write_str("the reply has an unexpected shape"),
             LinkError::Server { code, text } => write!(f, "{code} {text}"),
         }
     }

@@ -15,7 +15,7 @@ impl Reply {
     pub(crate) fn new(value: Value) -> Result<Self, LinkError> {
         match value {
             Value::Array(values) => Ok(Reply(values.into_iter())),
-            _ => Err(LinkError::shape()),
+            _ => Err(LinkError::Shape),
         }
     }
 
@@ -30,7 +30,7 @@ impl Reply {
     ///
     /// Returns an error if the next value is neither.
     pub(crate) fn number(&mut self) -> Result<u64, LinkError> {
-        self.signed()?.try_into().map_err(|_| LinkError::shape())
+        self.signed()?.try_into().map_err(|_| LinkError::Shape)
     }
 
     /// Reads a number that may be negative, or a text that is one.
@@ -46,7 +46,7 @@ impl Reply {
                 .and_then(|text| text.parse().ok()),
             _ => None,
         };
-        number.ok_or_else(LinkError::shape)
+        number.ok_or(LinkError::Shape)
     }
 
     /// Reads bytes, or `None` if there are none.
@@ -60,7 +60,7 @@ impl Reply {
             Some(Value::SimpleString(text)) => Ok(Some(text.into_bytes())),
             // `false` in a script.
             Some(Value::Nil) => Ok(None),
-            _ => Err(LinkError::shape()),
+            _ => Err(LinkError::Shape),
         }
     }
 
@@ -70,8 +70,8 @@ impl Reply {
     ///
     /// Returns an error if the next value is no text.
     pub(crate) fn text(&mut self) -> Result<String, LinkError> {
-        let bytes = self.bytes()?.ok_or_else(LinkError::shape)?;
-        String::from_utf8(bytes).map_err(|_| LinkError::shape())
+        let bytes = self.bytes()?.ok_or(LinkError::Shape)?;
+        String::from_utf8(bytes).map_err(|_| LinkError::Shape)
     }
 
     /// Reads an array.
@@ -80,6 +80,6 @@ impl Reply {
     ///
     /// Returns an error if the next value is none.
     pub(crate) fn array(&mut self) -> Result<Reply, LinkError> {
-        Reply::new(self.0.next().ok_or_else(LinkError::shape)?)
+        Reply::new(self.0.next().ok_or(LinkError::Shape)?)
     }
 }

@@ -22,6 +22,7 @@ mod conformance;
 mod conforming;
 mod crew;
 mod dispatching;
+mod isolation;
 mod killing;
 mod many;
 mod outages;

@@ -208,7 +208,7 @@ impl Account {
             Some(text) => {
                 let text = str::from_utf8(&text).ok();
                 text.and_then(|text| text.parse().ok())
-                    .ok_or_else(LinkError::shape)
+                    .ok_or(LinkError::Shape)
             }
         };
         Ok(Account {

@@ -109,7 +109,7 @@ impl GroupReply {
                 Some(("D", id)) => GroupReply::Duplicate(read_id(id)?),
                 Some(("F", "")) => GroupReply::Full,
                 _ if word == "OLD" => return Ok(None),
-                _ => return Err(LinkError::shape()),
+                _ => return Err(LinkError::Shape),
             });
         }
         Ok(Some(groups))

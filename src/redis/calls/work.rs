@@ -185,19 +185,21 @@ impl WorkReply {
         }
         let mut events = Vec::with_capacity(reply.len() / 5);
         while reply.len() > 0 {
-            events.push(Claimed {
-                id: read_id(&reply.text()?)?,
-                due: reply.number()?,
-                payload: reply.bytes()?.unwrap_or_default(),
-                record: reply.bytes()?,
-                lapses: match reply.bytes()? {
-                    Some(text) => str::from_utf8(&text)
-                        .ok()
-                        .and_then(|text| text.parse().ok()),
-                    None => Some(0),
-                }
-                .ok_or_else(LinkError::shape)?,
-            });
+            let id = reply.text().and_then(|text| read_id(&text));
+            let (due, payload, record) = (reply.number(), reply.bytes()?, reply.bytes()?);
+            let lapses = reply
+                .bytes()?
+                .and_then(|text| String::from_utf8(text).ok()?.parse().ok());
+            // What only a hand can have written holds up no other event: one that is none, and numbers that are none.
+            if let Ok(id) = id {
+                events.push(Claimed {
+                    id,
+                    due: due.unwrap_or(now),
+                    payload: payload.unwrap_or_default(),
+                    record,
+                    lapses: lapses.unwrap_or_default(),
+                });
+            }
         }
         Ok(Some(WorkReply {
             now,

@@ -113,6 +113,8 @@ pub(crate) struct Claims {
     since: u64,
     /// The call that was not answered yet.
     pub(crate) pending: Option<Pending>,
+    /// Since when the server refuses its calls, and until when no further one is made.
+    refused: Option<(u64, u64)>,
     /// When an event may be ready to be claimed, as far as is known.
     look_at: u64,
     /// Whether this process took the token that wakes one, and has not called since.
@@ -152,6 +154,7 @@ impl Claims {
             outcomes: Outcomes::default(),
             since: 0,
             pending: None,
+            refused: None,
             look_at: 0,
             has_token: false,
             has_passed: false,
@@ -210,6 +213,11 @@ impl Claims {
 
     /// What is to be done at `now`.
     pub(crate) fn step(&self, threads: usize, all: usize, now: u64) -> Step {
+        if let Some((_, until)) = self.refused
+            && until > now
+        {
+            return Step::Until(until);
+        }
         if self.pending.is_some() || self.has_token {
             return Step::Work;
         }
@@ -418,6 +426,18 @@ impl Claims {
     /// Renews the leases as soon as possible, because a connection was lost and is there again, or a renewal failed.
     pub(crate) fn renew_now(&mut self) {
         self.renew_at = 0;
+    }
+
+    /// Notes that the server refused a call: there is none for `wait`, ns. Returns whether this is the first in a row.
+    pub(crate) fn refused(&mut self, wait: u64, now: u64) -> bool {
+        let since = self.refused.map(|(since, _)| since);
+        self.refused = Some((since.unwrap_or(now), now.saturating_add(wait)));
+        since.is_none()
+    }
+
+    /// Notes that the server has executed a call. Returns since when it refused them, if it did.
+    pub(crate) fn accepted(&mut self) -> Option<u64> {
+        self.refused.take().map(|(since, _)| since)
     }
 
     /// Whether all outcomes are reported.

@@ -217,8 +217,8 @@ pub(crate) fn looked(value: Value) -> Result<Looked, LinkError> {
     let mut texts = reply.array()?;
     let mut reports = Vec::with_capacity(texts.len());
     while texts.len() > 0 {
-        let text = texts.bytes()?.ok_or_else(LinkError::shape)?;
-        reports.push(Report::new(text, now).ok_or_else(LinkError::shape)?);
+        let text = texts.bytes()?.ok_or(LinkError::Shape)?;
+        reports.push(Report::new(text, now).ok_or(LinkError::Shape)?);
     }
     Ok(Looked {
         moved,
