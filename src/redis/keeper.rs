@@ -270,7 +270,7 @@ impl Keeper {
         let limits = topic.limits();
         let keys = topic.keys.clone();
         let seq = self.seq + 1;
-        let pending = topic.begin(threads, all, seq);
+        let pending = topic.begin(threads, all, seq, self.clock.now_ns());
         self.seq = self.seq.max(pending.seq);
         let call = WorkCall {
             session: &self.options.session,

@@ -88,6 +88,8 @@ pub(crate) struct Flight {
 pub(crate) struct Pending {
     /// Its number.
     pub(crate) seq: u64,
+    /// When it was made first, ns. The leases of the events that it claims begin then or later.
+    sent: u64,
     /// How many events are wanted.
     pub(crate) want: usize,
     /// The outcomes that it reports.
@@ -384,12 +386,13 @@ impl Claims {
     }
 
     /// Begins a call, or repeats the one that was not answered. `seq` is the number of a new one.
-    pub(crate) fn begin(&mut self, threads: usize, all: usize, seq: u64) -> &Pending {
+    pub(crate) fn begin(&mut self, threads: usize, all: usize, seq: u64, now: u64) -> &Pending {
         let want = self.want(threads, all);
         self.has_token = false;
         let outcomes = &mut self.outcomes;
         self.pending.get_or_insert_with(|| Pending {
             seq,
+            sent: now,
             want,
             outcomes: outcomes.take(MOST),
         })
@@ -403,15 +406,18 @@ impl Claims {
             .wait
             .map(|wait| now.saturating_add(wait.saturating_mul(1_000)));
         self.look_at = wait.unwrap_or(look).min(look);
-        let wanted = self.pending.as_ref().map_or(0, |pending| pending.want);
-        self.has_passed = wanted == 0 && reply.wait == Some(0);
-        if self.flights.is_empty() {
-            self.renew_at = now.saturating_add(nanos(times.lease) / 3);
-        }
-        self.pending
-            .take()
-            .map(|pending| pending.outcomes)
-            .unwrap_or_default()
+        let Some(pending) = self.pending.take() else {
+            return Outcomes::default();
+        };
+        self.has_passed = pending.want == 0 && reply.wait == Some(0);
+        // A reply may come late, or be that of a call made long ago.
+        let renew_at = pending.sent.saturating_add(nanos(times.lease) / 3);
+        self.renew_at = if self.flights.is_empty() {
+            renew_at
+        } else {
+            self.renew_at.min(renew_at)
+        };
+        pending.outcomes
     }
 
     /// The claims to renew, and notes that they are renewed at `now`.

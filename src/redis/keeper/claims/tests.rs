@@ -40,7 +40,7 @@ impl Topic {
     fn call(&mut self, events: u64, wait: Option<u64>, now: u64) -> (usize, Outcomes) {
         self.seq += 1;
         let all = self.claims.flights();
-        let want = self.claims.begin(THREADS, all, self.seq).want;
+        let want = self.claims.begin(THREADS, all, self.seq, now).want;
         let reply = WorkReply {
             now: 0,
             wait,
@@ -208,14 +208,14 @@ fn a_call_that_was_not_answered_is_repeated_as_it_is() {
     let mut topic = Topic::new();
     topic.call(4, Some(0), 0);
     topic.end(1, 50 * MS, MS);
-    let first = topic.claims.begin(THREADS, 3, 8).clone();
+    let first = topic.claims.begin(THREADS, 3, 8, 0).clone();
     assert_eq!(
         (first.seq, first.want, first.outcomes.done.len()),
         (8, 1, 1)
     );
     topic.end(2, 50 * MS, 2 * MS);
     assert_eq!(topic.step(2 * MS), Step::Work);
-    let again = topic.claims.begin(THREADS, 2, 9);
+    let again = topic.claims.begin(THREADS, 2, 9, 0);
     assert_eq!(
         (again.seq, again.want, again.outcomes.done.len()),
         (8, 1, 1)
@@ -253,4 +253,14 @@ fn the_outcome_of_another_attempt_is_ignored() {
     assert_eq!((again.due, again.counts), (When::After(3_000), true));
     let record = r#"{"attempts":3,"pending":["send"],"error":"no"}"#;
     assert_eq!(again.record.as_deref(), Some(record.as_bytes()));
+}
+
+#[test]
+fn the_first_renewal_is_a_third_of_the_lease_after_the_call_and_not_after_its_reply() {
+    let mut topic = Topic::new();
+    // The call is lost, and repeated 9 s later.
+    topic.claims.begin(THREADS, 0, 1, 1_000 * MS);
+    topic.call(2, Some(1_000_000_000), 10_000 * MS);
+    assert_eq!(topic.step(10_999 * MS), Step::Until(11_000 * MS));
+    assert_eq!(topic.step(11_000 * MS), Step::Renew);
 }
