@@ -13,7 +13,9 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use liveness::dispatch::{Backoff, Emit, EmitErrorKind, EventId, On, Topic};
+use liveness::dispatch::{
+    Backoff, Context, Emit, EmitErrorKind, EventId, Failure, On, OnDuplicate, Topic,
+};
 use liveness::redis::Dispatcher;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -57,6 +59,9 @@ pub(crate) enum Role {
     Worker,
     /// It emits events until it is ended: one by one and many together, at once and delayed.
     Producer,
+    /// It emits events with unique keys, cancels, reschedules, replays and purges, and handles what comes: some events
+    /// fail, some for good, some are put off.
+    Mixer,
     /// It emits delayed events and handles them, and notes how late they start by the clock of the server.
     Clock,
 }
@@ -99,6 +104,11 @@ fn child() {
         thread::sleep(GENEROUS);
         process::exit(0);
     });
+    if role == "Mixer" {
+        mix(&dispatcher, &orders);
+        let _ = dispatcher.stop(GENEROUS);
+        return;
+    }
     if role == "Clock" {
         return keep_time(&dispatcher, &ledger, &variable(URL));
     }
@@ -111,6 +121,45 @@ fn child() {
         produce(&dispatcher, &ledger, lease, &orders);
     }
     let _ = dispatcher.stop(GENEROUS);
+}
+
+/// Does everything that can be done with events, at random, until it is ended.
+fn mix(dispatcher: &Dispatcher, orders: &Orders) {
+    let backoff = Backoff::constant(Duration::from_millis(5));
+    let options = On::new().backoff(backoff).max_attempts(3);
+    let handle = |_: &Context, _: &Job| {
+        let short = Duration::from_millis(20);
+        match fastrand::u32(..20) {
+            0 => Err("not yet".into()),
+            1 => Err(Failure::fatal("never")),
+            2 => Err(Failure::snooze(short)),
+            // Without the message of a panic.
+            3 => std::panic::resume_unwind(Box::new("a handler panics")),
+            _ => Ok(()),
+        }
+    };
+    dispatcher.on(&JOBS, "mix", options, handle).unwrap();
+    let mut last = dispatcher.emit(&JOBS, (0, 0)).unwrap();
+    while !orders.end.load(Ordering::SeqCst) {
+        let how = Emit::after(Duration::from_micros(fastrand::u64(..20_000)));
+        let key = || format!("k{}", fastrand::u32(..10));
+        let policies = [OnDuplicate::Error, OnDuplicate::Keep, OnDuplicate::Replace];
+        match fastrand::u32(..20) {
+            // These may fail: their connection may be lost, and they are not repeated then.
+            0 => drop(dispatcher.cancel(&JOBS, last)),
+            1 => drop(dispatcher.reschedule(&JOBS, last, &how)),
+            2 => drop(dispatcher.replay(&JOBS, 10)),
+            3 => drop(dispatcher.purge(&JOBS)),
+            4..8 => {
+                let policy = policies[fastrand::usize(..3)];
+                let how = how.unique(key()).on_duplicate(policy);
+                if let Ok(id) = dispatcher.emit_with(&JOBS, (0, 0), how) {
+                    last = id;
+                }
+            }
+            _ => last = dispatcher.emit_with(&JOBS, (0, 0), how).unwrap(),
+        }
+    }
 }
 
 /// Emits events that are due soon, one after the other, and notes when each starts, by the clock of the server.
@@ -163,7 +212,7 @@ fn server_time(socket: &str) -> Duration {
 fn work(dispatcher: &Dispatcher, ledger: Ledger, orders: &Arc<Orders>) {
     let backoff = Backoff::constant(Duration::from_millis(5));
     let (options, orders) = (On::new().backoff(backoff), orders.clone());
-    let handle = move |context: &liveness::dispatch::Context, &(runs, fails): &Job| {
+    let handle = move |context: &Context, &(runs, fails): &Job| {
         let (id, fence) = (context.id().get(), context.fence());
         let note = |stage| ledger.call(stage, id, fence, context.lateness());
         note(Stage::Begin);
@@ -383,6 +432,19 @@ impl Site {
             .collect();
         keys.sort();
         keys
+    }
+
+    /// Waits until no event is unfinished.
+    pub(crate) fn wait_until_quiet(&self, dispatcher: &Dispatcher) {
+        let start = Instant::now();
+        loop {
+            let counts = dispatcher.counts(&JOBS).unwrap();
+            if counts.scheduled + counts.ready + counts.running == 0 {
+                return;
+            }
+            assert!(start.elapsed() < GENEROUS, "{counts:?}");
+            thread::sleep(Duration::from_millis(20));
+        }
     }
 
     /// Ends the processes and judges everything: the ledger, the account, the keys and the connections. Returns the

@@ -7,7 +7,7 @@ use std::env;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::crew::{GENEROUS, Role, Site};
+use crate::crew::{GENEROUS, JOBS, Member, Role, Site};
 use crate::ledger::Verdict;
 use crate::tap::{Mutation, Point};
 
@@ -131,4 +131,41 @@ fn notices(mutation: Mutation) {
         verdict.faults.iter().any(is_lost),
         "{mutation:?} was not noticed: {verdict}"
     );
+}
+
+#[test]
+fn the_account_balances_and_nothing_is_left_whatever_is_done_with_events_while_processes_die() {
+    let Some(mut site) = Site::start(&[], LEASE, None) else {
+        return;
+    };
+    seed();
+    // Connections are lost, too.
+    site.cut_after = 50;
+    let mut mixers = site.spawn_many(Role::Mixer, 4);
+    for _ in 0..if is_long() { 100 } else { 10 } {
+        thread::sleep(Duration::from_millis(fastrand::u64(50..400)));
+        let mixer = &mut mixers[fastrand::usize(..3)];
+        site.replace(mixer);
+    }
+    // One is left to handle what the others leave.
+    let last = mixers.pop().unwrap();
+    mixers.into_iter().for_each(Member::end);
+    last.end();
+    let worker = site.spawn(Role::Worker);
+    let dispatcher = site.dispatcher();
+    site.wait_until_quiet(&dispatcher);
+    worker.end();
+    dispatcher.purge(&JOBS).unwrap();
+    let stats = dispatcher.stats().unwrap();
+    println!("{stats}");
+    assert!(stats.is_balanced(), "{stats}");
+    let account = stats.total();
+    assert_eq!(account.lost, 0, "{stats}");
+    assert!(
+        account.died.min(account.cancelled).min(account.replayed) > 0,
+        "{stats}"
+    );
+    let kept = ["c", "l", "p", "t", "w"].map(|letter| format!("{{lv:jobs}}:{letter}"));
+    let keys = site.keys();
+    assert!(keys.iter().all(|key| kept.contains(key)), "{keys:?}");
 }
