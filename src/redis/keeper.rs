@@ -131,7 +131,7 @@ impl Keeper {
                 (at, Step::Work) => self.work(at),
                 (at, Step::Renew) => self.renew(at, now),
                 (at, Step::TakeBack) => self.take_back(at, now),
-                (_, Step::Until(until)) if self.audit.0 <= now && until > now => self.audit(now),
+                (_, Step::Until(until)) if self.audit_at() <= now && until > now => self.audit(now),
                 (_, Step::Until(until)) => self.sleep(until.min(self.audit_at()), now),
             }
         }
@@ -518,3 +518,6 @@ impl std::fmt::Debug for Keeper {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;
