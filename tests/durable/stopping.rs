@@ -9,7 +9,7 @@ use liveness::redis::Dispatcher;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::crew::{JOBS, Site};
+use crate::crew::{GENEROUS, JOBS, Role, Site};
 
 /// Long enough that no lease ends.
 const LEASE: Duration = Duration::from_secs(30);
@@ -85,4 +85,27 @@ fn a_dispatcher_that_stopped_leaves_no_key_of_its_own() {
     }
     let keys = site.keys();
     assert!(!keys.iter().any(|key| key.contains("bye")), "{keys:?}");
+}
+
+#[test]
+fn workers_that_stop_and_start_under_load_repeat_and_lose_nothing() {
+    let Some(site) = Site::start(&[], Duration::from_millis(750), None) else {
+        return;
+    };
+    let mut workers = site.spawn_many(Role::Worker, 3);
+    let producers = site.spawn_many(Role::Producer, 2);
+    site.wait_for("end", 100);
+    for round in 0..6 {
+        thread::sleep(Duration::from_millis(fastrand::u64(..200)));
+        let worker = std::mem::replace(&mut workers[round % 3], site.spawn(Role::Worker));
+        worker.end();
+    }
+    let account = site.dispatcher();
+    let _ = account.counts(&JOBS).unwrap();
+    let lapsed = account.stats().unwrap().total().lapsed;
+    assert_eq!(lapsed, 0, "what waited for a worker was given back");
+    drop(account);
+    let verdict = site.end(producers, workers, GENEROUS);
+    assert!(verdict.faults.is_empty(), "{verdict}");
+    assert_eq!(verdict.explained, 0, "nothing ran twice: {verdict}");
 }
