@@ -4,6 +4,7 @@ use std::env;
 use std::ffi::OsStr;
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
+use std::iter;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{self, Child, ChildStdin, Command, Stdio};
@@ -33,8 +34,8 @@ pub(crate) type Job = (u64, u32);
 /// For how long a process may take for what it does at once, on a busy machine.
 pub(crate) const GENEROUS: Duration = Duration::from_secs(30);
 
-/// How often a producer emits an event whose handler runs for so long that its lease is renewed.
-const LONG_JOB_EACH: Duration = Duration::from_millis(200);
+/// How often a thread of a producer emits an event whose handler runs for so long that its lease is renewed.
+const LONG_JOB_EACH: Duration = Duration::from_millis(600);
 
 /// How many events a process emits that keeps time.
 pub(crate) const TIMED: usize = 60;
@@ -118,7 +119,16 @@ fn child() {
             thread::sleep(Duration::from_millis(5));
         }
     } else {
-        produce(&dispatcher, &ledger, lease, &orders);
+        // Emits that come together share calls.
+        thread::scope(|scope| {
+            for seed in iter::repeat_with(|| fastrand::u64(..)).take(3) {
+                let (dispatcher, ledger, orders) = (&dispatcher, &ledger, &orders);
+                scope.spawn(move || {
+                    fastrand::seed(seed);
+                    produce(dispatcher, ledger, lease, orders);
+                });
+            }
+        });
     }
     let _ = dispatcher.stop(GENEROUS);
 }
@@ -262,7 +272,7 @@ fn produce(dispatcher: &Dispatcher, ledger: &Ledger, lease: Duration, orders: &O
                 .map_err(|error| error.kind()),
         };
         match refused {
-            Ok(()) => thread::sleep(Duration::from_micros(fastrand::u64(..1_000))),
+            Ok(()) => thread::sleep(Duration::from_micros(fastrand::u64(..3_000))),
             Err(EmitErrorKind::Full) => thread::sleep(Duration::from_millis(5)),
             Err(error) => panic!("{error:?}"),
         }
