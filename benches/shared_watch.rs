@@ -109,6 +109,18 @@ fn many_keys(keys: usize, options: &[&str]) {
     rate(&server, "beats, batches of 200, one thread", keys, || {
         watch.beat_many((0..keys).map(name)).expect("beats");
     });
+    let part = keys / 4;
+    rate(
+        &server,
+        "beats, batches of about 10, one thread",
+        part,
+        || {
+            for first in (0..part).step_by(160) {
+                let names = (first..(first + 160).min(part)).map(name);
+                watch.beat_many(names).expect("beats");
+            }
+        },
+    );
     rate(
         &server,
         "beats, batches of 200, two processes' worth of threads",

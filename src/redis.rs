@@ -61,6 +61,8 @@ mod record;
 mod redis_server;
 mod reply;
 mod shared;
+#[cfg(test)]
+mod three_nodes;
 
 pub use builder::Builder;
 pub use dispatcher::Dispatcher;

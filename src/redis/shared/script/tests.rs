@@ -1,13 +1,12 @@
 //! The scripts on a real server against a naive model: random operations with injected time, same replies, same state.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::TcpListener;
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::*;
 use crate::redis::link::{Endpoint, Link, cmd};
 use crate::redis::redis_server::{RedisServer, for_test};
+use crate::redis::three_nodes;
 
 /// The time that is added to an outage for the others to connect again, as `watch_time.lua` has it.
 const RECONNECT: u64 = 3_000_000;
@@ -375,42 +374,53 @@ fn the_scripts_do_what_the_model_does() {
 }
 
 #[test]
-fn the_scripts_do_the_same_on_a_node_of_a_cluster() {
-    // Such a node refuses a script that uses keys of two slots.
-    let port = || {
-        TcpListener::bind("127.0.0.1:0")
-            .unwrap()
-            .local_addr()
-            .unwrap()
-            .port()
-            .to_string()
-    };
-    let (own, bus) = (port(), port());
-    let options = [
-        "--cluster-enabled",
-        "yes",
-        "--bind",
-        "127.0.0.1",
-        "--port",
-        &own,
-        "--cluster-port",
-        &bus,
-    ];
-    let Some(server) = for_test(&options) else {
+fn shards_are_on_all_nodes_of_a_cluster_and_each_on_one() {
+    let Some(nodes) = three_nodes::nodes() else {
         return;
     };
-    let slots = ["CLUSTER", "ADDSLOTSRANGE", "0", "16383"];
-    assert_eq!(server.command(&slots).unwrap(), "+OK\r\n");
-    let start = Instant::now();
-    while !server
-        .command(&["CLUSTER", "INFO"])
-        .unwrap()
-        .contains("cluster_state:ok")
-    {
-        assert!(start.elapsed() < Duration::from_secs(20));
-        thread::sleep(Duration::from_millis(10));
+    let mut link = three_nodes::connect(&nodes);
+    let settings = Settings {
+        shards: 16,
+        ..SETTINGS
+    };
+    let calls = Calls::with("spread", settings, scripts());
+    let mut at = |call, clock| make(&mut link, call, clock).unwrap();
+    for shard in 0..settings.shards {
+        at(calls.open(shard, false), BASE);
+        at(calls.beat(shard, 0, &["a", "b"]), BASE);
+        at(calls.beat(shard, 5_000, &["c", "d"]), BASE);
+        assert_eq!(
+            numbers(at(calls.remove(shard, &["d"]), BASE)).unwrap(),
+            [0, 1]
+        );
+        let [_, is_watched, timeout, _] = numbers(at(calls.status(shard, b"c"), BASE)).unwrap();
+        assert_eq!((is_watched, timeout), (1, 5_000));
+        for step in 1..4 {
+            at(calls.counts(shard), BASE + step * 300);
+        }
+        let clock = BASE + 1_000;
+        let taken = looked(at(calls.look(shard, LEASE, 9, Held::default()), clock)).unwrap();
+        assert_eq!(taken.reports.len(), 2);
+        let (delivered, kept) = taken.reports.split_at(1);
+        let held = Held {
+            delivered,
+            kept,
+            returned: &[],
+        };
+        let taken = looked(at(calls.look(shard, LEASE, 9, held), clock)).unwrap();
+        assert_eq!((taken.delivered, taken.reports.len()), (1, 0));
+        let (_, counts) = counted(at(calls.counts(shard), clock)).unwrap();
+        assert!(counts.is_balanced());
+        assert_eq!((counts.watched, counts.pending, counts.started), (1, 1, 4));
     }
-    assert!(Pair::run(&server, 500).started > 0);
+    let mut keys = 0;
+    for (node, _) in &nodes {
+        let size = node.command(&["DBSIZE"]).unwrap();
+        let size: usize = size.trim().trim_start_matches(':').parse().unwrap();
+        assert!(size > 0, "a node has no shard");
+        keys += size;
+    }
+    assert_eq!(keys, settings.shards * 4);
 }
 
 #[test]
