@@ -130,9 +130,15 @@ pub mod dispatching {}
 /// Durable dispatch and the shared watch: promises, keys, protocol, durability and operations.
 #[cfg(all(doc, feature = "redis"))]
 #[doc = "[dispatch]: crate::dispatching"]
+#[doc = "[scale]: crate::scale"]
 #[doc = ""]
 #[doc = include_str!("../docs/redis.md")]
 pub mod on_redis {}
+
+/// What shared watches of 1 million, 100 million and 1 billion keys need.
+#[cfg(all(doc, feature = "redis"))]
+#[doc = include_str!("../docs/scale.md")]
+pub mod scale {}
 
 /// The examples of the README, two of which use these features.
 #[cfg(all(doctest, feature = "dispatch", feature = "redis"))]
