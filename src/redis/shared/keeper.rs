@@ -324,6 +324,7 @@ impl Rounds {
         let held = self.plan.held(shard);
         let sent = held.delivered.len() as u64;
         let call = self.watch.calls.look(shard, self.lease, want, held);
+        let start = Instant::now();
         let reply = self.line.run(call.script, &call.command).and_then(looked)?;
         let now = Instant::now();
         let was_lost = self.lost.take();
@@ -345,7 +346,7 @@ impl Rounds {
                 stats.stale += stale;
             });
         }
-        self.plan.looked(shard, &reply, now);
+        self.plan.looked(shard, &reply, start, now);
         if taken > 0 {
             let reports = reply.reports.into_iter();
             let queued = reports.map(|report| (shard, report, now));

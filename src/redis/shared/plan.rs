@@ -114,15 +114,17 @@ impl Plan {
         }
     }
 
-    /// Takes note of the reply to a look at `shard` that was made with all of [`held`](Plan::held).
-    pub(crate) fn looked(&mut self, shard: usize, looked: &Looked, now: Instant) {
+    /// Takes note of the reply, at `now`, to a look at `shard` that was made at `sent` with all of
+    /// [`held`](Plan::held).
+    pub(crate) fn looked(&mut self, shard: usize, looked: &Looked, sent: Instant, now: Instant) {
         self.look = self.third.min(Duration::from_micros(looked.outage) / 2);
         let seat = &mut self.seats[shard];
         seat.delivered.clear();
         seat.returned.clear();
         seat.kept.extend(looked.reports.iter().cloned());
-        seat.look_at = now + self.look;
-        // The time left is taken from when the reply came, so the next look is not early.
+        // The leases began after the call was sent, and the time that is left is no longer than from the reply on: the
+        // next look is neither too late for the former, nor too early for the latter.
+        seat.look_at = sent + self.look;
         seat.due_at = looked
             .wait
             .and_then(|wait| now.checked_add(Duration::from_micros(wait)));
@@ -179,22 +181,43 @@ mod tests {
         let start = Instant::now();
         let mut plan = Plan::new(2, SECOND * 4, SECOND * 30, start);
         assert_eq!(plan.next(start, true, false), (0, start));
-        plan.looked(0, &reply(Some(SECOND), 0..0), start);
+        plan.looked(0, &reply(Some(SECOND), 0..0), start, start);
         assert_eq!(plan.next(start, true, false), (1, start));
-        plan.looked(1, &reply(None, 0..0), start);
+        plan.looked(1, &reply(None, 0..0), start, start);
         assert_eq!(plan.next(start, true, false), (0, start + SECOND));
-        plan.looked(0, &reply(Some(SECOND * 9), 0..0), start + SECOND);
+        plan.looked(
+            0,
+            &reply(Some(SECOND * 9), 0..0),
+            start + SECOND,
+            start + SECOND,
+        );
         assert_eq!(plan.next(start, true, false), (1, start + SECOND * 2));
         // Without room it does not matter what is due.
-        plan.looked(1, &reply(Some(SECOND), 0..0), start + SECOND);
+        plan.looked(
+            1,
+            &reply(Some(SECOND), 0..0),
+            start + SECOND,
+            start + SECOND,
+        );
         assert_eq!(plan.next(start, false, false).1, start + SECOND * 3);
+    }
+
+    #[test]
+    fn leases_are_renewed_in_time_after_a_late_reply() {
+        let start = Instant::now();
+        let mut plan = Plan::new(1, SECOND * 4, SECOND * 30, start);
+        let late = start + SECOND;
+        plan.looked(0, &reply(Some(SECOND * 9), 0..0), start, late);
+        assert_eq!(plan.next(late, true, false), (0, start + SECOND * 2));
+        plan.looked(0, &reply(Some(SECOND / 2), 0..0), start, late);
+        assert_eq!(plan.next(late, true, false), (0, late + SECOND / 2));
     }
 
     #[test]
     fn a_short_lease_makes_looks_more_frequent() {
         let start = Instant::now();
         let mut plan = Plan::new(1, SECOND * 4, SECOND * 3, start);
-        plan.looked(0, &reply(None, 0..0), start);
+        plan.looked(0, &reply(None, 0..0), start, start);
         assert_eq!(plan.next(start, true, false), (0, start + SECOND));
     }
 
@@ -203,8 +226,8 @@ mod tests {
         let start = Instant::now();
         let mut plan = Plan::new(2, SECOND * 4, SECOND * 30, start);
         let looked = reply(None, 0..200);
-        plan.looked(0, &looked, start);
-        plan.looked(1, &reply(None, 0..0), start);
+        plan.looked(0, &looked, start, start);
+        plan.looked(1, &reply(None, 0..0), start, start);
         assert_eq!((plan.kept(), plan.want(0, Duration::ZERO)), (200, 0));
         plan.settle(0, &looked.reports[3], Outcome::Delivered);
         plan.settle(0, &looked.reports[4], Outcome::Returned);
@@ -222,7 +245,7 @@ mod tests {
         );
         assert_eq!(plan.next(start, false, true), (0, start));
         assert_eq!(plan.unsettled(), 2);
-        plan.looked(0, &reply(None, 0..0), start);
+        plan.looked(0, &reply(None, 0..0), start, start);
         assert_eq!(plan.unsettled(), 0);
         assert_eq!(plan.want(1, Duration::ZERO), 3);
     }
@@ -233,7 +256,7 @@ mod tests {
         let mut plan = Plan::new(1, SECOND * 4, SECOND * 30, start);
         assert_eq!(plan.want(0, Duration::from_millis(10)), 25);
         assert_eq!((plan.want(0, SECOND), plan.wants(SECOND)), (1, true));
-        plan.looked(0, &reply(None, 0..1), start);
+        plan.looked(0, &reply(None, 0..1), start, start);
         assert_eq!((plan.want(0, SECOND), plan.wants(SECOND)), (0, false));
     }
 }
