@@ -258,27 +258,34 @@ fn a_watch_that_was_deleted_begins_anew() {
 
 #[test]
 fn a_clock_that_is_set_changes_nothing() {
-    // The clock of the server cannot be set here; the time of its last call can.
     let Some(server) = for_test(&[]) else { return };
-    let (watch, reports) = keeper(builder(&server).shards(1));
+    let timeout = Duration::from_secs(5);
+    let (watch, reports) = keeper(builder(&server).timeout(timeout).shards(1));
     watch.beat("key").unwrap();
+    let start = Instant::now();
     let hour = 3_600_000_000i64;
-    for by in [hour, -hour] {
-        // `last` an hour ahead is a clock that was set back, and one that is behind is a clock that was set forward.
-        let last = server.command(&["HGET", "{lv:test#0}:c", "last"]).unwrap();
-        let last: i64 = last.lines().nth(1).unwrap().parse().unwrap();
-        let set = (last + by).to_string();
-        server
-            .command(&["HSET", "{lv:test#0}:c", "last", &set])
-            .unwrap();
+    // The clock of the server cannot be set here. What is stored can: the time of the last call by this clock, and how
+    // far the time of the deadlines is behind it. An hour more of both is a clock that was set back.
+    for (by, most) in [(hour, timeout), (-hour, timeout + ms(3_500))] {
+        let stored = ["HMGET", "{lv:test#0}:c", "last", "skew"];
+        let reply = server.command(&stored).unwrap();
+        let numbers = reply.lines().filter_map(|line| line.parse::<i64>().ok());
+        let moved: Vec<String> = numbers.map(|it| (it + by).to_string()).collect();
+        let [last, skew] = &*moved else {
+            panic!("{reply}");
+        };
+        let set = ["HSET", "{lv:test#0}:c", "last", last, "skew", skew];
+        server.command(&set).unwrap();
         let status = watch.status("key").unwrap().expect("not reported");
+        let least = timeout.saturating_sub(start.elapsed());
         assert!(
-            status.remaining <= TIMEOUT + Duration::from_secs(4),
+            status.remaining >= least && status.remaining <= most,
             "{status:?}"
         );
     }
     let (expired, _) = reports.recv_timeout(GENEROUS).unwrap();
     assert_eq!(expired.key_text(), "key");
+    assert!(start.elapsed() >= timeout);
 }
 
 #[test]
