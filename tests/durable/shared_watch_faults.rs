@@ -149,7 +149,11 @@ fn while_beating(watch: &SharedWatcher, body: impl FnOnce()) {
 #[test]
 fn nobody_is_reported_for_a_stopped_server() {
     let Some(server) = for_test(&[]) else { return };
-    let (watch, reports) = keeper(builder(&server).response_timeout(ms(300)));
+    let (watch, reports) = keeper(
+        builder(&server)
+            .response_timeout(ms(1_000))
+            .lease(ms(2_000)),
+    );
     while_beating(&watch, || {
         thread::sleep(TIMEOUT / 2);
         watch.beat("dead").unwrap();
