@@ -106,7 +106,7 @@ impl Context {
         &self.handler
     }
 
-    /// Returns the number of this attempt, from 1.
+    /// Returns the number of this attempt, from 1. An attempt that was put off, or whose process ended, does not count.
     #[must_use]
     pub fn attempt(&self) -> u32 {
         self.attempt
@@ -130,11 +130,11 @@ impl Context {
         Duration::from_nanos(self.started.saturating_sub(self.due))
     }
 
-    /// Returns a number that increases with every start of an event in this dispatcher, so a later attempt has a higher
-    /// number (a fencing token).
+    /// Returns a number that is higher for a later attempt at the same event (a fencing token).
     ///
     /// A store can remember the highest fence of each event and refuse lower ones. It then ignores writes of an earlier
-    /// attempt that continues after it was given up.
+    /// attempt that continues after it was given up. Fences of different events are not to be compared: in a durable
+    /// dispatcher, events that were claimed together have the same one.
     #[must_use]
     pub fn fence(&self) -> u64 {
         self.fence

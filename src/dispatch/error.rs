@@ -34,7 +34,7 @@ pub enum EmitErrorKind {
     Full,
     /// This unfinished event has the same [unique key](super::Emit::unique).
     Duplicate(EventId),
-    /// The topic's handlers take events of another type.
+    /// The topic is used with events of another type in this dispatcher.
     OtherType,
     /// The due time is more than 500 years away, or cannot be represented.
     TooLate,
@@ -73,7 +73,7 @@ impl fmt::Display for EmitErrorKind {
                 write!(f, "the unfinished event {id} has the same unique key")
             }
             EmitErrorKind::OtherType => {
-                f.write_str("a handler of the topic takes events of another type")
+                f.write_str("the topic is used with events of another type")
             }
             EmitErrorKind::TooLate => {
                 f.write_str("the due time is too late; it must be within 500 years")

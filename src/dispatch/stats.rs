@@ -138,7 +138,7 @@ impl fmt::Display for TopicStats {
 pub struct DispatchStats {
     /// The topics, in the order in which the dispatcher first saw them.
     pub topics: Vec<TopicStats>,
-    /// Events that were refused.
+    /// Events that were refused, and those of a durable dispatcher for which it is uncertain.
     pub refused: u64,
     /// Calls of handlers that did not return after their time limit and were given up.
     pub stuck: u64,

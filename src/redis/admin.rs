@@ -1,4 +1,4 @@
-//! Looks at the events of a topic, and changes them. A topic that is used with another type has none.
+//! Looks at the events of a topic, and changes them.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -42,9 +42,7 @@ impl Engine {
         topic: &Topic<T>,
         id: EventId,
     ) -> Result<Cancelled, Unavailable> {
-        let Ok(known) = self.topic(topic) else {
-            return Ok(Cancelled::Unknown);
-        };
+        let known = self.topic(topic);
         let reply = self.write(&SCRIPTS.cancel, &SCRIPTS.cancel(&known.keys, &[id.get()]))?;
         let states = read_cancelled(reply).map_err(Unavailable::new)?;
         let state = states.first().copied().unwrap_or(Cancelled::Unknown);
@@ -65,7 +63,7 @@ impl Engine {
             return Err(EmitErrorKind::Stopped);
         }
         let due = when(how.due)?;
-        let known = self.topic(topic).map_err(|_| EmitErrorKind::OtherType)?;
+        let known = self.topic(topic);
         let call = SCRIPTS.reschedule(&known.keys, id.get(), due);
         match self.emitter.call(&SCRIPTS.reschedule, &call, true) {
             Ok(reply) => Ok(reply == Value::Int(1)),
@@ -82,9 +80,7 @@ impl Engine {
         topic: &Topic<T>,
         is_paused: bool,
     ) -> Result<bool, Unavailable> {
-        let Ok(known) = self.topic(topic) else {
-            return Ok(false);
-        };
+        let known = self.topic(topic);
         let reply = self.write(&SCRIPTS.pause, &SCRIPTS.pause(&known.keys, is_paused))?;
         let is_changed = reply == Value::Int(1);
         if is_changed {
@@ -120,9 +116,7 @@ impl Engine {
         topic: &Topic<T>,
         max: usize,
     ) -> Result<Vec<Waiting<T>>, Unavailable> {
-        let Ok(known) = self.topic(topic) else {
-            return Ok(Vec::new());
-        };
+        let known = self.topic(topic);
         let events = self.view(&known, false, max)?;
         let waiting = events.into_iter().filter_map(|seen| {
             let event = decoded(&known, &seen)?;
@@ -144,9 +138,7 @@ impl Engine {
         topic: &Topic<T>,
         max: usize,
     ) -> Result<Vec<Dead<T>>, Unavailable> {
-        let Ok(known) = self.topic(topic) else {
-            return Ok(Vec::new());
-        };
+        let known = self.topic(topic);
         let events = self.view(&known, true, max)?;
         let dead = events.into_iter().filter_map(|seen| {
             let event = decoded(&known, &seen)?;
@@ -169,9 +161,7 @@ impl Engine {
         topic: &Topic<T>,
         max: usize,
     ) -> Result<usize, Unavailable> {
-        let Ok(known) = self.topic(topic) else {
-            return Ok(0);
-        };
+        let known = self.topic(topic);
         let mut replayed = 0;
         while replayed < max {
             let seen = self.view(&known, true, (max - replayed).min(MOST))?;
@@ -195,9 +185,7 @@ impl Engine {
 
     /// Removes the dead events of a topic.
     pub(super) fn purge<T: 'static>(&self, topic: &Topic<T>) -> Result<usize, Unavailable> {
-        let Ok(known) = self.topic(topic) else {
-            return Ok(0);
-        };
+        let known = self.topic(topic);
         let mut purged = 0;
         loop {
             let count = self.write(&SCRIPTS.purge, &SCRIPTS.purge(&known.keys, MOST))?;
@@ -217,9 +205,7 @@ impl Engine {
 
     /// How many events of a topic are in each state.
     pub(super) fn counts<T: 'static>(&self, topic: &Topic<T>) -> Result<Counts, Unavailable> {
-        let Ok(known) = self.topic(topic) else {
-            return Ok(Counts::default());
-        };
+        let known = self.topic(topic);
         let account = self.account(&known)?;
         Ok(Counts {
             scheduled: (account.waiting - account.ready) as usize,

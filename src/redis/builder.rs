@@ -179,14 +179,15 @@ impl Builder {
         self
     }
 
-    /// Sets for how long `emit` and the other calls are repeated while Redis does not answer. Default: 5 s. A call
-    /// blocks for up to this time, the time for a connection and the time for a response.
+    /// Sets for how long, at most, `emit` and the other calls are repeated while Redis does not answer. Default: 5 s. A
+    /// call blocks for up to this time, the time for a connection and the time for a response.
     pub fn emit_timeout(mut self, timeout: Duration) -> Self {
         self.emit_timeout = timeout;
         self
     }
 
     /// Sets how long connecting may take. Default: 5 s. Zero is an error. The time to resolve a host name is not limited.
+    /// [`build`](Builder::build) waits this long for a server that does not listen yet, or that loads its data.
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.connect_timeout = timeout;
         self
@@ -295,9 +296,7 @@ impl Builder {
         OptionError::positive("connect_timeout", !self.connect_timeout.is_zero())?;
         OptionError::positive("response_timeout", !self.response_timeout.is_zero())?;
         let endpoint = Endpoint::new(&self.url, self.connect_timeout, self.response_timeout);
-        let endpoint = endpoint.map_err(|error| ConnectError::Url {
-            reason: error.to_string(),
-        })?;
+        let endpoint = endpoint.map_err(|error| ConnectError::url(&self.url, &error))?;
         let session = format!("{:016x}", fastrand::u64(..));
         let mut link = check::connect(&endpoint, self.allows_eviction)?;
         check::permissions(&mut link, &format!("{{lv:check-{session}}}:q"), &COMMANDS)?;

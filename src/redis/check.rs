@@ -24,18 +24,21 @@ static PERMISSIONS: LazyLock<Script> =
 pub(crate) fn connect(endpoint: &Endpoint, allows_eviction: bool) -> Result<Link, ConnectError> {
     let start = Instant::now();
     loop {
-        let checked = endpoint
-            .connect()
+        let connected = endpoint.connect();
+        // What the server refuses, such as a password, it refuses again.
+        let is_refused = matches!(connected, Err(LinkError::Server { .. }));
+        let checked = connected
             .map_err(ConnectError::of_call)
             .and_then(|mut link| check(&mut link, allows_eviction).map(|()| link));
         match checked {
-            Err(ConnectError::Loading | ConnectError::Connect { .. })
-                if start.elapsed() + LOADING_WAIT < endpoint.connect_timeout() =>
-            {
-                thread::sleep(LOADING_WAIT);
-            }
+            Err(ConnectError::Loading) => {}
+            Err(ConnectError::Connect { .. }) if !is_refused => {}
             checked => return checked,
         }
+        if start.elapsed() + LOADING_WAIT >= endpoint.connect_timeout() {
+            return checked;
+        }
+        thread::sleep(LOADING_WAIT);
     }
 }
 

@@ -253,8 +253,9 @@ impl Dispatcher {
         self.engine().set_paused(topic, false)
     }
 
-    /// Returns up to `max` waiting events of `topic`, in the order in which they start. Events that cannot be decoded
-    /// are left out.
+    /// Returns up to `max` waiting events of `topic`, in the order in which they start. Events that cannot be decoded as a
+    /// `T` are left out. A `Topic<serde_json::Value>` of the same name reads every event in JSON. Due times are those of
+    /// the clock of Redis.
     ///
     /// # Errors
     ///
@@ -276,8 +277,9 @@ impl Dispatcher {
         self.engine().counts(topic)
     }
 
-    /// Returns up to `max` events in the dead list of `topic`, the oldest first. Events that cannot be decoded are left
-    /// out.
+    /// Returns up to `max` events in the dead list of `topic`, the oldest first. Events that cannot be decoded as a `T` are
+    /// left out. A `Topic<serde_json::Value>` of the same name reads every event in JSON, so it shows what is wrong with
+    /// them.
     ///
     /// # Errors
     ///
@@ -309,8 +311,9 @@ impl Dispatcher {
         self.engine().purge(topic)
     }
 
-    /// Returns the statistics of the topics that this dispatcher has used. The accounts are those of all processes; the
-    /// times, panics and refusals are those of this one.
+    /// Returns the statistics of the topics that this dispatcher has used, for which a call such as
+    /// [`counts`](Dispatcher::counts) is enough. The accounts are those of all processes. The times, panics and refusals
+    /// are those of this one.
     ///
     /// # Errors
     ///
@@ -320,7 +323,8 @@ impl Dispatcher {
     }
 
     /// Blocks until no event of the topics that this dispatcher has used is ready or runs in any process, for at most
-    /// `wait`. Returns `false` if one still is. It asks Redis every few milliseconds, so it is meant for tests.
+    /// `wait`. Returns `false` if one still is. It does not wait for ready events of paused topics. It asks Redis every few
+    /// milliseconds, so it is meant for tests.
     ///
     /// # Errors
     ///
@@ -331,7 +335,8 @@ impl Dispatcher {
 
     /// Stops the dispatcher permanently. Events that wait stay in Redis.
     ///
-    /// No further event starts in this process, and every later call that emits or registers returns `Stopped`. Running
+    /// No further event starts in this process. Every later call that emits or registers returns `Stopped`, other changes
+    /// return [`Unavailable`], and inspection still works. Running
     /// handlers may take up to `within` to return. Handlers that still run then are cancelled with
     /// [`Cause::Interrupted`](crate::dispatch::Cause::Interrupted), and may take another 100 ms. Their events are given
     /// back, and the attempts do not count. The event of a handler that does not return starts elsewhere when its lease

@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use std::convert::Infallible;
 use std::fmt;
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, OnceLock};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -114,8 +114,8 @@ pub(super) struct KnownTopic {
     pub(super) keys: Arc<Keys>,
     /// Its name.
     pub(super) name: Arc<str>,
-    /// The type of its events.
-    event: (TypeId, &'static str),
+    /// The type of its events, once one was emitted or a handler registered here.
+    event: OnceLock<(TypeId, &'static str)>,
 }
 
 impl Engine {
@@ -186,27 +186,30 @@ impl Engine {
     /// # Errors
     ///
     /// Returns the type with which the topic is used, if it is another one.
-    pub(super) fn topic<T: 'static>(
-        &self,
-        topic: &Topic<T>,
-    ) -> Result<Arc<KnownTopic>, &'static str> {
+    fn typed<T: 'static>(&self, topic: &Topic<T>) -> Result<Arc<KnownTopic>, &'static str> {
+        let known = self.topic(topic);
         let event = (TypeId::of::<T>(), std::any::type_name::<T>());
+        let used = known.event.get_or_init(|| event);
+        if used.0 == event.0 {
+            Ok(known)
+        } else {
+            Err(used.1)
+        }
+    }
+
+    /// The topic, whatever the type of its events is.
+    pub(super) fn topic<T>(&self, topic: &Topic<T>) -> Arc<KnownTopic> {
         let mut topics = self.topics.lock();
         if let Some(known) = topics.get(topic.name()) {
-            let is_same = known.event.0 == event.0;
-            return if is_same {
-                Ok(known.clone())
-            } else {
-                Err(known.event.1)
-            };
+            return known.clone();
         }
         let known = Arc::new(KnownTopic {
             keys: Arc::new(Keys::new(topic.name())),
             name: topic.name().into(),
-            event,
+            event: OnceLock::new(),
         });
         topics.insert(topic.name().to_owned(), known.clone());
-        Ok(known)
+        known
     }
 
     /// All topics that were used, in the order of their names.
@@ -262,7 +265,7 @@ impl Engine {
         if self.is_stopped() {
             return Err(EmitErrorKind::Stopped.into());
         }
-        let known = self.topic(topic).map_err(|_| EmitErrorKind::OtherType)?;
+        let known = self.typed(topic).map_err(|_| EmitErrorKind::OtherType)?;
         match self.emitter.emit(&known.keys, events)? {
             GroupReply::Accepted(id) | GroupReply::Kept(id) => Ok(id),
             GroupReply::Duplicate(id) => Err(EmitErrorKind::Duplicate(EventId::new(id)).into()),
@@ -279,7 +282,7 @@ impl Engine {
         handler: impl Handler<T>,
     ) -> Result<(), RegisterError> {
         let known = self
-            .topic(topic)
+            .typed(topic)
             .map_err(|registered| RegisterError::OtherType {
                 topic: topic.name().to_owned(),
                 registered,
@@ -294,7 +297,7 @@ impl Engine {
 
     /// Removes a handler.
     pub(super) fn remove<T: 'static>(&self, topic: &Topic<T>, name: &str, waits: bool) -> bool {
-        let (Ok(known), Ok(encoded)) = (self.topic(topic), Topic::<Encoded>::named(topic.name()))
+        let (Ok(known), Ok(encoded)) = (self.typed(topic), Topic::<Encoded>::named(topic.name()))
         else {
             return false;
         };

@@ -14,8 +14,8 @@ use serde::de::DeserializeOwned;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Codec {
-    /// JSON, which people and every language can read. A `f64` that is not a number becomes `null`, and a `Vec<u8>`
-    /// becomes an array of numbers.
+    /// JSON, which people and every language can read. A `f64` that is infinite or not a number becomes `null`, which
+    /// then cannot be decoded as a number. A `Vec<u8>` becomes an array of numbers.
     #[default]
     Json,
     /// `MessagePack` with the names of fields, which is about a third smaller. Fields can be added and reordered as in

@@ -60,10 +60,23 @@ pub enum ConnectError {
 }
 
 impl ConnectError {
+    /// The error of a URL that cannot be used.
+    pub(crate) fn url(url: &str, error: &LinkError) -> Self {
+        let reason = if url.starts_with("rediss") {
+            "it asks for TLS, for which the `redis` crate needs one of its features; see the section TLS of the page `redis`"
+                .to_owned()
+        } else {
+            error.to_string()
+        };
+        ConnectError::Url { reason }
+    }
+
     /// The error of a call that was made to check the server.
     pub(crate) fn of_call(error: LinkError) -> Self {
         match error {
-            LinkError::Server { code, text } if code == "NOPERM" => {
+            LinkError::Server { code, text }
+                if matches!(&*code, "NOPERM" | "NOAUTH" | "WRONGPASS") =>
+            {
                 ConnectError::Permission { refused: text }
             }
             LinkError::Server { code, .. } if code == "LOADING" => ConnectError::Loading,

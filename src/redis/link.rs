@@ -217,9 +217,22 @@ impl From<RedisError> for LinkError {
                 code: code.to_owned(),
                 text: error.detail().unwrap_or_default().to_owned(),
             },
-            _ => LinkError::Lost(error.to_string()),
+            // Waiting does not mend it.
+            _ if error.kind() == ErrorKind::AuthenticationFailed => LinkError::Server {
+                code: "WRONGPASS".to_owned(),
+                text: one_line(&error),
+            },
+            _ if error.is_timeout() => LinkError::Lost("no reply in time".to_owned()),
+            _ => LinkError::Lost(one_line(&error)),
         }
     }
+}
+
+/// The text of an error on one line, for logs.
+fn one_line(error: &RedisError) -> String {
+    let text = error.to_string();
+    let lines: Vec<_> = text.lines().map(str::trim).collect();
+    lines.join(" ").trim_end().to_owned()
 }
 
 impl fmt::Display for LinkError {

@@ -120,7 +120,7 @@ impl SharedWatcher {
     /// Records a sign of life of `key`, with the timeout of the watch: its deadline is moved to that time from now. A key
     /// that is not watched is watched from now on.
     ///
-    /// Keys are byte strings of at most 1,024 bytes. Costs a call to Redis.
+    /// Keys are byte strings of up to 1,024 bytes. Costs a call to Redis.
     ///
     /// # Errors
     ///

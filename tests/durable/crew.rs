@@ -445,7 +445,7 @@ impl Site {
     }
 
     /// Waits until no event is unfinished.
-    pub(crate) fn wait_until_quiet(&self, dispatcher: &Dispatcher) {
+    pub(crate) fn wait_until_quiet(dispatcher: &Dispatcher) {
         let start = Instant::now();
         loop {
             let counts = dispatcher.counts(&JOBS).unwrap();

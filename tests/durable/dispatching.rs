@@ -400,6 +400,45 @@ fn a_topic_with_another_type_is_refused_in_one_dispatcher() {
 }
 
 #[test]
+fn a_topic_is_inspected_whatever_the_type_is_and_also_after_a_stop() {
+    let Some(server) = for_test(&[]) else { return };
+    const OTHER: Topic<u64> = Topic::new("mail");
+    const ANY: Topic<serde_json::Value> = Topic::new("mail");
+    let dispatcher = builder(&server).build().unwrap();
+    let id = dispatcher.emit(&MAIL, "text".to_owned()).unwrap();
+    assert_eq!(dispatcher.counts(&OTHER).unwrap().ready, 1);
+    assert!(dispatcher.peek(&OTHER, 9).unwrap().is_empty());
+    assert_eq!(*dispatcher.peek(&ANY, 9).unwrap()[0].event, "text");
+    assert!(dispatcher.pause(&OTHER).unwrap());
+    let _ = dispatcher.stop(Duration::ZERO);
+    let counts = dispatcher.counts(&OTHER).unwrap();
+    assert_eq!((counts.ready, counts.is_paused), (1, true));
+    let error = dispatcher.resume(&MAIL).unwrap_err().to_string();
+    assert!(error.ends_with("the dispatcher is stopped"), "{error}");
+    assert!(dispatcher.cancel(&MAIL, id).is_err());
+}
+
+#[test]
+fn what_waiting_does_not_mend_fails_at_once_and_says_what() {
+    let Some(server) = for_test(&[]) else { return };
+    let error = |url: &str| {
+        let start = Instant::now();
+        let error = Dispatcher::builder(url).build().unwrap_err().to_string();
+        assert!(start.elapsed() < 3 * Duration::from_secs(1), "{error}");
+        error
+    };
+    let wrong = error(&format!("{}?user=nobody&pass=wrong", server.url()));
+    assert!(
+        wrong.contains("lacks a permission") && !wrong.contains('\n'),
+        "{wrong}"
+    );
+    let wrong = error(&format!("{}?db=99", server.url()));
+    assert!(wrong.contains("out of range"), "{wrong}");
+    let wrong = error("rediss://127.0.0.1/");
+    assert!(wrong.contains("TLS"), "{wrong}");
+}
+
+#[test]
 fn large_events_are_inspected_in_several_calls() {
     let Some(server) = for_test(&[]) else { return };
     let dispatcher = builder(&server).max_event_bytes(2 << 20).build().unwrap();

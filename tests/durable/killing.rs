@@ -153,7 +153,7 @@ fn the_account_balances_and_nothing_is_left_whatever_is_done_with_events_while_p
     last.end();
     let worker = site.spawn(Role::Worker);
     let dispatcher = site.dispatcher();
-    site.wait_until_quiet(&dispatcher);
+    Site::wait_until_quiet(&dispatcher);
     worker.end();
     dispatcher.purge(&JOBS).unwrap();
     let stats = dispatcher.stats().unwrap();

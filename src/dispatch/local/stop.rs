@@ -66,7 +66,7 @@ impl fmt::Debug for Undone {
 /// The result of stopping a dispatcher.
 #[derive(Debug, Default)]
 #[non_exhaustive]
-#[must_use = "it has the events that were not run"]
+#[must_use = "it has the events that a local dispatcher did not run, and the threads that still run"]
 pub struct Summary {
     /// The events that waited, in the order in which they were due.
     pub undone: Vec<Undone>,

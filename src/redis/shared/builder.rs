@@ -138,7 +138,8 @@ impl SharedBuilder {
     /// Each report is delivered at least once, to one of the keepers. It is delivered when the callback returns. If the
     /// process ends before that, or the callback panics, the report is handed out again after the
     /// [lease](SharedBuilder::lease), with a higher [`fence`](Expired::fence). The callback runs on a thread of its own.
-    /// While it is slow, it takes few reports ahead, and other keepers take the rest.
+    /// It is called for one key after the other: while it is slow, this process takes few reports ahead, and other keepers
+    /// take the rest.
     pub fn on_expired(mut self, callback: impl FnMut(Expired) + Send + 'static) -> Self {
         self.on_expired = Some(Box::new(callback));
         self
@@ -189,9 +190,7 @@ impl SharedBuilder {
         let name = self.name;
         let calls = Calls::new(&name, settings);
         let endpoint = Endpoint::new(&self.url, self.connect_timeout, self.response_timeout);
-        let endpoint = endpoint.map_err(|error| ConnectError::Url {
-            reason: error.to_string(),
-        })?;
+        let endpoint = endpoint.map_err(|error| ConnectError::url(&self.url, &error))?;
         let mut link = check::connect(&endpoint, self.allow_eviction)?;
         check::permissions(&mut link, &calls.layout.keys(0)[0], &COMMANDS)?;
         let shards = if self.replace_settings {
