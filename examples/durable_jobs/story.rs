@@ -187,8 +187,8 @@ impl Story {
 
         let (id, first) = self.begin_job(LEASE / 2)?;
         let at = workers.iter().position(|worker| worker.0.id() == first.pid);
-        drop(workers.remove(at.ok_or("no worker began the event")?));
         self.ledger.fate(Fate::Killed, first.pid);
+        drop(workers.remove(at.ok_or("no worker began the event")?));
         self.say(&format!(
             "killed worker {} in the handler of event {id}",
             first.pid
@@ -219,7 +219,7 @@ impl Story {
         self.ledger.fate(Fate::Continued, first.pid);
         signal(Signal::SIGCONT)?;
         self.wait_for_end(id, first)?;
-        self.say("continued the worker, which ended its call; the outcome comes too late");
+        self.say("continued the worker; its call ended, and its outcome comes too late");
 
         if self.server.is_some() {
             self.restart()?;
@@ -283,7 +283,7 @@ impl Story {
             ),
             ("leases that lapsed", account.lapsed.to_string()),
             (
-                "stale outcomes that were ignored",
+                "stale outcomes that came to the server",
                 account.stale.to_string(),
             ),
             ("lateness p50", format!("{:.3?}", verdict.late(50))),
@@ -291,7 +291,7 @@ impl Story {
         ];
         println!();
         for (name, value) in rows {
-            println!("{name:<36} {value:>12}");
+            println!("{name:<40} {value:>12}");
         }
         println!();
         if let Some(fault) = verdict.faults.first() {

@@ -65,7 +65,7 @@ fn a_process_with_one_topic_and_nothing_to_do_makes_at_most_one_call_in_two_seco
         return;
     };
     let socket = env::temp_dir().join(format!("lvi{}", std::process::id()));
-    let tap = Tap::new(&site.server.socket(), socket, None);
+    let tap = Tap::new(&site.server.socket(), socket, &site.ledger, None);
     let dispatcher = Dispatcher::builder(&tap.url()).build().unwrap();
     dispatcher
         .on(&JOBS, "work", On::new(), |_, _| Ok(()))

@@ -1,5 +1,6 @@
 //! Producers and workers as processes of their own: this test binary, run anew.
 
+use std::cell::Cell;
 use std::env;
 use std::ffi::OsStr;
 use std::fs;
@@ -33,9 +34,6 @@ pub(crate) type Job = (u64, u32);
 
 /// For how long a process may take for what it does at once, on a busy machine.
 pub(crate) const GENEROUS: Duration = Duration::from_secs(30);
-
-/// How often a thread of a producer emits an event whose handler runs for so long that its lease is renewed.
-const LONG_JOB_EACH: Duration = Duration::from_millis(600);
 
 /// How many events a process emits that keeps time.
 pub(crate) const TIMED: usize = 60;
@@ -227,6 +225,7 @@ fn work(dispatcher: &Dispatcher, ledger: Ledger, orders: &Arc<Orders>) {
         let note = |stage| ledger.call(stage, id, fence, context.lateness());
         note(Stage::Begin);
         if orders.die.load(Ordering::SeqCst) {
+            ledger.fate(Fate::Killed, process::id());
             kill(Pid::this(), Signal::SIGKILL).unwrap();
         }
         thread::sleep(Duration::from_millis(runs));
@@ -247,7 +246,8 @@ fn produce(dispatcher: &Dispatcher, ledger: &Ledger, lease: Duration, orders: &O
     let mut last_long = Instant::now();
     while !orders.end.load(Ordering::SeqCst) {
         let refused = match fastrand::u32(..10) {
-            _ if last_long.elapsed() >= LONG_JOB_EACH => {
+            // Its lease is renewed while its handler runs.
+            _ if last_long.elapsed() >= lease => {
                 last_long = Instant::now();
                 let runs = lease.as_millis() as u64 * 7 / 10;
                 dispatcher
@@ -288,7 +288,9 @@ pub(crate) struct Site {
     /// The folder of the ledger and of the sockets.
     folder: PathBuf,
     /// The ledger.
-    pub(crate) ledger: Ledger,
+    pub(crate) ledger: Arc<Ledger>,
+    /// Whether the ledger is kept for a look at it.
+    keeps_ledger: Cell<bool>,
     /// How the scripts are broken.
     mutation: Option<Mutation>,
     /// After about how many calls each connection is cut; zero means never.
@@ -309,12 +311,13 @@ impl Site {
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let folder = env::temp_dir().join(format!("lvc{}-{number}", process::id()));
         fs::create_dir_all(&folder).unwrap();
-        let ledger = Ledger::open(&folder.join("ledger")).unwrap();
+        let ledger = Arc::new(Ledger::open(&folder.join("ledger")).unwrap());
         Some(Site {
             server,
             lease,
             folder,
             ledger,
+            keeps_ledger: Cell::new(false),
             mutation,
             cut_after: 0,
             response_timeout: Duration::from_secs(2),
@@ -331,7 +334,7 @@ impl Site {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let socket = self.folder.join(format!("t{number}"));
-        let tap = Tap::new(&self.server.socket(), socket, self.mutation);
+        let tap = Tap::new(&self.server.socket(), socket, &self.ledger, self.mutation);
         tap.cut_after(self.cut_after);
         let own = env::current_exe().unwrap();
         let words: Vec<&OsStr> = by.iter().map(OsStr::new).chain([own.as_os_str()]).collect();
@@ -358,17 +361,31 @@ impl Site {
         }
     }
 
-    /// Starts `count` processes.
+    /// Starts `count` processes, and waits until they are connected.
     pub(crate) fn spawn_many(&self, role: Role, count: usize) -> Vec<Member> {
-        (0..count).map(|_| self.spawn(role)).collect()
+        let members: Vec<Member> = (0..count).map(|_| self.spawn(role)).collect();
+        for member in &members {
+            let start = Instant::now();
+            // The listener is its last thread.
+            while !member.threads().iter().any(|name| name.contains("-listen")) {
+                assert!(start.elapsed() < GENEROUS, "a {role:?} does not start");
+                thread::sleep(Duration::from_millis(1));
+            }
+        }
+        members
     }
 
     /// Kills `member` by SIGKILL, unless it is dead, and starts another one in its place.
     pub(crate) fn replace(&self, member: &mut Member) {
+        // The first of these notes counts.
+        self.ledger.fate(Fate::Killed, member.child.id());
         let _ = member.child.kill();
         let status = member.child.wait().unwrap();
-        assert!(!status.success(), "a {:?} ended by itself", member.role);
-        self.ledger.fate(Fate::Killed, member.child.id());
+        assert!(
+            status.code().is_none(),
+            "a {:?} ended by itself",
+            member.role
+        );
         *member = self.spawn(member.role);
     }
 
@@ -444,19 +461,6 @@ impl Site {
         keys
     }
 
-    /// Waits until no event is unfinished.
-    pub(crate) fn wait_until_quiet(dispatcher: &Dispatcher) {
-        let start = Instant::now();
-        loop {
-            let counts = dispatcher.counts(&JOBS).unwrap();
-            if counts.scheduled + counts.ready + counts.running == 0 {
-                return;
-            }
-            assert!(start.elapsed() < GENEROUS, "{counts:?}");
-            thread::sleep(Duration::from_millis(20));
-        }
-    }
-
     /// Ends the processes and judges everything: the ledger, the account, the keys and the connections. Returns the
     /// verdict, to whose faults those of the account are added.
     pub(crate) fn end(
@@ -467,14 +471,7 @@ impl Site {
     ) -> Verdict {
         producers.into_iter().for_each(Member::end);
         let dispatcher = self.dispatcher();
-        let counts = || dispatcher.counts(&JOBS).unwrap();
-        let start = Instant::now();
-        let mut unfinished = usize::MAX;
-        while unfinished > 0 && start.elapsed() < max_wait {
-            thread::sleep(Duration::from_millis(20));
-            let counts = counts();
-            unfinished = counts.scheduled + counts.ready + counts.running;
-        }
+        wait_until_quiet(&dispatcher, max_wait);
         workers.into_iter().for_each(Member::end);
         let mut faults = Vec::new();
         let mut expect = |is_so: bool, fault: String| {
@@ -519,17 +516,31 @@ impl Site {
         faults.extend(verdict.faults.iter().cloned());
         let verdict = Verdict { faults, ..verdict };
         println!("{verdict}");
+        let is_broken = self.mutation.is_some();
+        self.keeps_ledger
+            .set(!verdict.faults.is_empty() && !is_broken);
         verdict
     }
 }
 
 impl Drop for Site {
     fn drop(&mut self) {
-        if thread::panicking() {
+        if thread::panicking() || self.keeps_ledger.get() {
             eprintln!("the ledger is in {}", self.folder.display());
         } else {
             let _ = fs::remove_dir_all(&self.folder);
         }
+    }
+}
+
+/// Waits until no event is unfinished, for at most `wait`.
+pub(crate) fn wait_until_quiet(dispatcher: &Dispatcher, wait: Duration) {
+    let start = Instant::now();
+    let mut unfinished = usize::MAX;
+    while unfinished > 0 && start.elapsed() < wait {
+        thread::sleep(Duration::from_millis(20));
+        let counts = dispatcher.counts(&JOBS).unwrap();
+        unfinished = counts.scheduled + counts.ready + counts.running;
     }
 }
 

@@ -7,7 +7,7 @@ use std::env;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::crew::{GENEROUS, JOBS, Member, Role, Site};
+use crate::crew::{GENEROUS, JOBS, Member, Role, Site, wait_until_quiet};
 use crate::ledger::Verdict;
 use crate::tap::{Mutation, Point};
 
@@ -23,7 +23,7 @@ const WORKER_POINTS: [Point; 7] = [
 ];
 
 /// Long enough for a renewal on a machine that has other things to do.
-const LEASE: Duration = Duration::from_millis(750);
+const LEASE: Duration = Duration::from_secs(1);
 
 /// Whether the long versions run.
 pub(crate) fn is_long() -> bool {
@@ -153,7 +153,7 @@ fn the_account_balances_and_nothing_is_left_whatever_is_done_with_events_while_p
     last.end();
     let worker = site.spawn(Role::Worker);
     let dispatcher = site.dispatcher();
-    Site::wait_until_quiet(&dispatcher);
+    wait_until_quiet(&dispatcher, GENEROUS);
     worker.end();
     dispatcher.purge(&JOBS).unwrap();
     let stats = dispatcher.stats().unwrap();

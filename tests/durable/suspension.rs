@@ -9,7 +9,7 @@ use crate::killing::{is_long, seed};
 use crate::ledger::Verdict;
 use crate::tap::Mutation;
 
-const LEASE: Duration = Duration::from_millis(500);
+const LEASE: Duration = Duration::from_millis(750);
 
 /// Stops a worker in a handler, and continues it after another worker has handled the event.
 fn stop_in_a_handler(mutation: Option<Mutation>) -> Option<Verdict> {

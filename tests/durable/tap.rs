@@ -16,6 +16,8 @@ use std::thread;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use crate::ledger::{Fate, Ledger};
+
 /// Where a process can be killed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Point {
@@ -93,6 +95,8 @@ pub(crate) struct Tap {
 struct Shared {
     /// The socket of the server.
     server: PathBuf,
+    /// Where the end of the process is noted.
+    ledger: Arc<Ledger>,
     /// The process.
     pid: AtomicU32,
     /// Where the process is killed next.
@@ -111,11 +115,17 @@ struct Shared {
 
 impl Tap {
     /// Creates a tap in front of `server`, which listens on `socket`.
-    pub(crate) fn new(server: &Path, socket: PathBuf, mutation: Option<Mutation>) -> Self {
+    pub(crate) fn new(
+        server: &Path,
+        socket: PathBuf,
+        ledger: &Arc<Ledger>,
+        mutation: Option<Mutation>,
+    ) -> Self {
         let _ = fs::remove_file(&socket);
         let listener = UnixListener::bind(&socket).unwrap();
         let shared = Arc::new(Shared {
             server: server.to_owned(),
+            ledger: ledger.clone(),
             pid: AtomicU32::new(0),
             armed: Mutex::new(None),
             cuts: AtomicUsize::new(0),
@@ -265,6 +275,8 @@ impl Shared {
         if is_at && is_executed {
             *armed = None;
             let pid = self.pid.load(Ordering::Relaxed);
+            // On a busy machine it may take long until its end is seen.
+            self.ledger.fate(Fate::Killed, pid);
             kill(Pid::from_raw(pid.cast_signed()), Signal::SIGKILL).unwrap();
         }
         is_at && is_executed

@@ -186,7 +186,7 @@ pub fn judge(path: &Path, lease: Duration) -> io::Result<Verdict> {
                 }
             }
             ("killed", &[pid, now]) => {
-                fates.killed.insert(pid as u32, now);
+                fates.killed.entry(pid as u32).or_insert(now);
             }
             ("stopped", &[pid, now]) => {
                 let stops = fates.stopped.entry(pid as u32).or_default();
