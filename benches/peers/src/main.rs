@@ -7,10 +7,12 @@ mod floors;
 mod job;
 mod key;
 mod process;
+mod progress;
 mod report;
 mod rows;
 mod runner;
 mod scenarios;
+mod text;
 
 use std::error::Error;
 use std::fs::File;

@@ -1,16 +1,15 @@
 //! What runs, in which order, and the child processes that run it.
 
-use std::io::{self, IsTerminal, Write};
 use std::process::{Command, Stdio};
 use std::thread;
-use std::time::{Duration, Instant};
 
 use crate::args::Options;
 use crate::candidates::Kind;
 use crate::job::{Answer, Job, Scenario};
-use crate::report::grouped;
+use crate::progress::Progress;
 use crate::rows::{Row, Setting, rows_of};
 use crate::scenarios::reason_against;
+use crate::text::grouped;
 
 /// How many keys the check is done with.
 const CHECKED_KEYS: usize = 1_000;
@@ -226,7 +225,7 @@ impl Group {
             let count = answers.len();
             answers.rotate_left(usize::from(round > 0).min(count));
             for (candidate, answers) in &mut answers {
-                progress.step(self.setting, *candidate, round, self.rounds);
+                progress.step(&self.label(round), candidate.name());
                 match measure(&self.job(*candidate)) {
                     Ok(answer) => {
                         notes.extend(answer.notes.iter().map(|note| self.note(*candidate, note)));
@@ -250,6 +249,13 @@ impl Group {
             workers: self.setting.workers,
             millis: self.millis,
         }
+    }
+
+    /// What is shown while round `round` runs.
+    fn label(&self, round: usize) -> String {
+        let Setting { scenario, keys, .. } = self.setting;
+        let (scenario, keys, rounds) = (scenario.name(), grouped(keys), self.rounds);
+        format!("{scenario} {keys} keys, round {} of {rounds}", round + 1)
     }
 
     /// A note on one measurement.
@@ -282,85 +288,6 @@ fn measure(job: &Job) -> Result<Answer, String> {
         return Err(format!("failed: {}: {said}", output.status));
     }
     serde_json::from_slice(&output.stdout).map_err(|error| format!("answered nonsense: {error}"))
-}
-
-/// A line on standard error that tells what is being done.
-struct Progress {
-    /// How many measurements there are.
-    total: usize,
-    /// How many have begun.
-    begun: usize,
-    /// Since when.
-    start: Instant,
-    /// Whether a line can be written over.
-    is_terminal: bool,
-    /// The line that was written last.
-    said: String,
-}
-
-impl Progress {
-    /// Nothing is done yet.
-    fn new(total: usize) -> Self {
-        Progress {
-            total,
-            begun: 0,
-            start: Instant::now(),
-            is_terminal: io::stderr().is_terminal(),
-            said: String::new(),
-        }
-    }
-
-    /// The next measurement begins.
-    fn step(&mut self, setting: Setting, candidate: Kind, round: usize, rounds: usize) {
-        let elapsed = self.start.elapsed();
-        let left = match u32::try_from(self.begun) {
-            Ok(begun @ 1..) => elapsed / begun * (self.total - self.begun) as u32,
-            _ => Duration::ZERO,
-        };
-        self.begun += 1;
-        let Setting { scenario, keys, .. } = setting;
-        let (scenario, keys, round) = (scenario.name(), grouped(keys), round + 1);
-        if self.is_terminal {
-            self.say(&format!(
-                "[{:>3}/{}] {scenario} {keys} keys, round {round} of {rounds}: {} ({}, about {} left)",
-                self.begun,
-                self.total,
-                candidate.name(),
-                clock(elapsed),
-                clock(left),
-            ));
-        } else {
-            self.say(&format!(
-                "{scenario} {keys} keys, round {round} of {rounds}"
-            ));
-        }
-    }
-
-    /// Shows `line`: on a terminal in place of the one before, elsewhere below it if it is another.
-    fn say(&mut self, line: &str) {
-        let mut stderr = io::stderr().lock();
-        // Nobody is harmed if it cannot be written.
-        let _ = if self.is_terminal {
-            write!(stderr, "\r\x1b[2K{line}").and_then(|()| stderr.flush())
-        } else if self.said == line {
-            Ok(())
-        } else {
-            writeln!(stderr, "{line}")
-        };
-        line.clone_into(&mut self.said);
-    }
-
-    /// Everything is done.
-    fn end(&self) {
-        if self.is_terminal {
-            let _ = write!(io::stderr(), "\r\x1b[2K");
-        }
-    }
-}
-
-/// Minutes and seconds.
-fn clock(duration: Duration) -> String {
-    format!("{}:{:02}", duration.as_secs() / 60, duration.as_secs() % 60)
 }
 
 #[cfg(test)]

@@ -1,0 +1,144 @@
+//! Who is measured, and who runs as which program.
+
+use serde::{Deserialize, Serialize};
+
+use crate::task::Task;
+use crate::{Failure, bullmq_rust, floors};
+
+/// Who is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Candidate {
+    /// This library.
+    Liveness,
+    /// `BullMQ` on Node.js.
+    Bullmq,
+    /// `BullMQ` in Rust.
+    BullmqRust,
+    /// `redis-benchmark`, one SET at a time.
+    FloorSet,
+    /// `redis-benchmark`, 100 SETs in flight.
+    FloorSetPipelined,
+    /// An HSET and a ZADD an event, 100 commands in flight.
+    FloorHashSet,
+    /// A script that only moves 200 ids from one sorted set to another.
+    FloorMove,
+    /// A thread that sleeps until each due time.
+    FloorSleep,
+    /// A bare round trip.
+    FloorPing,
+    /// A blocking pop by one process of what another pushes.
+    FloorPop,
+}
+
+impl Candidate {
+    /// All, in the order of the tables.
+    pub(crate) const ALL: [Candidate; 10] = [
+        Candidate::Liveness,
+        Candidate::Bullmq,
+        Candidate::BullmqRust,
+        Candidate::FloorSet,
+        Candidate::FloorSetPipelined,
+        Candidate::FloorHashSet,
+        Candidate::FloorMove,
+        Candidate::FloorSleep,
+        Candidate::FloorPing,
+        Candidate::FloorPop,
+    ];
+
+    /// The name in arguments and results.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Candidate::Liveness => "liveness",
+            Candidate::Bullmq => "bullmq",
+            Candidate::BullmqRust => "bullmq_rust",
+            Candidate::FloorSet => "floor_set",
+            Candidate::FloorSetPipelined => "floor_set_p100",
+            Candidate::FloorHashSet => "floor_hset_zadd",
+            Candidate::FloorMove => "floor_move_200",
+            Candidate::FloorSleep => "floor_sleep",
+            Candidate::FloorPing => "floor_ping",
+            Candidate::FloorPop => "floor_blpop",
+        }
+    }
+
+    /// The candidate called `name`.
+    pub(crate) fn parse(name: &str) -> Option<Candidate> {
+        Candidate::ALL
+            .into_iter()
+            .find(|candidate| candidate.name() == name)
+    }
+
+    /// Whether it does only the least work.
+    pub(crate) fn is_floor(self) -> bool {
+        self.name().starts_with("floor_")
+    }
+
+    /// What it is.
+    pub(crate) fn description(self) -> &'static str {
+        match self {
+            Candidate::Liveness => "this library: `redis::Dispatcher`, on threads",
+            Candidate::Bullmq => {
+                "BullMQ (npm `bullmq`, `ioredis`) on Node.js, one process; completed jobs are removed"
+            }
+            Candidate::BullmqRust => {
+                "BullMQ in Rust (crate `bullmq-official`) on tokio with two threads; completed jobs are removed"
+            }
+            Candidate::FloorSet => "redis-benchmark -c 1 -t set -d 100",
+            Candidate::FloorSetPipelined => "redis-benchmark -c 1 -P 100 -t set -d 100",
+            Candidate::FloorHashSet => "an HSET and a ZADD an event, 100 commands in flight",
+            Candidate::FloorMove => {
+                "a script that only moves 200 ids from one sorted set to another"
+            }
+            Candidate::FloorSleep => "a thread that sleeps until each due time, without a server",
+            Candidate::FloorPing => "PING, at the same instants",
+            Candidate::FloorPop => "BLPOP in one process, RPUSH in another",
+        }
+    }
+
+    /// What a kill -9 of its worker costs.
+    pub(crate) fn promise(self) -> Option<&'static str> {
+        match self {
+            Candidate::Liveness => Some(
+                "at least once: what ran is started again when its lease of 30 s has ended, by whichever worker is left; \
+                 an outcome is accepted from the current attempt only",
+            ),
+            Candidate::Bullmq | Candidate::BullmqRust => Some(
+                "at least once: what ran is put back by a check for stalled jobs (each 30 s) after its lock of 30 s has \
+                 ended; the second time it is failed instead",
+            ),
+            _ => None,
+        }
+    }
+
+    /// The keys whose sizes are the events that wait, run and are dead.
+    pub(crate) fn unfinished(self) -> &'static [(&'static str, &'static str)] {
+        match self {
+            Candidate::Liveness => &[("ZCARD", "{lv:bench}:q"), ("ZCARD", "{lv:bench}:d")],
+            Candidate::Bullmq | Candidate::BullmqRust => &[
+                ("LLEN", "bull:bench:wait"),
+                ("LLEN", "bull:bench:active"),
+                ("ZCARD", "bull:bench:delayed"),
+                ("ZCARD", "bull:bench:failed"),
+            ],
+            Candidate::FloorHashSet | Candidate::FloorMove => &[("ZCARD", "q")],
+            _ => &[],
+        }
+    }
+
+    /// How many events run at the same time in its fastest drain.
+    pub(crate) fn is_async(self) -> bool {
+        matches!(self, Candidate::Bullmq | Candidate::BullmqRust)
+    }
+}
+
+/// Is the child process of a task.
+pub(crate) fn run(task: &Task) -> Result<(), Failure> {
+    match task.candidate {
+        #[cfg(feature = "ours")]
+        Candidate::Liveness => crate::ours::run(task),
+        Candidate::BullmqRust => bullmq_rust::run(task),
+        candidate if candidate.is_floor() => floors::run(task),
+        candidate => Err(format!("{} is another program", candidate.name()).into()),
+    }
+}
