@@ -17,12 +17,18 @@ const lines = createInterface({ input: process.stdin })[Symbol.asyncIterator]();
 /** Connections of their own for queue and worker, as BullMQ recommends; a blocking call may not have a limit of retries. */
 const connect = () => new Redis({ path: task.socket, maxRetriesPerRequest: null });
 
-/** The offset between the steady clock and the time since 1970, in microseconds: taken at a tick of the latter. */
+/**
+ * The offset between the steady clock and the time since 1970, in microseconds. It is taken at ticks of the latter: at the one
+ * that was seen soonest, as this process may be interrupted between the two readings.
+ */
 const OFFSET = (() => {
-  const before = Date.now();
-  let now = before;
-  while (now === before) now = Date.now();
-  return now * 1e3 - Number(process.hrtime.bigint()) / 1e3;
+  const offset = () => {
+    const before = Date.now();
+    let now = before;
+    while (now === before) now = Date.now();
+    return now * 1e3 - Number(process.hrtime.bigint()) / 1e3;
+  };
+  return Math.max(...Array.from({ length: 20 }, offset));
 })();
 
 /** The time in microseconds since 1970. */

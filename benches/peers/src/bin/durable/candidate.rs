@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::task::Task;
-use crate::{Failure, bullmq_rust, floors};
+use crate::{Failure, apalis, bullmq_rust, floors};
 
 /// Who is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -15,6 +15,8 @@ pub(crate) enum Candidate {
     Bullmq,
     /// `BullMQ` in Rust.
     BullmqRust,
+    /// `apalis` with its storage in Redis.
+    Apalis,
     /// `redis-benchmark`, one SET at a time.
     FloorSet,
     /// `redis-benchmark`, 100 SETs in flight.
@@ -33,10 +35,11 @@ pub(crate) enum Candidate {
 
 impl Candidate {
     /// All, in the order of the tables.
-    pub(crate) const ALL: [Candidate; 10] = [
+    pub(crate) const ALL: [Candidate; 11] = [
         Candidate::Liveness,
         Candidate::Bullmq,
         Candidate::BullmqRust,
+        Candidate::Apalis,
         Candidate::FloorSet,
         Candidate::FloorSetPipelined,
         Candidate::FloorHashSet,
@@ -52,6 +55,7 @@ impl Candidate {
             Candidate::Liveness => "liveness",
             Candidate::Bullmq => "bullmq",
             Candidate::BullmqRust => "bullmq_rust",
+            Candidate::Apalis => "apalis",
             Candidate::FloorSet => "floor_set",
             Candidate::FloorSetPipelined => "floor_set_p100",
             Candidate::FloorHashSet => "floor_hset_zadd",
@@ -84,6 +88,9 @@ impl Candidate {
             Candidate::BullmqRust => {
                 "BullMQ in Rust (crate `bullmq-official`) on tokio with two threads; completed jobs are removed"
             }
+            Candidate::Apalis => {
+                "crates `apalis` and `apalis-redis` on tokio with two threads; polls each 10 ms; results are not stored"
+            }
             Candidate::FloorSet => "redis-benchmark -c 1 -t set -d 100",
             Candidate::FloorSetPipelined => "redis-benchmark -c 1 -P 100 -t set -d 100",
             Candidate::FloorHashSet => "an HSET and a ZADD an event, 100 commands in flight",
@@ -96,6 +103,12 @@ impl Candidate {
         }
     }
 
+    /// How many events it can drain at most, if that is not enough.
+    pub(crate) fn most_waiting(self) -> Option<u64> {
+        // One script gives all that are due to `unpack`, which fails from 8,000 on, and the queue stops.
+        (self == Candidate::Apalis).then_some(7_000)
+    }
+
     /// What a kill -9 of its worker costs.
     pub(crate) fn promise(self) -> Option<&'static str> {
         match self {
@@ -106,6 +119,10 @@ impl Candidate {
             Candidate::Bullmq | Candidate::BullmqRust => Some(
                 "at least once: what ran is put back by a check for stalled jobs (each 30 s) after its lock of 30 s has \
                  ended; the second time it is failed instead",
+            ),
+            Candidate::Apalis => Some(
+                "at least once, but by name: what a worker ran is put back when its name registers again, or another \
+                 worker has found 10 heartbeats of 30 s missing",
             ),
             _ => None,
         }
@@ -121,14 +138,22 @@ impl Candidate {
                 ("ZCARD", "bull:bench:delayed"),
                 ("ZCARD", "bull:bench:failed"),
             ],
+            Candidate::Apalis => &[
+                ("ZCARD", "bench:scheduled"),
+                ("LLEN", "bench:active"),
+                ("ZCARD", "bench:dead"),
+            ],
             Candidate::FloorHashSet | Candidate::FloorMove => &[("ZCARD", "q")],
             _ => &[],
         }
     }
 
-    /// How many events run at the same time in its fastest drain.
+    /// Whether events that run at the same time are futures instead of threads.
     pub(crate) fn is_async(self) -> bool {
-        matches!(self, Candidate::Bullmq | Candidate::BullmqRust)
+        matches!(
+            self,
+            Candidate::Bullmq | Candidate::BullmqRust | Candidate::Apalis
+        )
     }
 }
 
@@ -138,6 +163,7 @@ pub(crate) fn run(task: &Task) -> Result<(), Failure> {
         #[cfg(feature = "ours")]
         Candidate::Liveness => crate::ours::run(task),
         Candidate::BullmqRust => bullmq_rust::run(task),
+        Candidate::Apalis => apalis::run(task),
         candidate if candidate.is_floor() => floors::run(task),
         candidate => Err(format!("{} is another program", candidate.name()).into()),
     }

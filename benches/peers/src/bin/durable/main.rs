@@ -1,6 +1,7 @@
 //! Durable dispatch on a private `redis-server`: `liveness::redis` beside its peers, and beside the least calls that the
 //! work requires. `--help` explains.
 
+mod apalis;
 mod args;
 mod bullmq_rust;
 mod candidate;

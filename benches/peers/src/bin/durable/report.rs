@@ -28,7 +28,8 @@ pub(crate) fn report(results: &Results) -> String {
         [results.events, results.peer_events].map(|count| grouped(count as usize));
     let _ = writeln!(
         out,
-        "`emit_many` and `drain`: {events} events, and {peer_events} where an asynchronous peer drains."
+        "`emit_many` and `drain`: {events} events, and {peer_events} where an asynchronous peer drains; a fifth of that \
+         with `appendfsync always`."
     );
     out.push_str(
         "Medians over the rounds. `x ours` is the ratio of the first column to liveness. `server us` and `client us` are CPU\n\

@@ -11,10 +11,11 @@ use crate::progress::Progress;
 use crate::setting::{Row, Sample, Scenario, Setting, rows_of};
 
 /// The candidates that do the whole job.
-const WHOLE: [Candidate; 3] = [
+const WHOLE: [Candidate; 4] = [
     Candidate::Liveness,
     Candidate::Bullmq,
     Candidate::BullmqRust,
+    Candidate::Apalis,
 ];
 
 /// All that was measured.
@@ -115,7 +116,14 @@ fn plan(options: &Options) -> Vec<Group> {
         if !always {
             // Threads gain nothing from more than there are cores; calls in flight do.
             add(Scenario::Drain, 100, always, &asynchronous, &[]);
-            add(Scenario::Due, 8, always, &WHOLE, &[Candidate::FloorSleep]);
+            // `apalis` delays by whole seconds.
+            add(
+                Scenario::Due,
+                8,
+                always,
+                &WHOLE[..3],
+                &[Candidate::FloorSleep],
+            );
             let floors = [Candidate::FloorPing, Candidate::FloorPop];
             add(Scenario::Start, 8, always, &WHOLE, &floors);
             add(Scenario::Idle, 8, always, &WHOLE, &[]);
@@ -164,11 +172,13 @@ impl Group {
 
     /// One measurement.
     fn measurement(&self, candidate: Candidate, options: &Options) -> Measurement {
+        // An fsync for each write takes most of the time, whatever the number of events.
+        let part = if self.setting.always { 5 } else { 1 };
         let (count, millis) = match (self.setting.scenario, options.quick) {
             (Scenario::Emit, true) => (0, 1_000),
             (Scenario::Emit, false) => (0, 3_000),
-            (Scenario::Drain, _) if candidate.is_async() => (options.peer_events, 0),
-            (Scenario::EmitMany | Scenario::Drain, _) => (options.events, 0),
+            (Scenario::Drain, _) if candidate.is_async() => (options.peer_events / part, 0),
+            (Scenario::EmitMany | Scenario::Drain, _) => (options.events / part, 0),
             (Scenario::Due, true) => (1_000, 10_000),
             (Scenario::Due, false) => (1_000, 30_000),
             (Scenario::Start, true) => (200, 5_000),
@@ -176,10 +186,14 @@ impl Group {
             (Scenario::Idle, true) => (0, 10_000),
             (Scenario::Idle, false) => (0, 30_000),
         };
+        let most = match self.setting.scenario {
+            Scenario::Drain => candidate.most_waiting(),
+            _ => None,
+        };
         Measurement {
             setting: self.setting,
             candidate,
-            count,
+            count: most.map_or(count, |most| count.min(most)),
             duration: Duration::from_millis(millis),
         }
     }
