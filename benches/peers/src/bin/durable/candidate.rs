@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::task::Task;
-use crate::{Failure, apalis, bullmq_rust, floors};
+use crate::{Failure, apalis, bullmq_rust, floors, ours};
 
 /// Who is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -128,22 +128,27 @@ impl Candidate {
         }
     }
 
-    /// The keys whose sizes are the events that wait, run and are dead.
-    pub(crate) fn unfinished(self) -> &'static [(&'static str, &'static str)] {
+    /// The commands whose answers are how many events wait, run and are dead.
+    pub(crate) fn unfinished(self) -> &'static [&'static [&'static str]] {
         match self {
-            Candidate::Liveness => &[("ZCARD", "{lv:bench}:q"), ("ZCARD", "{lv:bench}:d")],
+            Candidate::Liveness => &[
+                &["ZCARD", "{lv:bench}:q"],
+                // One member without an event has the score +inf.
+                &["ZCOUNT", "{lv:bench}:l", "-inf", "(+inf"],
+                &["ZCARD", "{lv:bench}:d"],
+            ],
             Candidate::Bullmq | Candidate::BullmqRust => &[
-                ("LLEN", "bull:bench:wait"),
-                ("LLEN", "bull:bench:active"),
-                ("ZCARD", "bull:bench:delayed"),
-                ("ZCARD", "bull:bench:failed"),
+                &["LLEN", "bull:bench:wait"],
+                &["LLEN", "bull:bench:active"],
+                &["ZCARD", "bull:bench:delayed"],
+                &["ZCARD", "bull:bench:failed"],
             ],
             Candidate::Apalis => &[
-                ("ZCARD", "bench:scheduled"),
-                ("LLEN", "bench:active"),
-                ("ZCARD", "bench:dead"),
+                &["ZCARD", "bench:scheduled"],
+                &["LLEN", "bench:active"],
+                &["ZCARD", "bench:dead"],
             ],
-            Candidate::FloorHashSet | Candidate::FloorMove => &[("ZCARD", "q")],
+            Candidate::FloorHashSet | Candidate::FloorMove => &[&["ZCARD", "q"]],
             _ => &[],
         }
     }
@@ -160,8 +165,7 @@ impl Candidate {
 /// Is the child process of a task.
 pub(crate) fn run(task: &Task) -> Result<(), Failure> {
     match task.candidate {
-        #[cfg(feature = "ours")]
-        Candidate::Liveness => crate::ours::run(task),
+        Candidate::Liveness => ours::run(task),
         Candidate::BullmqRust => bullmq_rust::run(task),
         Candidate::Apalis => apalis::run(task),
         candidate if candidate.is_floor() => floors::run(task),

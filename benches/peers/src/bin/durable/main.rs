@@ -9,7 +9,6 @@ mod children;
 mod floors;
 mod ledger;
 mod measure;
-#[cfg(feature = "ours")]
 mod ours;
 mod parent;
 mod report;

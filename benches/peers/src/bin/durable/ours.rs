@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::thread;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use liveness::dispatch::{Emit, On, Topic};
 use liveness::redis::Dispatcher;
@@ -17,6 +17,9 @@ const EVENT: Topic<String> = Topic::new(crate::task::TOPIC);
 /// How many events are emitted before the measurement.
 const WARM_UP: u64 = 100;
 
+/// How many events may wait: more than any measurement needs.
+const MOST: usize = 10_000_000;
+
 /// How long a worker may take to stop.
 const STOP: Duration = Duration::from_secs(5);
 
@@ -30,7 +33,10 @@ pub(crate) fn run(task: &Task) -> Result<(), Failure> {
 
 /// Emits.
 fn emit(task: &Task) -> Result<(), Failure> {
-    let dispatcher = Dispatcher::builder(task.url()).threads(1).build()?;
+    let dispatcher = Dispatcher::builder(&task.url())
+        .threads(1)
+        .max_unfinished(MOST)
+        .build()?;
     if task.role == Role::Emit {
         for number in 0..WARM_UP {
             dispatcher.emit(&EVENT, payload(number, 0))?;
@@ -47,7 +53,7 @@ fn emit(task: &Task) -> Result<(), Failure> {
         Role::EmitMany => {
             for first in (0..task.count).step_by(task.batch as usize) {
                 let numbers = first..(first + task.batch).min(task.count);
-                let events = numbers.map(|number| payload(number, 0)).collect();
+                let events = numbers.map(|number| payload(number, 0));
                 answer.count += dispatcher.emit_many(&EVENT, events)?.len() as u64;
             }
         }
@@ -74,7 +80,7 @@ fn emit(task: &Task) -> Result<(), Failure> {
     answer.seconds = began.elapsed().as_secs_f64();
     parent::answer(&answer)?;
     parent::until_end()?;
-    dispatcher.stop(STOP);
+    let _ = dispatcher.stop(STOP);
     Ok(())
 }
 
@@ -115,7 +121,7 @@ fn emit_for(task: &Task, dispatcher: &Dispatcher) -> Result<Answer, Failure> {
 fn work(task: &Task) -> Result<(), Failure> {
     let ledger = Arc::new(Ledger::new(task));
     let noted = ledger.clone();
-    let dispatcher = Dispatcher::builder(task.url())
+    let dispatcher = Dispatcher::builder(&task.url())
         .threads(task.at_once)
         .build()?;
     parent::ready()?;
@@ -126,6 +132,6 @@ fn work(task: &Task) -> Result<(), Failure> {
     })?;
     parent::answer(&ledger.wait(began))?;
     parent::until_end()?;
-    dispatcher.stop(STOP);
+    let _ = dispatcher.stop(STOP);
     Ok(())
 }

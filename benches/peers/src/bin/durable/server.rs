@@ -93,8 +93,8 @@ impl Server {
     /// Returns how many events of `candidate` are stored.
     pub(crate) fn unfinished(&self, candidate: Candidate) -> Result<u64, Failure> {
         let mut sum = 0;
-        for (command, key) in candidate.unfinished() {
-            let reply = self.server.command(&[*command, *key])?;
+        for command in candidate.unfinished() {
+            let reply = self.server.command(command)?;
             let number = reply.trim().strip_prefix(':').map(str::parse::<u64>);
             sum += number.ok_or(reply.clone())??;
         }
