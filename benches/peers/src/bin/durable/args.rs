@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::fmt::Write;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use lexopt::prelude::*;
 
@@ -32,6 +33,7 @@ Options:
   --events N         events to emit and to drain (default 1000000, quick 200000)
   --peer-events N    events to drain by asynchronous peers, which are slower (default 200000, quick 50000)
   --rounds N         rounds (default 3, quick 1)
+  --patience S       measure again what other programs disturbed, for up to S seconds a measurement (default 0)
   --json FILE        also write the rows as a JSON array to FILE
   -h, --help         print this help
 
@@ -68,6 +70,8 @@ pub(crate) struct Options {
     pub(crate) peer_events: u64,
     /// How often.
     pub(crate) rounds: usize,
+    /// For how long to repeat a measurement that others disturbed.
+    pub(crate) patience: Duration,
     /// Where to write the rows.
     pub(crate) json: Option<PathBuf>,
 }
@@ -82,6 +86,7 @@ impl Default for Options {
             events: 1_000_000,
             peer_events: 200_000,
             rounds: 3,
+            patience: Duration::ZERO,
             json: None,
         }
     }
@@ -113,6 +118,9 @@ pub(crate) fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Request
             Long("events") => events = Some(positive(parser.value()?.parse()?)?),
             Long("peer-events") => peer_events = Some(positive(parser.value()?.parse()?)?),
             Long("rounds") => rounds = Some(positive(parser.value()?.parse()?)?),
+            Long("patience") => {
+                options.patience = Duration::from_secs(parser.value()?.parse()?);
+            }
             Long("json") => options.json = Some(parser.value()?.into()),
             Long("task") => {
                 let task = serde_json::from_str(&parser.value()?.string()?)?;

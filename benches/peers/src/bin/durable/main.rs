@@ -9,6 +9,7 @@ mod children;
 mod floors;
 mod ledger;
 mod measure;
+mod others;
 mod ours;
 mod parent;
 mod report;

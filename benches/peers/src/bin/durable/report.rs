@@ -35,6 +35,16 @@ pub(crate) fn report(results: &Results) -> String {
         "Medians over the rounds. `x ours` is the ratio of the first column to liveness. `server us` and `client us` are CPU\n\
          time for each event; `reads` are how often the server read from a connection.\n",
     );
+    let mut others: Vec<f64> = results.others.clone();
+    others.sort_unstable_by(f64::total_cmp);
+    if let [.., most] = others[..] {
+        let half = others[others.len() / 2] * 100.0;
+        let most = most * 100.0;
+        let _ = writeln!(
+            out,
+            "Other programs used {half:.0} % of the machine in the median of the measurements, and at most {most:.0} %."
+        );
+    }
     let settings: Vec<Setting> = results.rows.iter().map(|row| row.setting).collect();
     let mut shown = BTreeSet::new();
     for setting in settings {
@@ -152,6 +162,7 @@ mod tests {
             ],
             events: 1_000_000,
             peer_events: 200_000,
+            others: Vec::new(),
             notes: vec!["mind the gap".to_owned()],
             is_complete: true,
         };
