@@ -118,7 +118,11 @@ fn plan(options: &Options) -> Vec<Group> {
                     always,
                 },
                 candidates,
-                rounds: options.rounds,
+                // Nothing happens, always in the same way.
+                rounds: match scenario {
+                    Scenario::Idle => 1,
+                    _ => options.rounds,
+                },
             });
         }
     };
