@@ -26,7 +26,7 @@ each event once.
 Requires Linux, `redis-server` and `redis-benchmark` of version 7.0 or newer, and Node.js for one of the peers.
 
 Options:
-  --quick            fewer events and one round: about seven minutes on two cores instead of about 45
+  --quick            fewer events and one round: about 5 minutes on two idle cores instead of about 45
   --scenario NAME    run only this scenario; may be repeated, or a list separated by commas
   --candidate NAME   run only this candidate; may be repeated, or a list separated by commas
   --fsync NAME       only servers with this `appendfsync`: everysec or always (default: both)
