@@ -89,7 +89,7 @@ impl Candidate {
                 "BullMQ in Rust (crate `bullmq-official`) on tokio with two threads; completed jobs are removed"
             }
             Candidate::Apalis => {
-                "crates `apalis` and `apalis-redis` on tokio with two threads; polls each 10 ms; results are not stored"
+                "crates `apalis` and `apalis-redis` on tokio with two threads; polls each 10 ms, stores no results"
             }
             Candidate::FloorSet => "redis-benchmark -c 1 -t set -d 100",
             Candidate::FloorSetPipelined => "redis-benchmark -c 1 -P 100 -t set -d 100",
