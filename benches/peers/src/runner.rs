@@ -302,7 +302,7 @@ mod tests {
             .find(|group| group.setting.scenario == Scenario::Beat);
         let beat = beat.map(|group| group.candidates.len());
         assert_eq!(beat, Some(Kind::CANDIDATES.len() + 1));
-        let moka = "handle: moka: not comparable: a beat has to find its key: there is nothing to hold on to";
+        let moka = "handle: moka: not comparable: no handles: a beat must look up its key";
         assert!(notes.iter().any(|note| note == moka), "{notes:?}");
     }
 
