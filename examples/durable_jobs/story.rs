@@ -173,7 +173,7 @@ impl Story {
         wait_until("a handler ends", || self.lines(&end) == 1)
     }
 
-    /// Tells the story, and judges it.
+    /// Runs the story, and judges it.
     pub(crate) fn tell(mut self) -> Result<(), String> {
         let mut workers = Vec::new();
         for _ in 0..3 {

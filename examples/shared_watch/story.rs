@@ -112,7 +112,7 @@ impl Story {
         lines
     }
 
-    /// Tells the story, and judges it.
+    /// Runs the story, and judges it.
     pub(crate) fn tell(&mut self) -> Result<(), String> {
         let _keepers = [
             self.copy("keeper", "reports")?,

@@ -79,7 +79,7 @@ pub(crate) struct Keeper {
     lost_since: Option<u64>,
     /// When the next audit is made, ns, of which topic, and where it goes on.
     audit: (u64, usize, (String, String)),
-    /// Whether no more events are claimed.
+    /// Whether events are no longer claimed.
     is_stopping: bool,
     /// Until when the last calls are made, ns, and whether attempts that still run are waited for.
     ends_at: Option<(u64, bool)>,

@@ -66,11 +66,11 @@ enum Wire {
 struct Call {
     /// The words.
     words: Vec<Vec<u8>>,
-    /// Which script it calls, if it is one of those that are told apart.
+    /// Which script it calls, if it is one of those that are distinguished.
     script: Option<Kind>,
 }
 
-/// The scripts that are told apart.
+/// The scripts that are distinguished.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     /// `work`
@@ -109,7 +109,7 @@ struct Shared {
     calls: AtomicUsize,
     /// How the scripts are edited.
     mutation: Option<Mutation>,
-    /// Whether no more connections are accepted.
+    /// Whether connections are no longer accepted.
     is_over: AtomicBool,
 }
 

@@ -288,7 +288,7 @@ impl Claims {
             return false;
         };
         self.flights.remove(&id);
-        // A run time below a tenth of a microsecond is not told from zero.
+        // Zero stands for an unknown mean, so a shorter run time counts as this.
         let run_time = (run_time as f64).max(100.0);
         let weight = if self.mean == 0.0 { 1.0 } else { WEIGHT };
         self.mean += (run_time - self.mean) * weight;

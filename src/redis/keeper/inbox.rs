@@ -21,7 +21,7 @@ pub(crate) enum Order {
     Token(usize),
     /// End the call of this event, if it runs here: it was cancelled.
     Cancelled(TopicId, u64),
-    /// Claim no more events.
+    /// Stop claiming events.
     Stop,
     /// End: give back the events that never started, and report all outcomes.
     End {
