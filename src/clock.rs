@@ -6,7 +6,7 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::sync::atomic::{AtomicU64, Ordering};
-#[cfg(any(feature = "dispatch", feature = "pacemaker"))]
+#[cfg(any(feature = "dispatch", feature = "pacemaker", feature = "server"))]
 use crate::sync::{Condvar, MutexGuard};
 use crate::wakeup::{Ring, Ringers};
 
@@ -443,7 +443,7 @@ impl Clock {
 
     /// Waits on `condvar` until `due` ns, or without a limit if that is `None`; may return earlier. A manual clock does
     /// not end the wait; it [rings](Clock::ring_on_advance) the caller instead.
-    #[cfg(any(feature = "dispatch", feature = "pacemaker"))]
+    #[cfg(any(feature = "dispatch", feature = "pacemaker", feature = "server"))]
     pub(crate) fn wait_until<T>(
         &self,
         condvar: &Condvar,

@@ -20,7 +20,7 @@ pub(crate) fn catch_panic<T>(code: impl FnOnce() -> T) -> Option<T> {
 /// # Errors
 ///
 /// The text that it panicked with.
-#[cfg(feature = "dispatch")]
+#[cfg(any(feature = "dispatch", feature = "server"))]
 pub(crate) fn catch_text<T>(code: impl FnOnce() -> T) -> Result<T, String> {
     catch_unwind(AssertUnwindSafe(code)).map_err(|panic| {
         let text = panic.downcast_ref::<&str>().map(ToString::to_string);

@@ -190,7 +190,7 @@ impl Condvar {
     }
 
     /// Waits like [`wait_until`](Condvar::wait_until), for users of a running clock.
-    #[cfg(any(feature = "dispatch", feature = "pacemaker"))]
+    #[cfg(any(feature = "dispatch", feature = "pacemaker", feature = "server"))]
     #[expect(clippy::unused_self, reason = "the interface of `parking_lot`'s")]
     pub(crate) fn wait_for<T>(&self, guard: &mut MutexGuard<'_, T>, _: std::time::Duration) {
         MutexGuard::unlocked(guard, thread::yield_now);

@@ -16,11 +16,12 @@ const OPEN_TO_FEATURES: [&str; 16] = [
 ];
 
 /// The features. None imports another one, unless it is listed here.
-const FEATURES: [(&str, &[&str]); 4] = [
+const FEATURES: [(&str, &[&str]); 5] = [
     ("dispatch", &[]),
     ("pacemaker", &[]),
     ("redis", &["dispatch"]),
     ("registry", &[]),
+    ("server", &[]),
 ];
 
 /// The modules below `folder`, whose path is `path`, with the text of each up to its tests.
