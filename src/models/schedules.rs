@@ -9,6 +9,8 @@
 mod dispatcher;
 mod early;
 mod flush;
+#[cfg(feature = "server")]
+mod groups;
 mod maximum;
 mod reentrancy;
 mod removal;
