@@ -1,9 +1,9 @@
 //! Runs handlers for events that are stored in Redis or Valkey, so that no process takes them along when it ends.
 //!
 //! [`Dispatcher`] has the methods and options of the [local dispatcher](crate::dispatch), and implements the same trait
-//! [`Dispatch`](crate::dispatch::Dispatch). An event for which `emit` has returned `Ok` is handled at least once, or ends
-//! cancelled or dead, whatever process ends at whatever moment. Every process that uses the same server and registers a
-//! handler for a topic takes part in its events.
+//! [`Dispatch`](crate::dispatch::Dispatch). An event for which `emit` has returned `Ok` is handled at least once, or
+//! ends cancelled or dead, whatever process ends at whatever moment. Every process that uses the same server and
+//! registers a handler for a topic takes part in its events.
 //!
 //! ```no_run
 //! use std::time::Duration;
@@ -30,12 +30,12 @@
 //!
 //! # At least once
 //!
-//! A handler may be called again for an event that it has handled: if its process ended before the outcome was stored, or
-//! was suspended for longer than the [lease](Builder::lease). [`Context::fence`](crate::dispatch::Context::fence) rises
-//! with every attempt, so a store can refuse the writes of an earlier one.
+//! A handler may be called again for an event that it has handled: if its process ended before the outcome was stored,
+//! or was suspended for longer than the [lease](Builder::lease). [`Context::fence`](crate::dispatch::Context::fence)
+//! rises with every attempt, so a store can refuse the writes of an earlier one.
 //!
-//! The module `on_redis` of this documentation lists the guarantees, the keys, the races, what each setting of the server
-//! can lose, the permissions, and what to watch in operation.
+//! The module `on_redis` of this documentation lists the guarantees, the keys, the races, what each setting of the
+//! server can lose, the permissions, and what to watch in operation.
 
 mod admin;
 mod builder;

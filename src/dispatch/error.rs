@@ -51,11 +51,11 @@ pub enum EmitErrorKind {
     /// The store cannot be reached. The event was not accepted. Only a durable dispatcher returns this.
     Unavailable,
     /// The event was sent to the store, but the reply did not arrive in time. The event may or may not have been
-    /// accepted. An event that is emitted again may run twice, unless it has a [unique key](super::Emit::unique). Only a
-    /// durable dispatcher returns this.
+    /// accepted. An event that is emitted again may run twice, unless it has a [unique key](super::Emit::unique). Only
+    /// a durable dispatcher returns this.
     Uncertain,
-    /// The store refused to write, for example because it is out of memory, is read-only, or the user has no permission.
-    /// The event was not accepted. Only a durable dispatcher returns this.
+    /// The store refused to write, for example because it is out of memory, is read-only, or the user has no
+    /// permission. The event was not accepted. Only a durable dispatcher returns this.
     Refused,
 }
 

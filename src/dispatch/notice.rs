@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::id::EventId;
 
-/// A notice for the operator: an event is dead, a handler is stuck, or a topic was paused or resumed. A durable dispatcher
-/// also reports the state of its store and of its leases.
+/// A notice for the operator: an event is dead, a handler is stuck, or a topic was paused or resumed. A durable
+/// dispatcher also reports the state of its store and of its leases.
 ///
 /// [`Builder::on_notice`](super::Builder::on_notice) passes them to a callback, and
 /// [`Builder::build_with_notices`](super::Builder::build_with_notices) to a channel. A notice prints as a line for a

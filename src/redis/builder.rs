@@ -150,9 +150,9 @@ impl Builder {
 
     /// Sets how long an event stays with a process that does not renew its lease, from 100 ms to a day. Default: 30 s.
     ///
-    /// Leases are renewed after a third of this, so a handler may run for longer. If a process ends or stops, its events
-    /// start elsewhere after this time. A process that is suspended for longer runs an event that another one runs
-    /// too; its outcome is then ignored.
+    /// Leases are renewed after a third of this, so a handler may run for longer. If a process ends or stops, its
+    /// events start elsewhere after this time. A process that is suspended for longer runs an event that another one
+    /// runs too; its outcome is then ignored.
     pub fn lease(mut self, lease: Duration) -> Self {
         self.lease = lease;
         self
@@ -186,8 +186,9 @@ impl Builder {
         self
     }
 
-    /// Sets how long connecting may take. Default: 5 s. Zero is an error. The time to resolve a host name is not limited.
-    /// [`build`](Builder::build) waits this long for a server that does not listen yet, or that loads its data.
+    /// Sets how long connecting may take. Default: 5 s. Zero is an error. The time to resolve a host name is not
+    /// limited. [`build`](Builder::build) waits this long for a server that does not listen yet, or that loads its
+    /// data.
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.connect_timeout = timeout;
         self
@@ -200,15 +201,16 @@ impl Builder {
         self
     }
 
-    /// Sets whether a server is used whose `maxmemory-policy` evicts keys. Default: `false`, because such a server loses
-    /// events when its memory is full. Lost events are counted in [`lost`](crate::dispatch::TopicStats::lost).
+    /// Sets whether a server is used whose `maxmemory-policy` evicts keys. Default: `false`, because such a server
+    /// loses events when its memory is full. Lost events are counted in [`lost`](crate::dispatch::TopicStats::lost).
     pub fn allow_eviction(mut self, allows: bool) -> Self {
         self.allows_eviction = allows;
         self
     }
 
-    /// Sets how long a call may continue after it was cancelled with [`Cause::TooLong`](crate::dispatch::Cause::TooLong)
-    /// before it is reported as stuck. Default: 10 s. Zero is an error.
+    /// Sets how long a call may continue after it was cancelled with
+    /// [`Cause::TooLong`](crate::dispatch::Cause::TooLong) before it is reported as stuck. Default: 10 s. Zero is an
+    /// error.
     pub fn stuck_after(mut self, duration: Duration) -> Self {
         self.workers.stuck_after = duration;
         self
@@ -226,8 +228,8 @@ impl Builder {
         self
     }
 
-    /// Sets a callback for notices. Default: none. It runs on a thread of its own. If 1,024 notices wait for it, further
-    /// ones are dropped and counted. A panic is caught. A second call of this method replaces the callback.
+    /// Sets a callback for notices. Default: none. It runs on a thread of its own. If 1,024 notices wait for it,
+    /// further ones are dropped and counted. A panic is caught. A second call of this method replaces the callback.
     pub fn on_notice(mut self, callback: impl Fn(Notice) + Send + Sync + 'static) -> Self {
         self.on_notice = Some(Box::new(callback));
         self

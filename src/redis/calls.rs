@@ -21,8 +21,8 @@ pub(crate) const MOST: usize = 200;
 /// How many bytes of payloads one call sends or returns, unless one event alone has more.
 pub(crate) const MOST_BYTES: usize = 4 << 20;
 
-/// The latest time, us since 1970, which is in the year 2540, and the longest duration. The numbers of a script are exact
-/// up to half of it, and multiples of 2 us beyond.
+/// The latest time, us since 1970, which is in the year 2540, and the longest duration. The numbers of a script are
+/// exact up to half of it, and multiples of 2 us beyond.
 const LATEST: u64 = 1 << 54;
 
 /// The scripts of the dispatcher.

@@ -132,8 +132,8 @@ impl Dispatcher {
     /// Returns the event and the reason: [`Full`](EmitErrorKind::Full), [`Duplicate`](EmitErrorKind::Duplicate),
     /// [`TooLarge`](EmitErrorKind::TooLarge), [`Encode`](EmitErrorKind::Encode), [`TooLate`](EmitErrorKind::TooLate),
     /// [`OtherType`](EmitErrorKind::OtherType), [`Stopped`](EmitErrorKind::Stopped),
-    /// [`Unavailable`](EmitErrorKind::Unavailable) or [`Refused`](EmitErrorKind::Refused) if the event was not accepted,
-    /// and [`Uncertain`](EmitErrorKind::Uncertain) if it may have been.
+    /// [`Unavailable`](EmitErrorKind::Unavailable) or [`Refused`](EmitErrorKind::Refused) if the event was not
+    /// accepted, and [`Uncertain`](EmitErrorKind::Uncertain) if it may have been.
     pub fn emit_with<T: Serialize + 'static>(
         &self,
         topic: &Topic<T>,
@@ -204,7 +204,8 @@ impl Dispatcher {
     ///
     /// A waiting event does not start. If the event runs in this process, its call is requested to end with
     /// [`Cause::Cancelled`](crate::dispatch::Cause::Cancelled); in another process this happens when its lease is
-    /// renewed, after at most a third of the [lease](super::Builder::lease). The result of the call is ignored. Costs O(log n).
+    /// renewed, after at most a third of the [lease](super::Builder::lease). The result of the call is ignored. Costs
+    /// O(log n).
     ///
     /// # Errors
     ///
@@ -253,9 +254,9 @@ impl Dispatcher {
         self.engine().set_paused(topic, false)
     }
 
-    /// Returns up to `max` waiting events of `topic`, in the order in which they start. Events that cannot be decoded as a
-    /// `T` are left out. A `Topic<serde_json::Value>` of the same name reads every event in JSON. Due times are those of
-    /// the clock of Redis.
+    /// Returns up to `max` waiting events of `topic`, in the order in which they start. Events that cannot be decoded
+    /// as a `T` are left out. A `Topic<serde_json::Value>` of the same name reads every event in JSON. Due times are
+    /// those of the clock of Redis.
     ///
     /// # Errors
     ///
@@ -277,9 +278,9 @@ impl Dispatcher {
         self.engine().counts(topic)
     }
 
-    /// Returns up to `max` events in the dead list of `topic`, the oldest first. Events that cannot be decoded as a `T` are
-    /// left out. A `Topic<serde_json::Value>` of the same name reads every event in JSON, so it shows what is wrong with
-    /// them.
+    /// Returns up to `max` events in the dead list of `topic`, the oldest first. Events that cannot be decoded as a `T`
+    /// are left out. A `Topic<serde_json::Value>` of the same name reads every event in JSON, so it shows what is wrong
+    /// with them.
     ///
     /// # Errors
     ///
@@ -312,8 +313,8 @@ impl Dispatcher {
     }
 
     /// Returns the statistics of the topics that this dispatcher has used, for which a call such as
-    /// [`counts`](Dispatcher::counts) is enough. The accounts are those of all processes. The times, panics and refusals
-    /// are those of this one.
+    /// [`counts`](Dispatcher::counts) is enough. The accounts are those of all processes. The times, panics and
+    /// refusals are those of this one.
     ///
     /// # Errors
     ///
@@ -323,8 +324,8 @@ impl Dispatcher {
     }
 
     /// Blocks until no event of the topics that this dispatcher has used is ready or runs in any process, for at most
-    /// `wait`. Returns `false` if one still is. It does not wait for ready events of paused topics. It asks Redis every few
-    /// milliseconds, so it is meant for tests.
+    /// `wait`. Returns `false` if one still is. It does not wait for ready events of paused topics. It asks Redis every
+    /// few milliseconds, so it is meant for tests.
     ///
     /// # Errors
     ///
@@ -335,12 +336,12 @@ impl Dispatcher {
 
     /// Stops the dispatcher permanently. Events that wait stay in Redis.
     ///
-    /// No further event starts in this process. Every later call that emits or registers returns `Stopped`, other changes
-    /// return [`Unavailable`], and inspection still works. Running
-    /// handlers may take up to `within` to return. Handlers that still run then are cancelled with
-    /// [`Cause::Interrupted`](crate::dispatch::Cause::Interrupted), and may take another 100 ms. Their events are given
-    /// back, and the attempts do not count. The event of a handler that does not return starts elsewhere when its lease
-    /// ends. If Redis does not answer, the call takes up to 2 s longer, and the events are run again.
+    /// No further event starts in this process. Every later call that emits or registers returns `Stopped`, other
+    /// changes return [`Unavailable`], and inspection still works. Running handlers may take up to `within` to return.
+    /// Handlers that still run then are cancelled with [`Cause::Interrupted`](crate::dispatch::Cause::Interrupted), and
+    /// may take another 100 ms. Their events are given back, and the attempts do not count. The event of a handler that
+    /// does not return starts elsewhere when its lease ends. If Redis does not answer, the call takes up to 2 s longer,
+    /// and the events are run again.
     pub fn stop(&self, within: Duration) -> Summary {
         self.engine().stop(within)
     }

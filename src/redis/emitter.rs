@@ -1,8 +1,9 @@
 //! Accepts events: callers that come together share a call (group commit).
 //!
-//! A caller that finds nobody calling leads: it sends its own events with those of all who wait for the same topic, up to
-//! the most that one call takes, and then hands the lead to the first of those that still wait. The others sleep until
-//! their result is there, or until they lead. So a single caller is not delayed, and many callers need fewer calls.
+//! A caller that finds nobody calling leads: it sends its own events with those of all who wait for the same topic, up
+//! to the most that one call takes, and then hands the lead to the first of those that still wait. The others sleep
+//! until their result is there, or until they lead. So a single caller is not delayed, and many callers need fewer
+//! calls.
 //!
 //! A call that is not answered is repeated with the same number, which the script recognizes: however often it arrives,
 //! its events are accepted once. A call that arrives after a later one is ignored.

@@ -1,7 +1,7 @@
 //! How an event is written: one byte for the encoding, the headers if it has any, and the event.
 //!
-//! `j` or `m` is followed by the event, in JSON or `MessagePack`. `J` or `M` is followed by the length of the headers as 4
-//! bytes, the highest first, the headers as a JSON array of pairs, and the event.
+//! `j` or `m` is followed by the event, in JSON or `MessagePack`. `J` or `M` is followed by the length of the headers
+//! as 4 bytes, the highest first, the headers as a JSON array of pairs, and the event.
 
 use std::error::Error;
 use std::fmt;

@@ -1,7 +1,7 @@
 //! The keeper: the thread that claims events for the workers, reports their outcomes, and renews the leases.
 //!
-//! It makes one call at a time, for the topics in turn, and sleeps until the next call is of use: until an event is due,
-//! a lease is to be renewed, an outcome is there, or the listener took a token. `docs/redis.md` lists the races.
+//! It makes one call at a time, for the topics in turn, and sleeps until the next call is of use: until an event is
+//! due, a lease is to be renewed, an outcome is there, or the listener took a token. `docs/redis.md` lists the races.
 
 pub(crate) mod claims;
 pub(crate) mod inbox;
@@ -489,7 +489,8 @@ impl Keeper {
     /// Notes that a call for topic `at` failed, which is repeated later. One that was refused holds up no other topic.
     fn failed(&mut self, at: usize, error: &LinkError, now: u64) {
         let is_first = if error.is_passing() {
-            // Leases must be renewed, and outcomes reported, within the lease that the first call after an outage grants.
+            // Leases must be renewed, and outcomes reported, within the lease that the first call after an outage
+            // grants.
             let wait = self.line.backoff().min(self.options.times.lease / 4);
             self.rests_until = now.saturating_add(nanos(wait));
             self.lost_since

@@ -1,7 +1,8 @@
 //! The listener: the thread that hears, by a read that blocks on the server, that an event may be ready.
 //!
-//! It takes the token of a topic and leaves word for the keeper. It does not listen to that topic again until the keeper
-//! has looked and could run more. So a process takes no token that it has no use for, and one token wakes one process.
+//! It takes the token of a topic and leaves word for the keeper. It does not listen to that topic again until the
+//! keeper has looked and could run more. So a process takes no token that it has no use for, and one token wakes one
+//! process.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -122,8 +123,8 @@ impl Ears {
         self.state.lock().wakes > 0
     }
 
-    /// Waits a moment for the keeper to look at topic `at`. It mostly opens the topic again within a call, and a read of
-    /// the other topics would not hear of that.
+    /// Waits a moment for the keeper to look at topic `at`. It mostly opens the topic again within a call, and a read
+    /// of the other topics would not hear of that.
     fn wait_for(&self, at: usize) {
         let mut state = self.state.lock();
         if !state.topics[at].1 && !state.is_over {

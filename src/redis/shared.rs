@@ -117,15 +117,15 @@ impl SharedWatcher {
         }
     }
 
-    /// Records a sign of life of `key`, with the timeout of the watch: its deadline is moved to that time from now. A key
-    /// that is not watched is watched from now on.
+    /// Records a sign of life of `key`, with the timeout of the watch: its deadline is moved to that time from now. A
+    /// key that is not watched is watched from now on.
     ///
     /// Keys are byte strings of up to 1,024 bytes. Costs a call to Redis.
     ///
     /// # Errors
     ///
-    /// Returns a [`WatchError`] if the key is too long, the server does not answer or refuses the call, or the watcher is
-    /// closed. A beat may be repeated.
+    /// Returns a [`WatchError`] if the key is too long, the server does not answer or refuses the call, or the watcher
+    /// is closed. A beat may be repeated.
     pub fn beat(&self, key: impl AsRef<[u8]>) -> Result<(), WatchError> {
         self.beat_one(key.as_ref(), 0)
     }
@@ -143,8 +143,8 @@ impl SharedWatcher {
         self.beat_one(key.as_ref(), check_timeout(timeout)?)
     }
 
-    /// Records a sign of life of each of `keys`, with the timeout of the watch. Costs a call to Redis for each 200 keys of
-    /// a shard.
+    /// Records a sign of life of each of `keys`, with the timeout of the watch. Costs a call to Redis for each 200 keys
+    /// of a shard.
     ///
     /// # Errors
     ///
@@ -207,8 +207,8 @@ impl SharedWatcher {
         }))
     }
 
-    /// Returns the account of the watch over all processes. Costs a call to Redis for each shard, so the sum is exact only
-    /// if nothing happens meanwhile; it balances nevertheless, because each shard does.
+    /// Returns the account of the watch over all processes. Costs a call to Redis for each shard, so the sum is exact
+    /// only if nothing happens meanwhile; it balances nevertheless, because each shard does.
     ///
     /// # Errors
     ///
@@ -254,8 +254,8 @@ impl SharedWatcher {
         self.stats()
     }
 
-    /// Closes the watcher like [`close`](SharedWatcher::close), but blocks for at most `wait`. The threads end as soon as
-    /// they can afterwards.
+    /// Closes the watcher like [`close`](SharedWatcher::close), but blocks for at most `wait`. The threads end as soon
+    /// as they can afterwards.
     ///
     /// # Errors
     ///

@@ -1,9 +1,9 @@
 //! Groups: one thread owns a state, and everybody else sends it closures.
 //!
-//! State that many threads use is usually put behind a lock, and each user takes care of the order of locks, of what runs
-//! under them, and of who waits for whom. A [`Group`] moves the state to a thread of its own instead. A closure that is
-//! sent there gets `&mut S`, so the compiler checks what would be discipline with locks: only one thread ever touches the
-//! state, and every closure finds it as the one before has left it.
+//! State that many threads use is usually put behind a lock, and each user takes care of the order of locks, of what
+//! runs under them, and of who waits for whom. A [`Group`] moves the state to a thread of its own instead. A closure
+//! that is sent there gets `&mut S`, so the compiler checks what would be discipline with locks: only one thread ever
+//! touches the state, and every closure finds it as the one before has left it.
 //!
 //! ```
 //! use std::time::Duration;
@@ -49,8 +49,8 @@
 //! | [`after`](Group::after), [`every`](Group::every) | no | a closure at a later time |
 //! | [`attach`](Group::attach) | no | items of a channel that belongs to somebody else |
 //!
-//! All but attached receivers and timers go through one inbox, whose [capacity](Builder::capacity) is bounded. Each costs
-//! an allocation and a short lock.
+//! All but attached receivers and timers go through one inbox, whose [capacity](Builder::capacity) is bounded. Each
+//! costs an allocation and a short lock.
 //!
 //! # Order
 //!
@@ -77,8 +77,8 @@
 //!
 //! # Stop
 //!
-//! [`stop`](Group::stop) refuses whatever comes after it, drops the timers, runs what was accepted, waits for slow calls
-//! and their results, and ends the threads. At its deadline, the rest is discarded: callers that wait get
+//! [`stop`](Group::stop) refuses whatever comes after it, drops the timers, runs what was accepted, waits for slow
+//! calls and their results, and ends the threads. At its deadline, the rest is discarded: callers that wait get
 //! [`Stopped`](CallError::Stopped). A thread that does not return from user code is reported by name. `stop` is sticky,
 //! may be called several times and from every thread, and returns the state.
 //!
@@ -256,10 +256,10 @@ impl<S> Group<S> {
 
     /// Stops the group, and blocks for at most about `within` until its threads have ended.
     ///
-    /// Nothing is accepted from now on, and timers are dropped. Jobs that were accepted run, receivers that are attached
-    /// are emptied of what they hold at this moment, and slow calls and their callbacks run. What has not run after
-    /// `within` is discarded. The threads are joined. A thread that does not return from user code within another 100 ms
-    /// is reported by name, and ends when it returns.
+    /// Nothing is accepted from now on, and timers are dropped. Jobs that were accepted run, receivers that are
+    /// attached are emptied of what they hold at this moment, and slow calls and their callbacks run. What has not run
+    /// after `within` is discarded. The threads are joined. A thread that does not return from user code within another
+    /// 100 ms is reported by name, and ends when it returns.
     ///
     /// On a thread of the group, or of a group for which this one waits, the call does not block, and the group stops
     /// after the current closure. A second call waits again, and can only shorten the first one's time. See [`Report`]
@@ -401,9 +401,9 @@ impl<S: Send + 'static> Group<S> {
     /// Runs `work`, which may block, on a thread for slow calls, and passes its result to `then` on the group's thread.
     /// Does not wait.
     ///
-    /// `then` gets [`Panicked`] if `work` panicked. It is called exactly once, unless a stop discards it. Slow calls start
-    /// in the order in which they were accepted, and each holds a place of [`slow_capacity`](Builder::slow_capacity) until
-    /// `then` has returned.
+    /// `then` gets [`Panicked`] if `work` panicked. It is called exactly once, unless a stop discards it. Slow calls
+    /// start in the order in which they were accepted, and each holds a place of
+    /// [`slow_capacity`](Builder::slow_capacity) until `then` has returned.
     ///
     /// # Errors
     ///
@@ -457,8 +457,8 @@ impl<S: Send + 'static> Group<S> {
         self.shared().after(delay, code)
     }
 
-    /// Calls a closure each `interval`, on the group's thread, for the first time after one interval. An interval of zero
-    /// is one of a nanosecond.
+    /// Calls a closure each `interval`, on the group's thread, for the first time after one interval. An interval of
+    /// zero is one of a nanosecond.
     ///
     /// The times are multiples of the interval from now, however long the calls take. If the group is late by more than
     /// an interval, it skips the calls that it missed, and counts them.
@@ -547,11 +547,12 @@ impl<S: Send + 'static> Group<S> {
         Chain::new(self.handle.shared.clone())
     }
 
-    /// Passes the items of a foreign channel to `handle`, on the group's thread. Does not wait, and may be called there.
+    /// Passes the items of a foreign channel to `handle`, on the group's thread. Does not wait, and may be called
+    /// there.
     ///
-    /// At most 32 receivers may be attached, because each look at them and each sleep costs O(n). Where the senders can be
-    /// changed, a [`port`](Group::port) costs less and has no such limit. A receiver that is disconnected is detached once
-    /// it is empty.
+    /// At most 32 receivers may be attached, because each look at them and each sleep costs O(n). Where the senders can
+    /// be changed, a [`port`](Group::port) costs less and has no such limit. A receiver that is disconnected is
+    /// detached once it is empty.
     ///
     /// # Errors
     ///

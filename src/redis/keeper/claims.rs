@@ -1,5 +1,5 @@
-//! What a process holds of one topic: the events that it has claimed, the outcomes that it has not reported, and when it
-//! makes its next call. Pure: the time, in ns of the dispatcher's clock, is an argument.
+//! What a process holds of one topic: the events that it has claimed, the outcomes that it has not reported, and when
+//! it makes its next call. Pure: the time, in ns of the dispatcher's clock, is an argument.
 
 use std::collections::HashMap;
 use std::sync::Arc;

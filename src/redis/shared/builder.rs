@@ -115,8 +115,8 @@ impl SharedBuilder {
     /// quarter of the timeout, but from 500 ms to 5 s, and at most the timeout. It is stored with the watch.
     ///
     /// After an outage, all deadlines of the shard are moved by its length and 3 s, in which others connect again. An
-    /// outage that is shorter moves nothing, so beats must come often enough that a key outlives one: the timeout must be
-    /// longer than the time between two beats and `outage_after` together.
+    /// outage that is shorter moves nothing, so beats must come often enough that a key outlives one: the timeout must
+    /// be longer than the time between two beats and `outage_after` together.
     ///
     /// Keepers look at each shard twice in this time. A key whose timeout is shorter than a half of it may be reported
     /// that much late; others are reported within milliseconds.
@@ -132,14 +132,14 @@ impl SharedBuilder {
         self
     }
 
-    /// Makes this process a keeper: `callback` is called for each key that was silent for too long and that this process
-    /// takes. Default: none. A second call of this method replaces the callback.
+    /// Makes this process a keeper: `callback` is called for each key that was silent for too long and that this
+    /// process takes. Default: none. A second call of this method replaces the callback.
     ///
     /// Each report is delivered at least once, to one of the keepers. It is delivered when the callback returns. If the
     /// process ends before that, or the callback panics, the report is handed out again after the
-    /// [lease](SharedBuilder::lease), with a higher [`fence`](Expired::fence). The callback runs on a thread of its own.
-    /// It is called for one key after the other: while it is slow, this process takes few reports ahead, and other keepers
-    /// take the rest.
+    /// [lease](SharedBuilder::lease), with a higher [`fence`](Expired::fence). The callback runs on a thread of its
+    /// own. It is called for one key after the other: while it is slow, this process takes few reports ahead, and other
+    /// keepers take the rest.
     pub fn on_expired(mut self, callback: impl FnMut(Expired) + Send + 'static) -> Self {
         self.on_expired = Some(Box::new(callback));
         self
@@ -178,7 +178,8 @@ impl SharedBuilder {
         self
     }
 
-    /// Connects to the server, checks it and the stored settings, and spawns the keeper's threads if there is a callback.
+    /// Connects to the server, checks it and the stored settings, and spawns the keeper's threads if there is a
+    /// callback.
     ///
     /// # Errors
     ///

@@ -130,8 +130,8 @@ impl Keeper {
         self.desk.delivery.notify_all();
     }
 
-    /// Waits until the threads have ended, at the latest until `deadline`. Returns the names of those that still run. The
-    /// callback's own thread does not wait.
+    /// Waits until the threads have ended, at the latest until `deadline`. Returns the names of those that still run.
+    /// The callback's own thread does not wait.
     pub(crate) fn join(&self, deadline: Option<Instant>) -> Vec<String> {
         let me = thread::current().id();
         let channels: Vec<_> = {
@@ -296,8 +296,8 @@ impl Rounds {
         debug!("the keeper of the watch `{}` ended", self.watch.name);
     }
 
-    /// Waits until a shard is to be looked at. Returns it with the mean time of the callback, and whether the watcher is
-    /// closed; or `None` if the delivery thread has ended.
+    /// Waits until a shard is to be looked at. Returns it with the mean time of the callback, and whether the watcher
+    /// is closed; or `None` if the delivery thread has ended.
     fn next(&mut self) -> Option<(usize, Duration, bool)> {
         let desk = self.desk.clone();
         let mut state = desk.state.lock();

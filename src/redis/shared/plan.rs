@@ -25,8 +25,8 @@ pub(crate) enum Outcome {
 pub(crate) struct Plan {
     /// The shards.
     seats: Vec<Seat>,
-    /// The longest time between two looks at a shard. It is at most a half of the stored `outage`, so that a quiet shard
-    /// does not seem out of reach, and a third of the lease, because each look prolongs the leases.
+    /// The longest time between two looks at a shard. It is at most a half of the stored `outage`, so that a quiet
+    /// shard does not seem out of reach, and a third of the lease, because each look prolongs the leases.
     look: Duration,
     /// A third of the lease.
     third: Duration,

@@ -68,7 +68,7 @@ impl<S: Send + 'static> LookAgain for Shared<S> {
 /// attachment.detach();
 /// assert_eq!(world.call(|sum| *sum)?, 0);
 /// send.send(1)?;
-/// assert_eq!(receiver.recv()?, 1); // the group takes no more items
+/// assert_eq!(receiver.recv()?, 1); // the group no longer takes items
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone)]
@@ -82,8 +82,8 @@ pub struct Attachment {
 impl Attachment {
     /// Detaches the receiver. The group's thread drops it and its handler as soon as it looks at its receivers.
     ///
-    /// No item is lost: at most one that the thread is taking at this moment is still handled, and the others stay in the
-    /// channel. Keep a clone of the receiver to receive them. Does not block.
+    /// No item is lost: at most one that the thread is taking at this moment is still handled, and the others stay in
+    /// the channel. Keep a clone of the receiver to receive them. Does not block.
     pub fn detach(&self) {
         self.is_detached.store(true, Ordering::Release);
         if let Some(group) = self.group.upgrade() {

@@ -81,8 +81,8 @@ impl<S> Builder<S> {
         self
     }
 
-    /// Sets the time source of timers. Default: a monotonic clock. With a [`ManualClock`](crate::ManualClock), a timer is
-    /// called as soon as the clock is moved to its due time, and before any job that is accepted after that.
+    /// Sets the time source of timers. Default: a monotonic clock. With a [`ManualClock`](crate::ManualClock), a timer
+    /// is called as soon as the clock is moved to its due time, and before any job that is accepted after that.
     pub fn clock(mut self, clock: impl Into<Clock>) -> Self {
         self.settings.clock = Some(clock.into());
         self

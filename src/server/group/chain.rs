@@ -18,12 +18,12 @@ type Steps<S, M> = Arc<Vec<Step<S, M>>>;
 /// A chain of processors for messages of type `M`, created by [`Group::chain`](super::Group::chain).
 ///
 /// A message that is sent to a [`port`](Chain::port) of the chain is passed to its processors in order, on the group's
-/// thread. Each returns a message for the next one, or `None`, which ends the way of the message. Only messages that are
-/// sent to the chain pass it; the group's own jobs do not.
+/// thread. Each returns a message for the next one, or `None`, which ends the way of the message. Only messages that
+/// are sent to the chain pass it; the group's own jobs do not.
 ///
 /// Changes take their turn in the group's inbox like messages: they apply to the messages that the same thread sends
-/// afterwards, and never to a message that is on its way through the chain. Clones are handles on the same chain. A chain
-/// does not keep the group alive.
+/// afterwards, and never to a message that is on its way through the chain. Clones are handles on the same chain. A
+/// chain does not keep the group alive.
 ///
 /// ```
 /// use liveness::server::Group;

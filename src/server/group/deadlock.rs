@@ -2,8 +2,8 @@
 //!
 //! A group's thread that waits for another group, whose thread waits for the first one, would wait for ever. The waits
 //! of all groups form a graph in which each group has at most one edge. An edge that would close a circle is refused.
-//! The graph is one for the process, because a circle may consist of groups that know nothing of each other. Its lock is
-//! taken only when the thread of a group waits for a group, and is held for as many steps as the chain of waits has.
+//! The graph is one for the process, because a circle may consist of groups that know nothing of each other. Its lock
+//! is taken only when the thread of a group waits for a group, and is held for as many steps as the chain of waits has.
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -51,8 +51,8 @@ pub(super) fn is_current(id: u64) -> bool {
 
 /// A wait for a group, until this is dropped.
 pub(super) struct Wait {
-    /// The group whose edge is removed when this is dropped, or zero. A wait within a wait for the same group leaves the
-    /// edge to the outer one.
+    /// The group whose edge is removed when this is dropped, or zero. A wait within a wait for the same group leaves
+    /// the edge to the outer one.
     from: u64,
 }
 

@@ -78,8 +78,8 @@ where
 /// A sender into the inbox of a group, created by [`Group::port`](super::Group::port) or
 /// [`Chain::port`](super::Chain::port).
 ///
-/// Each value is passed to the port's handler on the group's thread, in the order in which one thread sends them. Clones
-/// send to the same handler. A port does not keep the group alive.
+/// Each value is passed to the port's handler on the group's thread, in the order in which one thread sends them.
+/// Clones send to the same handler. A port does not keep the group alive.
 ///
 /// ```
 /// use std::{thread, time::Duration};

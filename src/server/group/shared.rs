@@ -8,9 +8,10 @@
 //! | slow threads | `slow_came` | a slow call; a stop |
 //! | callers that stop the group | `thread_ended` | each thread that ends |
 //!
-//! *No wake-up is lost.* The group's thread publishes under the lock that it is going to sleep, and until when.
-//! Whoever changes what the thread looks at does so under the lock, takes the note, and wakes the thread if there was
-//! one. With `work_came`, the lock is held until the thread sleeps. With `bell`, the wake-up is stored in a channel.
+//! *No wake-up is lost.* The group's thread publishes under the lock that it is going to sleep, and until when. A
+//! thread that changes what the group looks at does so under the lock, takes the note, and wakes the thread if there
+//! was one. With `work_came`, the lock is held until the thread sleeps. With `bell`, the wake-up is stored in a
+//! channel.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Weak};

@@ -118,8 +118,8 @@ impl<S> Sources<S> {
         self.list.is_empty()
     }
 
-    /// Takes over `arriving` receivers. If the group `stops`, all are limited to what they have. Returns whether anything
-    /// is new.
+    /// Takes over `arriving` receivers. If the group `stops`, all are limited to what they have. Returns whether
+    /// anything is new.
     pub(super) fn take_over(
         &mut self,
         arriving: &mut Vec<Box<dyn Source<S>>>,

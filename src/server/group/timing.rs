@@ -127,17 +127,17 @@ pub struct Timer {
 }
 
 impl Timer {
-    /// Cancels the timer, and drops its closure unless it runs at this moment. Returns `true` if it was pending: then no
-    /// call begins after this. A timer that repeats is pending also while it runs, so its closure may cancel it. Costs
-    /// O(1).
+    /// Cancels the timer, and drops its closure unless it runs at this moment. Returns `true` if it was pending: then
+    /// no call begins after this. A timer that repeats is pending also while it runs, so its closure may cancel it.
+    /// Costs O(1).
     #[expect(clippy::must_use_candidate, reason = "often of no interest")]
     pub fn cancel(&self) -> bool {
         let group = self.group.upgrade();
         group.is_some_and(|group| group.cancel(self.id))
     }
 
-    /// Returns whether the timer is pending: it was not cancelled, the group is not stopped, and a call of it is to come
-    /// or runs.
+    /// Returns whether the timer is pending: it was not cancelled, the group is not stopped, and a call of it is to
+    /// come or runs.
     #[must_use]
     pub fn is_pending(&self) -> bool {
         let group = self.group.upgrade();

@@ -53,8 +53,8 @@ impl fmt::Display for Kind {
     }
 }
 
-/// A job in the inbox of a group. It is run at most once. Its drop, which may come without a run, answers whoever waits
-/// for it; the thread drops it after it has counted the run.
+/// A job in the inbox of a group. It is run at most once. Its drop, which may come without a run, answers the
+/// caller that waits for it; the thread drops it after it has counted the run.
 pub(super) trait Work<S>: Send {
     /// Runs it. Returns `false` if it was withdrawn and did nothing.
     fn run(&mut self, state: &mut S) -> bool;

@@ -32,8 +32,8 @@ const LIMITS: (usize, usize) = (9, 2);
 /// The lease, us: so short that it often ends.
 const LEASE: u64 = 40;
 
-/// How many operations each case has, and how many cases there are. `LIVENESS_SCRIPT_ROUNDS` multiplies the latter: 100,000
-/// operations are 25 rounds.
+/// How many operations each case has, and how many cases there are. `LIVENESS_SCRIPT_ROUNDS` multiplies the latter:
+/// 100,000 operations are 25 rounds.
 const CASES: (usize, u32) = (80, 50);
 
 /// What is done.
