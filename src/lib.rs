@@ -35,11 +35,11 @@
 //! # Features
 //!
 //! All features are off by default. `pacemaker` sends beats, `registry` maintains the list of nodes that may receive
-//! traffic, `dispatch` calls handlers for instant, delayed and retried events on local threads, `redis` adds a
-//! dispatcher whose events survive in Redis and a watch that processes share, `msgpack` adds an encoding to it,
-//! `server` adds groups, which are threads that own a state, `cron` adds periodic events by the calendar, `tsc` adds a
-//! faster clock, `serde` adds `Serialize`, and `log` reports stalls and failures through the `log` crate. The README
-//! lists the cost of each.
+//! traffic, `dispatch` calls handlers for instant, delayed and retried events on local threads, `redis` adds a dispatcher
+//! whose events survive in Redis and a watch that processes share, `cron` adds periodic events by the calendar, `server`
+//! adds connections over TCP and WebSocket that are kept alive, `json`, `msgpack` and `protobuf` add the encodings of its
+//! messages, of which `msgpack` also serves `redis`, `tsc` adds a faster clock, `serde` adds `Serialize`, and `log`
+//! reports stalls and failures through the `log` crate. The README lists the cost of each.
 //!
 //! # How it works
 //!

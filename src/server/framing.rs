@@ -1,0 +1,233 @@
+//! How messages are delimited on TCP.
+
+use super::wire::Violation;
+
+/// How messages are delimited on TCP.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Framing {
+    /// The length in 2 bytes, the highest first and not counting itself, then the message: at most 65,535 bytes.
+    #[default]
+    U16,
+    /// The same with 4 bytes.
+    U32,
+    /// Each message ends with a line feed, for use by hand with `nc`. Only for JSON; empty lines are ignored.
+    Lines,
+}
+
+impl Framing {
+    /// The bytes of the length.
+    pub(crate) fn prefix(self) -> usize {
+        match self {
+            Framing::U16 => 2,
+            Framing::U32 => 4,
+            Framing::Lines => 0,
+        }
+    }
+
+    /// The longest message that can be written.
+    pub(crate) fn longest(self) -> usize {
+        match self {
+            Framing::U16 => u16::MAX.into(),
+            Framing::U32 => u32::MAX as usize,
+            Framing::Lines => usize::MAX,
+        }
+    }
+}
+
+/// Delimits what is received. Between messages it holds no memory.
+#[derive(Debug, Default)]
+pub(crate) struct Splitter {
+    /// The beginning of a message, with its length.
+    partial: Vec<u8>,
+    /// Whether [`incomplete`](Splitter::incomplete) has reported this message.
+    is_seen: bool,
+}
+
+/// What has been received of a message that is not complete.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Incomplete {
+    /// Nothing.
+    Nothing,
+    /// A part of one that had not begun at the last question.
+    New,
+    /// More or less of the same one as at the last question.
+    Same,
+}
+
+impl Incomplete {
+    /// Returns the answer for a message that is incomplete, which was reported before or is from now on.
+    pub(crate) fn of(is_seen: &mut bool) -> Self {
+        if std::mem::replace(is_seen, true) {
+            Incomplete::Same
+        } else {
+            Incomplete::New
+        }
+    }
+}
+
+impl Splitter {
+    /// Returns whether a message is incomplete, and whether it is another one than at the last call.
+    pub(crate) fn incomplete(&mut self) -> Incomplete {
+        if self.partial.is_empty() {
+            Incomplete::Nothing
+        } else {
+            Incomplete::of(&mut self.is_seen)
+        }
+    }
+
+    /// Returns how many bytes are allocated.
+    #[cfg(any(test, fuzzing))]
+    pub(crate) fn held(&self) -> usize {
+        self.partial.capacity()
+    }
+
+    /// Takes `input`, and calls `sink` with each message that is complete. A message of at most `max` bytes is accepted.
+    /// Memory grows with what came, not with the length that the peer claims.
+    ///
+    /// # Errors
+    ///
+    /// Returns the first violation, of the framing or from `sink`.
+    pub(crate) fn push(
+        &mut self,
+        framing: Framing,
+        max: usize,
+        mut input: &[u8],
+        mut sink: impl FnMut(&[u8]) -> Result<(), Violation>,
+    ) -> Result<(), Violation> {
+        while !input.is_empty() {
+            let held = self.partial.len();
+            let Some(missing) = missing(framing, max, &self.partial, input)? else {
+                self.partial.extend_from_slice(input);
+                return Ok(());
+            };
+            let (taken, rest) = input.split_at(missing);
+            input = rest;
+            if held == 0 {
+                deliver(framing, taken, &mut sink)?;
+            } else {
+                self.partial.extend_from_slice(taken);
+                let whole = std::mem::take(self).partial;
+                deliver(framing, &whole, &mut sink)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Returns how many bytes of `input`, which follows `partial`, complete the message; `None` if it does not.
+fn missing(
+    framing: Framing,
+    max: usize,
+    partial: &[u8],
+    input: &[u8],
+) -> Result<Option<usize>, Violation> {
+    if framing == Framing::Lines {
+        let end = input.iter().position(|&byte| byte == b'\n');
+        let line = partial.len() + end.unwrap_or(input.len());
+        // A carriage return before the line feed does not count.
+        if line > max.saturating_add(1) {
+            return Err(Violation::TooBig);
+        }
+        return Ok(end.map(|end| end + 1));
+    }
+    let prefix = framing.prefix();
+    let mut bytes = partial.iter().chain(input).take(prefix);
+    let mut length = 0;
+    for _ in 0..prefix {
+        let Some(&byte) = bytes.next() else {
+            return Ok(None);
+        };
+        length = length << 8 | usize::from(byte);
+    }
+    if length == 0 {
+        return Err(Violation::Protocol("a message of length 0"));
+    }
+    if length > max {
+        return Err(Violation::TooBig);
+    }
+    let missing = prefix + length - partial.len();
+    Ok((missing <= input.len()).then_some(missing))
+}
+
+/// Calls `sink` with the message in `whole`.
+fn deliver(
+    framing: Framing,
+    whole: &[u8],
+    sink: &mut impl FnMut(&[u8]) -> Result<(), Violation>,
+) -> Result<(), Violation> {
+    if framing != Framing::Lines {
+        return sink(&whole[framing.prefix()..]);
+    }
+    let line = whole.strip_suffix(b"\n").unwrap_or(whole);
+    let line = line.strip_suffix(b"\r").unwrap_or(line);
+    if line.is_empty() { Ok(()) } else { sink(line) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn split(framing: Framing, max: usize, pieces: &[&[u8]]) -> (Vec<Vec<u8>>, bool) {
+        let mut splitter = Splitter::default();
+        let mut messages = Vec::new();
+        let failed = pieces.iter().any(|piece| {
+            let taken = splitter.push(framing, max, piece, |message| {
+                messages.push(message.to_vec());
+                Ok(())
+            });
+            taken.is_err()
+        });
+        (messages, failed)
+    }
+
+    #[test]
+    fn messages_come_out_whole_however_the_bytes_are_split() {
+        let cases: [(Framing, &[u8]); 3] = [
+            (Framing::U16, b"\0\x03abc\0\x01d\0\x02ef"),
+            (Framing::U32, b"\0\0\0\x03abc\0\0\0\x01d\0\0\0\x02ef"),
+            (Framing::Lines, b"abc\r\n\r\n\nd\nef\n"),
+        ];
+        for (framing, bytes) in cases {
+            for first in 0..=bytes.len() {
+                for second in first..=bytes.len() {
+                    let pieces = [&bytes[..first], &bytes[first..second], &bytes[second..]];
+                    let (messages, failed) = split(framing, 3, &pieces);
+                    assert_eq!(messages, [b"abc".to_vec(), b"d".to_vec(), b"ef".to_vec()]);
+                    assert!(!failed);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_length_of_zero_or_above_the_limit_is_refused_before_anything_is_stored() {
+        assert!(split(Framing::U16, 100, &[b"\0\0"]).1);
+        assert!(split(Framing::U16, 100, &[b"\0", b"\x65"]).1);
+        assert!(split(Framing::U32, 100, &[b"\xff\xff\xff\xff"]).1);
+        assert!(split(Framing::Lines, 3, &[b"abcde"]).1);
+        assert!(split(Framing::Lines, 3, &[b"abc", b"de"]).1);
+        assert!(!split(Framing::Lines, 3, &[b"abc", b"\n"]).1);
+    }
+
+    #[test]
+    fn a_claimed_length_reserves_nothing_and_a_delivered_message_leaves_nothing() {
+        let mut splitter = Splitter::default();
+        let max = usize::MAX >> 8;
+        let nothing = |_: &[u8]| Ok(());
+        splitter
+            .push(Framing::U32, max, b"\x10\0\0\0ab", nothing)
+            .unwrap();
+        assert!(splitter.partial.capacity() < 100);
+        assert_eq!(splitter.incomplete(), Incomplete::New);
+        assert_eq!(splitter.incomplete(), Incomplete::Same);
+        let mut splitter = Splitter::default();
+        splitter
+            .push(Framing::U16, max, b"\x08\0", nothing)
+            .unwrap();
+        splitter
+            .push(Framing::U16, max, &[7; 0x800], nothing)
+            .unwrap();
+        assert_eq!(splitter.partial.capacity(), 0);
+    }
+}

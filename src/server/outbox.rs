@@ -1,0 +1,307 @@
+//! What waits to be written to one connection.
+//!
+//! Frames wait in chunks, each of which holds whole frames. A control frame is not queued behind them: it has a place of
+//! its own, where a later one of its kind replaces it, and it is written between two chunks. It therefore counts for no
+//! limit, and a peer that is sent much is still pinged. A connection to which nothing is written has no buffer.
+
+use std::collections::VecDeque;
+use std::io::IoSlice;
+
+use bytes::Bytes;
+
+/// The longest chunk to which further frames are appended, bytes: a control frame waits for at most this much, or for one
+/// frame.
+const CHUNK: usize = 16 << 10;
+
+/// What a chunk is made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Content {
+    /// So many messages.
+    Messages(u32),
+    /// A ping.
+    Ping,
+    /// Any other control frame, or an answer to a request for a connection.
+    Other,
+}
+
+/// Where bytes are.
+#[derive(Debug)]
+enum Data {
+    /// In a buffer of this connection.
+    Own(Vec<u8>),
+    /// In a buffer that others may share.
+    Shared(Bytes),
+}
+
+/// Whole frames.
+#[derive(Debug)]
+struct Chunk {
+    /// The bytes.
+    data: Data,
+    /// What they are.
+    content: Content,
+}
+
+impl Chunk {
+    /// The bytes.
+    fn bytes(&self) -> &[u8] {
+        match &self.data {
+            Data::Own(bytes) => bytes,
+            Data::Shared(bytes) => bytes,
+        }
+    }
+}
+
+/// The control frames that wait; empty if none does.
+#[derive(Debug, Default)]
+struct Control {
+    /// The next ping, which may be more than one frame.
+    ping: Vec<u8>,
+    /// The next pong frame.
+    pong: Vec<u8>,
+    /// The next pong message.
+    pong_message: Vec<u8>,
+}
+
+/// What was written by a call.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Written {
+    /// The messages whose first byte was written before, or is now, and whose chunk is complete.
+    pub(crate) messages: u64,
+    /// Whether a ping was completed.
+    pub(crate) ping: bool,
+}
+
+/// What waits to be written to one connection.
+#[derive(Debug, Default)]
+pub(crate) struct Outbox {
+    /// The chunks, the next one first.
+    queue: VecDeque<Chunk>,
+    /// How much of the first chunk is written.
+    written: usize,
+    /// The bytes of messages in the queue that are not written.
+    queued: usize,
+    /// The control frames that wait.
+    control: Option<Box<Control>>,
+    /// Whether nothing is accepted any more.
+    is_sealed: bool,
+}
+
+impl Outbox {
+    /// Returns whether nothing waits.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.queue.is_empty() && self.control.is_none()
+    }
+
+    /// Returns how many bytes of messages wait.
+    pub(crate) fn queued(&self) -> usize {
+        self.queued
+    }
+
+    /// Returns whether nothing is accepted any more.
+    pub(crate) fn is_sealed(&self) -> bool {
+        self.is_sealed
+    }
+
+    /// Appends frames that `write` appends to the buffer that it is given. Their number is one unless `write` fails.
+    pub(crate) fn append<E>(
+        &mut self,
+        write: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        if let Some(Chunk {
+            data: Data::Own(bytes),
+            content: Content::Messages(count),
+        }) = self.queue.back_mut()
+            && bytes.len() < CHUNK
+        {
+            let before = bytes.len();
+            write(bytes)?;
+            *count += 1;
+            self.queued += bytes.len() - before;
+            return Ok(());
+        }
+        let mut bytes = Vec::new();
+        write(&mut bytes)?;
+        self.queued += bytes.len();
+        self.queue.push_back(Chunk {
+            data: Data::Own(bytes),
+            content: Content::Messages(1),
+        });
+        Ok(())
+    }
+
+    /// Takes back the last `count` bytes, which were appended as one message.
+    pub(crate) fn retract(&mut self, count: usize) {
+        let Some(Chunk {
+            data: Data::Own(bytes),
+            content: Content::Messages(messages),
+        }) = self.queue.back_mut()
+        else {
+            return;
+        };
+        bytes.truncate(bytes.len() - count);
+        *messages -= 1;
+        self.queued -= count;
+        if bytes.is_empty() {
+            self.queue.pop_back();
+            self.give_back();
+        }
+    }
+
+    /// Queues a whole frame with one message. A short one is copied behind others.
+    pub(crate) fn push(&mut self, frame: Bytes) {
+        self.queued += frame.len();
+        match self.queue.back_mut() {
+            Some(Chunk {
+                data: Data::Own(bytes),
+                content: Content::Messages(count),
+            }) if bytes.len() + frame.len() <= CHUNK => {
+                bytes.extend_from_slice(&frame);
+                *count += 1;
+            }
+            _ => self.queue.push_back(Chunk {
+                data: Data::Shared(frame),
+                content: Content::Messages(1),
+            }),
+        }
+    }
+
+    /// Queues bytes that are no message.
+    pub(crate) fn push_other(&mut self, bytes: Vec<u8>) {
+        self.queue.push_back(Chunk {
+            data: Data::Own(bytes),
+            content: Content::Other,
+        });
+    }
+
+    /// Lets a ping be written next, in place of one that waits.
+    pub(crate) fn ping(&mut self, frames: Vec<u8>) {
+        if !self.is_sealed {
+            self.control.get_or_insert_default().ping = frames;
+        }
+    }
+
+    /// Lets a pong frame be written next, in place of one that waits.
+    pub(crate) fn pong(&mut self, frame: Vec<u8>) {
+        if !self.is_sealed {
+            self.control.get_or_insert_default().pong = frame;
+        }
+    }
+
+    /// Lets a pong message be written next, unless one waits.
+    pub(crate) fn pong_message(&mut self, frame: impl FnOnce() -> Vec<u8>) {
+        if !self.is_sealed {
+            let waiting = &mut self.control.get_or_insert_default().pong_message;
+            if waiting.is_empty() {
+                *waiting = frame();
+            }
+        }
+    }
+
+    /// Queues the last bytes of the connection after everything else, which may be none, and refuses what follows.
+    pub(crate) fn seal(&mut self, last: Vec<u8>) {
+        self.is_sealed = true;
+        self.control = None;
+        if !last.is_empty() {
+            self.push_other(last);
+        }
+    }
+
+    /// Discards what waits, but for the rest of a chunk that is written in part. Returns how many bytes of messages were
+    /// discarded.
+    pub(crate) fn discard(&mut self) -> usize {
+        let before = self.queued;
+        self.control = None;
+        self.queue.truncate(usize::from(self.written > 0));
+        let first = self.queue.front();
+        self.queued = match first {
+            Some(chunk) if matches!(chunk.content, Content::Messages(_)) => {
+                chunk.bytes().len() - self.written
+            }
+            _ => 0,
+        };
+        self.give_back();
+        before - self.queued
+    }
+
+    /// Moves the control frames to where they are written next.
+    fn place_control(&mut self) {
+        let Some(control) = self.control.take() else {
+            return;
+        };
+        // Behind what is written in part, and behind other frames of this kind or the answer to a request.
+        let is_message = |chunk: &Chunk| matches!(chunk.content, Content::Messages(_));
+        let first = usize::from(self.written > 0);
+        let before = self.queue.iter().skip(first);
+        let at = first + before.take_while(|chunk| !is_message(chunk)).count();
+        let Control {
+            ping,
+            pong,
+            pong_message,
+        } = *control;
+        let frames = [
+            (pong, Content::Other),
+            (pong_message, Content::Other),
+            (ping, Content::Ping),
+        ];
+        for (bytes, content) in frames.into_iter().rev() {
+            if !bytes.is_empty() {
+                let data = Data::Own(bytes);
+                self.queue.insert(at, Chunk { data, content });
+            }
+        }
+    }
+
+    /// Fills `slices` with what is to be written next, and returns how many were filled.
+    pub(crate) fn slices<'a>(&'a mut self, slices: &mut [IoSlice<'a>]) -> usize {
+        self.place_control();
+        let mut skip = self.written;
+        let mut count = 0;
+        for (slice, chunk) in slices.iter_mut().zip(&self.queue) {
+            *slice = IoSlice::new(&chunk.bytes()[skip..]);
+            skip = 0;
+            count += 1;
+        }
+        count
+    }
+
+    /// Records that the next `count` bytes were written.
+    pub(crate) fn wrote(&mut self, mut count: usize) -> Written {
+        let mut written = Written::default();
+        while let (true, Some(first)) = (count > 0, self.queue.front()) {
+            let left = first.bytes().len() - self.written;
+            let step = left.min(count);
+            count -= step;
+            self.written += step;
+            if matches!(first.content, Content::Messages(_)) {
+                self.queued -= step;
+            }
+            if step < left {
+                break;
+            }
+            match first.content {
+                Content::Messages(messages) => written.messages += u64::from(messages),
+                Content::Ping => written.ping = true,
+                Content::Other => {}
+            }
+            self.written = 0;
+            self.queue.pop_front();
+        }
+        self.give_back();
+        written
+    }
+
+    /// Gives the memory of an empty queue back.
+    fn give_back(&mut self) {
+        if self.queue.is_empty() {
+            self.queue = VecDeque::new();
+        }
+    }
+
+    /// Returns how many bytes are allocated, at least.
+    #[cfg(test)]
+    pub(super) fn held(&self) -> usize {
+        let queue = self.queue.capacity() * size_of::<Chunk>();
+        queue + self.control.as_ref().map_or(0, |_| size_of::<Control>())
+    }
+}

@@ -1,0 +1,401 @@
+//! The state machine of one connection: bytes, reports of deadlines and commands in; bytes, messages, changes of
+//! deadlines and the cause of the end out. It has no socket, thread or clock; time is an argument.
+//!
+//! # How the owner uses it
+//!
+//! 1. What is read from the socket goes to [`receive`](Session::receive), which calls a sink with each message. The sink
+//!    may answer at once through the [`Outlet`]. Then [`take_asked`](Session::take_asked) returns an upgrade request, if
+//!    one is complete, and the owner [accepts](Session::accept) or [refuses](Session::refuse) it.
+//! 2. Frames of other threads go to [`send`](Session::send).
+//! 3. [`slices`](Session::slices) returns what is to be written. The owner reports each attempt to
+//!    [`wrote`](Session::wrote), also one that wrote nothing.
+//! 4. [`take_changes`](Session::take_changes) returns what is to be done with the keys of the owner's watcher. A key that
+//!    the watcher reports goes to [`fired`](Session::fired). After a last look at the socket, [`expired`](Session::expired)
+//!    judges it; bytes that were received in between have begun the deadline again, and nothing happens.
+//! 5. After a flush, [`step`](Session::step) says whether the socket is to be shut down or closed.
+//!
+//! The first cause of an end counts. From then on nothing more is accepted for sending but the close itself.
+
+#[cfg(all(
+    any(test, fuzzing),
+    feature = "json",
+    feature = "msgpack",
+    feature = "protobuf"
+))]
+mod driver;
+mod ending;
+#[cfg(all(
+    any(test, fuzzing),
+    feature = "json",
+    feature = "msgpack",
+    feature = "protobuf"
+))]
+pub(crate) mod hostile;
+mod outlet;
+mod reading;
+mod timing;
+
+use std::io::IoSlice;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::close::{Cause, Ending};
+use super::codec::{Codec, Head};
+use super::deadlines::Deadlines;
+pub(crate) use super::deadlines::{Change, Kind};
+use super::framing::{Framing, Splitter};
+pub(crate) use super::http::{Answer, Asked, Policy};
+use super::keepalive::Keepalive;
+use super::limits::{Limits, Meter, Overflow};
+use super::outbox::Outbox;
+use super::websocket;
+use super::wire::{Link, Wire};
+use crate::clock::Timestamp;
+pub(crate) use outlet::{Outlet, SendError};
+
+/// How long the rest of the input is read after this side has shut its direction down. A socket that is closed while
+/// input waits is reset, and the peer may lose what it has not read.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// How often it is looked whether the rate of messages allows to read on: a constant, so that connections share a timeout.
+const THROTTLE: Duration = Duration::from_millis(100);
+
+/// The name of the message that asks for a sign of life.
+pub(crate) const PING: &str = "Ping";
+
+/// The name of its answer.
+pub(crate) const PONG: &str = "Pong";
+
+/// What the sessions of a server have in common.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Settings {
+    /// When silent connections are pinged and dropped.
+    pub(crate) keepalive: Keepalive,
+    /// The limits.
+    pub(crate) limits: Limits,
+    /// What is asked of upgrade requests.
+    pub(crate) policy: Policy,
+    /// Makes the payloads of pings differ between servers.
+    pub(crate) salt: u64,
+}
+
+/// Where a session stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// The upgrade request is incomplete.
+    Requesting,
+    /// The owner decides about it.
+    Deciding,
+    /// Messages go both ways.
+    Open,
+    /// This side has closed. Messages still come in; the peer's close is awaited.
+    Closing,
+    /// The rest is written; what comes in is dropped.
+    Flushing,
+    /// The rest is written as far as the socket takes it at once.
+    Aborting,
+    /// Everything is written, and this direction is shut down; what comes in is dropped.
+    Lingering,
+    /// The socket can be closed.
+    Done,
+}
+
+/// What the owner does with the socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// Nothing.
+    Run,
+    /// Shut the direction of writing down, once.
+    ShutdownWrite,
+    /// Close the socket, and drop the session.
+    Close,
+}
+
+/// What a handshake needs.
+#[derive(Debug)]
+struct Handshake {
+    /// The other end of the socket.
+    peer: SocketAddr,
+    /// What was received: the request, or what came after it.
+    buffer: Vec<u8>,
+    /// What the request asks for.
+    asked: Option<Asked>,
+}
+
+/// What delimits the messages that are received.
+#[derive(Debug)]
+enum Input {
+    /// On TCP.
+    Tcp(Splitter),
+    /// On WebSocket.
+    WebSocket(websocket::Reader),
+}
+
+/// What has happened on a connection.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Traffic {
+    /// Messages received, without `Ping` and `Pong`.
+    pub(crate) received: u64,
+    /// Messages written completely.
+    pub(crate) sent: u64,
+    /// Bytes received.
+    pub(crate) bytes_in: u64,
+    /// Bytes written.
+    pub(crate) bytes_out: u64,
+}
+
+/// The state machine of one connection.
+#[derive(Debug)]
+pub(crate) struct Session<C> {
+    /// What it has in common with others.
+    settings: Arc<Settings>,
+    /// How messages are written and read.
+    wire: Wire<C>,
+    /// Where it stands.
+    phase: Phase,
+    /// Whether the owner reads nothing for now.
+    is_paused: bool,
+    /// Whether nothing is read because too many messages have come.
+    is_throttled: bool,
+    /// Whether the watcher must not judge the peer's silence, because nothing is read.
+    is_deaf: bool,
+    /// Whether the peer has ended its direction.
+    is_eof: bool,
+    /// Whether a ping of the keepalive waits to be written.
+    awaits_ping: bool,
+    /// The deadlines.
+    deadlines: Deadlines,
+    /// The rate of the messages that came.
+    meter: Meter,
+    /// The pings that were written in this silence.
+    pings: u32,
+    /// The number of the last ping.
+    ping_number: u32,
+    /// What delimits the messages that are received.
+    input: Input,
+    /// What waits to be written.
+    outbox: Outbox,
+    /// What the handshake needs.
+    handshake: Option<Box<Handshake>>,
+    /// Why it ends.
+    ending: Option<Box<Ending>>,
+    /// When it was opened, ns, if it was.
+    opened: Option<u64>,
+    /// When it ended, ns.
+    ended: u64,
+    /// When the last byte was received, or the session was made, ns.
+    heard: u64,
+    /// When the last ping was written that no pong has answered, ns.
+    pinged: Option<u64>,
+    /// The last time from a ping to its pong, ns.
+    rtt: Option<u64>,
+    /// The bytes of messages that were discarded.
+    unsent: u64,
+    /// The counters.
+    traffic: Traffic,
+}
+
+impl<C: Codec> Session<C> {
+    /// Creates the session of a TCP connection, which is open at once.
+    pub(crate) fn tcp(
+        settings: &Arc<Settings>,
+        framing: Framing,
+        codec: C,
+        now: Timestamp,
+    ) -> Self {
+        let link = Link::Tcp(framing);
+        let wire = Wire { link, codec };
+        let mut session = Session::new(settings, wire, Phase::Open, now);
+        session.open(now);
+        session
+    }
+
+    /// Creates the session of a connection of `peer` that begins with an upgrade request. `codec` is that of peers that
+    /// ask for none.
+    pub(crate) fn websocket(
+        settings: &Arc<Settings>,
+        codec: C,
+        peer: SocketAddr,
+        now: Timestamp,
+    ) -> Self {
+        let link = Link::WebSocket;
+        let wire = Wire { link, codec };
+        let mut session = Session::new(settings, wire, Phase::Requesting, now);
+        session.handshake = Some(Box::new(Handshake {
+            peer,
+            buffer: Vec::new(),
+            asked: None,
+        }));
+        session.deadlines.arm(Kind::Handshake);
+        session
+    }
+
+    /// Creates a session without deadlines.
+    fn new(settings: &Arc<Settings>, wire: Wire<C>, phase: Phase, now: Timestamp) -> Self {
+        Session {
+            settings: settings.clone(),
+            wire,
+            phase,
+            is_paused: false,
+            is_throttled: false,
+            is_deaf: false,
+            is_eof: false,
+            awaits_ping: false,
+            deadlines: Deadlines::default(),
+            meter: Meter::default(),
+            pings: 0,
+            ping_number: 0,
+            input: match wire.link {
+                Link::Tcp(_) => Input::Tcp(Splitter::default()),
+                Link::WebSocket => Input::WebSocket(websocket::Reader::default()),
+            },
+            outbox: Outbox::default(),
+            handshake: None,
+            ending: None,
+            opened: None,
+            ended: 0,
+            heard: now.as_nanos(),
+            pinged: None,
+            rtt: None,
+            unsent: 0,
+            traffic: Traffic::default(),
+        }
+    }
+
+    /// Opens the session.
+    fn open(&mut self, now: Timestamp) {
+        self.phase = Phase::Open;
+        self.opened = Some(now.as_nanos());
+        self.deadlines.disarm(Kind::Handshake);
+        self.deadlines.arm(Kind::Silence);
+        if self.settings.keepalive.longest_quiet().is_some() {
+            self.deadlines.arm(Kind::Heartbeat);
+        }
+    }
+
+    /// Returns how messages of this session are written, for frames that other threads make.
+    pub(crate) fn wire(&self) -> Wire<C> {
+        self.wire
+    }
+
+    /// Returns whether the session was opened, even if it has ended since.
+    pub(crate) fn was_opened(&self) -> bool {
+        self.opened.is_some()
+    }
+
+    /// Returns whether messages can be sent.
+    pub(crate) fn is_open(&self) -> bool {
+        self.phase == Phase::Open
+    }
+
+    /// Returns why the session ends, if it does.
+    pub(crate) fn cause(&self) -> Option<Cause> {
+        self.ending.as_ref().map(|ending| ending.cause)
+    }
+
+    /// Returns the counters.
+    pub(crate) fn traffic(&self) -> Traffic {
+        self.traffic
+    }
+
+    /// Returns how many bytes of messages wait to be written.
+    pub(crate) fn queued(&self) -> usize {
+        self.outbox.queued()
+    }
+
+    /// Returns when the last byte was received.
+    pub(crate) fn last_heard(&self) -> Timestamp {
+        Timestamp::from_nanos(self.heard)
+    }
+
+    /// Returns the last time from a ping to its pong.
+    pub(crate) fn rtt(&self) -> Option<Duration> {
+        self.rtt.map(Duration::from_nanos)
+    }
+
+    /// Returns how many pings were written since the last byte was received.
+    pub(crate) fn pings(&self) -> u32 {
+        self.pings
+    }
+
+    /// Returns whether the owner should read from the socket: not while it [pauses](Session::pause), decides about a
+    /// request, or has much to write that the peer does not take, nor while the peer has sent too many messages.
+    pub(crate) fn wants_read(&self) -> bool {
+        match self.phase {
+            Phase::Open => !self.is_paused && !self.is_throttled && !self.is_backed_up(),
+            Phase::Deciding | Phase::Aborting | Phase::Done => false,
+            _ => !self.is_eof,
+        }
+    }
+
+    /// Returns whether more waits to be written than half of what may.
+    fn is_backed_up(&self) -> bool {
+        self.outbox.queued() > self.settings.limits.outbound / 2
+    }
+
+    /// Queues a whole frame with one message, written by [`wire`](Session::wire).
+    ///
+    /// # Errors
+    ///
+    /// Returns why it is not sent. If the limit is exceeded and the policy is to close, the session has ended.
+    pub(crate) fn send(&mut self, frame: Bytes, now: Timestamp) -> Result<(), SendError> {
+        if !self.is_open() {
+            return Err(SendError::Closed);
+        }
+        let Limits {
+            outbound, overflow, ..
+        } = self.settings.limits;
+        if self.outbox.queued() + frame.len() > outbound {
+            if overflow == Overflow::Close {
+                self.overflow(now);
+            }
+            return Err(SendError::Full);
+        }
+        self.outbox.push(frame);
+        self.update_hearing();
+        Ok(())
+    }
+
+    /// Returns whether something waits to be written.
+    pub(crate) fn has_output(&self) -> bool {
+        !self.outbox.is_empty()
+    }
+
+    /// Fills `slices` with what is to be written next, and returns how many were filled.
+    pub(crate) fn slices<'a>(&'a mut self, slices: &mut [IoSlice<'a>]) -> usize {
+        self.outbox.slices(slices)
+    }
+
+    /// Records that an attempt at `now` wrote the next `count` bytes, which may be none.
+    pub(crate) fn wrote(&mut self, count: usize, now: Timestamp) {
+        let written = self.outbox.wrote(count);
+        self.traffic.bytes_out += count as u64;
+        self.traffic.sent += written.messages;
+        if count > 0 && self.deadlines.is_armed(Kind::Heartbeat) {
+            self.deadlines.arm(Kind::Heartbeat);
+        }
+        if self.outbox.is_empty() {
+            self.deadlines.disarm(Kind::Drain);
+        } else if count > 0 || !self.deadlines.is_armed(Kind::Drain) {
+            self.deadlines.arm(Kind::Drain);
+        }
+        if written.ping {
+            self.ping_was_written(now);
+        }
+        self.update_hearing();
+    }
+}
+
+/// Returns a frame with a message without a body.
+fn plain<C: Codec>(wire: Wire<C>, name: &str) -> Vec<u8> {
+    let mut frame = Vec::new();
+    // Short names fit every framing, and an empty body has an encoding.
+    let _ = wire.encode_raw(Head::new(name), wire.codec.empty(), &mut frame);
+    frame
+}
+
+#[cfg(all(test, feature = "json", feature = "msgpack", feature = "protobuf"))]
+mod tests;

@@ -1,0 +1,201 @@
+//! How a session ends: the first cause counts.
+
+use std::time::Duration;
+
+use super::super::close::{Cause, Closed, Ending};
+use super::super::codec::{Codec, Fault};
+use super::super::http::Answer;
+use super::super::websocket::{self, Opcode};
+use super::super::wire::{Link, Violation};
+use super::{Kind, Phase, Session, Step};
+use crate::clock::{self, Timestamp};
+
+/// What is done before the socket is closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum How {
+    /// Everything is written, and the peer's answer is awaited.
+    Await,
+    /// Everything is written.
+    Flush,
+    /// What waits is discarded; the close is written if the socket takes it at once.
+    Abort,
+}
+
+impl<C: Codec> Session<C> {
+    /// Closes the session for `cause` with `code` and `reason`, which are cut or replaced if they must not be sent. A
+    /// session that was not opened is refused with status 503.
+    pub(crate) fn close(
+        &mut self,
+        cause: Cause,
+        code: Option<u16>,
+        reason: String,
+        now: Timestamp,
+    ) {
+        let ending = Ending::new(cause, reason);
+        let ending = match code {
+            Some(code) => ending.with_code(code),
+            None => ending,
+        };
+        if matches!(self.phase, Phase::Requesting | Phase::Deciding) {
+            self.end_handshake(ending, &Answer::new(503), now);
+        } else {
+            self.end(ending, now, How::Await);
+        }
+    }
+
+    /// Answers the upgrade request with another status than 101, and closes.
+    pub(crate) fn refuse(&mut self, answer: &Answer, now: Timestamp) {
+        let ending = Ending::new(Cause::Refused, answer.text.clone());
+        self.end_handshake(ending, answer, now);
+    }
+
+    /// Ends a session that was not opened, with `answer`.
+    pub(super) fn end_handshake(&mut self, mut ending: Ending, answer: &Answer, now: Timestamp) {
+        if matches!(self.phase, Phase::Requesting | Phase::Deciding) {
+            ending.code = answer.status;
+            self.end_with(ending, answer.to_bytes(), now, How::Flush);
+        }
+    }
+
+    /// Records that the peer has ended its direction.
+    pub(crate) fn eof(&mut self, now: Timestamp) {
+        self.is_eof = true;
+        let mut ending = Ending::new(Cause::Eof, "");
+        ending.code = 1006;
+        self.end_with(ending, Vec::new(), now, How::Flush);
+    }
+
+    /// Records that the socket has failed.
+    pub(crate) fn failed(&mut self, now: Timestamp) {
+        let mut ending = Ending::new(Cause::Reset, "");
+        ending.code = 1006;
+        self.end_with(ending, Vec::new(), now, How::Abort);
+        self.finish();
+    }
+
+    /// Ends the session because more waits to be written than may.
+    pub(super) fn overflow(&mut self, now: Timestamp) {
+        let ending = Ending::new(Cause::SlowConsumer, "too many bytes wait to be read");
+        self.end(ending, now, How::Abort);
+    }
+
+    /// Handles the peer's close frame, which is answered unless it is an answer.
+    pub(super) fn closed_by_peer(&mut self, close: Option<(u16, String)>, now: Timestamp) {
+        let payload = close.as_ref().map(|(code, _)| code.to_be_bytes());
+        let frame = websocket::control_frame(Opcode::Close, payload.as_ref().map_or(&[], |it| it));
+        let (code, reason) = close.unwrap_or((1005, String::new()));
+        let mut ending = Ending::new(Cause::Peer, reason);
+        ending.code = code;
+        self.end_with(ending, frame, now, How::Flush);
+        self.stop_reading();
+    }
+
+    /// Ends the session because the peer broke the rules.
+    pub(super) fn violated(&mut self, violation: Violation, now: Timestamp) {
+        self.end(violation.into_ending(), now, How::Flush);
+        self.stop_reading();
+    }
+
+    /// Drops what still comes, also if this side has closed before.
+    fn stop_reading(&mut self) {
+        if self.phase == Phase::Closing {
+            self.phase = Phase::Flushing;
+        }
+    }
+
+    /// Ends an open session, with a close that says why.
+    pub(super) fn end(&mut self, ending: Ending, now: Timestamp, how: How) {
+        let last = self.farewell(&ending);
+        self.end_with(ending, last, now, how);
+    }
+
+    /// Returns the last bytes that say why the session ends.
+    fn farewell(&self, ending: &Ending) -> Vec<u8> {
+        let Ending { code, reason, .. } = ending;
+        match self.wire.link {
+            Link::WebSocket => {
+                let mut payload = code.to_be_bytes().to_vec();
+                payload.extend_from_slice(reason.as_bytes());
+                websocket::control_frame(Opcode::Close, &payload)
+            }
+            // Not after a usual end: old peers know the message as an error only.
+            Link::Tcp(_) if *code == 1000 => Vec::new(),
+            Link::Tcp(_) => {
+                let mut frame = Vec::new();
+                let fault = Fault::new(u32::from(*code), &**reason);
+                // Best effort; a fault has an encoding.
+                let _ = self.wire.encode_fault(&fault, None, &mut frame);
+                frame
+            }
+        }
+    }
+
+    /// Ends the session with these last bytes, unless it has ended.
+    fn end_with(&mut self, ending: Ending, last: Vec<u8>, now: Timestamp, how: How) {
+        if self.ending.is_some() {
+            return;
+        }
+        self.ended = now.as_nanos();
+        self.handshake = None;
+        self.is_deaf = false;
+        self.ending = Some(Box::new(ending));
+        if how == How::Abort {
+            self.unsent += self.outbox.discard() as u64;
+        }
+        self.outbox.seal(last);
+        self.phase = match how {
+            How::Await => Phase::Closing,
+            How::Flush => Phase::Flushing,
+            How::Abort => Phase::Aborting,
+        };
+        self.deadlines.disarm_all();
+        self.deadlines.arm(Kind::Closing);
+    }
+
+    /// Lets the socket be closed at once.
+    pub(super) fn finish(&mut self) {
+        self.phase = Phase::Done;
+        self.deadlines.disarm_all();
+    }
+
+    /// Returns what the owner does with the socket, after a flush.
+    pub(crate) fn step(&mut self) -> Step {
+        let is_written = self.outbox.is_empty();
+        match self.phase {
+            Phase::Done | Phase::Aborting => self.finish(),
+            Phase::Closing | Phase::Flushing | Phase::Lingering if self.is_eof && is_written => {
+                self.finish();
+            }
+            Phase::Closing if is_written && self.wire.link != Link::WebSocket => {
+                return self.linger();
+            }
+            Phase::Flushing if is_written => return self.linger(),
+            _ => return Step::Run,
+        }
+        Step::Close
+    }
+
+    /// Shuts this direction down and reads on until the peer does so too.
+    fn linger(&mut self) -> Step {
+        self.phase = Phase::Lingering;
+        self.deadlines.rearm(Kind::Closing);
+        Step::ShutdownWrite
+    }
+
+    /// Returns the report of the end, or `None` before it.
+    pub(crate) fn closed(&self) -> Option<Closed> {
+        let ending = self.ending.as_ref()?;
+        let since = |from: u64| clock::duration(self.ended.saturating_sub(from));
+        Some(Closed {
+            cause: ending.cause,
+            code: ending.code,
+            reason: ending.reason.to_string(),
+            opened_for: self.opened.map_or(Duration::ZERO, since),
+            silent: since(self.heard),
+            late: clock::duration(ending.late),
+            received: self.traffic.received,
+            sent: self.traffic.sent,
+            unsent: self.unsent + self.outbox.queued() as u64,
+        })
+    }
+}

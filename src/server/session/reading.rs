@@ -1,0 +1,273 @@
+//! What is received: the upgrade request, then messages.
+
+use super::super::codec::{Codec, Envelope};
+use super::super::framing::Incomplete;
+use super::super::http::{self, Answer, Asked, Request};
+use super::super::limits::{Excess, Meter};
+use super::super::websocket::{self, Frame, Opcode, Role};
+use super::super::wire::{Link, Violation, Wire};
+use super::outlet::Outlet;
+use super::{Input, Kind, PING, PONG, Phase, Session, Settings, plain};
+use crate::clock::Timestamp;
+
+/// What a session needs while it takes messages from its input.
+struct Receiving<'a, C, S> {
+    /// What the session has in common with others.
+    settings: &'a Settings,
+    /// How messages are read and answered.
+    wire: Wire<C>,
+    /// What waits to be written.
+    outbox: &'a mut super::Outbox,
+    /// The counters.
+    traffic: &'a mut super::Traffic,
+    /// The rate of the messages.
+    meter: &'a mut Meter,
+    /// The time, ns.
+    now: u64,
+    /// What happens to the peer because too many messages came.
+    excess: Option<Excess>,
+    /// The payload of the last ping.
+    nonce: [u8; 8],
+    /// Whether a pong has come.
+    has_pong: bool,
+    /// Whether too much waits to be written.
+    is_overflowing: bool,
+    /// Whether anything was complete.
+    is_complete: bool,
+    /// The close of the peer.
+    close: Option<Option<(u16, String)>>,
+    /// Takes the messages.
+    sink: S,
+}
+
+impl<C: Codec, S: FnMut(Envelope<'_>, &mut Outlet<'_, C>)> Receiving<'_, C, S> {
+    /// Takes a message.
+    fn message(&mut self, payload: &[u8]) -> Result<(), Violation> {
+        self.is_complete = true;
+        if let Some(rate) = &self.settings.limits.rate
+            && !self.meter.count(rate, self.now)
+        {
+            self.excess = Some(rate.on_excess());
+        }
+        let split = self.wire.codec.split(payload);
+        let envelope = split.map_err(|error| Violation::BadMessage(error.to_string()))?;
+        match &*envelope.name {
+            PING => {
+                let wire = self.wire;
+                self.outbox.pong_message(|| plain(wire, PONG));
+            }
+            PONG => self.has_pong = true,
+            _ => {
+                self.traffic.received += 1;
+                let mut outlet = Outlet {
+                    wire: self.wire,
+                    limits: &self.settings.limits,
+                    outbox: self.outbox,
+                    is_overflowing: &mut self.is_overflowing,
+                };
+                (self.sink)(envelope, &mut outlet);
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes a frame of WebSocket.
+    fn frame(&mut self, frame: Frame<'_>) -> Result<(), Violation> {
+        self.is_complete = true;
+        match frame {
+            Frame::Text(_) if !self.wire.codec.is_text() => return Err(Violation::NotBinary),
+            Frame::Text(text) => return self.message(text.as_bytes()),
+            Frame::Binary(payload) => return self.message(payload),
+            Frame::Ping(payload) => {
+                let pong = websocket::control_frame(Opcode::Pong, payload);
+                self.outbox.pong(pong);
+            }
+            Frame::Pong(payload) => self.has_pong |= payload == self.nonce,
+            Frame::Close(close) => {
+                self.close = Some(close.map(|(code, reason)| (code, reason.to_owned())));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl<C: Codec> Session<C> {
+    /// Takes `input` at `now`, and calls `sink` with each message. Frames of WebSocket are unmasked in place. After
+    /// [`accept`](Session::accept) the owner calls this with what it has, which may be empty, because messages may have
+    /// come with the request.
+    pub(crate) fn receive(
+        &mut self,
+        input: &mut [u8],
+        now: Timestamp,
+        mut sink: impl FnMut(Envelope<'_>, &mut Outlet<'_, C>),
+    ) {
+        self.traffic.bytes_in += input.len() as u64;
+        match self.phase {
+            Phase::Requesting => self.read_request(input, now),
+            Phase::Deciding => {
+                if let Some(handshake) = &mut self.handshake {
+                    handshake.buffer.extend_from_slice(input);
+                }
+            }
+            Phase::Open | Phase::Closing => {
+                if let Some(handshake) = self.handshake.take() {
+                    let mut early = handshake.buffer;
+                    self.read_messages(&mut early, now, &mut sink);
+                }
+                self.read_messages(input, now, &mut sink);
+                self.update_hearing();
+            }
+            Phase::Flushing | Phase::Aborting | Phase::Lingering | Phase::Done => {}
+        }
+    }
+
+    /// Takes a part of the upgrade request.
+    fn read_request(&mut self, input: &[u8], now: Timestamp) {
+        self.heard = self.heard.max(now.as_nanos());
+        let Some(handshake) = &mut self.handshake else {
+            return;
+        };
+        handshake.buffer.extend_from_slice(input);
+        let (max, policy) = (self.settings.limits.max_header, &self.settings.policy);
+        match http::parse(&handshake.buffer, max, handshake.peer, policy) {
+            Ok(Some((asked, length))) => {
+                // Most clients wait for the answer, and nothing is left.
+                handshake.buffer = handshake.buffer.split_off(length);
+                handshake.asked = Some(asked);
+                self.phase = Phase::Deciding;
+            }
+            Ok(None) => {}
+            Err(status) => self.refuse(&Answer::new(status), now),
+        }
+    }
+
+    /// Takes what the upgrade request asks for, once it is complete. The owner then calls [`accept`](Session::accept) or
+    /// [`refuse`](Session::refuse), and reads nothing before.
+    pub(crate) fn take_asked(&mut self) -> Option<Asked> {
+        self.handshake.as_mut()?.asked.take()
+    }
+
+    /// Accepts `request`, which came from this session, with the codec that it asks for. Returns the subprotocol. The
+    /// owner then calls [`receive`](Session::receive), because messages may have come already.
+    pub(crate) fn accept(&mut self, request: &Request, now: Timestamp) -> Option<&'static str> {
+        if self.phase != Phase::Deciding {
+            return None;
+        }
+        let picked = request.pick::<C>();
+        if let Some((codec, _)) = picked {
+            self.wire.codec = codec;
+        }
+        let subprotocol = picked.map(|(_, subprotocol)| subprotocol);
+        self.outbox.push_other(http::accepted(request, subprotocol));
+        self.handshake.take_if(|it| it.buffer.is_empty());
+        self.open(now);
+        subprotocol
+    }
+
+    /// Takes messages from `input`.
+    fn read_messages(
+        &mut self,
+        input: &mut [u8],
+        now: Timestamp,
+        sink: impl FnMut(Envelope<'_>, &mut Outlet<'_, C>),
+    ) {
+        // A violation in what came with the request ends the session before the rest.
+        if input.is_empty() || !matches!(self.phase, Phase::Open | Phase::Closing) {
+            return;
+        }
+        let nonce = self.nonce();
+        let max = self.settings.limits.max_message;
+        let mut receiving = Receiving {
+            settings: &self.settings,
+            wire: self.wire,
+            outbox: &mut self.outbox,
+            traffic: &mut self.traffic,
+            meter: &mut self.meter,
+            now: now.as_nanos(),
+            excess: None,
+            nonce,
+            has_pong: false,
+            is_overflowing: false,
+            is_complete: false,
+            close: None,
+            sink,
+        };
+        let read = match (&mut self.input, self.wire.link) {
+            (Input::Tcp(splitter), Link::Tcp(framing)) => {
+                splitter.push(framing, max, input, |payload| receiving.message(payload))
+            }
+            (Input::WebSocket(reader), _) => {
+                reader.push(Role::Server, max, input, |frame| receiving.frame(frame))
+            }
+            (Input::Tcp(_), Link::WebSocket) => Ok(()),
+        };
+        let Receiving {
+            has_pong,
+            is_overflowing,
+            is_complete,
+            close,
+            excess,
+            ..
+        } = receiving;
+        if has_pong {
+            self.pong_was_read(now);
+        }
+        if is_complete || !self.settings.keepalive.needs_messages() {
+            self.hear(now);
+        }
+        self.time_message();
+        if let Err(violation) = read {
+            self.violated(violation, now);
+        } else if let Some(close) = close {
+            self.closed_by_peer(close, now);
+        } else if is_overflowing {
+            self.overflow(now);
+        } else if let Some(excess) = excess {
+            self.exceeded_rate(excess, now);
+        }
+    }
+
+    /// Begins or ends the deadline of a message that is incomplete. More of the same message does not begin it again.
+    fn time_message(&mut self) {
+        if !self.is_open() || self.is_deaf {
+            return;
+        }
+        let incomplete = match &mut self.input {
+            Input::Tcp(splitter) => splitter.incomplete(),
+            Input::WebSocket(reader) => reader.incomplete(),
+        };
+        match incomplete {
+            Incomplete::Nothing => self.deadlines.disarm(Kind::Message),
+            Incomplete::Same if self.deadlines.is_armed(Kind::Message) => {}
+            Incomplete::New | Incomplete::Same => self.deadlines.arm(Kind::Message),
+        }
+    }
+
+    /// Stops or continues to judge the peer's silence and slowness: not while nothing is read.
+    pub(super) fn update_hearing(&mut self) {
+        let is_deaf = self.is_open() && !self.wants_read();
+        if is_deaf == self.is_deaf {
+            return;
+        }
+        self.is_deaf = is_deaf;
+        if is_deaf {
+            self.deadlines.disarm(Kind::Silence);
+            self.deadlines.disarm(Kind::Message);
+        } else if self.is_open() {
+            self.begin_silence();
+            self.time_message();
+        }
+    }
+
+    /// Stops reading because messages wait to be handled. The peer's silence is not judged meanwhile.
+    pub(crate) fn pause(&mut self) {
+        self.is_paused = true;
+        self.update_hearing();
+    }
+
+    /// Continues to read. The peer gets the whole time of the keepalive from now on.
+    pub(crate) fn resume(&mut self) {
+        self.is_paused = false;
+        self.update_hearing();
+    }
+}

@@ -1,0 +1,164 @@
+//! How a message becomes the bytes of a connection: the codec within the framing.
+
+use std::borrow::Cow;
+
+use super::close::{Cause, Ending};
+use super::codec::{Codec, Encode, EncodeError, Fault, Head, RequestId};
+use super::framing::Framing;
+use super::websocket::{self, Opcode};
+
+/// What is between the peer and this side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Link {
+    /// A stream of messages that are delimited in this way.
+    Tcp(Framing),
+    /// WebSocket.
+    WebSocket,
+}
+
+/// How the messages of a connection are written. Connections whose wires are equal can share a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Wire<C> {
+    /// What delimits them.
+    pub(crate) link: Link,
+    /// What encodes them.
+    pub(crate) codec: C,
+}
+
+impl<C: Codec> Wire<C> {
+    /// Appends a whole frame with a message to `out`.
+    ///
+    /// # Errors
+    ///
+    /// Returns the error of the body's encoding, or that the message is too long for its framing. `out` is then as it
+    /// was.
+    pub(crate) fn encode<B: Encode<C> + ?Sized>(
+        self,
+        head: Head<'_>,
+        body: &B,
+        out: &mut Vec<u8>,
+    ) -> Result<(), EncodeError> {
+        self.frame(out, |codec, out| {
+            codec.join(head, out, |out| body.encode(codec, out))
+        })
+    }
+
+    /// Appends a whole frame with a message whose body is encoded already to `out`.
+    ///
+    /// # Errors
+    ///
+    /// Returns the same errors as [`encode`](Wire::encode).
+    pub(crate) fn encode_raw(
+        self,
+        head: Head<'_>,
+        body: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Result<(), EncodeError> {
+        self.frame(out, |codec, out| {
+            codec.join(head, out, |out| {
+                out.extend_from_slice(body);
+                Ok(())
+            })
+        })
+    }
+
+    /// Appends a whole frame with a fault, which answers the request `re` if there is one, to `out`.
+    ///
+    /// # Errors
+    ///
+    /// Returns the same errors as [`encode`](Wire::encode).
+    pub(crate) fn encode_fault(
+        self,
+        fault: &Fault,
+        re: Option<RequestId>,
+        out: &mut Vec<u8>,
+    ) -> Result<(), EncodeError> {
+        self.frame(out, |codec, out| codec.join_fault(fault, re, out))
+    }
+
+    /// Appends a frame around what `payload` appends.
+    fn frame(
+        self,
+        out: &mut Vec<u8>,
+        payload: impl FnOnce(C, &mut Vec<u8>) -> Result<(), EncodeError>,
+    ) -> Result<(), EncodeError> {
+        let start = out.len();
+        let framed = self.try_frame(start, out, payload);
+        if framed.is_err() {
+            out.truncate(start);
+        }
+        framed
+    }
+
+    /// Appends a frame like [`frame`](Wire::frame), but may leave a part of it.
+    fn try_frame(
+        self,
+        start: usize,
+        out: &mut Vec<u8>,
+        payload: impl FnOnce(C, &mut Vec<u8>) -> Result<(), EncodeError>,
+    ) -> Result<(), EncodeError> {
+        let prefix = match self.link {
+            Link::Tcp(framing) => framing.prefix(),
+            Link::WebSocket => 2,
+        };
+        out.extend_from_slice(&[0; 4][..prefix]);
+        payload(self.codec, out)?;
+        let len = out.len() - start - prefix;
+        match self.link {
+            Link::WebSocket => {
+                let opcode = if self.codec.is_text() {
+                    Opcode::Text
+                } else {
+                    Opcode::Binary
+                };
+                websocket::seal(out, start, opcode);
+            }
+            Link::Tcp(Framing::Lines) => {
+                if out[start..].contains(&b'\n') {
+                    return Err(EncodeError::new("a line must not contain a line feed"));
+                }
+                out.push(b'\n');
+            }
+            Link::Tcp(framing) => {
+                if len > framing.longest() {
+                    return Err(EncodeError::new("the message is too long for its framing"));
+                }
+                let bytes = (len as u64).to_be_bytes();
+                out[start..start + prefix].copy_from_slice(&bytes[8 - prefix..]);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// How the peer broke the rules.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Violation {
+    /// The frames are wrong, in this way.
+    Protocol(&'static str),
+    /// A message is longer than the limit.
+    TooBig,
+    /// A text is not UTF-8.
+    BadText,
+    /// The codec takes no text.
+    NotBinary,
+    /// A message is no envelope, for this reason.
+    BadMessage(String),
+}
+
+impl Violation {
+    /// Returns the end of the session that follows.
+    pub(crate) fn into_ending(self) -> Ending {
+        let (cause, reason): (_, Cow<'static, str>) = match self {
+            Violation::Protocol(what) => (Cause::Protocol, what.into()),
+            Violation::TooBig => (Cause::TooBig, "the message is too big".into()),
+            Violation::BadText => (Cause::BadText, "the text is not UTF-8".into()),
+            Violation::NotBinary => {
+                let ending = Ending::new(Cause::Protocol, "the codec takes no text");
+                return ending.with_code(1003);
+            }
+            Violation::BadMessage(why) => (Cause::BadMessage, why.into()),
+        };
+        Ending::new(cause, reason)
+    }
+}
