@@ -374,7 +374,8 @@ impl<C: Codec> Session<C> {
         let written = self.outbox.wrote(count);
         self.traffic.bytes_out += count as u64;
         self.traffic.sent += written.messages;
-        if count > 0 && self.deadlines.is_armed(Kind::Heartbeat) {
+        let has_heartbeat = self.settings.keepalive.longest_quiet().is_some();
+        if count > 0 && has_heartbeat && self.is_open() {
             self.deadlines.arm(Kind::Heartbeat);
         }
         if self.outbox.is_empty() {

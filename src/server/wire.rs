@@ -104,6 +104,10 @@ impl<C: Codec> Wire<C> {
         out.extend_from_slice(&[0; 4][..prefix]);
         payload(self.codec, out)?;
         let len = out.len() - start - prefix;
+        if len == 0 {
+            // Peers take a length of zero for an error.
+            return Err(EncodeError::new("the message is empty"));
+        }
         match self.link {
             Link::WebSocket => {
                 let opcode = if self.codec.is_text() {

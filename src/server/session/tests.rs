@@ -43,7 +43,7 @@ fn closed(driver: &Driver<Json>) -> &Closed {
 }
 
 /// The bytes of `Ping` on TCP.
-const TCP_PING: &[u8] = b"\0\x18{\"type\":\"Ping\",\"data\":{}}";
+const TCP_PING: &[u8] = b"\0\x19{\"type\":\"Ping\",\"data\":{}}";
 
 /// The bytes of `Pong` on TCP.
-const TCP_PONG: &[u8] = b"\0\x18{\"type\":\"Pong\",\"data\":{}}";
+const TCP_PONG: &[u8] = b"\0\x19{\"type\":\"Pong\",\"data\":{}}";
