@@ -96,7 +96,7 @@ impl Deadlines {
     }
 
     /// Returns whether the deadline of `kind` is in force.
-    pub(crate) fn is_armed(&self, kind: Kind) -> bool {
+    pub(crate) fn is_armed(self, kind: Kind) -> bool {
         self.armed & kind.bit() != 0
     }
 

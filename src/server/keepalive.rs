@@ -200,7 +200,9 @@ mod tests {
                 "`keepalive` must ping after more than zero and drop after more than that"
             );
         }
-        let error = Keepalive::default().heartbeat_out(0 * S).validate();
+        let error = Keepalive::default()
+            .heartbeat_out(Duration::ZERO)
+            .validate();
         assert!(error.is_err());
     }
 }

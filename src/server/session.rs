@@ -149,6 +149,10 @@ pub(crate) struct Traffic {
 
 /// The state machine of one connection.
 #[derive(Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each holds in several phases"
+)]
 pub(crate) struct Session<C> {
     /// What it has in common with others.
     settings: Arc<Settings>,

@@ -269,7 +269,7 @@ impl Codec for MsgPack {
             match (key, reader.value()?) {
                 (b"code", Value::Number(code)) => fault.code = u32::try_from(code).ok()?,
                 (b"msg" | b"message", Value::Text(text)) => {
-                    fault.message = str::from_utf8(text).ok()?.to_owned();
+                    fault.message = String::from_utf8(text.to_vec()).ok()?;
                 }
                 _ => {
                     reader.0 = before;

@@ -175,7 +175,7 @@ impl Codec for Protobuf {
         while !body.is_empty() {
             match field(&mut body)? {
                 (1, Field::Number(code)) => fault.code = u32::try_from(code).ok()?,
-                (2, Field::Bytes(text)) => fault.message = str::from_utf8(text).ok()?.to_owned(),
+                (2, Field::Bytes(text)) => fault.message = String::from_utf8(text.to_vec()).ok()?,
                 _ => {}
             }
         }

@@ -70,11 +70,10 @@ fn settings(setup: u8) -> Settings {
 /// Runs operations on a session with the codec `C`.
 fn run_with<C: Codec>(setup: u8, mut ops: &[u8]) -> usize {
     let mut driver: Driver<C> = match setup & 7 {
-        0 => Driver::tcp(settings(setup), Framing::U16),
         1 => Driver::tcp(settings(setup), Framing::U32),
         // Lines are for text.
         2 if C::default().is_text() => Driver::tcp(settings(setup), Framing::Lines),
-        2 => Driver::tcp(settings(setup), Framing::U16),
+        0 | 2 => Driver::tcp(settings(setup), Framing::U16),
         3 | 4 => Driver::requesting(settings(setup)),
         _ => Driver::websocket(settings(setup)),
     };

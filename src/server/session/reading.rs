@@ -35,10 +35,13 @@ struct Receiving<'a, C, S> {
     /// Whether anything was complete.
     is_complete: bool,
     /// The close of the peer.
-    close: Option<Option<(u16, String)>>,
+    close: Option<PeerClose>,
     /// Takes the messages.
     sink: S,
 }
+
+/// The code and the reason of the peer's close frame, if it has them.
+struct PeerClose(Option<(u16, String)>);
 
 impl<C: Codec, S: FnMut(Envelope<'_>, &mut Outlet<'_, C>)> Receiving<'_, C, S> {
     /// Takes a message.
@@ -84,7 +87,9 @@ impl<C: Codec, S: FnMut(Envelope<'_>, &mut Outlet<'_, C>)> Receiving<'_, C, S> {
             }
             Frame::Pong(payload) => self.has_pong |= payload == self.nonce,
             Frame::Close(close) => {
-                self.close = Some(close.map(|(code, reason)| (code, reason.to_owned())));
+                self.close = Some(PeerClose(
+                    close.map(|(code, reason)| (code, reason.to_owned())),
+                ));
             }
         }
         Ok(())
@@ -218,7 +223,7 @@ impl<C: Codec> Session<C> {
         self.time_message();
         if let Err(violation) = read {
             self.violated(violation, now);
-        } else if let Some(close) = close {
+        } else if let Some(PeerClose(close)) = close {
             self.closed_by_peer(close, now);
         } else if is_overflowing {
             self.overflow(now);

@@ -77,7 +77,7 @@ fn the_examples_of_the_standard_are_read() {
 #[test]
 fn messages_of_every_length_of_length_are_read_and_written() {
     for len in [0, 1, 125, 126, 127, 65_535, 65_536, 70_000] {
-        let payload: Vec<u8> = (0..len).map(|at| at as u8).collect();
+        let payload: Vec<u8> = (0..len).map(|at: usize| at as u8).collect();
         let frame = masked(0x82, &payload);
         let (got, result) = read(
             70_000,
@@ -200,7 +200,7 @@ fn a_message_above_the_limit_is_refused_by_its_header() {
 #[test]
 fn memory_follows_what_came_and_is_given_back() {
     let mut reader = Reader::default();
-    let mut frame = masked(0x82, &[7; 60_000]);
+    let mut frame = masked(0x82, &vec![7; 60_000]);
     let nothing = |_: Frame<'_>| Ok(());
     let max = usize::MAX >> 1;
     reader

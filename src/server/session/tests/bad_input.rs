@@ -97,7 +97,7 @@ fn bad_lengths_end_at_once_and_half_ones_in_time() {
         (Cause::TooBig, 1009)
     );
     assert_eq!(
-        on_tcp(Framing::Lines, &[b'x'; 70_000]),
+        on_tcp(Framing::Lines, &b"x".repeat(70_000)),
         (Cause::TooBig, 1009)
     );
     let mut it = Driver::<Json>::tcp(Settings::default(), Framing::U16);
@@ -131,7 +131,7 @@ fn bad_requests_end_with_their_status() {
         on_http(b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n"),
         refused(200)
     );
-    let long = [b"GET /", &[b'a'; 20 << 10][..]].concat();
+    let long = [b"GET /", &b"a".repeat(20 << 10)[..]].concat();
     assert_eq!(on_http(&long), refused(431));
     assert_eq!(on_http(b"GET / HTTP/1.1\r\nHost: "), (Cause::TooSlow, 408));
 }

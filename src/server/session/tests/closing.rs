@@ -177,7 +177,7 @@ fn a_refused_request_is_answered_and_never_open() {
     let closed = closed(&it);
     assert_eq!(
         (closed.cause, closed.code, closed.opened_for),
-        (Cause::Refused, 429, 0 * S)
+        (Cause::Refused, 429, Duration::ZERO)
     );
     assert!(!it.session.was_opened());
 }

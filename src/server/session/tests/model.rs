@@ -27,12 +27,11 @@ fn piece() -> impl Strategy<Value = Vec<u8>> {
     ]
 }
 
+/// The messages that were received, what was written, and the cause of the end.
+type Outcome = (Vec<(String, Vec<u8>)>, Vec<u8>, Option<Cause>);
+
 /// Gives `input` to a session in pieces that end at `ends`, without a round in between. Returns the session.
-fn run(
-    mut it: Driver<Json>,
-    input: &[u8],
-    ends: &[prop::sample::Index],
-) -> (Vec<(String, Vec<u8>)>, Vec<u8>, Option<Cause>) {
+fn run(mut it: Driver<Json>, input: &[u8], ends: &[prop::sample::Index]) -> Outcome {
     it.echoes = true;
     it.room = 0;
     let mut ends: Vec<usize> = ends.iter().map(|end| end.index(input.len() + 1)).collect();
@@ -134,12 +133,11 @@ proptest! {
             }
             prop_assert_eq!(!output.is_empty(), is_ping);
             match tick {
-                Tick::Nothing => {}
                 Tick::Byte if silent.is_some() => {
                     it.receive(b"\n");
                     silent = Some(0);
                 }
-                Tick::Byte => {}
+                Tick::Byte | Tick::Nothing => {}
                 Tick::Pause => {
                     it.session.pause();
                     it.settle();
