@@ -5,6 +5,7 @@
 
 #[allow(dead_code, reason = "the reactor uses it")]
 mod close;
+#[allow(dead_code, reason = "the reactor uses it")]
 mod codec;
 #[allow(dead_code, reason = "the reactor uses it")]
 mod deadlines;
@@ -20,6 +21,8 @@ mod limits;
 mod outbox;
 #[allow(dead_code, unused_imports, reason = "the reactor uses it")]
 mod session;
+#[allow(dead_code, reason = "the reactor uses it")]
+mod violation;
 mod websocket;
 #[allow(dead_code, reason = "the reactor uses it")]
 mod wire;

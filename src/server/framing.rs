@@ -1,6 +1,6 @@
 //! How messages are delimited on TCP.
 
-use super::wire::Violation;
+use super::violation::Violation;
 
 /// How messages are delimited on TCP.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]

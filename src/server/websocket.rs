@@ -6,7 +6,7 @@
 use std::str;
 
 use super::framing::Incomplete;
-use super::wire::Violation;
+use super::violation::Violation;
 
 /// The most empty fragments of a message: they are legal, but no one needs them.
 const MAX_EMPTY_FRAGMENTS: u16 = 1_024;

@@ -5,8 +5,9 @@ use std::time::Duration;
 use super::super::close::{Cause, Closed, Ending};
 use super::super::codec::{Codec, Fault};
 use super::super::http::Answer;
+use super::super::violation::Violation;
 use super::super::websocket::{self, Opcode};
-use super::super::wire::{Link, Violation};
+use super::super::wire::Link;
 use super::{Kind, Phase, Session, Step};
 use crate::clock::{self, Timestamp};
 
