@@ -47,6 +47,7 @@ pub use limits::{Excess, Overflow, Rate};
 /// Runs the operations that `data` stands for on a session, for the fuzzer. Returns how many.
 #[cfg(all(fuzzing, feature = "json", feature = "msgpack", feature = "protobuf"))]
 #[doc(hidden)]
+#[must_use]
 pub fn fuzz(data: &[u8]) -> usize {
     session::hostile::run(data)
 }

@@ -5,5 +5,5 @@
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {
-    liveness::server::fuzz(data);
+    let _ = liveness::server::fuzz(data);
 });

@@ -24,7 +24,10 @@ pub(crate) enum Role {
     /// The server, to which frames must be masked.
     Server,
     /// The client, to which they must not.
-    #[cfg_attr(not(test), expect(dead_code, reason = "the client's side"))]
+    #[cfg_attr(
+        not(any(test, fuzzing)),
+        expect(dead_code, reason = "the client's side")
+    )]
     Client,
 }
 
