@@ -5,6 +5,7 @@ pub(crate) mod builder;
 use std::borrow::Borrow;
 use std::fmt;
 use std::hash::Hash;
+use std::time::Duration;
 
 use ahash::RandomState;
 
@@ -239,6 +240,33 @@ where
             }
         }
         self.table.shrink();
+    }
+
+    /// Holds expiry back because the caller's loop did not run between `last_alive` and `now`, so that beats may wait
+    /// that it has not seen. Returns the longest time for which expiry is held back.
+    ///
+    /// A key expires at the earliest `now` plus the length of the gap, or plus its timeout if that is shorter. The total
+    /// is limited by [`stall_cap`](crate::LocalBuilder::stall_cap). A loop calls this before it polls, if it woke much
+    /// later than it meant to.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use liveness::LocalWatcher;
+    /// # let s = Duration::from_secs;
+    /// let mut watcher = LocalWatcher::<u64>::builder().timeout(s(5)).build()?;
+    /// watcher.beat(7, s(0))?;
+    /// assert_eq!(watcher.stalled(s(1), s(9)), s(5)); // not 8 seconds: no key has such a long timeout
+    /// assert_eq!(watcher.next_deadline(), Some(s(14).into()));
+    /// assert_eq!(watcher.stats().stalls, 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn stalled(
+        &mut self,
+        last_alive: impl Into<Timestamp>,
+        now: impl Into<Timestamp>,
+    ) -> Duration {
+        let (last_alive, now) = (last_alive.into().as_nanos(), now.into().as_nanos());
+        self.table.stall(0, last_alive, now).held_for
     }
 
     /// Returns the status of `key`, or `None` if it is not watched. As with maps, the key may be any borrowed form of

@@ -43,6 +43,8 @@ use crate::table::settings::Shared;
 pub struct LocalBuilder<K, V = ()> {
     /// The options.
     shared: Shared,
+    /// The longest time for which expiry is held back after stalls in a row.
+    grace_cap: Duration,
     /// Binds the type parameters, which no other field uses.
     types: PhantomData<fn(K, V)>,
 }
@@ -77,6 +79,7 @@ where
     pub(crate) fn new() -> Self {
         LocalBuilder {
             shared: Shared::default(),
+            grace_cap: Duration::from_secs(30),
             types: PhantomData,
         }
     }
@@ -136,6 +139,13 @@ where
         self
     }
 
+    /// Sets the longest time for which expiry may be held back after [stalls](LocalWatcher::stalled) in a row. Default: 30
+    /// seconds. See [`Builder::stall_cap`](crate::Builder::stall_cap).
+    pub fn stall_cap(mut self, cap: Duration) -> Self {
+        self.grace_cap = cap;
+        self
+    }
+
     /// Creates the watcher.
     ///
     /// # Errors
@@ -155,7 +165,7 @@ where
     /// ```
     pub fn build(self) -> Result<LocalWatcher<K, V>, BuildError> {
         self.shared.validate()?;
-        let config = self.shared.config(1, Duration::ZERO);
+        let config = self.shared.config(1, self.grace_cap);
         let table = Table::new(config, None).map_err(|_| self.shared.too_many_expected())?;
         Ok(LocalWatcher::new(table, self.shared.hasher()))
     }

@@ -242,3 +242,27 @@ fn one_poll_after_a_long_pause_reports_a_key_and_forgets_it() {
     assert_eq!(kinds, [EventKind::Expired, EventKind::Removed]);
     assert_eq!(watcher.next_deadline(), None);
 }
+
+#[test]
+fn after_a_stall_of_the_loop_no_key_expires_before_the_length_of_the_gap_has_passed_again() {
+    let mut watcher = local([EventKind::Expired]);
+    watcher.beat(1u64, Duration::ZERO).unwrap();
+    let gap = TIMEOUT / 4;
+    let resumed = TIMEOUT + gap;
+    assert_eq!(watcher.stalled(TIMEOUT, resumed), gap);
+    assert_eq!(told(&mut watcher, resumed + gap - TICK), []);
+    let expired = [(EventKind::Expired, 1)];
+    assert_eq!(told(&mut watcher, resumed + gap), expired);
+}
+
+#[test]
+fn grace_after_stalls_of_the_loop_is_capped() {
+    let mut watcher = LocalWatcher::<u64>::builder()
+        .timeout(TIMEOUT)
+        .stall_cap(Duration::from_secs(1))
+        .build()
+        .unwrap();
+    watcher.beat(1u64, Duration::ZERO).unwrap();
+    let held = watcher.stalled(Duration::ZERO, TIMEOUT);
+    assert_eq!(held, Duration::from_secs(1));
+}
