@@ -143,6 +143,13 @@ pub mod on_redis {}
 #[doc = include_str!("../docs/scale.md")]
 pub mod scale {}
 
+/// Servers: threads and data path, races, times of the keepalive, and limits.
+#[cfg(all(doc, feature = "server"))]
+#[doc = "[server]: crate::server"]
+#[doc = ""]
+#[doc = include_str!("../docs/server.md")]
+pub mod serving {}
+
 /// The examples of the README, two of which use these features.
 #[cfg(all(doctest, feature = "dispatch", feature = "redis"))]
 #[doc = include_str!("../README.md")]

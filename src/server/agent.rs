@@ -1,0 +1,513 @@
+//! The handle to one connection.
+
+use std::cell::Cell;
+use std::fmt;
+use std::net::SocketAddr;
+use std::num::NonZeroU64;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use ahash::HashMap;
+use bytes::Bytes;
+use crossbeam_channel::{RecvTimeoutError, Sender, bounded};
+use parking_lot::Mutex;
+
+use super::close::{Cause, Closed};
+use super::codec::{Codec, Decode, Encode, EncodeError, Fault, Head, RequestId};
+use super::error::{RequestError, SendError};
+use super::http::Request;
+use super::hub::{Command, Frames, Hub, Place};
+use super::limits::Overflow;
+use super::strand::Strand;
+use super::wire::Wire;
+use crate::clock::Timestamp;
+
+/// The number of an agent, which is never used again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct AgentId(pub(crate) u64);
+
+impl AgentId {
+    /// Returns the number.
+    #[must_use]
+    pub fn get(self) -> u64 {
+        self.0
+    }
+}
+
+impl fmt::Display for AgentId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// How a connection came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Transport {
+    /// Over plain TCP.
+    Tcp,
+    /// Over WebSocket.
+    WebSocket,
+}
+
+impl fmt::Display for Transport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Transport::Tcp => "tcp",
+            Transport::WebSocket => "websocket",
+        })
+    }
+}
+
+/// The body of an answer, or the fault that came in its place.
+type Answered = Result<Vec<u8>, Fault>;
+
+/// What runs on the strand of an agent.
+#[derive(Debug)]
+pub(crate) enum Job {
+    /// Decide about an upgrade request.
+    Authorize(Box<Request>),
+    /// Report that the connection is open.
+    Opened,
+    /// Call the handler of a route, by its index, with a body.
+    Message(usize, Box<[u8]>, Option<RequestId>),
+    /// Report that the connection has ended.
+    Closed(Box<Closed>),
+}
+
+/// A handle to one connection of a server. Clones are handles to the same connection, and remain valid after its end:
+/// operations then return [`SendError::Closed`] or do nothing.
+///
+/// All methods can be called from any thread and from handlers. None calls a handler.
+pub struct Agent<C, T> {
+    /// What all handles share.
+    inner: Arc<Inner<C, T>>,
+}
+
+/// What all handles to a connection share.
+struct Inner<C, T> {
+    /// The number.
+    id: AgentId,
+    /// Where the session is.
+    place: Place,
+    /// The other end of the socket.
+    peer: SocketAddr,
+    /// How it came.
+    transport: Transport,
+    /// What the server shares.
+    hub: Arc<Hub<C>>,
+    /// How messages are written; set when the connection opens.
+    wire: OnceLock<Wire<C>>,
+    /// The data of the program.
+    data: OnceLock<T>,
+    /// Whether messages are accepted.
+    is_open: AtomicBool,
+    /// The bytes on the way to the session.
+    in_flight: AtomicUsize,
+    /// The bytes that wait in the session.
+    outbox: AtomicUsize,
+    /// When the last byte was received, ns.
+    heard: AtomicU64,
+    /// The last time from a ping to its pong, ns; zero if there was none.
+    rtt: AtomicU64,
+    /// The requests to the peer; `None` after the end.
+    requests: Mutex<Option<HashMap<RequestId, Sender<Answered>>>>,
+    /// The jobs of the connection.
+    strand: Strand<Job>,
+}
+
+impl<C, T> Clone for Agent<C, T> {
+    fn clone(&self) -> Self {
+        Agent {
+            inner: self.inner.clone(),
+        }
+    }
+}
+
+impl<C: Codec, T> Agent<C, T> {
+    /// Creates the handle to the connection of `peer`.
+    pub(crate) fn new(
+        hub: Arc<Hub<C>>,
+        place: Place,
+        peer: SocketAddr,
+        transport: Transport,
+    ) -> Self {
+        let id = AgentId(hub.next_id.fetch_add(1, Ordering::Relaxed));
+        let now = hub.clock.now().as_nanos();
+        let inner = Inner {
+            id,
+            place,
+            peer,
+            transport,
+            hub,
+            wire: OnceLock::new(),
+            data: OnceLock::new(),
+            is_open: AtomicBool::new(false),
+            in_flight: AtomicUsize::new(0),
+            outbox: AtomicUsize::new(0),
+            heard: AtomicU64::new(now),
+            rtt: AtomicU64::new(0),
+            requests: Mutex::new(Some(HashMap::default())),
+            strand: Strand::new(),
+        };
+        Agent {
+            inner: Arc::new(inner),
+        }
+    }
+
+    /// Returns the number of the agent.
+    #[must_use]
+    pub fn id(&self) -> AgentId {
+        self.inner.id
+    }
+
+    /// Returns the other end of the socket, which may be a proxy.
+    #[must_use]
+    pub fn peer(&self) -> SocketAddr {
+        self.inner.peer
+    }
+
+    /// Returns how the connection came.
+    #[must_use]
+    pub fn transport(&self) -> Transport {
+        self.inner.transport
+    }
+
+    /// Returns the data of the program: what `authorize` returned, or the default value.
+    #[must_use]
+    pub fn data(&self) -> &T
+    where
+        T: Default,
+    {
+        self.inner.data.get_or_init(T::default)
+    }
+
+    /// Returns whether messages are accepted. The connection may end at any time after the call.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.inner.is_open.load(Ordering::Acquire)
+    }
+
+    /// Returns when the last byte was received, by the clock of the server.
+    #[must_use]
+    pub fn last_heard(&self) -> Timestamp {
+        Timestamp::from_nanos(self.inner.heard.load(Ordering::Relaxed))
+    }
+
+    /// Returns the last time from a ping to its pong, or `None` if there was none.
+    #[must_use]
+    pub fn rtt(&self) -> Option<Duration> {
+        let ns = self.inner.rtt.load(Ordering::Relaxed);
+        (ns > 0).then(|| Duration::from_nanos(ns))
+    }
+
+    /// Returns how many bytes of messages wait to be written.
+    #[must_use]
+    pub fn queued(&self) -> usize {
+        let Inner {
+            in_flight, outbox, ..
+        } = &*self.inner;
+        in_flight.load(Ordering::Acquire) + outbox.load(Ordering::Acquire)
+    }
+
+    /// Sends a message named `name`. `Ok` means that it is queued.
+    ///
+    /// If too many bytes wait, the [`Overflow`] of the server applies. With [`Overflow::Block`] this waits, but not on
+    /// threads of the server itself, which would wait for themselves.
+    ///
+    /// # Errors
+    ///
+    /// Returns a [`SendError`] if the connection is closed, if too many bytes wait, or if the body has no encoding.
+    pub fn send<B: Encode<C> + ?Sized>(&self, name: &str, body: &B) -> Result<(), SendError> {
+        self.send_head(Head::new(name), body, true)
+    }
+
+    /// Sends a message like [`send`](Agent::send), but never waits.
+    ///
+    /// # Errors
+    ///
+    /// Returns the errors of `send`.
+    pub fn try_send<B: Encode<C> + ?Sized>(&self, name: &str, body: &B) -> Result<(), SendError> {
+        self.send_head(Head::new(name), body, false)
+    }
+
+    /// Sends a request, and waits for its answer for at most `within`.
+    ///
+    /// # Errors
+    ///
+    /// Returns a [`RequestError`] if the request is not sent, the answer does not come in time or is an error, or the
+    /// connection ends. An inline handler gets [`WouldDeadlock`](RequestError::WouldDeadlock).
+    pub fn request<B, R>(&self, name: &str, body: &B, within: Duration) -> Result<R, RequestError>
+    where
+        B: Encode<C> + ?Sized,
+        R: Decode<C>,
+    {
+        let inner = &*self.inner;
+        if inner.hub.is_reactor_thread() {
+            return Err(RequestError::WouldDeadlock);
+        }
+        let id = inner.hub.next_request.fetch_add(1, Ordering::Relaxed);
+        let id = NonZeroU64::new(id).unwrap_or(NonZeroU64::MIN);
+        let (sender, answer) = bounded(1);
+        match &mut *inner.requests.lock() {
+            Some(requests) => drop(requests.insert(id, sender)),
+            None => return Err(RequestError::Send(SendError::Closed)),
+        }
+        let sent = self.send_head(Head::new(name).id(Some(id)), body, true);
+        let answered =
+            sent.map_err(RequestError::Send)
+                .and_then(|()| match answer.recv_timeout(within) {
+                    Ok(answered) => answered.map_err(RequestError::Fault),
+                    Err(RecvTimeoutError::Timeout) => Err(RequestError::Timeout),
+                    Err(RecvTimeoutError::Disconnected) => Err(RequestError::Lost),
+                });
+        if answered.is_err()
+            && let Some(requests) = &mut *inner.requests.lock()
+        {
+            requests.remove(&id);
+        }
+        let codec = self.wire().ok_or(RequestError::Lost)?.codec;
+        R::decode(codec, &answered?).map_err(RequestError::Decode)
+    }
+
+    /// Closes the connection with a close code of WebSocket and a reason, after what is queued was written. A code that
+    /// must not be sent becomes 1000. The first cause of an end counts.
+    pub fn close(&self, code: u16, reason: impl Into<String>) {
+        self.end(Cause::App, Some(code), reason.into());
+    }
+
+    /// Adds the connection to a room.
+    pub fn join(&self, room: &str) {
+        self.ask(Command::Join(self.inner.place, room.into(), true));
+    }
+
+    /// Removes the connection from a room.
+    pub fn leave(&self, room: &str) {
+        self.ask(Command::Join(self.inner.place, room.into(), false));
+    }
+
+    /// Sends a message to all members of a room of this agent's server. It is encoded once for each kind of connection.
+    ///
+    /// # Errors
+    ///
+    /// Returns that the body has no encoding.
+    pub fn publish<B: Encode<C> + ?Sized>(
+        &self,
+        room: &str,
+        name: &str,
+        body: &B,
+    ) -> Result<(), EncodeError> {
+        let hub = &self.inner.hub;
+        hub.publish(Some(room), &encode_all(hub, name, body)?);
+        Ok(())
+    }
+
+    /// Sends a message to all connections of this agent's server. It is encoded once for each kind of connection.
+    ///
+    /// # Errors
+    ///
+    /// Returns that the body has no encoding.
+    pub fn broadcast<B: Encode<C> + ?Sized>(
+        &self,
+        name: &str,
+        body: &B,
+    ) -> Result<(), EncodeError> {
+        let hub = &self.inner.hub;
+        hub.publish(None, &encode_all(hub, name, body)?);
+        Ok(())
+    }
+
+    /// Sends a message.
+    pub(crate) fn send_head<B: Encode<C> + ?Sized>(
+        &self,
+        head: Head<'_>,
+        body: &B,
+        may_wait: bool,
+    ) -> Result<(), SendError> {
+        let wire = self.wire().ok_or(SendError::Closed)?;
+        let mut frame = Vec::new();
+        wire.encode(head, body, &mut frame)?;
+        self.send_frame(frame.into(), may_wait)
+    }
+
+    /// Answers the request `re` with a fault.
+    pub(crate) fn send_fault(&self, fault: &Fault, re: Option<RequestId>) -> Result<(), SendError> {
+        let wire = self.wire().ok_or(SendError::Closed)?;
+        let mut frame = Vec::new();
+        wire.encode_fault(fault, re, &mut frame)?;
+        self.send_frame(frame.into(), true)
+    }
+
+    /// Reserves room for `frame`, and sends it to the session.
+    fn send_frame(&self, frame: Bytes, may_wait: bool) -> Result<(), SendError> {
+        let Inner { hub, place, .. } = &*self.inner;
+        let len = frame.len();
+        if !self.is_open() {
+            return Err(SendError::Closed);
+        }
+        if !self.reserve(len) {
+            match hub.overflow {
+                Overflow::Close if self.queued() + len > hub.outbound => {
+                    // Before the refusal returns, so that no later message is accepted.
+                    self.inner.is_open.store(false, Ordering::Release);
+                    let why = "too many bytes wait to be read".to_owned();
+                    self.end(Cause::SlowConsumer, None, why);
+                    return Err(SendError::Full);
+                }
+                Overflow::Block(within) if may_wait && !hub.is_own_thread() => {
+                    let is_reserved = Cell::new(false);
+                    hub.wait_for_room(within, || {
+                        is_reserved.set(self.is_open() && self.reserve(len));
+                        is_reserved.get() || !self.is_open()
+                    });
+                    if !is_reserved.get() {
+                        let is_open = self.is_open();
+                        return Err(if is_open {
+                            SendError::Full
+                        } else {
+                            SendError::Closed
+                        });
+                    }
+                }
+                _ => return Err(SendError::Full),
+            }
+        }
+        if hub.ask(*place, Command::Send(*place, frame)) {
+            Ok(())
+        } else {
+            self.release(len);
+            Err(SendError::Closed)
+        }
+    }
+
+    /// Reserves `len` bytes, if there is room.
+    fn reserve(&self, len: usize) -> bool {
+        let Inner { hub, in_flight, .. } = &*self.inner;
+        let mine = in_flight.fetch_add(len, Ordering::AcqRel) + len;
+        let all = hub.buffered.fetch_add(len, Ordering::AcqRel) + len;
+        let has_room = mine + self.inner.outbox.load(Ordering::Acquire) <= hub.outbound
+            && all <= hub.max_buffered;
+        if !has_room {
+            self.release(len);
+        }
+        has_room
+    }
+
+    /// Gives back `len` bytes that were reserved, which the session has taken or refused.
+    pub(crate) fn release(&self, len: usize) {
+        self.inner.in_flight.fetch_sub(len, Ordering::AcqRel);
+        self.inner.hub.buffered.fetch_sub(len, Ordering::AcqRel);
+    }
+
+    /// Publishes how many bytes wait in the session. Returns whether they have become fewer.
+    pub(crate) fn set_outbox(&self, bytes: usize) -> bool {
+        let before = self.inner.outbox.swap(bytes, Ordering::AcqRel);
+        let buffered = &self.inner.hub.buffered;
+        if bytes >= before {
+            buffered.fetch_add(bytes - before, Ordering::AcqRel);
+        } else {
+            buffered.fetch_sub(before - bytes, Ordering::AcqRel);
+        }
+        bytes < before
+    }
+
+    /// Closes the connection for `cause`.
+    pub(crate) fn end(&self, cause: Cause, code: Option<u16>, reason: String) {
+        self.ask(Command::Close(self.inner.place, cause, code, reason));
+    }
+
+    /// Asks the reactor of this connection.
+    pub(crate) fn ask(&self, command: Command<C>) {
+        // A reactor that has ended has closed its connections.
+        let _ = self.inner.hub.ask(self.inner.place, command);
+    }
+
+    /// Returns where the session is.
+    pub(crate) fn place(&self) -> Place {
+        self.inner.place
+    }
+
+    /// Returns how messages are written, once the connection is open.
+    pub(crate) fn wire(&self) -> Option<Wire<C>> {
+        self.inner.wire.get().copied()
+    }
+
+    /// Returns the jobs.
+    pub(crate) fn jobs(&self) -> &Strand<Job> {
+        &self.inner.strand
+    }
+
+    /// Sets the data before the connection opens.
+    pub(crate) fn set_data(&self, data: T) {
+        // There is no other data before that.
+        let _ = self.inner.data.set(data);
+    }
+
+    /// Accepts messages from now on, which are written with `wire`.
+    pub(crate) fn open(&self, wire: Wire<C>) {
+        // Opened once.
+        let _ = self.inner.wire.set(wire);
+        self.inner.is_open.store(true, Ordering::Release);
+    }
+
+    /// Accepts no messages from now on.
+    pub(crate) fn shut(&self) {
+        self.inner.is_open.store(false, Ordering::Release);
+    }
+
+    /// Ends all requests.
+    pub(crate) fn lose_requests(&self) {
+        drop(self.inner.requests.lock().take());
+    }
+
+    /// Publishes what the session knows of its peer.
+    pub(crate) fn set_heard(&self, heard: Timestamp, rtt: Option<Duration>) {
+        self.inner.heard.store(heard.as_nanos(), Ordering::Relaxed);
+        if let Some(rtt) = rtt {
+            let ns = u64::try_from(rtt.as_nanos()).unwrap_or(u64::MAX).max(1);
+            self.inner.rtt.store(ns, Ordering::Relaxed);
+        }
+    }
+
+    /// Passes on the answer to the request `re`.
+    pub(crate) fn answered(&self, re: RequestId, answer: Answered) {
+        let mut requests = self.inner.requests.lock();
+        let sender = requests.as_mut().and_then(|requests| requests.remove(&re));
+        drop(requests);
+        if let Some(sender) = sender {
+            // It has room for one.
+            let _ = sender.try_send(answer);
+        }
+    }
+}
+
+/// Encodes a message in each form that the connections of `hub` need.
+pub(crate) fn encode_all<C: Codec, B: Encode<C> + ?Sized>(
+    hub: &Hub<C>,
+    name: &str,
+    body: &B,
+) -> Result<Frames<C>, EncodeError> {
+    let encode = |wire: Wire<C>| {
+        let mut frame = Vec::new();
+        wire.encode(Head::new(name), body, &mut frame)?;
+        Ok((wire, Bytes::from(frame)))
+    };
+    hub.wires().into_iter().map(encode).collect()
+}
+
+impl<C, T> fmt::Debug for Agent<C, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Inner {
+            id,
+            peer,
+            transport,
+            ..
+        } = &*self.inner;
+        f.debug_struct("Agent")
+            .field("id", &id.0)
+            .field("peer", peer)
+            .field("transport", transport)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,322 @@
+//! Routes, agents and handler threads of a server: what its reactors share besides the hub.
+
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use ahash::HashMap;
+use parking_lot::Mutex;
+
+use super::agent::{Agent, AgentId, Job};
+use super::close::{Cause, Closed};
+use super::codec::{Codec, DecodeError, RequestId};
+use super::http::{Answer, Request};
+use super::hub::{Command, Hub};
+use super::strand::{Owner, Pool, Strand};
+use crate::Heart;
+use crate::clock::{self, Clock};
+use crate::panic::catch_panic;
+
+/// The handler of a route: takes a body and the number of the request, and calls the program with what it decodes.
+pub(crate) type Handle<C, T> =
+    Box<dyn Fn(&Agent<C, T>, C, &[u8], Option<RequestId>) -> Result<(), DecodeError> + Send + Sync>;
+
+/// A route.
+pub(crate) struct Route<C, T> {
+    /// The name of the messages.
+    pub(crate) name: Arc<str>,
+    /// Whether the handler runs on the reactor.
+    pub(crate) is_inline: bool,
+    /// The handler.
+    pub(crate) handle: Handle<C, T>,
+}
+
+/// Decides about an upgrade request.
+pub(crate) type Authorize<T> = Box<dyn Fn(&Request) -> Result<T, Reject> + Send + Sync>;
+
+/// Is called when a connection opens.
+pub(crate) type OnOpened<C, T> = Box<dyn Fn(&Agent<C, T>) + Send + Sync>;
+
+/// Is called when a connection has ended.
+pub(crate) type OnClosed<C, T> = Box<dyn Fn(&Agent<C, T>, &Closed) + Send + Sync>;
+
+/// Is called when a thread is blocked.
+pub(crate) type OnStall = Box<dyn Fn(&Blocked) + Send + Sync>;
+
+/// The refusal of an upgrade request: an HTTP status and a text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reject {
+    /// The answer.
+    answer: Answer,
+}
+
+impl Reject {
+    /// Refuses with `status`, such as 401 or 403. A number that is not from 400 to 599 becomes 403.
+    #[must_use]
+    pub fn new(status: u16) -> Self {
+        let status = if (400..600).contains(&status) {
+            status
+        } else {
+            403
+        };
+        Reject {
+            answer: Answer::new(status),
+        }
+    }
+
+    /// Sets the text of the answer.
+    #[must_use]
+    pub fn text(mut self, text: impl Into<String>) -> Self {
+        self.answer.text = text.into().into();
+        self
+    }
+}
+
+/// The report of a thread of the server that is blocked in user code.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Blocked {
+    /// The name of the thread.
+    pub thread: String,
+    /// The route, or `opened`, `closed` or `authorize`.
+    pub route: String,
+    /// The agent.
+    pub agent: AgentId,
+    /// For how long it has been there.
+    pub since: Duration,
+}
+
+impl fmt::Display for Blocked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} is blocked for {:.1?} in `{}` of agent {}",
+            self.thread, self.since, self.route, self.agent
+        )
+    }
+}
+
+/// What a thread of the server is doing: user code of a route for an agent, since a time in ns.
+#[derive(Debug)]
+pub(crate) struct Desk {
+    /// The name of the thread.
+    name: String,
+    /// The code that runs, if any does.
+    doing: Mutex<Option<(Arc<str>, AgentId, u64)>>,
+    /// Whether it was reported.
+    is_reported: AtomicBool,
+    /// Beats when code begins, so that the supervisor looks here when no code has begun for a while.
+    heart: OnceLock<Heart<usize>>,
+}
+
+impl Desk {
+    /// Creates the desk of the thread `name`.
+    pub(crate) fn new(name: String) -> Self {
+        Desk {
+            name,
+            doing: Mutex::new(None),
+            is_reported: AtomicBool::new(false),
+            heart: OnceLock::new(),
+        }
+    }
+
+    /// Sets the heart, once.
+    pub(crate) fn set_heart(&self, heart: Heart<usize>) {
+        let _ = self.heart.set(heart);
+    }
+
+    /// Runs `code`, which is visible meanwhile. Returns `None` if it panicked.
+    pub(crate) fn run<R>(
+        &self,
+        clock: &Clock,
+        route: &Arc<str>,
+        agent: AgentId,
+        code: impl FnOnce() -> R,
+    ) -> Option<R> {
+        *self.doing.lock() = Some((route.clone(), agent, clock.now_ns()));
+        if let Some(heart) = self.heart.get() {
+            // Fails only if the supervisor is closed, at the end of the server.
+            let _ = heart.beat();
+        }
+        let result = catch_panic(code);
+        *self.doing.lock() = None;
+        self.is_reported.store(false, Ordering::Relaxed);
+        result
+    }
+
+    /// Returns what has been running for at least `limit`, once.
+    pub(crate) fn blocked(&self, now: u64, limit: Duration) -> Option<Blocked> {
+        let doing = self.doing.lock();
+        let (route, agent, since) = doing.as_ref()?;
+        let since = clock::duration(now.saturating_sub(*since));
+        if since < limit || self.is_reported.swap(true, Ordering::Relaxed) {
+            return None;
+        }
+        Some(Blocked {
+            thread: self.name.clone(),
+            route: route.to_string(),
+            agent: *agent,
+            since,
+        })
+    }
+
+    /// The name of the thread.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+}
+
+thread_local! {
+    /// The desk of this handler thread.
+    static DESK: std::cell::RefCell<Option<Arc<Desk>>> = const { std::cell::RefCell::new(None) };
+}
+
+/// Sets the desk of this handler thread.
+pub(crate) fn sit_at(desk: Arc<Desk>) {
+    DESK.set(Some(desk));
+}
+
+/// The routes and callbacks of a server.
+pub(crate) struct Program<C, T> {
+    /// The routes.
+    pub(crate) routes: Vec<Route<C, T>>,
+    /// The indices of the routes by name.
+    pub(crate) by_name: HashMap<Arc<str>, usize>,
+    /// Decides about upgrade requests.
+    pub(crate) authorize: Option<Authorize<T>>,
+    /// Is called when a connection opens.
+    pub(crate) opened: Option<OnOpened<C, T>>,
+    /// Is called when a connection has ended.
+    pub(crate) closed: Option<OnClosed<C, T>>,
+    /// Names of the callbacks: `authorize`, `opened`, `closed`.
+    pub(crate) names: [Arc<str>; 3],
+}
+
+/// What the reactors and handler threads of a server share.
+pub(crate) struct Core<C, T> {
+    /// What agents share.
+    pub(crate) hub: Arc<Hub<C>>,
+    /// Routes and callbacks.
+    pub(crate) program: Program<C, T>,
+    /// The agents that have been reported as opened.
+    pub(crate) agents: Mutex<HashMap<AgentId, Agent<C, T>>>,
+    /// The handler threads.
+    pub(crate) pool: Pool<Seated<C, T>>,
+}
+
+/// An agent with the core of its server: what the pool runs.
+pub(crate) struct Seated<C, T> {
+    /// The agent.
+    pub(crate) agent: Agent<C, T>,
+    /// The server.
+    pub(crate) core: Arc<Core<C, T>>,
+}
+
+impl<C: Codec, T: Default + Send + Sync + 'static> Owner for Seated<C, T> {
+    type Job = Job;
+
+    fn strand(&self) -> &Strand<Job> {
+        self.agent.jobs()
+    }
+
+    fn run(&self, job: Job) {
+        DESK.with_borrow(|desk| {
+            if let Some(desk) = desk {
+                self.core.run(&self.agent, job, desk);
+            }
+        });
+    }
+
+    fn resume(&self) {
+        self.agent.ask(Command::Resume(self.agent.place()));
+    }
+}
+
+impl<C: Codec, T: Default + Send + Sync + 'static> Core<C, T> {
+    /// Runs a job of `agent` on the thread of `desk`.
+    fn run(&self, agent: &Agent<C, T>, job: Job, desk: &Desk) {
+        let Core { hub, program, .. } = self;
+        let [authorize, opened, closed] = &program.names;
+        let id = agent.id();
+        match job {
+            Job::Authorize(request) => {
+                let decided = program.authorize.as_ref().map(|code| {
+                    let decided = desk.run(&hub.clock, authorize, id, || code(&request));
+                    self.count_panic(decided.is_none());
+                    decided.unwrap_or_else(|| Err(Reject::new(500)))
+                });
+                let decided = match decided {
+                    Some(Ok(data)) => {
+                        agent.set_data(data);
+                        Ok(())
+                    }
+                    Some(Err(reject)) => Err(reject.answer),
+                    None => Ok(()),
+                };
+                agent.ask(Command::Decide(agent.place(), request, decided));
+            }
+            Job::Opened => {
+                if let Some(code) = &program.opened {
+                    let called = desk.run(&hub.clock, opened, id, || code(agent));
+                    self.end_after_panic(agent, called.is_none());
+                }
+                let mut stats = hub.stats.lock();
+                stats.opened_reports += 1;
+                stats.reported += 1;
+            }
+            Job::Message(route, body, id) => self.call(agent, route, &body, id, desk),
+            Job::Closed(report) => {
+                if let Some(code) = &program.closed {
+                    let called = desk.run(&hub.clock, closed, id, || code(agent, &report));
+                    self.count_panic(called.is_none());
+                }
+                self.agents.lock().remove(&id);
+                let mut stats = hub.stats.lock();
+                stats.closed_reports += 1;
+                stats.reported -= 1;
+            }
+        }
+    }
+
+    /// Calls the handler of a route.
+    pub(crate) fn call(
+        &self,
+        agent: &Agent<C, T>,
+        route: usize,
+        body: &[u8],
+        request: Option<RequestId>,
+        desk: &Desk,
+    ) {
+        let Some(wire) = agent.wire() else {
+            return;
+        };
+        let route = &self.program.routes[route];
+        let called = desk.run(&self.hub.clock, &route.name, agent.id(), || {
+            (route.handle)(agent, wire.codec, body, request)
+        });
+        match called {
+            Some(Ok(())) => {}
+            Some(Err(error)) => {
+                let why = format!("`{}`: {error}", route.name);
+                agent.end(Cause::BadMessage, None, why);
+            }
+            None => self.end_after_panic(agent, true),
+        }
+    }
+
+    /// Closes the connection if a handler panicked.
+    fn end_after_panic(&self, agent: &Agent<C, T>, has_panicked: bool) {
+        self.count_panic(has_panicked);
+        if has_panicked {
+            agent.end(Cause::Handler, None, "a handler panicked".to_owned());
+        }
+    }
+
+    /// Counts a panic.
+    fn count_panic(&self, has_panicked: bool) {
+        if has_panicked {
+            self.hub.stats.lock().panics += 1;
+        }
+    }
+}

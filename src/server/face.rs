@@ -1,0 +1,258 @@
+//! The server as its program sees it.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+
+use super::agent::{Agent, AgentId, encode_all};
+use super::codec::{Codec, Encode, EncodeError};
+use super::core::Core;
+use super::hub::Command;
+use super::stats::ServerStats;
+use crate::watcher::Watcher;
+
+/// How a server is shut down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub struct Shutdown {
+    /// How long it may take.
+    within: Duration,
+    /// Over which time the closes are spread.
+    spread: Duration,
+}
+
+impl Shutdown {
+    /// Shuts down within this time: what is not closed after four fifths of it is cut, and handlers have the rest.
+    pub fn within(within: Duration) -> Self {
+        Shutdown {
+            within,
+            spread: Duration::ZERO,
+        }
+    }
+
+    /// Spreads the closes evenly over this time, at most half of the whole, so that the peers do not all connect to
+    /// another server at once. Default: zero.
+    pub fn spread(mut self, spread: Duration) -> Self {
+        self.spread = spread;
+        self
+    }
+}
+
+/// What a shutdown came to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ShutdownReport {
+    /// The connections that were open when it began.
+    pub open: u64,
+    /// The agents whose `closed` was not called, because their handlers did not return in time.
+    pub unreported: Vec<AgentId>,
+    /// The threads that still run, because user code blocks them.
+    pub still_running: Vec<String>,
+}
+
+/// The threads of a server.
+pub(crate) struct Running {
+    /// The threads that own connections.
+    pub(crate) reactors: Vec<JoinHandle<()>>,
+    /// The threads that run handlers.
+    pub(crate) handlers: Vec<JoinHandle<()>>,
+    /// The watcher of the threads.
+    supervisor: Watcher<usize>,
+}
+
+impl Running {
+    /// Creates the record of no threads but the supervisor.
+    pub(crate) fn new(supervisor: Watcher<usize>) -> Self {
+        Running {
+            reactors: Vec::new(),
+            handlers: Vec::new(),
+            supervisor,
+        }
+    }
+}
+
+/// Connections over TCP and WebSocket that are kept alive, and the handlers of their messages. See the
+/// [module](super) for an introduction.
+///
+/// Dropping the server shuts it down like [`shutdown`](Server::shutdown) within one second, which may block for that
+/// long.
+pub struct Server<C: Codec, T: Default + Send + Sync + 'static> {
+    /// What the threads share.
+    core: Arc<Core<C, T>>,
+    /// The addresses of the listeners.
+    addresses: Vec<SocketAddr>,
+    /// The threads; `None` after the shutdown.
+    running: Mutex<Option<Running>>,
+}
+
+impl<C: Codec, T: Default + Send + Sync + 'static> Server<C, T> {
+    /// Returns the options and routes of a new server, with default values. `C` encodes messages, and `T` is the data of
+    /// the program for each agent.
+    pub fn builder() -> super::ServerBuilder<C, T> {
+        super::ServerBuilder::new()
+    }
+
+    /// Creates the handle.
+    pub(crate) fn new(core: Arc<Core<C, T>>, addresses: Vec<SocketAddr>, running: Running) -> Self {
+        Server {
+            core,
+            addresses,
+            running: Mutex::new(Some(running)),
+        }
+    }
+
+    /// Returns the addresses of the listeners, in the order in which they were given.
+    #[must_use]
+    pub fn local_addrs(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// Returns the statistics.
+    #[must_use]
+    pub fn stats(&self) -> ServerStats {
+        let hub = &self.core.hub;
+        let mut stats = hub.stats.lock().clone();
+        stats.queued_bytes = hub.buffered.load(Ordering::Acquire) as u64;
+        stats
+    }
+
+    /// Returns the agents that are open or whose end has not been reported, in no particular order.
+    #[must_use]
+    pub fn agents(&self) -> Vec<Agent<C, T>> {
+        self.core.agents.lock().values().cloned().collect()
+    }
+
+    /// Returns the agent with this number, as [`agents`](Server::agents) would.
+    #[must_use]
+    pub fn get(&self, id: AgentId) -> Option<Agent<C, T>> {
+        self.core.agents.lock().get(&id).cloned()
+    }
+
+    /// Sends a message to all connections. It is encoded once for each kind of connection.
+    ///
+    /// # Errors
+    ///
+    /// Returns that the body has no encoding.
+    pub fn broadcast<B: Encode<C> + ?Sized>(
+        &self,
+        name: &str,
+        body: &B,
+    ) -> Result<(), EncodeError> {
+        let hub = &self.core.hub;
+        hub.publish(None, &encode_all(hub, name, body)?);
+        Ok(())
+    }
+
+    /// Sends a message to all members of a [room](Agent::join). It is encoded once for each kind of connection.
+    ///
+    /// # Errors
+    ///
+    /// Returns that the body has no encoding.
+    pub fn publish<B: Encode<C> + ?Sized>(
+        &self,
+        room: &str,
+        name: &str,
+        body: &B,
+    ) -> Result<(), EncodeError> {
+        let hub = &self.core.hub;
+        hub.publish(Some(room), &encode_all(hub, name, body)?);
+        Ok(())
+    }
+
+    /// Takes no further connections, and keeps those that are open. `GET /healthz` is answered with 503, so that a load
+    /// balancer looks elsewhere.
+    pub fn drain(&self) {
+        self.core.hub.is_draining.store(true, Ordering::Release);
+    }
+
+    /// Closes all connections with code 1001, waits for the handlers, and ends the threads. Blocks for at most the time
+    /// of `how`, and returns what was not done in it. A second call returns an empty report.
+    ///
+    /// On a thread of the server itself, which cannot wait for its own end, the shutdown begins and the report names the
+    /// threads.
+    pub fn shutdown(&self, how: Shutdown) -> ShutdownReport {
+        let mut report = ShutdownReport::default();
+        let Some(running) = self.running.lock().take() else {
+            return report;
+        };
+        let Shutdown { within, spread } = how;
+        let hub = &self.core.hub;
+        let began = Instant::now();
+        let after = |duration: Duration| {
+            // Longer than any program runs.
+            let most = Duration::from_secs(1 << 30);
+            began + duration.min(most)
+        };
+        report.open = hub.stats.lock().open;
+        self.drain();
+        let is_own = hub.is_own_thread();
+        let (sender, stopped) = crossbeam_channel::bounded(1);
+        // The first reactor has the listeners, so after its answer nothing is accepted.
+        if let Some(first) = hub.inboxes.first()
+            && first.push(Command::StopListening(sender)).is_ok()
+            && !is_own
+        {
+            let _ = stopped.recv_deadline(after(within / 5));
+        }
+        let cut = after(within / 5 * 4);
+        for inbox in &hub.inboxes {
+            // A reactor that has ended has nothing to close.
+            let _ = inbox.push(Command::Shutdown(spread.min(within / 2), cut));
+        }
+        let Running {
+            reactors,
+            handlers,
+            supervisor,
+        } = running;
+        let end = after(within);
+        let has_time = |until: Instant| !is_own && Instant::now() < until;
+        while has_time(end) && !reactors.iter().all(JoinHandle::is_finished) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let rest = if is_own {
+            Duration::ZERO
+        } else {
+            end.saturating_duration_since(Instant::now())
+        };
+        let _ = self.core.pool.close(rest);
+        for thread in reactors.into_iter().chain(handlers) {
+            // A handler that has left the pool ends at once.
+            let soon = Instant::now() + Duration::from_millis(50);
+            while has_time(soon.min(after(within + Duration::from_millis(50))))
+                && !thread.is_finished()
+            {
+                std::thread::sleep(Duration::from_micros(200));
+            }
+            if thread.is_finished() {
+                // Handlers' panics are caught.
+                let _ = thread.join();
+            } else {
+                let name = thread.thread().name().unwrap_or_default();
+                report.still_running.push(name.to_owned());
+            }
+        }
+        report.unreported = self.core.agents.lock().keys().copied().collect();
+        // It calls a user's code, which may block.
+        let _ = supervisor.close_timeout(Duration::from_millis(100));
+        report
+    }
+}
+
+impl<C: Codec, T: Default + Send + Sync + 'static> Drop for Server<C, T> {
+    fn drop(&mut self) {
+        let _ = self.shutdown(Shutdown::within(Duration::from_secs(1)));
+    }
+}
+
+impl<C: Codec, T: Default + Send + Sync + 'static> fmt::Debug for Server<C, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server")
+            .field("addresses", &self.addresses)
+            .finish_non_exhaustive()
+    }
+}

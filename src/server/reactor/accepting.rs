@@ -1,0 +1,94 @@
+//! Accepting connections.
+
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use mio::net::TcpStream;
+
+use super::super::codec::Codec;
+use super::super::http::Answer;
+use super::super::hub::{Command, Port};
+use super::Reactor;
+use super::listeners::PAUSES;
+
+/// The most connections that a round accepts.
+const MAX_ACCEPTS: usize = 64;
+
+impl<C: Codec, T: Default + Send + Sync + 'static> Reactor<C, T> {
+    /// Accepts connections, and gives each to the reactor with the fewest.
+    pub(super) fn accept(&mut self) {
+        if let Some(again) = self.listeners.again_at {
+            if Instant::now() < again {
+                return;
+            }
+            self.listeners.again_at = None;
+        }
+        for _ in 0..MAX_ACCEPTS {
+            match self.listeners.next() {
+                None => return,
+                Some(Ok((stream, peer, port))) => {
+                    self.listeners.pause = PAUSES[0];
+                    self.accepted(stream, peer, port);
+                }
+                // The peer has gone in between, or a signal came.
+                Some(Err(error)) if is_about_one(&error) => {}
+                Some(Err(_)) => {
+                    // No descriptor is left. The listener reports nothing again, so it is tried again.
+                    self.listeners.again_at = Some(Instant::now() + self.listeners.pause);
+                    self.listeners.pause = (self.listeners.pause * 2).min(PAUSES[1]);
+                    self.core.hub.stats.lock().accept_pauses += 1;
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Gives an accepted connection to a reactor, or refuses it.
+    fn accepted(&mut self, mut stream: TcpStream, peer: SocketAddr, port: Port) {
+        let hub = self.core.hub.clone();
+        let mut stats = hub.stats.lock();
+        stats.accepted += 1;
+        let all = (stats.handshaking + stats.open + stats.closing) as usize;
+        let is_full = all >= self.limits.max_connections
+            || port == Port::WebSocket && stats.handshaking as usize >= self.limits.max_handshaking
+            || hub.is_draining.load(Ordering::Acquire) && port != Port::WebSocket;
+        if is_full {
+            stats.refused += 1;
+            drop(stats);
+            if port == Port::WebSocket {
+                // Best effort: an empty buffer takes it.
+                let _ = stream.write(&Answer::new(503).to_bytes());
+                let _ = stream.shutdown(std::net::Shutdown::Write);
+            }
+            return;
+        }
+        stats.handshaking += 1;
+        drop(stats);
+        let loads = hub.loads.iter().enumerate();
+        let least = loads.min_by_key(|(_, load)| load.load(Ordering::Relaxed));
+        let index = least.map_or(self.index, |(index, _)| index);
+        hub.loads[index].fetch_add(1, Ordering::Relaxed);
+        if index == self.index {
+            self.adopt(stream, peer, port);
+        } else if hub.inboxes[index]
+            .push(Command::Adopt(stream, peer, port))
+            .is_err()
+        {
+            let mut stats = hub.stats.lock();
+            stats.handshaking -= 1;
+            stats.refused += 1;
+        }
+    }
+}
+
+/// Returns whether the error concerns one connection, so that the next one can be accepted at once.
+fn is_about_one(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::Interrupted
+    )
+}

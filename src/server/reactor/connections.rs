@@ -1,0 +1,256 @@
+//! The connections of a reactor.
+
+use std::io::{self, IoSlice, Write};
+use std::net::IpAddr;
+use std::ops::{Index, IndexMut};
+use std::sync::Arc;
+
+use ahash::HashMap;
+use mio::net::TcpStream;
+
+use super::super::agent::Agent;
+use super::super::codec::Codec;
+use super::super::hub::Place;
+use super::super::session::{Session, Traffic};
+use crate::clock::Timestamp;
+
+/// The most buffers of a write.
+const SLICES: usize = 64;
+
+/// How a connection is counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// Its handshake is going on.
+    Handshaking,
+    /// It is open.
+    Open,
+    /// It is being closed.
+    Closing,
+}
+
+/// A connection.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "they are independent of each other"
+)]
+pub(super) struct Connection<C, T> {
+    /// The state machine.
+    pub(super) session: Session<C>,
+    /// The socket.
+    pub(super) stream: TcpStream,
+    /// The handle.
+    pub(super) agent: Agent<C, T>,
+    /// The generation of the slot.
+    pub(super) generation: u32,
+    /// How it is counted.
+    pub(super) stage: Stage,
+    /// Whether reading may yield something.
+    pub(super) is_readable: bool,
+    /// Whether the end of the input was announced, which a short read does not reach.
+    pub(super) is_read_closed: bool,
+    /// Whether the socket may accept something.
+    pub(super) is_writable: bool,
+    /// Whether the slot is in the list of those that are read.
+    pub(super) is_in_ready: bool,
+    /// Whether the slot is in the list of those that are flushed.
+    pub(super) is_dirty: bool,
+    /// Whether the agent was reported as opened.
+    pub(super) was_reported: bool,
+    /// The bytes of messages that were accepted and then refused by the session.
+    pub(super) refused: u64,
+    /// The address for which it is counted.
+    pub(super) address: Option<IpAddr>,
+    /// The rooms.
+    rooms: Vec<Arc<str>>,
+    /// The traffic that is in the statistics.
+    pub(super) counted: Traffic,
+}
+
+impl<C: Codec, T> Connection<C, T> {
+    /// Creates a connection whose handshake is going on.
+    pub(super) fn new(
+        session: Session<C>,
+        stream: TcpStream,
+        agent: Agent<C, T>,
+        place: Place,
+    ) -> Self {
+        Connection {
+            session,
+            stream,
+            agent,
+            generation: place.generation,
+            stage: Stage::Handshaking,
+            is_readable: false,
+            is_read_closed: false,
+            is_writable: true,
+            is_in_ready: false,
+            is_dirty: false,
+            was_reported: false,
+            refused: 0,
+            address: None,
+            rooms: Vec::new(),
+            counted: Traffic::default(),
+        }
+    }
+}
+
+/// A slot: a connection, and the generation of the slot.
+type Slot<C, T> = (Option<Box<Connection<C, T>>>, u32);
+
+/// The connections by slot.
+pub(super) struct Slab<C, T> {
+    /// The connections, with the generation that the next one in an empty slot gets.
+    slots: Vec<Slot<C, T>>,
+    /// The empty slots.
+    free: Vec<u32>,
+    /// The slots that became empty in this round.
+    removed: Vec<u32>,
+    /// The members of rooms.
+    rooms: HashMap<Arc<str>, Vec<u32>>,
+    /// The number of connections.
+    len: usize,
+}
+
+impl<C: Codec, T> Slab<C, T> {
+    /// Creates an empty slab.
+    pub(super) fn new() -> Self {
+        Slab {
+            slots: Vec::new(),
+            free: Vec::new(),
+            removed: Vec::new(),
+            rooms: HashMap::default(),
+            len: 0,
+        }
+    }
+
+    /// Returns whether there is no connection.
+    pub(super) fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Returns where the next connection of `reactor` is inserted.
+    pub(super) fn next_place(&self, reactor: u32) -> Place {
+        let slot = self.free.last().copied().unwrap_or(self.slots.len() as u32);
+        let generation = self.slots.get(slot as usize).map_or(0, |it| it.1);
+        Place {
+            reactor,
+            slot,
+            generation,
+        }
+    }
+
+    /// Inserts `connection` at the [next place](Slab::next_place).
+    pub(super) fn insert(&mut self, connection: Connection<C, T>) {
+        let connection = Some(Box::new(connection));
+        self.len += 1;
+        match self.free.pop() {
+            Some(slot) => self.slots[slot as usize].0 = connection,
+            None => self.slots.push((connection, 0)),
+        }
+    }
+
+    /// Returns the connection in `slot`.
+    pub(super) fn get_mut(&mut self, slot: u32) -> Option<&mut Connection<C, T>> {
+        self.slots.get_mut(slot as usize)?.0.as_deref_mut()
+    }
+
+    /// Returns the slots that are in use.
+    pub(super) fn slots(&self) -> Vec<u32> {
+        let used = self.slots.iter().enumerate();
+        let used = used.filter(|(_, it)| it.0.is_some());
+        used.map(|(slot, _)| slot as u32).collect()
+    }
+
+    /// Removes the connection in `slot`, which is used again after this round.
+    pub(super) fn remove(&mut self, slot: u32) -> Option<Box<Connection<C, T>>> {
+        let (connection, generation) = self.slots.get_mut(slot as usize)?;
+        let connection = connection.take()?;
+        *generation = generation.wrapping_add(1);
+        self.len -= 1;
+        self.removed.push(slot);
+        for room in &connection.rooms {
+            self.leave(slot, room);
+        }
+        Some(connection)
+    }
+
+    /// Lets the slots that became empty be used again.
+    pub(super) fn free_removed(&mut self) {
+        self.free.append(&mut self.removed);
+    }
+
+    /// Adds the connection in `slot` to a room, or removes it.
+    pub(super) fn join(&mut self, slot: u32, room: Arc<str>, is_joining: bool) {
+        let connection = &mut self[slot];
+        let is_member = connection.rooms.contains(&room);
+        if is_joining && !is_member && connection.session.is_open() {
+            connection.rooms.push(room.clone());
+            self.rooms.entry(room).or_default().push(slot);
+        } else if !is_joining && is_member {
+            connection.rooms.retain(|it| *it != room);
+            self.leave(slot, &room);
+        }
+    }
+
+    /// Removes `slot` from the members of `room`.
+    fn leave(&mut self, slot: u32, room: &Arc<str>) {
+        if let Some(members) = self.rooms.get_mut(room) {
+            members.retain(|it| *it != slot);
+            if members.is_empty() {
+                self.rooms.remove(room);
+            }
+        }
+    }
+
+    /// Returns the members of a room, or all connections.
+    pub(super) fn members(&self, room: Option<&Arc<str>>) -> Vec<u32> {
+        match room {
+            None => self.slots(),
+            Some(room) => self.rooms.get(room).cloned().unwrap_or_default(),
+        }
+    }
+}
+
+impl<C: Codec, T> Index<u32> for Slab<C, T> {
+    type Output = Connection<C, T>;
+
+    fn index(&self, slot: u32) -> &Connection<C, T> {
+        self.slots[slot as usize]
+            .0
+            .as_deref()
+            .expect("the slot is in use")
+    }
+}
+
+impl<C: Codec, T> IndexMut<u32> for Slab<C, T> {
+    fn index_mut(&mut self, slot: u32) -> &mut Connection<C, T> {
+        let connection = self.slots[slot as usize].0.as_deref_mut();
+        connection.expect("the slot is in use")
+    }
+}
+
+impl<C: Codec, T> Connection<C, T> {
+    /// Writes what waits, as far as the socket accepts it.
+    pub(super) fn flush(&mut self, now: Timestamp) {
+        while self.is_writable && self.session.has_output() {
+            let mut slices = [IoSlice::new(&[]); SLICES];
+            let count = self.session.slices(&mut slices);
+            match self.stream.write_vectored(&slices[..count]) {
+                Ok(written) => {
+                    self.session.wrote(written, now);
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.is_writable = false;
+                }
+                Err(_) => {
+                    self.session.failed(now);
+                    return;
+                }
+            }
+        }
+        if self.session.has_output() {
+            self.session.wrote(0, now);
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! The deadlines of the connections of a reactor.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use super::super::codec::Codec;
+use super::super::hub::Place;
+use super::super::session::{Change, Kind, Session};
+use crate::clock::Timestamp;
+use crate::error::BuildError;
+use crate::local::LocalWatcher;
+use crate::options::Options;
+
+/// A deadline of a connection.
+type Key = (Place, Kind);
+
+/// The deadlines, and those that were missed and have not been judged.
+pub(super) struct Watch {
+    /// The deadlines.
+    pub(super) watcher: LocalWatcher<Key>,
+    /// What was missed, and when.
+    pub(super) overdue: VecDeque<(Key, Timestamp)>,
+}
+
+impl Watch {
+    /// Creates a watch without deadlines.
+    pub(super) fn new() -> Result<Self, BuildError> {
+        Ok(Watch {
+            watcher: LocalWatcher::builder().build()?,
+            overdue: VecDeque::new(),
+        })
+    }
+
+    /// Holds expiry back after the reactor did not run.
+    pub(super) fn stalled(&mut self, last_alive: Timestamp, now: Timestamp) {
+        self.watcher.stalled(last_alive, now);
+    }
+
+    /// Returns the next deadline.
+    pub(super) fn next_deadline(&mut self) -> Option<Timestamp> {
+        self.watcher.next_deadline()
+    }
+
+    /// Returns whether deadlines that were missed have not been judged.
+    pub(super) fn has_overdue(&self) -> bool {
+        !self.overdue.is_empty()
+    }
+
+    /// Applies the changes of the deadlines of `session`.
+    pub(super) fn update<C: Codec>(
+        &mut self,
+        place: Place,
+        session: &mut Session<C>,
+        now: Timestamp,
+    ) {
+        session.take_changes(|kind, change| {
+            let key = (place, kind);
+            match change {
+                Change::Set(timeout) => {
+                    // Timeouts are not zero, and the number of keys is not limited.
+                    let options = Options::new().timeout(timeout.max(Duration::from_nanos(1)));
+                    let _ = self.watcher.beat_with(key, now, options);
+                }
+                Change::Beat => {
+                    let _ = self.watcher.beat(key, now);
+                }
+                Change::Clear => {
+                    self.watcher.remove(&key, now);
+                }
+            }
+        });
+    }
+}

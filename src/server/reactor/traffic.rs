@@ -1,0 +1,346 @@
+//! Reading, writing, and what follows from that.
+
+use std::io::{self, Read};
+use std::net::IpAddr;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use super::super::agent::{Agent, Job};
+use super::super::close::Cause;
+use super::super::codec::{Codec, Fault};
+use super::super::core::Seated;
+use super::super::http::{Answer, Asked, Request};
+use super::super::session::{Step, Traffic};
+use super::connections::{Connection, Stage};
+use super::{READ, Reactor};
+use crate::clock;
+
+/// How long an inline handler may run before it is counted as slow.
+const SLOW_INLINE: Duration = Duration::from_millis(10);
+
+impl<C: Codec, T: Default + Send + Sync + 'static> Reactor<C, T> {
+    /// Reads from the sockets that are ready.
+    pub(super) fn read_ready(&mut self) {
+        let ready = std::mem::take(&mut self.ready);
+        for slot in ready {
+            let Some(connection) = self.slab.get_mut(slot) else {
+                continue;
+            };
+            connection.is_in_ready = false;
+            if connection.session.wants_read() {
+                self.read(slot);
+                self.mark_dirty(slot);
+            }
+        }
+    }
+
+    /// Reads from a socket until nothing is left, or others have their turn.
+    pub(super) fn read(&mut self, slot: u32) {
+        let mut total = 0;
+        while total < READ {
+            let connection = &mut self.slab[slot];
+            if !connection.session.wants_read() {
+                return;
+            }
+            match connection.stream.read(&mut self.scratch) {
+                Ok(0) => {
+                    connection.is_readable = false;
+                    connection.session.eof(self.now);
+                    return;
+                }
+                Ok(count) => {
+                    total += count;
+                    // A short read has emptied the buffer, and what comes later is announced.
+                    if count < self.scratch.len() && !connection.is_read_closed {
+                        connection.is_readable = false;
+                    }
+                    self.receive(slot, count);
+                    if !self.slab[slot].is_readable {
+                        return;
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    connection.is_readable = false;
+                    return;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => {
+                    connection.is_readable = false;
+                    connection.session.failed(self.now);
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Gives the session the first `count` bytes that were read.
+    fn receive(&mut self, slot: u32, count: usize) {
+        let connection = &mut self.slab[slot];
+        let (core, desk) = (&self.core, &self.desk);
+        let agent = &connection.agent;
+        let runnable = &mut self.runnable;
+        let room = core.pool.room();
+        let mut is_full = false;
+        let mut unknown = 0;
+        let input = &mut self.scratch[..count];
+        let codec = connection.session.wire().codec;
+        connection
+            .session
+            .receive(input, self.now, |envelope, outlet| {
+                if let Some(re) = envelope.re {
+                    let fault = (envelope.name == Fault::NAME)
+                        .then(|| codec.split_fault(envelope.body).unwrap_or_default());
+                    let answer = fault.map_or_else(|| Ok(envelope.body.to_vec()), Err);
+                    agent.answered(re, answer);
+                    return;
+                }
+                let Some(&route) = core.program.by_name.get(&*envelope.name) else {
+                    unknown += 1;
+                    if let Some(id) = envelope.id {
+                        // Without room, the peer learns by its own timeout.
+                        let _ = outlet.fault(&Fault::new(404, "unknown message"), Some(id));
+                    }
+                    return;
+                };
+                if core.program.routes[route].is_inline {
+                    let began = Instant::now();
+                    core.call(agent, route, envelope.body, envelope.id, desk);
+                    if began.elapsed() > SLOW_INLINE {
+                        core.hub.stats.lock().slow_inline += 1;
+                    }
+                    return;
+                }
+                let job = Job::Message(route, envelope.body.into(), envelope.id);
+                let pushed = agent.jobs().push(job, envelope.body.len(), room);
+                is_full |= pushed.is_full;
+                if pushed.must_schedule {
+                    let (agent, core) = (agent.clone(), core.clone());
+                    runnable.push(Seated { agent, core });
+                }
+            });
+        if is_full {
+            connection.session.pause();
+        }
+        if unknown > 0 {
+            core.hub.stats.lock().unknown += unknown;
+        }
+        if let Some(asked) = connection.session.take_asked() {
+            self.asked(slot, asked);
+        }
+    }
+
+    /// Decides about a request that is complete.
+    fn asked(&mut self, slot: u32, asked: Asked) {
+        let is_draining = self.core.hub.is_draining.load(Ordering::Acquire);
+        let answer = match asked {
+            Asked::Health => Some(Answer::new(if is_draining { 503 } else { 200 })),
+            Asked::Upgrade(_) if is_draining => Some(Answer::new(503)),
+            Asked::Upgrade(request) => {
+                if !self.count_address(slot, request.client()) {
+                    Some(Answer::new(429))
+                } else if self.core.program.authorize.is_some() {
+                    self.push_job(slot, Job::Authorize(request));
+                    None
+                } else {
+                    self.decide(slot, &request, Ok(()));
+                    None
+                }
+            }
+        };
+        if let Some(answer) = answer {
+            self.slab[slot].session.refuse(&answer, self.now);
+        }
+        self.mark_dirty(slot);
+    }
+
+    /// Accepts an upgrade request, or answers with another status.
+    pub(super) fn decide(&mut self, slot: u32, request: &Request, decided: Result<(), Answer>) {
+        if let Err(answer) = decided {
+            self.slab[slot].session.refuse(&answer, self.now);
+        } else {
+            self.slab[slot].session.accept(request, self.now);
+            if self.slab[slot].session.is_open() {
+                self.opened(slot);
+                // Messages may have come with the request.
+                self.receive(slot, 0);
+            }
+        }
+        self.mark_dirty(slot);
+    }
+
+    /// Reports a connection that has opened. Nothing was read from it before.
+    pub(super) fn opened(&mut self, slot: u32) {
+        let core = self.core.clone();
+        let connection = &mut self.slab[slot];
+        let wire = connection.session.wire();
+        core.hub.add_wire(wire);
+        connection.agent.open(wire);
+        connection.stage = Stage::Open;
+        connection.was_reported = true;
+        let agent = connection.agent.clone();
+        core.agents.lock().insert(agent.id(), agent);
+        let mut stats = core.hub.stats.lock();
+        stats.handshaking -= 1;
+        stats.open += 1;
+        drop(stats);
+        self.push_job(slot, Job::Opened);
+    }
+
+    /// Lets a job run on the strand of a connection.
+    fn push_job(&mut self, slot: u32, job: Job) {
+        let agent = self.slab[slot].agent.clone();
+        self.push_job_of(agent, job);
+    }
+
+    /// Lets a job run on the strand of `agent`.
+    fn push_job_of(&mut self, agent: Agent<C, T>, job: Job) {
+        let pushed = agent.jobs().push(job, 0, self.core.pool.room());
+        if pushed.is_full
+            && let Some(slot) = self.find(agent.place())
+        {
+            self.slab[slot].session.pause();
+        }
+        if pushed.must_schedule {
+            let core = self.core.clone();
+            self.runnable.push(Seated { agent, core });
+        }
+    }
+
+    /// Counts the connection for its address. Returns whether the limit allows it.
+    pub(super) fn count_address(&mut self, slot: u32, address: IpAddr) -> bool {
+        let Some(limit) = self.limits.per_ip else {
+            return true;
+        };
+        let mut addresses = self.core.hub.addresses.lock();
+        let count = addresses.entry(address).or_default();
+        if *count >= limit {
+            return false;
+        }
+        *count += 1;
+        self.slab[slot].address = Some(address);
+        true
+    }
+
+    /// Adds the traffic of this round to the statistics.
+    pub(super) fn publish_traffic(&mut self) {
+        if self.traffic != Traffic::default() {
+            let traffic = std::mem::take(&mut self.traffic);
+            let mut stats = self.core.hub.stats.lock();
+            stats.received += traffic.received;
+            stats.sent += traffic.sent;
+            stats.bytes_in += traffic.bytes_in;
+            stats.bytes_out += traffic.bytes_out;
+        }
+    }
+
+    /// Writes, and draws the conclusions, for the connections that have changed.
+    pub(super) fn settle_dirty(&mut self) {
+        let mut has_room = false;
+        while let Some(slot) = self.dirty.pop() {
+            let Some(connection) = self.slab.get_mut(slot) else {
+                continue;
+            };
+            connection.is_dirty = false;
+            has_room |= self.settle(slot);
+        }
+        if has_room {
+            self.core.hub.announce_room();
+        }
+    }
+
+    /// Writes what waits, and draws the conclusions. Returns whether there has become room.
+    fn settle(&mut self, slot: u32) -> bool {
+        let now = self.now;
+        let connection = &mut self.slab[slot];
+        connection.flush(now);
+        let step = connection.session.step();
+        let place = connection.agent.place();
+        if step == Step::ShutdownWrite {
+            // A socket that is gone is seen by the next read.
+            let _ = connection.stream.shutdown(std::net::Shutdown::Write);
+        }
+        if connection.session.cause().is_some() && connection.stage != Stage::Closing {
+            let mut stats = self.core.hub.stats.lock();
+            match connection.stage {
+                Stage::Open => stats.open -= 1,
+                _ => stats.handshaking -= 1,
+            }
+            stats.closing += 1;
+            drop(stats);
+            connection.stage = Stage::Closing;
+            connection.agent.shut();
+            connection.agent.lose_requests();
+        }
+        let traffic = connection.session.traffic();
+        let counted = std::mem::replace(&mut connection.counted, traffic);
+        self.traffic.received += traffic.received - counted.received;
+        self.traffic.sent += traffic.sent - counted.sent;
+        self.traffic.bytes_in += traffic.bytes_in - counted.bytes_in;
+        self.traffic.bytes_out += traffic.bytes_out - counted.bytes_out;
+        let has_room = connection.agent.set_outbox(connection.session.queued());
+        let rtt = connection.session.rtt();
+        connection
+            .agent
+            .set_heard(connection.session.last_heard(), rtt);
+        self.watch.update(place, &mut connection.session, now);
+        if step == Step::Close {
+            self.remove(slot);
+            return true;
+        }
+        if connection.is_readable && connection.session.wants_read() {
+            self.mark_ready(slot);
+        }
+        has_room
+    }
+
+    /// Removes a connection that has ended, and reports its end.
+    fn remove(&mut self, slot: u32) {
+        let Some(mut connection) = self.slab.remove(slot) else {
+            return;
+        };
+        // It is closed in any case.
+        let _ = self.poll.registry().deregister(&mut connection.stream);
+        let Connection {
+            session,
+            agent,
+            was_reported,
+            address,
+            refused,
+            ..
+        } = *connection;
+        let hub = self.core.hub.clone();
+        hub.loads[self.index].fetch_sub(1, Ordering::Relaxed);
+        if let Some(address) = address {
+            let mut addresses = hub.addresses.lock();
+            if let Some(count) = addresses.get_mut(&address) {
+                *count -= 1;
+                if *count == 0 {
+                    addresses.remove(&address);
+                }
+            }
+        }
+        let closed = session.closed();
+        let mut stats = hub.stats.lock();
+        stats.closing -= 1;
+        if was_reported {
+            stats.closed += 1;
+        } else {
+            stats.refused += 1;
+        }
+        if let Some(closed) = &closed {
+            stats.causes[closed.cause as usize] += 1;
+            if closed.cause == Cause::Silence {
+                stats.silence.record(clock::nanos(closed.late));
+            }
+        }
+        if let Some(rtt) = session.rtt() {
+            stats.rtt.record(clock::nanos(rtt));
+        }
+        drop(stats);
+        agent.set_outbox(0);
+        if was_reported && let Some(mut closed) = closed {
+            closed.unsent += refused;
+            self.push_job_of(agent, Job::Closed(Box::new(closed)));
+        }
+    }
+}
