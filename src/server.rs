@@ -47,7 +47,7 @@ mod framing;
 pub mod group;
 mod http;
 mod hub;
-mod inbox;
+pub(crate) mod inbox;
 mod keepalive;
 mod limits;
 mod outbox;
@@ -55,7 +55,7 @@ mod reactor;
 #[allow(dead_code, unused_imports, reason = "parts of it serve its tests")]
 mod session;
 mod stats;
-mod strand;
+pub(crate) mod strand;
 mod violation;
 mod websocket;
 mod wire;

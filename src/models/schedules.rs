@@ -14,6 +14,8 @@ mod groups;
 mod maximum;
 mod reentrancy;
 mod removal;
+#[cfg(feature = "server")]
+mod serving;
 mod shutdown;
 mod wakeup;
 

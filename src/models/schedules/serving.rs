@@ -1,0 +1,146 @@
+//! The inbox of a reactor, and strands: a lost wake-up, jobs out of order, and a connection that is never read again. What
+//! is not woken is a deadlock, which the explorer reports.
+
+use std::sync::Arc;
+
+use shuttle::sync::atomic::{AtomicBool, Ordering};
+use shuttle::sync::{Condvar, Mutex};
+use shuttle::thread;
+
+use super::explore;
+use crate::server::inbox::{Inbox, Wake};
+use crate::server::strand::{Owner, Pool, Room, Strand};
+
+/// A waker that keeps one wake-up, as that of the operating system does.
+#[derive(Default)]
+struct Bell(Mutex<bool>, Condvar);
+
+impl Bell {
+    /// Sleeps until there is a wake-up, and takes it.
+    fn sleep(&self) {
+        let mut rung = self.0.lock().unwrap();
+        while !*rung {
+            rung = self.1.wait(rung).unwrap();
+        }
+        *rung = false;
+    }
+}
+
+impl Wake for Arc<Bell> {
+    fn wake(&self) {
+        *self.0.lock().unwrap() = true;
+        self.1.notify_one();
+    }
+}
+
+#[test]
+fn a_reactor_that_sleeps_misses_no_push() {
+    explore("a_reactor_that_sleeps_misses_no_push", || {
+        let bell = Arc::new(Bell::default());
+        let inbox = Arc::new(Inbox::new(Box::new(bell.clone())));
+        let senders: Vec<_> = (0..2)
+            .map(|sender| {
+                let inbox = inbox.clone();
+                thread::spawn(move || {
+                    for number in 0..3 {
+                        inbox.push((sender, number)).unwrap();
+                    }
+                })
+            })
+            .collect();
+        let (mut taken, mut seen) = (Vec::new(), Vec::new());
+        while seen.len() < 6 {
+            if inbox.may_sleep() {
+                bell.sleep();
+            }
+            inbox.take(&mut taken);
+            seen.append(&mut taken);
+        }
+        senders.into_iter().for_each(|it| it.join().unwrap());
+        for sender in 0..2 {
+            let of_one = seen.iter().filter(|it| it.0 == sender);
+            assert!(of_one.map(|it| it.1).eq(0..3), "{seen:?}");
+        }
+        inbox.push((9, 9)).unwrap();
+        assert_eq!(inbox.close(), [(9, 9)]);
+        assert!(inbox.push((9, 9)).is_err());
+    });
+}
+
+/// A connection whose jobs are numbers.
+struct Connection {
+    /// The jobs.
+    strand: Strand<u32>,
+    /// The jobs that ran.
+    ran: Mutex<Vec<u32>>,
+    /// Whether a job runs.
+    is_running: AtomicBool,
+    /// Whether the reactor reads, and what tells it.
+    reads: Mutex<bool>,
+    /// Notified when it does.
+    resumed: Condvar,
+}
+
+impl Owner for Arc<Connection> {
+    type Job = u32;
+
+    fn strand(&self) -> &Strand<u32> {
+        &self.strand
+    }
+
+    fn run(&self, job: u32) {
+        assert!(!self.is_running.swap(true, Ordering::SeqCst));
+        self.ran.lock().unwrap().push(job);
+        self.is_running.store(false, Ordering::SeqCst);
+    }
+
+    fn resume(&self) {
+        *self.reads.lock().unwrap() = true;
+        self.resumed.notify_one();
+    }
+}
+
+#[test]
+fn a_strand_runs_in_order_on_any_threads_and_is_read_again_after_it_was_full() {
+    explore(
+        "a_strand_runs_in_order_on_any_threads_and_is_read_again_after_it_was_full",
+        || {
+            let room = Room {
+                jobs: 3,
+                bytes: 100,
+            };
+            let pool = Arc::new(Pool::new(2, room));
+            let workers: Vec<_> = (0..2)
+                .map(|_| {
+                    let pool = pool.clone();
+                    thread::spawn(move || pool.work())
+                })
+                .collect();
+            let connection = Arc::new(Connection {
+                strand: Strand::new(),
+                ran: Mutex::default(),
+                is_running: AtomicBool::new(false),
+                reads: Mutex::new(true),
+                resumed: Condvar::new(),
+            });
+            for job in 0..7 {
+                let mut reads = connection.reads.lock().unwrap();
+                while !*reads {
+                    reads = connection.resumed.wait(reads).unwrap();
+                }
+                drop(reads);
+                // As in the reactor: a resume that overtakes the pause waits in its inbox until after it.
+                let mut reads = connection.reads.lock().unwrap();
+                let pushed = connection.strand.push(job, 1, room);
+                *reads = !pushed.is_full;
+                drop(reads);
+                if pushed.must_schedule {
+                    pool.schedule(&mut vec![connection.clone()]);
+                }
+            }
+            assert_eq!(pool.close(std::time::Duration::MAX), 0);
+            workers.into_iter().for_each(|it| it.join().unwrap());
+            assert!(connection.ran.lock().unwrap().iter().copied().eq(0..7));
+        },
+    );
+}
