@@ -20,7 +20,7 @@ use crate::table::{Beat, EXPIRE_LIMIT, Refusal, Table, Tag};
 /// A watcher without threads, channels and a clock, for a program with its own loop, such as a game server, a mio loop,
 /// or the main loop of an embedded device.
 ///
-/// The caller passes the time to each call, as a [`Timestamp`] or as a [`Duration`](std::time::Duration) since an
+/// The caller passes the time to each call, as a [`Timestamp`] or as a [`Duration`] since an
 /// origin of its choice, and calls [`poll`](LocalWatcher::poll) to receive events. A time before the latest one counts
 /// as the latest one. The engine is that of [`Watcher`](crate::Watcher).
 ///
