@@ -150,7 +150,13 @@ pub mod scale {}
 #[doc = include_str!("../docs/server.md")]
 pub mod serving {}
 
-/// The examples of the README, two of which use these features.
-#[cfg(all(doctest, feature = "dispatch", feature = "redis"))]
+/// The examples of the README, some of which use these features.
+#[cfg(all(
+    doctest,
+    feature = "dispatch",
+    feature = "redis",
+    feature = "json",
+    feature = "server"
+))]
 #[doc = include_str!("../README.md")]
 struct Readme;

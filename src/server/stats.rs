@@ -1,10 +1,13 @@
 //! What a server counts.
 
+use std::fmt;
+
 use super::close::Cause;
 use crate::stats::Histogram;
 
 /// The statistics of a server. Two equations hold at any time; see [`is_balanced`](ServerStats::is_balanced).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct ServerStats {
     /// Connections that the listeners accepted.
@@ -67,5 +70,62 @@ impl ServerStats {
     #[must_use]
     pub fn ended_by(&self, cause: Cause) -> u64 {
         self.causes[cause as usize]
+    }
+}
+
+impl fmt::Display for ServerStats {
+    /// Writes the equation of connections, the traffic, and each cause of an end that has occurred.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ServerStats {
+            accepted,
+            refused,
+            handshaking,
+            open,
+            closing,
+            closed,
+            received,
+            sent,
+            bytes_in,
+            bytes_out,
+            queued_bytes,
+            unknown,
+            panics,
+            stalls,
+            ..
+        } = self;
+        write!(
+            f,
+            "{accepted} accepted = {refused} refused + {handshaking} handshaking + {open} open + {closing} closing + \
+             {closed} closed; {received} messages in {bytes_in} bytes received, {sent} in {bytes_out} sent, \
+             {queued_bytes} bytes queued, {unknown} unknown, {panics} panics, {stalls} stalls"
+        )?;
+        let causes = Cause::ALL.iter().zip(self.causes);
+        let mut before = "; ended by ";
+        for (cause, count) in causes.filter(|(_, count)| *count > 0) {
+            write!(f, "{before}{cause} {count}")?;
+            before = ", ";
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn statistics_are_displayed_as_an_equation_and_the_causes_that_occurred() {
+        let mut stats = ServerStats {
+            accepted: 3,
+            open: 1,
+            closed: 2,
+            ..ServerStats::default()
+        };
+        stats.causes[Cause::Silence as usize] = 2;
+        let displayed = stats.to_string();
+        assert!(displayed.starts_with(
+            "3 accepted = 0 refused + 0 handshaking + 1 open + 0 closing + 2 closed;"
+        ));
+        assert!(displayed.ends_with("; ended by silence 2"), "{displayed}");
     }
 }
