@@ -132,13 +132,16 @@ pub struct Closed {
 }
 
 impl fmt::Display for Closed {
-    /// Writes the cause, the code, the times and the reason.
+    /// Writes the cause, the code, the times and the reason. A cause without a deadline has no lateness.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} ({}) after {:.3?}, silent for {:.3?}, late by {:.3?}",
-            self.cause, self.code, self.opened_for, self.silent, self.late
+            "{} ({}) after {:.3?}, silent for {:.3?}",
+            self.cause, self.code, self.opened_for, self.silent
         )?;
+        if !self.late.is_zero() {
+            write!(f, ", late by {:.3?}", self.late)?;
+        }
         if !self.reason.is_empty() {
             write!(f, ": {}", self.reason)?;
         }
