@@ -111,6 +111,13 @@ pub trait Codec: Copy + Default + Eq + fmt::Debug + Send + Sync + 'static {
     /// bytes.
     fn is_text(self) -> bool;
 
+    /// Returns whether messages named `name` are sent as text on WebSocket, for a codec that uses text and bytes.
+    /// Default: [`is_text`](Codec::is_text).
+    fn sends_text(self, name: &str) -> bool {
+        let _ = name;
+        self.is_text()
+    }
+
     /// Returns the codec for a subprotocol that a peer offers, or `None` if there is none.
     #[must_use]
     fn pick(subprotocol: &str) -> Option<Self> {
@@ -124,6 +131,16 @@ pub trait Codec: Copy + Default + Eq + fmt::Debug + Send + Sync + 'static {
     ///
     /// Returns why `message` is no envelope.
     fn split(self, message: &[u8]) -> Result<Envelope<'_>, DecodeError>;
+
+    /// Takes a message apart that came as text on WebSocket, for a codec that makes a difference. Is only called if
+    /// [`is_text`](Codec::is_text). Default: [`split`](Codec::split).
+    ///
+    /// # Errors
+    ///
+    /// Returns why `message` is no envelope.
+    fn split_text(self, message: &str) -> Result<Envelope<'_>, DecodeError> {
+        self.split(message.as_bytes())
+    }
 
     /// Appends a message to `out`, whose body `body` appends.
     ///
@@ -208,6 +225,13 @@ impl<A: Codec, B: Codec> Codec for Either<A, B> {
         }
     }
 
+    fn sends_text(self, name: &str) -> bool {
+        match self {
+            Either::First(codec) => codec.sends_text(name),
+            Either::Second(codec) => codec.sends_text(name),
+        }
+    }
+
     fn pick(subprotocol: &str) -> Option<Self> {
         let first = A::pick(subprotocol).map(Either::First);
         first.or_else(|| B::pick(subprotocol).map(Either::Second))
@@ -217,6 +241,13 @@ impl<A: Codec, B: Codec> Codec for Either<A, B> {
         match self {
             Either::First(codec) => codec.split(message),
             Either::Second(codec) => codec.split(message),
+        }
+    }
+
+    fn split_text(self, message: &str) -> Result<Envelope<'_>, DecodeError> {
+        match self {
+            Either::First(codec) => codec.split_text(message),
+            Either::Second(codec) => codec.split_text(message),
         }
     }
 

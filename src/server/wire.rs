@@ -35,7 +35,7 @@ impl<C: Codec> Wire<C> {
         body: &B,
         out: &mut Vec<u8>,
     ) -> Result<(), EncodeError> {
-        self.frame(out, |codec, out| {
+        self.frame(head.name, out, |codec, out| {
             codec.join(head, out, |out| body.encode(codec, out))
         })
     }
@@ -51,7 +51,7 @@ impl<C: Codec> Wire<C> {
         body: &[u8],
         out: &mut Vec<u8>,
     ) -> Result<(), EncodeError> {
-        self.frame(out, |codec, out| {
+        self.frame(head.name, out, |codec, out| {
             codec.join(head, out, |out| {
                 out.extend_from_slice(body);
                 Ok(())
@@ -70,17 +70,20 @@ impl<C: Codec> Wire<C> {
         re: Option<RequestId>,
         out: &mut Vec<u8>,
     ) -> Result<(), EncodeError> {
-        self.frame(out, |codec, out| codec.join_fault(fault, re, out))
+        self.frame(Fault::NAME, out, |codec, out| {
+            codec.join_fault(fault, re, out)
+        })
     }
 
-    /// Appends a frame around what `payload` appends.
+    /// Appends a frame around the message `name`, which `payload` appends.
     fn frame(
         self,
+        name: &str,
         out: &mut Vec<u8>,
         payload: impl FnOnce(C, &mut Vec<u8>) -> Result<(), EncodeError>,
     ) -> Result<(), EncodeError> {
         let start = out.len();
-        let framed = self.try_frame(start, out, payload);
+        let framed = self.try_frame(name, start, out, payload);
         if framed.is_err() {
             out.truncate(start);
         }
@@ -90,6 +93,7 @@ impl<C: Codec> Wire<C> {
     /// Appends a frame like [`frame`](Wire::frame), but may leave a part of it.
     fn try_frame(
         self,
+        name: &str,
         start: usize,
         out: &mut Vec<u8>,
         payload: impl FnOnce(C, &mut Vec<u8>) -> Result<(), EncodeError>,
@@ -101,13 +105,13 @@ impl<C: Codec> Wire<C> {
         out.extend_from_slice(&[0; 4][..prefix]);
         payload(self.codec, out)?;
         let len = out.len() - start - prefix;
-        if len == 0 {
+        if len == 0 && self.link != Link::WebSocket {
             // Peers take a length of zero for an error.
             return Err(EncodeError::new("the message is empty"));
         }
         match self.link {
             Link::WebSocket => {
-                let opcode = if self.codec.is_text() {
+                let opcode = if self.codec.sends_text(name) {
                     Opcode::Text
                 } else {
                     Opcode::Binary

@@ -1,6 +1,6 @@
 //! What is received: the upgrade request, then messages.
 
-use super::super::codec::{Codec, Envelope};
+use super::super::codec::{Codec, DecodeError, Envelope};
 use super::super::framing::Incomplete;
 use super::super::http::{self, Answer, Asked, Request};
 use super::super::limits::{Excess, Meter};
@@ -45,15 +45,19 @@ struct Receiving<'a, C, S> {
 struct PeerClose(Option<(u16, String)>);
 
 impl<C: Codec, S: FnMut(Envelope<'_>, &mut Outlet<'_, C>)> Receiving<'_, C, S> {
-    /// Takes a message.
+    /// Takes a message of bytes.
     fn message(&mut self, payload: &[u8]) -> Result<(), Violation> {
+        self.envelope(self.wire.codec.split(payload))
+    }
+
+    /// Takes what a message was taken apart into.
+    fn envelope(&mut self, split: Result<Envelope<'_>, DecodeError>) -> Result<(), Violation> {
         self.is_complete = true;
         if let Some(rate) = &self.settings.limits.rate
             && !self.meter.count(rate, self.now)
         {
             self.excess = Some(rate.on_excess());
         }
-        let split = self.wire.codec.split(payload);
         let envelope = split.map_err(|error| Violation::BadMessage(error.to_string()))?;
         match &*envelope.name {
             PING => {
@@ -80,7 +84,7 @@ impl<C: Codec, S: FnMut(Envelope<'_>, &mut Outlet<'_, C>)> Receiving<'_, C, S> {
         self.is_complete = true;
         match frame {
             Frame::Text(_) if !self.wire.codec.is_text() => return Err(Violation::NotBinary),
-            Frame::Text(text) => return self.message(text.as_bytes()),
+            Frame::Text(text) => return self.envelope(self.wire.codec.split_text(text)),
             Frame::Binary(payload) => return self.message(payload),
             Frame::Ping(payload) => {
                 let pong = websocket::control_frame(Opcode::Pong, payload);
