@@ -1,7 +1,7 @@
 //! What waits to be written to one connection.
 //!
 //! Frames wait in chunks, each of which holds whole frames. A control frame is not queued behind them: it has a place of
-//! its own, where a later one of its kind replaces it, and it is written between two chunks. It therefore counts for no
+//! its own, where a later ping replaces an earlier one, and it is written between two chunks. It therefore counts for no
 //! limit, and a peer that is sent much is still pinged. A connection to which nothing is written has no buffer.
 
 use std::collections::VecDeque;
@@ -12,6 +12,9 @@ use bytes::Bytes;
 /// The longest chunk to which further frames are appended, bytes: a control frame waits for at most this much, or for one
 /// frame.
 const CHUNK: usize = 16 << 10;
+
+/// The most bytes of pong frames that wait. A protocol test of WebSocket sends ten pings at once and asks for all pongs.
+const MAX_PONGS: usize = 4 << 10;
 
 /// What a chunk is made of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,8 +60,8 @@ impl Chunk {
 struct Control {
     /// The next ping, which may be more than one frame.
     ping: Vec<u8>,
-    /// The next pong frame.
-    pong: Vec<u8>,
+    /// The next pong frames; at most [`MAX_PONGS`].
+    pongs: Vec<u8>,
     /// The next pong message.
     pong_message: Vec<u8>,
 }
@@ -181,10 +184,15 @@ impl Outbox {
         }
     }
 
-    /// Lets a pong frame be written next, in place of one that waits.
-    pub(crate) fn pong(&mut self, frame: Vec<u8>) {
+    /// Lets a pong frame be written next, behind those that wait, or in their place if they are many: a peer that pings
+    /// so often learns from the last one that it was heard.
+    pub(crate) fn pong(&mut self, mut frame: Vec<u8>) {
         if !self.is_sealed {
-            self.control.get_or_insert_default().pong = frame;
+            let waiting = &mut self.control.get_or_insert_default().pongs;
+            if waiting.len() + frame.len() > MAX_PONGS {
+                waiting.clear();
+            }
+            waiting.append(&mut frame);
         }
     }
 
@@ -236,11 +244,11 @@ impl Outbox {
         let at = first + before.take_while(|chunk| !is_message(chunk)).count();
         let Control {
             ping,
-            pong,
+            pongs,
             pong_message,
         } = *control;
         let frames = [
-            (pong, Content::Other),
+            (pongs, Content::Other),
             (pong_message, Content::Other),
             (ping, Content::Ping),
         ];
