@@ -5,12 +5,12 @@
 use std::fs::File;
 use std::io::{Read, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::alone::{alone, threads};
 use crossbeam_channel::{RecvTimeoutError, bounded, unbounded};
 use liveness::{BuildError, Event, HeartError, Watcher};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -20,39 +20,6 @@ use nix::unistd::{ForkResult, Uid, fork, pipe, setuid};
 
 /// Long enough for any machine to do anything that is done at once.
 const GENEROUS: Duration = Duration::from_secs(20);
-
-/// What makes the test binary the process that is looked at.
-const ROLE: &str = "LIVENESS_TEST_ALONE";
-
-/// Runs `body` as the only test of a process of its own; `name` is that of the test that calls.
-fn alone(name: &str, body: impl FnOnce()) {
-    if std::env::var_os(ROLE).is_some() {
-        return body();
-    }
-    let mut child = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", name, "--nocapture", "--test-threads=1"])
-        .env(ROLE, "1")
-        .spawn()
-        .unwrap();
-    let began = Instant::now();
-    while child.try_wait().unwrap().is_none() {
-        if began.elapsed() > 3 * GENEROUS {
-            child.kill().unwrap();
-            panic!("it hangs");
-        }
-        thread::sleep(Duration::from_millis(10));
-    }
-    assert!(child.wait().unwrap().success());
-}
-
-/// How many threads this process has.
-fn threads() -> usize {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("Threads:"));
-    line.unwrap().trim().parse().unwrap()
-}
 
 /// Waits until this process has `wanted` threads: one that is joined takes a moment to leave the count.
 fn await_threads(wanted: usize) {

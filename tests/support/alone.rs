@@ -1,0 +1,41 @@
+//! A test as the only one of a process, which runs the test binary once more.
+
+use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Longer than any of these tests takes on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What makes the test binary the process that is looked at.
+const ROLE: &str = "LIVENESS_TEST_ALONE";
+
+/// Runs `body` as the only test of a process of its own; `name` is that of the test that calls.
+pub(crate) fn alone(name: &str, body: impl FnOnce()) {
+    if std::env::var_os(ROLE).is_some() {
+        return body();
+    }
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", name, "--nocapture", "--test-threads=1"])
+        .env(ROLE, "1")
+        .spawn()
+        .unwrap();
+    let began = Instant::now();
+    while child.try_wait().unwrap().is_none() {
+        if began.elapsed() > PATIENCE {
+            child.kill().unwrap();
+            panic!("it hangs");
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
+    assert!(child.wait().unwrap().success());
+}
+
+/// Returns how many threads this process has.
+pub(crate) fn threads() -> usize {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("Threads:"));
+    line.unwrap().trim().parse().unwrap()
+}
