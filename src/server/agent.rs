@@ -22,6 +22,7 @@ use super::limits::Overflow;
 use super::strand::Strand;
 use super::wire::Wire;
 use crate::clock::Timestamp;
+use crate::panic::catch_panic;
 
 /// The number of an agent, which is never used again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -115,6 +116,15 @@ struct Inner<C, T> {
     requests: Mutex<Option<HashMap<RequestId, Sender<Answered>>>>,
     /// The jobs of the connection.
     strand: Strand<Job>,
+}
+
+impl<C, T> Drop for Inner<C, T> {
+    /// Drops the data of the program, which may panic, on whichever thread has the last handle.
+    fn drop(&mut self) {
+        if catch_panic(|| drop(self.data.take())).is_none() {
+            self.hub.stats.lock().panics += 1;
+        }
+    }
 }
 
 impl<C, T> Clone for Agent<C, T> {

@@ -74,6 +74,11 @@ impl Running {
             supervisor,
         }
     }
+
+    /// Returns the threads but for those of the supervisor.
+    fn threads(&self) -> impl Iterator<Item = &JoinHandle<()>> {
+        self.reactors.iter().chain(&self.handlers)
+    }
 }
 
 /// Connections over TCP and WebSocket that are kept alive, and the handlers of their messages. See the
@@ -173,74 +178,98 @@ impl<C: Codec, T: Default + Send + Sync + 'static> Server<C, T> {
     /// Closes all connections with code 1001, waits for the handlers, and ends the threads. Blocks for at most the time
     /// of `how`, and returns what was not done in it. A second call returns an empty report.
     ///
-    /// On a thread of the server itself, which cannot wait for its own end, the shutdown begins and the report names the
-    /// threads.
+    /// A thread of the server itself, which cannot wait for its own end, gets a report of what there is to end; another
+    /// thread then carries the shutdown out.
     pub fn shutdown(&self, how: Shutdown) -> ShutdownReport {
-        let mut report = ShutdownReport::default();
         let Some(running) = self.running.lock().take() else {
-            return report;
+            return ShutdownReport::default();
         };
-        let Shutdown { within, spread } = how;
-        let hub = &self.core.hub;
-        let began = Instant::now();
-        let after = |duration: Duration| {
-            // Longer than any program runs.
-            let most = Duration::from_secs(1 << 30);
-            began + duration.min(most)
+        if !self.core.hub.is_own_thread() {
+            return end(&self.core, running, how);
+        }
+        let report = ShutdownReport {
+            open: self.core.hub.stats.lock().open,
+            unreported: self.core.agents.lock().keys().copied().collect(),
+            still_running: running.threads().map(name).collect(),
         };
-        report.open = hub.stats.lock().open;
         self.drain();
-        let is_own = hub.is_own_thread();
-        let (sender, stopped) = crossbeam_channel::bounded(1);
-        // The first reactor has the listeners, so after its answer nothing is accepted.
-        if let Some(first) = hub.inboxes.first()
-            && first.push(Command::StopListening(sender)).is_ok()
-            && !is_own
-        {
-            let _ = stopped.recv_deadline(after(within / 5));
+        let (give, take) = crossbeam_channel::bounded(1);
+        let core = self.core.clone();
+        let ending = move || drop(take.recv().map(|running| end(&core, running, how)));
+        match std::thread::Builder::new().spawn(ending) {
+            // It takes what there is to end.
+            Ok(_) => drop(give.send(running)),
+            // Without a thread that could wait, everything is cut.
+            Err(_) => drop(end(&self.core, running, Shutdown::within(Duration::ZERO))),
         }
-        let cut = after(within / 5 * 4);
-        for inbox in &hub.inboxes {
-            // A reactor that has ended has nothing to close.
-            let _ = inbox.push(Command::Shutdown(spread.min(within / 2), cut));
-        }
-        let Running {
-            reactors,
-            handlers,
-            supervisor,
-        } = running;
-        let end = after(within);
-        let has_time = |until: Instant| !is_own && Instant::now() < until;
-        while has_time(end) && !reactors.iter().all(JoinHandle::is_finished) {
-            std::thread::sleep(Duration::from_millis(1));
-        }
-        let rest = if is_own {
-            Duration::ZERO
-        } else {
-            end.saturating_duration_since(Instant::now())
-        };
-        let _ = self.core.pool.close(rest);
-        for thread in reactors.into_iter().chain(handlers) {
-            // A handler that has left the pool ends at once.
-            let soon = Instant::now() + Duration::from_millis(50);
-            while has_time(soon.min(after(within + Duration::from_millis(50))))
-                && !thread.is_finished()
-            {
-                std::thread::sleep(Duration::from_micros(200));
-            }
-            if thread.is_finished() {
-                // Handlers' panics are caught.
-                let _ = thread.join();
-            } else {
-                let name = thread.thread().name().unwrap_or_default();
-                report.still_running.push(name.to_owned());
-            }
-        }
-        report.unreported = self.core.agents.lock().keys().copied().collect();
-        // It calls a user's code, which may block.
-        let _ = supervisor.close_timeout(Duration::from_millis(100));
         report
     }
+}
+
+/// Returns the name of a thread.
+fn name(thread: &JoinHandle<()>) -> String {
+    thread.thread().name().unwrap_or_default().to_owned()
+}
+
+/// Shuts the server of `core` down. Returns what was not done in the time of `how`.
+fn end<C: Codec, T: Default + Send + Sync + 'static>(
+    core: &Core<C, T>,
+    running: Running,
+    how: Shutdown,
+) -> ShutdownReport {
+    let mut report = ShutdownReport::default();
+    let Shutdown { within, spread } = how;
+    let hub = &core.hub;
+    let began = Instant::now();
+    let after = |duration: Duration| {
+        // Longer than any program runs.
+        let most = Duration::from_secs(1 << 30);
+        began + duration.min(most)
+    };
+    report.open = hub.stats.lock().open;
+    hub.is_draining.store(true, Ordering::Release);
+    let (sender, stopped) = crossbeam_channel::bounded(1);
+    // The first reactor has the listeners, so after its answer nothing is accepted.
+    if let Some(first) = hub.inboxes.first()
+        && first.push(Command::StopListening(sender)).is_ok()
+    {
+        let _ = stopped.recv_deadline(after(within / 5));
+    }
+    let cut = after(within / 5 * 4);
+    for inbox in &hub.inboxes {
+        // A reactor that has ended has nothing to close.
+        let _ = inbox.push(Command::Shutdown(spread.min(within / 2), cut));
+    }
+    let Running {
+        reactors,
+        handlers,
+        supervisor,
+    } = running;
+    let end = after(within);
+    while Instant::now() < end && !reactors.iter().all(JoinHandle::is_finished) {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let _ = core
+        .pool
+        .close(end.saturating_duration_since(Instant::now()));
+    for thread in reactors.into_iter().chain(handlers) {
+        // A handler that has left the pool ends at once.
+        let soon = Instant::now() + Duration::from_millis(50);
+        let soon = soon.min(after(within + Duration::from_millis(50)));
+        while Instant::now() < soon && !thread.is_finished() {
+            std::thread::sleep(Duration::from_micros(200));
+        }
+        if thread.is_finished() {
+            // Handlers' panics are caught.
+            let _ = thread.join();
+        } else {
+            report.still_running.push(name(&thread));
+        }
+    }
+    report.unreported = core.agents.lock().keys().copied().collect();
+    // It calls a user's code, which may block.
+    let _ = supervisor.close_timeout(Duration::from_millis(100));
+    report
 }
 
 impl<C: Codec, T: Default + Send + Sync + 'static> Drop for Server<C, T> {

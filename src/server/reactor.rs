@@ -337,7 +337,19 @@ impl<C: Codec, T: Default + Send + Sync + 'static> Reactor<C, T> {
                     let Some((_, frame)) = frame.filter(|_| connection.session.is_open()) else {
                         continue;
                     };
-                    if connection.session.send(frame.clone(), now).is_err() {
+                    let hub = &self.core.hub;
+                    let buffered = hub.buffered.load(Ordering::Acquire);
+                    let is_over = buffered + frame.len() > hub.max_buffered && {
+                        // A peer that takes what it is sent does not suffer from the others.
+                        connection.flush(now);
+                        connection.session.queued() > 0
+                    };
+                    let sent = if is_over {
+                        Err(connection.session.refuse_message(now))
+                    } else {
+                        connection.session.send(frame.clone(), now)
+                    };
+                    if sent.is_err() {
                         connection.refused += frame.len() as u64;
                     }
                     connection.agent.set_outbox(connection.session.queued());

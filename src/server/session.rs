@@ -330,6 +330,8 @@ impl<C: Codec> Session<C> {
     pub(crate) fn wants_read(&self) -> bool {
         match self.phase {
             Phase::Open => !self.is_paused && !self.is_throttled && !self.is_backed_up(),
+            // Messages are still handled, so a peer that goes on waits for the handlers.
+            Phase::Closing => !self.is_paused && !self.is_eof,
             Phase::Deciding | Phase::Aborting | Phase::Done => false,
             _ => !self.is_eof,
         }
@@ -349,18 +351,21 @@ impl<C: Codec> Session<C> {
         if !self.is_open() {
             return Err(SendError::Closed);
         }
-        let Limits {
-            outbound, overflow, ..
-        } = self.settings.limits;
-        if self.outbox.queued() + frame.len() > outbound {
-            if overflow == Overflow::Close {
-                self.overflow(now);
-            }
-            return Err(SendError::Full);
+        if self.outbox.queued() + frame.len() > self.settings.limits.outbound {
+            return Err(self.refuse_message(now));
         }
         self.outbox.push(frame);
         self.update_hearing();
         Ok(())
+    }
+
+    /// Refuses a message because too many bytes wait, here or for all connections. If the policy is to close, the session
+    /// ends.
+    pub(crate) fn refuse_message(&mut self, now: Timestamp) -> SendError {
+        if self.settings.limits.overflow == Overflow::Close {
+            self.overflow(now);
+        }
+        SendError::Full
     }
 
     /// Returns whether something waits to be written.

@@ -38,9 +38,10 @@ fn each_end_is_reported_with_its_cause() {
     for (bytes, cause) in cases {
         let mut stream = connect(tcp);
         stream.write_all(bytes).unwrap();
-        assert_eq!(next_end(&reports).cause, cause, "{bytes:?}");
         // The rest is read to the end, so that nothing is reset.
         stream.read_to_end(&mut Vec::new()).unwrap();
+        drop(stream);
+        assert_eq!(next_end(&reports).cause, cause, "{bytes:?}");
     }
     connect(tcp).shutdown(Direction::Write).unwrap();
     assert_eq!(next_end(&reports).cause, Cause::Eof);
@@ -69,7 +70,12 @@ fn each_end_is_reported_with_its_cause() {
 #[test]
 fn a_slow_reader_is_closed_at_its_limit_while_others_go_on() {
     let (builder, reports) = reporting();
-    let server = builder.outbound(1 << 17).start().unwrap();
+    // What waits is discarded, and the end waits for no one.
+    let server = builder
+        .outbound(1 << 17)
+        .close_within(SOON * 2)
+        .start()
+        .unwrap();
     let slow = connect(server.local_addrs()[0]);
     until("it is open", || server.stats().opened_reports == 1);
     let agent = server.agents().pop().unwrap();

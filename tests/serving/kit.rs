@@ -95,10 +95,23 @@ pub(crate) fn try_get(stream: &mut TcpStream) -> std::io::Result<String> {
 
 /// Sends an upgrade request, and returns the head of the answer.
 pub(crate) fn upgrade(stream: &mut TcpStream) -> String {
-    let request = "GET / HTTP/1.1\r\nHost: test\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-        Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
-    stream.write_all(request.as_bytes()).unwrap();
+    upgrade_with(stream, "/", "")
+}
+
+/// Sends an upgrade request for `target` with further headers, and returns the head of the answer.
+pub(crate) fn upgrade_with(stream: &mut TcpStream, target: &str, headers: &str) -> String {
+    stream
+        .write_all(request(target, headers).as_bytes())
+        .unwrap();
     head(stream)
+}
+
+/// An upgrade request for `target` with further headers.
+pub(crate) fn request(target: &str, headers: &str) -> String {
+    format!(
+        "GET {target} HTTP/1.1\r\nHost: test\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+        Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{headers}\r\n"
+    )
 }
 
 /// Reads the head of an HTTP answer.
@@ -122,18 +135,41 @@ pub(crate) fn connect_websocket(address: SocketAddr) -> TcpStream {
 
 /// Writes a masked frame.
 pub(crate) fn put_frame(stream: &mut TcpStream, opcode: u8, payload: &[u8]) {
+    stream.write_all(&frame(0x80 | opcode, payload)).unwrap();
+}
+
+/// A masked frame with this first byte.
+pub(crate) fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     let mask = [1, 2, 3, 4];
-    let mut frame = vec![0x80 | opcode];
+    let mut frame = vec![first];
     if payload.len() < 126 {
         frame.push(0x80 | payload.len() as u8);
-    } else {
+    } else if let Ok(length) = u16::try_from(payload.len()) {
         frame.push(0xFE);
-        frame.extend_from_slice(&(payload.len() as u16).to_be_bytes());
+        frame.extend_from_slice(&length.to_be_bytes());
+    } else {
+        frame.push(0xFF);
+        frame.extend_from_slice(&(payload.len() as u64).to_be_bytes());
     }
     frame.extend_from_slice(&mask);
     let masked = payload.iter().zip(mask.iter().cycle());
     frame.extend(masked.map(|(byte, mask)| byte ^ mask));
-    stream.write_all(&frame).unwrap();
+    frame
+}
+
+/// Sends an echo over TCP, and waits for it.
+pub(crate) fn echo(stream: &mut TcpStream) {
+    put(stream, r#"{"type":"Echo","data":1}"#);
+    assert_eq!(get(stream), r#"{"type":"Echo","data":1}"#);
+}
+
+/// The code and the reason of a close frame, which must come next.
+pub(crate) fn get_close(stream: &mut TcpStream) -> (u16, String) {
+    let (opcode, payload) = get_frame(stream);
+    assert_eq!(opcode, 8, "{}", String::from_utf8_lossy(&payload));
+    let (code, reason) = payload.split_at(2);
+    let code = u16::from_be_bytes([code[0], code[1]]);
+    (code, String::from_utf8(reason.to_vec()).unwrap())
 }
 
 /// Reads a frame that is not masked.

@@ -2,8 +2,10 @@
 
 mod kit;
 
+mod bounds;
 mod echo;
 mod ends;
 mod limits;
 mod silence;
+mod slow;
 mod stopping;

@@ -35,6 +35,11 @@ impl<C: Codec, T: Default + Send + Sync + 'static> Reactor<C, T> {
                 self.read(slot);
             }
             let connection = &mut self.slab[slot];
+            if kind == Kind::Drain {
+                // Room is announced when a third of the socket's buffer is free, which takes a slow reader long.
+                connection.is_writable = true;
+                connection.flush(now);
+            }
             connection.session.expired(kind, now, now - deadline);
             let has_ended = connection.session.cause().is_some();
             ends += usize::from(has_ended && connection.stage != Stage::Closing);

@@ -259,7 +259,8 @@ impl<C: Codec, T: Default + Send + Sync + 'static> Reactor<C, T> {
             // A socket that is gone is seen by the next read.
             let _ = connection.stream.shutdown(std::net::Shutdown::Write);
         }
-        if connection.session.cause().is_some() && connection.stage != Stage::Closing {
+        let is_ending = connection.session.cause().is_some() && connection.stage != Stage::Closing;
+        if is_ending {
             let mut stats = self.core.hub.stats.lock();
             match connection.stage {
                 Stage::Open => stats.open -= 1,
@@ -290,7 +291,8 @@ impl<C: Codec, T: Default + Send + Sync + 'static> Reactor<C, T> {
         if connection.is_readable && connection.session.wants_read() {
             self.mark_ready(slot);
         }
-        has_room
+        // A sender that waits for room learns that there will be none.
+        has_room || is_ending
     }
 
     /// Removes a connection that has ended, and reports its end.

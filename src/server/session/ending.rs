@@ -40,7 +40,13 @@ impl<C: Codec> Session<C> {
         if matches!(self.phase, Phase::Requesting | Phase::Deciding) {
             self.end_handshake(ending, &Answer::new(503), now);
         } else {
-            self.end(ending, now, How::Await);
+            // What a slow consumer was sent is discarded, as in an overflow that the session finds itself.
+            let how = if cause == Cause::SlowConsumer {
+                How::Abort
+            } else {
+                How::Await
+            };
+            self.end(ending, now, how);
         }
     }
 

@@ -1,0 +1,272 @@
+//! What a peer can make a server hold, and what user code can do to it.
+
+use std::io::Write;
+use std::sync::mpsc::channel;
+use std::sync::{Arc, Barrier, Mutex, OnceLock};
+use std::thread;
+use std::time::Instant;
+
+use liveness::server::{
+    Agent, Cause, Excess, Json, Overflow, Rate, SendError, Server, Shutdown, ShutdownReport,
+};
+
+use crate::kit::{
+    MS, Peer, SOON, connect, connect_websocket, echo, frame, get_close, get_frame, next_end, put,
+    put_frame, reporting, try_get, until, upgrade_with,
+};
+
+#[test]
+fn a_peer_that_goes_on_after_a_close_is_read_no_faster_than_it_is_handled() {
+    let (builder, reports) = reporting();
+    let gate = Arc::new(Barrier::new(2));
+    let server = builder
+        .close_within(MS * 500)
+        .on("Wait", {
+            let gate = gate.clone();
+            let waited = OnceLock::new();
+            move |_: &Peer, ()| {
+                waited.get_or_init(|| gate.wait());
+            }
+        })
+        .start()
+        .unwrap();
+    let mut stream = connect_websocket(server.local_addrs()[1]);
+    until("it is open", || server.stats().opened_reports == 1);
+    server.agents()[0].close(4_000, "enough");
+    assert_eq!(get_close(&mut stream).0, 4_000);
+    let many: Vec<u8> = (0..1_000)
+        .flat_map(|_| frame(0x81, br#"{"type":"Wait"}"#))
+        .collect();
+    stream.set_write_timeout(Some(MS * 50)).unwrap();
+    while stream.write_all(&many).is_ok() {}
+    until("it is cut", || server.stats().closed == 1);
+    let stats = server.stats();
+    assert!(stats.bytes_in < 1 << 20, "{stats:?}");
+    gate.wait();
+    assert_eq!(next_end(&reports).cause, Cause::App);
+}
+
+#[test]
+fn a_sender_that_waits_for_room_is_released_by_a_close() {
+    let server = reporting()
+        .0
+        .outbound(1 << 16)
+        .overflow(Overflow::Block(SOON * 2))
+        .close_within(SOON * 2)
+        .start()
+        .unwrap();
+    let _stream = connect(server.local_addrs()[0]);
+    until("it is open", || server.stats().opened_reports == 1);
+    let agent = server.agents().pop().unwrap();
+    let sending = {
+        let agent = agent.clone();
+        let text = "x".repeat(10_000);
+        thread::spawn(move || {
+            loop {
+                if let Err(error) = agent.send("Text", &text) {
+                    return error;
+                }
+            }
+        })
+    };
+    // Nothing is read, so the sender waits in the end.
+    let mut last = 0;
+    until("it waits", || {
+        thread::sleep(MS * 50);
+        let queued = agent.queued();
+        queued > 40_000 && std::mem::replace(&mut last, queued) == queued
+    });
+    let began = Instant::now();
+    agent.close(1_000, "");
+    let refused = sending.join().unwrap();
+    assert!(matches!(refused, SendError::Closed), "{refused:?}");
+    assert!(began.elapsed() < SOON);
+}
+
+#[test]
+fn messages_to_all_wait_in_no_more_memory_than_is_allowed() {
+    let (builder, reports) = reporting();
+    let max = 4 << 20;
+    let server = builder.outbound(3 << 20).max_buffered(max).start().unwrap();
+    let [tcp, websocket] = [0, 1].map(|index| server.local_addrs()[index]);
+    let _slow: Vec<_> = (0..4).map(|_| connect(tcp)).collect();
+    let mut reading = connect_websocket(websocket);
+    until("all are open", || server.stats().opened_reports == 5);
+    let text = "x".repeat(30_000);
+    for number in 0..1_000 {
+        server.broadcast("Text", &text).unwrap();
+        let queued = server.stats().queued_bytes;
+        // What one round has not yet offered to the sockets is the exception.
+        assert!(queued <= max as u64 + 5 * 40_000, "{queued}");
+        assert_eq!(get_frame(&mut reading).1.len(), 30_000 + 25, "{number}");
+    }
+    for _ in 0..4 {
+        assert_eq!(next_end(&reports).cause, Cause::SlowConsumer);
+    }
+    put_frame(&mut reading, 1, br#"{"type":"Echo","data":1}"#);
+    get_frame(&mut reading);
+}
+
+#[test]
+fn sends_are_refused_when_all_connections_together_hold_too_much() {
+    let server = reporting().0.max_buffered(1 << 20).start().unwrap();
+    let mut slow: Vec<_> = (0..8).map(|_| connect(server.local_addrs()[0])).collect();
+    until("all are open", || server.stats().opened_reports == 8);
+    let agents = server.agents();
+    let text = "x".repeat(10_000);
+    let mut is_full = false;
+    // Each stays below its own limit.
+    'all: for _ in 0..100_000 {
+        for agent in &agents {
+            if agent.queued() < 200_000
+                && let Err(error) = agent.send("Text", &text)
+            {
+                assert!(matches!(error, SendError::Full), "{error:?}");
+                is_full = true;
+                break 'all;
+            }
+        }
+    }
+    assert!(is_full);
+    assert!(agents.iter().all(Agent::is_open));
+    assert!(server.stats().queued_bytes <= 1 << 20);
+    // There is room again when one has read.
+    let reader = thread::spawn(move || while try_get(&mut slow[0]).is_ok() {});
+    until("there is room", || {
+        server.stats().queued_bytes < (1 << 20) - 20_000
+    });
+    until("it is sent", || {
+        agents.iter().any(|agent| agent.send("Text", &text).is_ok())
+    });
+    drop(server);
+    reader.join().unwrap();
+}
+
+/// Data of a program whose end panics.
+#[derive(Default)]
+struct Bomb;
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        if !thread::panicking() {
+            std::panic::resume_unwind(Box::new("for the test"));
+        }
+    }
+}
+
+#[test]
+fn data_whose_drop_panics_ends_no_thread() {
+    let server = Server::<Json, Bomb>::builder()
+        .tcp("127.0.0.1:0")
+        .websocket("127.0.0.1:0")
+        .handlers(2)
+        .handshake_within(MS * 20)
+        .authorize(|request| {
+            if request.query().is_some() {
+                thread::sleep(MS * 60);
+            }
+            Ok(Bomb)
+        })
+        .opened(|agent: &Agent<_, Bomb>| {
+            let _ = agent.data();
+        })
+        .on("Echo", |agent: &Agent<Json, Bomb>, body: u8| {
+            agent.send("Echo", &body)
+        })
+        .start()
+        .unwrap();
+    let [tcp, websocket] = [0, 1].map(|index| server.local_addrs()[index]);
+    for _ in 0..8 {
+        echo(&mut connect(tcp));
+        drop(connect_websocket(websocket));
+        // Refused, after the data was made.
+        let mut late = connect(websocket);
+        assert!(upgrade_with(&mut late, "/?late", "").starts_with("HTTP/1.1 503"));
+    }
+    until("all have gone", || {
+        let stats = server.stats();
+        stats.reported + stats.open + stats.closing + stats.handshaking == 0
+    });
+    thread::sleep(MS * 100);
+    echo(&mut connect(tcp));
+    let report = server.shutdown(Shutdown::within(SOON));
+    assert_eq!(report.still_running, [""; 0]);
+    assert!(server.stats().is_balanced());
+}
+
+#[test]
+fn a_shutdown_from_a_handler_reports_every_end() {
+    for is_inline in [false, true] {
+        let (builder, reports) = reporting();
+        let server: Arc<OnceLock<Server<Json, ()>>> = Arc::default();
+        let (send, done) = channel::<ShutdownReport>();
+        let stop = {
+            let server = server.clone();
+            let send = Mutex::new(send);
+            move |_: &Peer, ()| {
+                let report = server.get().unwrap().shutdown(Shutdown::within(SOON));
+                send.lock().unwrap().send(report).unwrap();
+            }
+        };
+        let builder = builder.close_within(MS * 100);
+        let builder = if is_inline {
+            builder.on_inline("Stop", stop)
+        } else {
+            builder.on("Stop", stop)
+        };
+        let started = builder.start().unwrap();
+        let [tcp, websocket] = [0, 1].map(|index| started.local_addrs()[index]);
+        let server = {
+            assert!(server.set(started).is_ok());
+            server
+        };
+        let server = server.get().unwrap();
+        let mut peers: Vec<_> = (0..10).map(|_| connect(tcp)).collect();
+        let mut other = connect_websocket(websocket);
+        until("all are open", || server.stats().opened_reports == 11);
+        put(&mut peers[0], r#"{"type":"Stop"}"#);
+        let report = done.recv_timeout(SOON).unwrap();
+        // It cannot wait for itself.
+        assert!(!report.still_running.is_empty());
+        assert_eq!(get_close(&mut other).0, 1_001);
+        for _ in 0..11 {
+            assert_eq!(next_end(&reports).cause, Cause::Shutdown);
+        }
+        until("all are reported", || server.stats().reported == 0);
+        assert!(std::net::TcpStream::connect(tcp).is_err());
+    }
+}
+
+#[test]
+fn a_peer_that_sends_too_many_messages_waits_or_is_closed() {
+    let (builder, reports) = reporting();
+    let rate = Rate::new(200).burst(20);
+    let server = builder.rate(rate).start().unwrap();
+    let mut stream = connect(server.local_addrs()[0]);
+    let began = Instant::now();
+    // Each alone, so that no two are read together.
+    for _ in 0..120 {
+        echo(&mut stream);
+    }
+    assert!(began.elapsed() >= MS * 500, "{:?}", began.elapsed());
+    // Whoever waits for the rate is not called silent, and others are not held up.
+    let mut other = connect(server.local_addrs()[0]);
+    let began = Instant::now();
+    (0..20).for_each(|_| echo(&mut other));
+    assert!(began.elapsed() < SOON);
+    drop(server);
+    while reports.try_recv().is_ok() {}
+
+    let (builder, reports) = reporting();
+    let server = builder.rate(rate.excess(Excess::Close)).start().unwrap();
+    let mut stream = connect_websocket(server.local_addrs()[1]);
+    let many: Vec<u8> = (0..100)
+        .flat_map(|_| frame(0x81, br#"{"type":"Echo","data":1}"#))
+        .collect();
+    stream.write_all(&many).unwrap();
+    while let (1, _) = get_frame(&mut stream) {}
+    assert_eq!(server.stats().ended_by(Cause::RateLimit), 0);
+    drop(stream);
+    let closed = next_end(&reports);
+    assert_eq!((closed.cause, closed.code), (Cause::RateLimit, 1_008));
+}

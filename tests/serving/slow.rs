@@ -1,0 +1,102 @@
+//! Peers that read or write slowly.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::mpsc::channel;
+use std::thread;
+use std::time::Instant;
+
+use liveness::server::{Cause, Keepalive, Ping};
+use socket2::{Domain, Socket, Type};
+
+use crate::kit::{MS, SOON, framed, next_end, reporting, until};
+
+/// Connects over TCP with a receive buffer of this size.
+fn connect_with_buffer(address: SocketAddr, bytes: usize) -> TcpStream {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.set_recv_buffer_size(bytes).unwrap();
+    socket.connect(&address.into()).unwrap();
+    let stream = TcpStream::from(socket);
+    stream.set_read_timeout(Some(SOON)).unwrap();
+    stream
+}
+
+#[test]
+fn a_peer_that_reads_slowly_and_answers_pings_stays_until_its_outbox_is_full() {
+    let (write_within, outbound) = (MS * 300, 8 << 20);
+    let (builder, reports) = reporting();
+    let server = builder
+        .keepalive(Keepalive::new(MS * 200, MS * 800).ping(Ping::Message))
+        .write_within(write_within)
+        .outbound(outbound)
+        .start()
+        .unwrap();
+    let mut stream = connect_with_buffer(server.local_addrs()[0], 16 << 10);
+    until("it is open", || server.stats().opened_reports == 1);
+    let agent = server.agents().pop().unwrap();
+    let text = "x".repeat(10_000);
+    // More than the buffers of the sockets hold, and less than half the limit, so that it is read from.
+    while agent.queued() < outbound / 4 {
+        agent.send("Text", &text).unwrap();
+        thread::sleep(MS / 10);
+    }
+    let mut answering = stream.try_clone().unwrap();
+    let (stop, stopped) = channel::<()>();
+    let reader = thread::spawn(move || {
+        // As slow as the times of the server are short.
+        let mut some = [0; 4 << 10];
+        while stopped.try_recv().is_err() && stream.read(&mut some).is_ok_and(|count| count > 0) {
+            thread::sleep(MS * 20);
+        }
+    });
+    let began = Instant::now();
+    while began.elapsed() < write_within * 5 {
+        answering
+            .write_all(&framed(r#"{"type":"Pong","data":{}}"#))
+            .unwrap();
+        thread::sleep(MS * 50);
+        assert!(
+            agent.is_open(),
+            "{:?}",
+            reports.try_iter().collect::<Vec<_>>()
+        );
+    }
+    // Its outbox decides.
+    while agent.send("Text", &text).is_ok() {}
+    assert!(!agent.is_open());
+    let closed = next_end(&reports);
+    assert_eq!(closed.cause, Cause::SlowConsumer, "{closed}");
+    stop.send(()).unwrap();
+    drop(answering);
+    reader.join().unwrap();
+}
+
+#[test]
+fn a_peer_that_accepts_nothing_is_stuck_although_it_talks() {
+    let (builder, reports) = reporting();
+    let write_within = MS * 300;
+    let server = builder
+        .write_within(write_within)
+        .outbound(8 << 20)
+        .start()
+        .unwrap();
+    let mut stream = connect_with_buffer(server.local_addrs()[0], 16 << 10);
+    until("it is open", || server.stats().opened_reports == 1);
+    let agent = server.agents().pop().unwrap();
+    let text = "x".repeat(10_000);
+    while agent.queued() < 1 << 20 {
+        agent.send("Text", &text).unwrap();
+    }
+    let began = Instant::now();
+    while agent.is_open() {
+        assert!(began.elapsed() < SOON);
+        let _ = stream.write_all(&framed(r#"{"type":"Pong","data":{}}"#));
+        thread::sleep(MS * 10);
+    }
+    let closed = next_end(&reports);
+    assert_eq!(closed.cause, Cause::Stuck, "{closed}");
+    assert!(
+        closed.opened_for >= write_within && closed.unsent > 0,
+        "{closed}"
+    );
+}
