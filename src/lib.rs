@@ -38,7 +38,7 @@
 //! traffic, `dispatch` calls handlers for instant, delayed and retried events on local threads, `redis` adds a dispatcher
 //! whose events survive in Redis and a watch that processes share, `cron` adds periodic events by the calendar, `server`
 //! adds connections over TCP and WebSocket that are kept alive, `json`, `msgpack` and `protobuf` add the encodings of its
-//! messages, of which `msgpack` also serves `redis`, `tsc` adds a faster clock, `serde` adds `Serialize`, and `log`
+//! messages, of which `msgpack` also serves `redis`, `observe` adds metrics for Prometheus, `tsc` adds a faster clock, `serde` adds `Serialize`, and `log`
 //! reports stalls and failures through the `log` crate. The README lists the cost of each.
 //!
 //! # How it works
@@ -68,6 +68,8 @@ mod local;
 mod log;
 #[cfg(all(test, any(loom, shuttle)))]
 mod models;
+#[cfg(feature = "observe")]
+pub mod observe;
 mod options;
 #[cfg(feature = "pacemaker")]
 pub mod pacemaker;
@@ -149,6 +151,13 @@ pub mod scale {}
 #[doc = ""]
 #[doc = include_str!("../docs/server.md")]
 pub mod serving {}
+
+/// Metrics: what each one means, which alerts to set, and what a scrape costs.
+#[cfg(all(doc, feature = "observe"))]
+#[doc = "[`Observer`]: crate::observe::Observer"]
+#[doc = ""]
+#[doc = include_str!("../docs/observe.md")]
+pub mod observing {}
 
 /// The examples of the README, some of which use these features.
 #[cfg(all(

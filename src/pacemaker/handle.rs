@@ -124,6 +124,15 @@ impl Pacemaker {
         self.shared.seen.lock().1
     }
 
+    /// Returns a function that reads the state and the counters until the pacemaker has ended, and does not keep it.
+    #[cfg(feature = "observe")]
+    pub(crate) fn reader(
+        &self,
+    ) -> impl Fn() -> Option<(Connection, PacemakerStats)> + Send + Sync + 'static {
+        let shared = Arc::downgrade(&self.shared);
+        move || Some(*shared.upgrade()?.seen.lock())
+    }
+
     /// Runs `work`, and beats while it runs. Returns the value that `work` returns.
     ///
     /// The first beat is made at once, or an interval after the last beat if that is later. Further beats are made at

@@ -487,7 +487,7 @@ impl<C: Codec, T: Default + Send + Sync + 'static> ServerBuilder<C, T> {
             salt,
         });
         // From here on a failure shuts down what was started.
-        let mut running = Running::new(supervisor);
+        let mut running = Running::new(supervisor, desks);
         let started = (|| {
             for desk in handler_desks {
                 let core = core.clone();

@@ -161,6 +161,11 @@ impl Desk {
         })
     }
 
+    /// Returns whether what runs now was reported.
+    pub(crate) fn is_blocked(&self) -> bool {
+        self.doing.lock().is_some() && self.is_reported.load(Ordering::Relaxed)
+    }
+
     /// The name of the thread.
     pub(crate) fn name(&self) -> &str {
         &self.name

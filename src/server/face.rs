@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 
 use super::agent::{Agent, AgentId, encode_all};
 use super::codec::{Codec, Encode, EncodeError};
-use super::core::Core;
+use super::core::{Core, Desk};
 use super::hub::Command;
 use super::stats::ServerStats;
 use crate::watcher::Watcher;
@@ -63,15 +63,18 @@ pub(crate) struct Running {
     pub(crate) handlers: Vec<JoinHandle<()>>,
     /// The watcher of the threads.
     supervisor: Watcher<usize>,
+    /// What the threads are doing.
+    desks: Vec<Arc<Desk>>,
 }
 
 impl Running {
     /// Creates the record of no threads but the supervisor.
-    pub(crate) fn new(supervisor: Watcher<usize>) -> Self {
+    pub(crate) fn new(supervisor: Watcher<usize>, desks: Vec<Arc<Desk>>) -> Self {
         Running {
             reactors: Vec::new(),
             handlers: Vec::new(),
             supervisor,
+            desks,
         }
     }
 
@@ -175,6 +178,21 @@ impl<C: Codec, T: Default + Send + Sync + 'static> Server<C, T> {
         self.core.hub.is_draining.store(true, Ordering::Release);
     }
 
+    /// Returns whether [`drain`](Server::drain) or [`shutdown`](Server::shutdown) was called.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.core.hub.is_draining.load(Ordering::Acquire)
+    }
+
+    /// Returns the names of the threads that were reported as blocked in user code and still are.
+    #[must_use]
+    pub fn blocked(&self) -> Vec<String> {
+        let running = self.running.lock();
+        let desks = running.iter().flat_map(|running| &running.desks);
+        let blocked = desks.filter(|desk| desk.is_blocked());
+        blocked.map(|desk| desk.name().to_owned()).collect()
+    }
+
     /// Closes all connections with code 1001, waits for the handlers, and ends the threads. Blocks for at most the time
     /// of `how`, and returns what was not done in it. A second call returns an empty report.
     ///
@@ -244,6 +262,7 @@ fn end<C: Codec, T: Default + Send + Sync + 'static>(
         reactors,
         handlers,
         supervisor,
+        ..
     } = running;
     let end = after(within);
     while Instant::now() < end && !reactors.iter().all(JoinHandle::is_finished) {

@@ -16,8 +16,12 @@ const OPEN_TO_FEATURES: [&str; 16] = [
 ];
 
 /// The features. None imports another one, unless it is listed here.
-const FEATURES: [(&str, &[&str]); 5] = [
+const FEATURES: [(&str, &[&str]); 6] = [
     ("dispatch", &[]),
+    (
+        "observe",
+        &["dispatch", "pacemaker", "redis", "registry", "server"],
+    ),
     ("pacemaker", &[]),
     ("redis", &["dispatch"]),
     ("registry", &[]),
