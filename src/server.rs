@@ -84,7 +84,13 @@ pub use limits::{Excess, Overflow, Rate};
 pub use stats::ServerStats;
 
 /// Runs the operations that `data` stands for on a session, for the fuzzer. Returns how many.
-#[cfg(all(fuzzing, feature = "json", feature = "msgpack", feature = "protobuf"))]
+#[cfg(all(
+    fuzzing,
+    feature = "client",
+    feature = "json",
+    feature = "msgpack",
+    feature = "protobuf"
+))]
 #[doc(hidden)]
 #[must_use]
 pub fn fuzz(data: &[u8]) -> usize {

@@ -2,6 +2,9 @@
 
 mod forwarded;
 mod origin;
+#[cfg(feature = "client")]
+#[allow(dead_code, reason = "parts of it serve its tests")]
+pub(crate) mod upgrade;
 
 use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};

@@ -3,6 +3,8 @@
 //!
 //! # How the owner uses it
 //!
+//! A client's session has the same phases and rules; only the handshake and the masks differ.
+//!
 //! 1. What is read from the socket goes to [`receive`](Session::receive), which calls a sink with each message. The sink
 //!    may answer at once through the [`Outlet`]. Then [`take_asked`](Session::take_asked) returns an upgrade request, if
 //!    one is complete, and the owner [accepts](Session::accept) or [refuses](Session::refuse) it.
@@ -18,6 +20,7 @@
 
 #[cfg(all(
     any(test, fuzzing),
+    feature = "client",
     feature = "json",
     feature = "msgpack",
     feature = "protobuf"
@@ -26,6 +29,7 @@ mod driver;
 mod ending;
 #[cfg(all(
     any(test, fuzzing),
+    feature = "client",
     feature = "json",
     feature = "msgpack",
     feature = "protobuf"
@@ -37,21 +41,24 @@ mod timing;
 
 use std::io::IoSlice;
 use std::net::SocketAddr;
+use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 
 use super::close::{Cause, Ending};
-use super::codec::{Codec, Head};
+use super::codec::{Codec, Fault, Head};
 use super::deadlines::Deadlines;
 pub(crate) use super::deadlines::{Change, Kind};
 use super::framing::{Framing, Splitter};
+#[cfg(feature = "client")]
+pub(crate) use super::http::upgrade::Upgrade;
 pub(crate) use super::http::{Answer, Asked, Policy};
 use super::keepalive::Keepalive;
 use super::limits::{Limits, Meter, Overflow};
 use super::outbox::Outbox;
-use super::websocket;
+use super::websocket::{self, Role};
 use super::wire::{Link, Wire};
 use crate::clock::Timestamp;
 pub(crate) use outlet::{Outlet, SendError};
@@ -85,7 +92,7 @@ pub(crate) struct Settings {
 /// Where a session stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
-    /// The upgrade request is incomplete.
+    /// The upgrade request, or its answer, is incomplete.
     Requesting,
     /// The owner decides about it.
     Deciding,
@@ -117,12 +124,20 @@ pub(crate) enum Step {
 /// What a handshake needs.
 #[derive(Debug)]
 struct Handshake {
-    /// The other end of the socket.
-    peer: SocketAddr,
-    /// What was received: the request, or what came after it.
+    /// What was received: the request or its answer, or what came after it.
     buffer: Vec<u8>,
-    /// What the request asks for.
-    asked: Option<Asked>,
+    /// What this side needs.
+    side: Side,
+}
+
+/// What a side needs during a handshake.
+#[derive(Debug)]
+enum Side {
+    /// The server: the other end of the socket, and what its request asks for.
+    Server(SocketAddr, Option<Asked>),
+    /// The client: what the answer must prove.
+    #[cfg(feature = "client")]
+    Client(Upgrade),
 }
 
 /// What delimits the messages that are received.
@@ -184,6 +199,8 @@ pub(crate) struct Session<C> {
     outbox: Outbox,
     /// What the handshake needs.
     handshake: Option<Box<Handshake>>,
+    /// What a server on TCP said last, if that was an error: why it is about to close.
+    farewell: Option<Box<Fault>>,
     /// Why it ends.
     ending: Option<Box<Ending>>,
     /// When it was opened, ns, if it was.
@@ -194,8 +211,8 @@ pub(crate) struct Session<C> {
     heard: u64,
     /// When the last ping was written that no pong has answered, ns.
     pinged: Option<u64>,
-    /// The last time from a ping to its pong, ns.
-    rtt: Option<u64>,
+    /// The last time from a ping to its pong, ns, at least 1.
+    rtt: Option<NonZeroU64>,
     /// The bytes of messages that were discarded.
     unsent: u64,
     /// The counters.
@@ -210,8 +227,11 @@ impl<C: Codec> Session<C> {
         codec: C,
         now: Timestamp,
     ) -> Self {
-        let link = Link::Tcp(framing);
-        let wire = Wire { link, codec };
+        let wire = Wire {
+            link: Link::Tcp(framing),
+            codec,
+            role: Role::Server,
+        };
         let mut session = Session::new(settings, wire, Phase::Open, now);
         session.open(now);
         session
@@ -225,14 +245,38 @@ impl<C: Codec> Session<C> {
         peer: SocketAddr,
         now: Timestamp,
     ) -> Self {
-        let link = Link::WebSocket;
-        let wire = Wire { link, codec };
+        let wire = Wire {
+            link: Link::WebSocket,
+            codec,
+            role: Role::Server,
+        };
+        Session::requesting(settings, wire, Side::Server(peer, None), now)
+    }
+
+    /// Creates the session of a client on a connection that was made: open at once, unless it begins with `upgrade`
+    /// and its request.
+    #[cfg(feature = "client")]
+    pub(crate) fn client(
+        settings: &Arc<Settings>,
+        wire: Wire<C>,
+        upgrade: Option<(Upgrade, Vec<u8>)>,
+        now: Timestamp,
+    ) -> Self {
+        let Some((upgrade, request)) = upgrade else {
+            let mut session = Session::new(settings, wire, Phase::Open, now);
+            session.open(now);
+            return session;
+        };
+        let mut session = Session::requesting(settings, wire, Side::Client(upgrade), now);
+        session.outbox.push_other(request);
+        session
+    }
+
+    /// Creates a session that begins with a handshake.
+    fn requesting(settings: &Arc<Settings>, wire: Wire<C>, side: Side, now: Timestamp) -> Self {
         let mut session = Session::new(settings, wire, Phase::Requesting, now);
-        session.handshake = Some(Box::new(Handshake {
-            peer,
-            buffer: Vec::new(),
-            asked: None,
-        }));
+        let buffer = Vec::new();
+        session.handshake = Some(Box::new(Handshake { buffer, side }));
         session.deadlines.arm(Kind::Handshake);
         session
     }
@@ -258,6 +302,7 @@ impl<C: Codec> Session<C> {
             },
             outbox: Outbox::default(),
             handshake: None,
+            farewell: None,
             ending: None,
             opened: None,
             ended: 0,
@@ -317,7 +362,7 @@ impl<C: Codec> Session<C> {
 
     /// Returns the last time from a ping to its pong.
     pub(crate) fn rtt(&self) -> Option<Duration> {
-        self.rtt.map(Duration::from_nanos)
+        self.rtt.map(|rtt| Duration::from_nanos(rtt.get()))
     }
 
     /// Returns how many pings were written since the last byte was received.
@@ -407,5 +452,11 @@ fn plain<C: Codec>(wire: Wire<C>, name: &str) -> Vec<u8> {
     frame
 }
 
-#[cfg(all(test, feature = "json", feature = "msgpack", feature = "protobuf"))]
+#[cfg(all(
+    test,
+    feature = "client",
+    feature = "json",
+    feature = "msgpack",
+    feature = "protobuf"
+))]
 mod tests;

@@ -3,7 +3,10 @@
 //! Frames that are complete in the input are unmasked where they are and passed on without a copy. What is incomplete is
 //! kept in a box, which is dropped with the end of the message, so a connection between messages has no buffer.
 
+use std::hash::{BuildHasher, RandomState};
 use std::str;
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::framing::Incomplete;
 use super::violation::Violation;
@@ -19,16 +22,22 @@ const MAX_CONTROL: usize = 125;
 const MAX_HEADER: usize = 14;
 
 /// Which side of the connection this is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Role {
     /// The server, to which frames must be masked.
     Server,
     /// The client, to which they must not.
-    #[cfg_attr(
-        not(any(test, fuzzing)),
-        expect(dead_code, reason = "the client's side")
-    )]
     Client,
+}
+
+impl Role {
+    /// Returns the length of the shortest header of a frame that this side writes: a client's has a mask.
+    pub(crate) fn header(self) -> usize {
+        match self {
+            Role::Server => 2,
+            Role::Client => 6,
+        }
+    }
 }
 
 /// What a frame is.
@@ -471,10 +480,17 @@ pub(crate) fn unmask(payload: &mut [u8], mask: [u8; 4]) {
     }
 }
 
-/// Puts the header of a frame that is not masked in front of its payload, which begins at `start` of `out` after 2 bytes
-/// for the header.
-pub(crate) fn seal(out: &mut Vec<u8>, start: usize, opcode: Opcode) {
-    let len = out.len() - start - 2;
+/// Puts the header of a frame that `role` writes in front of its payload, which begins at `start` of `out` after
+/// [`header`](Role::header) bytes for the header. The payload of a client is masked.
+pub(crate) fn seal(out: &mut Vec<u8>, start: usize, opcode: Opcode, role: Role) {
+    let header = role.header();
+    let len = out.len() - start - header;
+    if role == Role::Client {
+        // RFC 6455 wants that who chooses the payload cannot foresee the mask.
+        let mask = (unforeseen() as u32).to_ne_bytes();
+        out[start + 2..start + header].copy_from_slice(&mask);
+        unmask(&mut out[start + header..], mask);
+    }
     out[start] = 0x80 | opcode as u8;
     if len < 126 {
         out[start + 1] = len as u8;
@@ -485,15 +501,25 @@ pub(crate) fn seal(out: &mut Vec<u8>, start: usize, opcode: Opcode) {
         out[start + 1] = 127;
         out.splice(start + 2..start + 2, (len as u64).to_be_bytes());
     }
+    if role == Role::Client {
+        out[start + 1] |= 0x80;
+    }
 }
 
-/// Returns a control frame, with at most [`MAX_CONTROL`] bytes of `payload`.
-pub(crate) fn control_frame(opcode: Opcode, payload: &[u8]) -> Vec<u8> {
+/// Returns a number that the peer cannot foresee: a keyed hash of a counter, whose key is random in each process.
+pub(crate) fn unforeseen() -> u64 {
+    static KEY: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    KEY.hash_one(COUNT.fetch_add(1, Ordering::Relaxed))
+}
+
+/// Returns a control frame that `role` writes, with at most [`MAX_CONTROL`] bytes of `payload`.
+pub(crate) fn control_frame(opcode: Opcode, payload: &[u8], role: Role) -> Vec<u8> {
     let payload = &payload[..payload.len().min(MAX_CONTROL)];
-    let mut frame = Vec::with_capacity(2 + payload.len());
-    frame.extend_from_slice(&[0, 0]);
+    let mut frame = Vec::with_capacity(role.header() + payload.len());
+    frame.extend_from_slice(&[0; 6][..role.header()]);
     frame.extend_from_slice(payload);
-    seal(&mut frame, 0, opcode);
+    seal(&mut frame, 0, opcode, role);
     frame
 }
 
@@ -501,14 +527,20 @@ pub(crate) fn control_frame(opcode: Opcode, payload: &[u8]) -> Vec<u8> {
 #[cfg(any(test, fuzzing))]
 pub(crate) fn masked(first: u8, payload: &[u8]) -> Vec<u8> {
     let mask = [0x37, 0xFA, 0x21, 0x3D];
-    let mut frame = vec![0; 2];
-    frame.extend_from_slice(payload);
-    seal(&mut frame, 0, Opcode::Binary);
-    frame[0] = first;
+    let mut frame = unmasked(first, payload);
     frame[1] |= 0x80;
     let start = frame.len() - payload.len();
     unmask(&mut frame[start..], mask);
     frame.splice(start..start, mask);
+    frame
+}
+
+/// Returns a frame without a mask whose first byte is `first`.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn unmasked(first: u8, payload: &[u8]) -> Vec<u8> {
+    let mut frame = [&[0; 2], payload].concat();
+    seal(&mut frame, 0, Opcode::Binary, Role::Server);
+    frame[0] = first;
     frame
 }
 

@@ -2,7 +2,7 @@
 
 use super::codec::{Codec, Encode, EncodeError, Fault, Head, RequestId};
 use super::framing::Framing;
-use super::websocket::{self, Opcode};
+use super::websocket::{self, Opcode, Role};
 
 /// What is between the peer and this side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -20,6 +20,8 @@ pub(crate) struct Wire<C> {
     pub(crate) link: Link,
     /// What encodes them.
     pub(crate) codec: C,
+    /// The side that writes them.
+    pub(crate) role: Role,
 }
 
 impl<C: Codec> Wire<C> {
@@ -100,9 +102,9 @@ impl<C: Codec> Wire<C> {
     ) -> Result<(), EncodeError> {
         let prefix = match self.link {
             Link::Tcp(framing) => framing.prefix(),
-            Link::WebSocket => 2,
+            Link::WebSocket => self.role.header(),
         };
-        out.extend_from_slice(&[0; 4][..prefix]);
+        out.extend_from_slice(&[0; 6][..prefix]);
         payload(self.codec, out)?;
         let len = out.len() - start - prefix;
         if len == 0 && self.link != Link::WebSocket {
@@ -116,7 +118,7 @@ impl<C: Codec> Wire<C> {
                 } else {
                     Opcode::Binary
                 };
-                websocket::seal(out, start, opcode);
+                websocket::seal(out, start, opcode, self.role);
             }
             Link::Tcp(Framing::Lines) => {
                 if out[start..].contains(&b'\n') {

@@ -9,6 +9,11 @@ use super::super::codec::{Codec, Head};
 use super::super::deadlines::{Change, Kind};
 use super::super::framing::Framing;
 use super::super::http::{Answer, Asked};
+use super::Upgrade;
+use super::{
+    super::websocket::Role,
+    super::wire::{Link, Wire},
+};
 use super::{Session, Settings, Step};
 use crate::clock::Timestamp;
 use crate::local::LocalWatcher;
@@ -59,6 +64,39 @@ impl<C: Codec> Driver<C> {
         driver
     }
 
+    /// Creates the driver of a client's session on TCP, at time zero.
+    pub(super) fn client_on_tcp(settings: Settings, framing: Framing) -> Self {
+        let wire = Wire {
+            link: Link::Tcp(framing),
+            codec: C::default(),
+            role: Role::Client,
+        };
+        Driver::new(Session::client(&Arc::new(settings), wire, None, at(0)))
+    }
+
+    /// Creates the driver of a client's session that waits for the answer to its upgrade request, at time zero.
+    pub(super) fn upgrading(settings: Settings) -> Self {
+        let wire = Wire {
+            link: Link::WebSocket,
+            codec: C::default(),
+            role: Role::Client,
+        };
+        let upgrade = Upgrade::new(*b"the sample nonce", wire.codec.subprotocol());
+        let request = upgrade.request("a", "/", &[]);
+        let upgrade = Some((upgrade, request));
+        Driver::new(Session::client(&Arc::new(settings), wire, upgrade, at(0)))
+    }
+
+    /// Creates the driver of a client's open session on WebSocket, at time zero. The output has no request.
+    pub(super) fn client(settings: Settings) -> Self {
+        let mut driver = Driver::upgrading(settings);
+        assert!(driver.output.starts_with(b"GET / HTTP/1.1\r\n"));
+        driver.receive(ANSWER);
+        assert!(driver.session.is_open());
+        driver.output.clear();
+        driver
+    }
+
     /// Creates the driver of `session`.
     fn new(session: Session<C>) -> Self {
         let mut driver = Driver {
@@ -92,7 +130,12 @@ impl<C: Codec> Driver<C> {
         if !self.session.wants_read() {
             return;
         }
+        let was_opened = self.session.was_opened();
         self.take(bytes);
+        if self.session.was_opened() && !was_opened {
+            // Messages may have come with the answer to a client.
+            self.take(&[]);
+        }
         match self.session.take_asked() {
             None => {}
             Some(Asked::Health) => self.session.refuse(&Answer::new(200), self.at()),
@@ -204,6 +247,11 @@ impl<C: Codec> Driver<C> {
 pub(super) const REQUEST: &[u8] =
     b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
+
+/// The answer to a client's request.
+pub(super) const ANSWER: &[u8] =
+    b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+    Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
 
 /// The point in time `ns`.
 pub(super) fn at(ns: u64) -> Timestamp {

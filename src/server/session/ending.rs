@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
-use super::super::close::{Cause, Closed, Ending};
+use super::super::close::{Cause, Closed, Ending, is_legal};
 use super::super::codec::{Codec, Fault};
 use super::super::http::Answer;
+#[cfg(feature = "client")]
+use super::super::http::upgrade::Rejected;
 use super::super::violation::Violation;
-use super::super::websocket::{self, Opcode};
+use super::super::websocket::{self, Opcode, Role};
 use super::super::wire::Link;
 use super::{Kind, Phase, Session, Step};
 use crate::clock::{self, Timestamp};
@@ -24,7 +26,7 @@ pub(super) enum How {
 
 impl<C: Codec> Session<C> {
     /// Closes the session for `cause` with `code` and `reason`, which are cut or replaced if they must not be sent. A
-    /// session that was not opened is refused with status 503.
+    /// session that was not opened is refused with status 503, or ended by a client.
     pub(crate) fn close(
         &mut self,
         cause: Cause,
@@ -56,26 +58,57 @@ impl<C: Codec> Session<C> {
         self.end_handshake(ending, answer, now);
     }
 
-    /// Ends a session that was not opened, with `answer`.
+    /// Ends a session that was not opened: a server with `answer`, a client without a word.
     pub(super) fn end_handshake(&mut self, mut ending: Ending, answer: &Answer, now: Timestamp) {
-        if matches!(self.phase, Phase::Requesting | Phase::Deciding) {
+        if !matches!(self.phase, Phase::Requesting | Phase::Deciding) {
+            return;
+        }
+        if self.wire.role == Role::Client {
+            self.end_with(ending, Vec::new(), now, How::Abort);
+        } else {
             ending.code = answer.status;
             self.end_with(ending, answer.to_bytes(), now, How::Flush);
         }
     }
 
+    /// Ends the session of a client, whose request was `rejected`.
+    #[cfg(feature = "client")]
+    pub(super) fn rejected(&mut self, rejected: Rejected, now: Timestamp) {
+        let ending = match rejected {
+            Rejected::Status(status, text) => {
+                let mut ending = Ending::new(Cause::Refused, text);
+                ending.code = status;
+                ending
+            }
+            Rejected::Broken(why) => Ending::new(Cause::Protocol, why),
+        };
+        self.end_with(ending, Vec::new(), now, How::Abort);
+    }
+
+    /// Returns the ending of a connection that the peer has ended for `cause`, if it did not say why on TCP.
+    fn without_close(&mut self, cause: Cause) -> Ending {
+        let farewell = self.farewell.take().map(|it| *it);
+        if let Some(Fault { code, message }) = farewell
+            && let Ok(code) = u16::try_from(code)
+            && is_legal(code)
+        {
+            return Ending::new(Cause::Peer, message).with_code(code);
+        }
+        let mut ending = Ending::new(cause, "");
+        ending.code = 1006;
+        ending
+    }
+
     /// Records that the peer has ended its direction.
     pub(crate) fn eof(&mut self, now: Timestamp) {
         self.is_eof = true;
-        let mut ending = Ending::new(Cause::Eof, "");
-        ending.code = 1006;
+        let ending = self.without_close(Cause::Eof);
         self.end_with(ending, Vec::new(), now, How::Flush);
     }
 
     /// Records that the socket has failed.
     pub(crate) fn failed(&mut self, now: Timestamp) {
-        let mut ending = Ending::new(Cause::Reset, "");
-        ending.code = 1006;
+        let ending = self.without_close(Cause::Reset);
         self.end_with(ending, Vec::new(), now, How::Abort);
         self.finish();
     }
@@ -89,7 +122,8 @@ impl<C: Codec> Session<C> {
     /// Handles the peer's close frame, which is answered unless it is an answer.
     pub(super) fn closed_by_peer(&mut self, close: Option<(u16, String)>, now: Timestamp) {
         let payload = close.as_ref().map(|(code, _)| code.to_be_bytes());
-        let frame = websocket::control_frame(Opcode::Close, payload.as_ref().map_or(&[], |it| it));
+        let payload = payload.as_ref().map_or(&[][..], |it| it);
+        let frame = websocket::control_frame(Opcode::Close, payload, self.wire.role);
         let (code, reason) = close.unwrap_or((1005, String::new()));
         let mut ending = Ending::new(Cause::Peer, reason);
         ending.code = code;
@@ -123,7 +157,7 @@ impl<C: Codec> Session<C> {
             Link::WebSocket => {
                 let mut payload = code.to_be_bytes().to_vec();
                 payload.extend_from_slice(reason.as_bytes());
-                websocket::control_frame(Opcode::Close, &payload)
+                websocket::control_frame(Opcode::Close, &payload, self.wire.role)
             }
             // Not after a usual end: old peers know the message as an error only.
             Link::Tcp(_) if *code == 1000 => Vec::new(),

@@ -15,7 +15,7 @@ use super::super::keepalive::{Alive, Keepalive, Ping};
 use super::super::limits::{Limits, Overflow, Rate};
 use super::super::websocket::{self, Reader, Role};
 use super::super::wire::Link;
-use super::driver::{Driver, REQUEST};
+use super::driver::{ANSWER, Driver, REQUEST};
 use super::{Input, Session, Settings};
 
 /// The longest message, bytes.
@@ -74,7 +74,10 @@ fn run_with<C: Codec>(setup: u8, mut ops: &[u8]) -> usize {
         // Lines are for text.
         2 if C::default().is_text() => Driver::tcp(settings(setup), Framing::Lines),
         0 | 2 => Driver::tcp(settings(setup), Framing::U16),
-        3 | 4 => Driver::requesting(settings(setup)),
+        4 => Driver::upgrading(settings(setup)),
+        6 => Driver::client_on_tcp(settings(setup), Framing::U16),
+        7 => Driver::client(settings(setup)),
+        3 => Driver::requesting(settings(setup)),
         _ => Driver::websocket(settings(setup)),
     };
     driver.echoes = true;
@@ -133,7 +136,7 @@ fn step<C: Codec>(driver: &mut Driver<C>, op: u8, ops: &mut &[u8], checked: &mut
         0x96 => driver.room = 0,
         0x97 => driver.room = 16 * take(ops, 1).first().copied().map_or(0, usize::from),
         0x98 => driver.room = usize::MAX,
-        // A frame that is masked as it should be, or delimited.
+        // A frame with or without a mask, as it should be, or delimited.
         0x99..0xC0 => {
             let (first, len) = match take(ops, 2) {
                 [first, len, ..] => (*first, usize::from(*len) * 8),
@@ -142,6 +145,9 @@ fn step<C: Codec>(driver: &mut Driver<C>, op: u8, ops: &mut &[u8], checked: &mut
             let mut payload = take(ops, usize::from(op & 15)).to_vec();
             payload.resize(len.max(payload.len()), b'a');
             let frame = match driver.session.wire().link {
+                Link::WebSocket if driver.session.wire().role == Role::Client => {
+                    websocket::unmasked(first, &payload)
+                }
                 Link::WebSocket => websocket::masked(first, &payload),
                 Link::Tcp(Framing::U32) => {
                     [&(payload.len() as u32).to_be_bytes(), &payload[..]].concat()
@@ -152,9 +158,13 @@ fn step<C: Codec>(driver: &mut Driver<C>, op: u8, ops: &mut &[u8], checked: &mut
             checked.came += frame.len();
             driver.receive(&frame);
         }
-        // The beginning of a request.
+        // The beginning of a request, or of an answer.
         0xC0..0xD0 => {
-            let bytes = &REQUEST[..REQUEST.len() - usize::from(op & 15)];
+            let whole = match driver.session.wire().role {
+                Role::Client => ANSWER,
+                Role::Server => REQUEST,
+            };
+            let bytes = &whole[..whole.len() - usize::from(op & 15)];
             checked.came += bytes.len();
             driver.receive(bytes);
         }
@@ -232,14 +242,18 @@ fn check_output<C: Codec>(session: &Session<C>, output: &[u8]) {
         Link::Tcp(framing) => Splitter::default().push(framing, usize::MAX >> 1, output, check),
         Link::WebSocket => {
             let mut frames = output.to_vec();
-            if output.starts_with(b"HTTP/1.1 101 ") {
+            if output.starts_with(b"HTTP/1.1 101 ") || output.starts_with(b"GET / ") {
                 let end = output.windows(4).position(|it| it == b"\r\n\r\n").unwrap();
                 frames.drain(..end + 4);
             } else if output.starts_with(b"HTTP/1.1 ") {
                 return;
             }
             let max = usize::MAX >> 1;
-            Reader::default().push(Role::Client, max, &mut frames, |frame| match frame {
+            let reader = match wire.role {
+                Role::Client => Role::Server,
+                Role::Server => Role::Client,
+            };
+            Reader::default().push(reader, max, &mut frames, |frame| match frame {
                 websocket::Frame::Text(text) => check(text.as_bytes()),
                 websocket::Frame::Binary(bytes) => check(bytes),
                 _ => Ok(()),

@@ -1,6 +1,6 @@
 //! What is received: the upgrade request, then messages.
 
-use super::super::codec::{Codec, DecodeError, Envelope};
+use super::super::codec::{Codec, DecodeError, Envelope, Fault};
 use super::super::framing::Incomplete;
 use super::super::http::{self, Answer, Asked, Request};
 use super::super::limits::{Excess, Meter};
@@ -8,7 +8,7 @@ use super::super::violation::Violation;
 use super::super::websocket::{self, Frame, Opcode, Role};
 use super::super::wire::{Link, Wire};
 use super::outlet::Outlet;
-use super::{Input, Kind, PING, PONG, Phase, Session, Settings, plain};
+use super::{Handshake, Input, Kind, PING, PONG, Phase, Session, Settings, Side, plain};
 use crate::clock::Timestamp;
 
 /// What a session needs while it takes messages from its input.
@@ -37,6 +37,8 @@ struct Receiving<'a, C, S> {
     is_complete: bool,
     /// The close of the peer.
     close: Option<PeerClose>,
+    /// What the server said last, if that was an error.
+    farewell: &'a mut Option<Box<Fault>>,
     /// Takes the messages.
     sink: S,
 }
@@ -65,8 +67,13 @@ impl<C: Codec, S: FnMut(Envelope<'_>, &mut Outlet<'_, C>)> Receiving<'_, C, S> {
                 self.outbox.pong_message(|| plain(wire, PONG));
             }
             PONG => self.has_pong = true,
-            _ => {
+            name => {
                 self.traffic.received += 1;
+                if self.wire.role == Role::Client {
+                    let is_fault = name == Fault::NAME && envelope.re.is_none();
+                    let fault = is_fault.then(|| self.wire.codec.split_fault(envelope.body));
+                    *self.farewell = fault.flatten().map(Box::new);
+                }
                 let mut outlet = Outlet {
                     wire: self.wire,
                     limits: &self.settings.limits,
@@ -87,7 +94,7 @@ impl<C: Codec, S: FnMut(Envelope<'_>, &mut Outlet<'_, C>)> Receiving<'_, C, S> {
             Frame::Text(text) => return self.envelope(self.wire.codec.split_text(text)),
             Frame::Binary(payload) => return self.message(payload),
             Frame::Ping(payload) => {
-                let pong = websocket::control_frame(Opcode::Pong, payload);
+                let pong = websocket::control_frame(Opcode::Pong, payload, self.wire.role);
                 self.outbox.pong(pong);
             }
             Frame::Pong(payload) => self.has_pong |= payload == self.nonce,
@@ -102,9 +109,9 @@ impl<C: Codec, S: FnMut(Envelope<'_>, &mut Outlet<'_, C>)> Receiving<'_, C, S> {
 }
 
 impl<C: Codec> Session<C> {
-    /// Takes `input` at `now`, and calls `sink` with each message. Frames of WebSocket are unmasked in place. After
-    /// [`accept`](Session::accept) the owner calls this with what it has, which may be empty, because messages may have
-    /// come with the request.
+    /// Takes `input` at `now`, and calls `sink` with each message. Frames of WebSocket are unmasked in place. After the
+    /// session has opened, by [`accept`](Session::accept) or by the answer to a client, the owner calls this with what
+    /// it has, which may be empty, because messages may have come with the request or the answer.
     pub(crate) fn receive(
         &mut self,
         input: &mut [u8],
@@ -134,27 +141,44 @@ impl<C: Codec> Session<C> {
     /// Takes a part of the upgrade request.
     fn read_request(&mut self, input: &[u8], now: Timestamp) {
         self.heard = self.heard.max(now.as_nanos());
-        let Some(handshake) = &mut self.handshake else {
+        let Some(handshake) = self.handshake.as_deref_mut() else {
             return;
         };
-        handshake.buffer.extend_from_slice(input);
+        let Handshake { buffer, side } = handshake;
+        buffer.extend_from_slice(input);
         let (max, policy) = (self.settings.limits.max_header, &self.settings.policy);
-        match http::parse(&handshake.buffer, max, handshake.peer, policy) {
-            Ok(Some((asked, length))) => {
-                // Most clients wait for the answer, and nothing is left.
-                handshake.buffer = handshake.buffer.split_off(length);
-                handshake.asked = Some(asked);
-                self.phase = Phase::Deciding;
-            }
-            Ok(None) => {}
-            Err(status) => self.refuse(&Answer::new(status), now),
+        match side {
+            Side::Server(peer, wanted) => match http::parse(buffer, max, *peer, policy) {
+                Ok(Some((asked, length))) => {
+                    // Most clients wait for the answer, and nothing is left.
+                    *buffer = buffer.split_off(length);
+                    *wanted = Some(asked);
+                    self.phase = Phase::Deciding;
+                }
+                Ok(None) => {}
+                Err(status) => self.refuse(&Answer::new(status), now),
+            },
+            #[cfg(feature = "client")]
+            Side::Client(upgrade) => match upgrade.check(buffer, max) {
+                Ok(Some(length)) => {
+                    *buffer = buffer.split_off(length);
+                    self.handshake.take_if(|it| it.buffer.is_empty());
+                    self.open(now);
+                }
+                Ok(None) => {}
+                Err(rejected) => self.rejected(rejected, now),
+            },
         }
     }
 
     /// Takes what the upgrade request asks for, once it is complete. The owner then calls [`accept`](Session::accept) or
     /// [`refuse`](Session::refuse), and reads nothing before.
     pub(crate) fn take_asked(&mut self) -> Option<Asked> {
-        self.handshake.as_mut()?.asked.take()
+        match &mut self.handshake.as_mut()?.side {
+            Side::Server(_, asked) => asked.take(),
+            #[cfg(feature = "client")]
+            Side::Client(_) => None,
+        }
     }
 
     /// Accepts `request`, which came from this session, with the codec that it asks for. Returns the subprotocol. The
@@ -200,6 +224,7 @@ impl<C: Codec> Session<C> {
             is_overflowing: false,
             is_complete: false,
             close: None,
+            farewell: &mut self.farewell,
             sink,
         };
         let read = match (&mut self.input, self.wire.link) {
@@ -207,7 +232,7 @@ impl<C: Codec> Session<C> {
                 splitter.push(framing, max, input, |payload| receiving.message(payload))
             }
             (Input::WebSocket(reader), _) => {
-                reader.push(Role::Server, max, input, |frame| receiving.frame(frame))
+                reader.push(self.wire.role, max, input, |frame| receiving.frame(frame))
             }
             (Input::Tcp(_), Link::WebSocket) => Ok(()),
         };

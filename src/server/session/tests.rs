@@ -1,4 +1,5 @@
 mod bad_input;
+mod client;
 mod closing;
 mod keepalive;
 mod memory;
@@ -11,10 +12,10 @@ use super::super::codec::json::Json;
 use super::super::framing::Framing;
 use super::super::keepalive::{Alive, Keepalive, Ping};
 use super::super::limits::{Excess, Limits, Overflow, Rate};
-use super::super::websocket::masked;
+use super::super::websocket::{masked, unmasked};
 use super::super::{Cause, Closed};
 use super::Settings;
-use super::driver::{Driver, REQUEST, at};
+use super::driver::{ANSWER, Driver, REQUEST, at};
 
 const S: Duration = Duration::from_secs(1);
 const NS: Duration = Duration::from_nanos(1);

@@ -1,5 +1,6 @@
 //! Keepalive and the other deadlines.
 
+use std::num::NonZeroU64;
 use std::time::Duration;
 
 use super::super::close::{Cause, Ending};
@@ -113,7 +114,7 @@ impl<C: Codec> Session<C> {
         let is_websocket = self.wire.link == Link::WebSocket;
         let mut frames = Vec::new();
         if is_websocket && kind != Ping::Message {
-            frames = websocket::control_frame(Opcode::Ping, &self.nonce());
+            frames = websocket::control_frame(Opcode::Ping, &self.nonce(), self.wire.role);
         }
         if !is_websocket || matches!(kind, Ping::Message | Ping::Both) {
             frames.append(&mut plain(self.wire, PING));
@@ -140,7 +141,7 @@ impl<C: Codec> Session<C> {
     /// Records that a pong was read.
     pub(super) fn pong_was_read(&mut self, now: Timestamp) {
         if let Some(pinged) = self.pinged.take() {
-            self.rtt = Some(now.as_nanos().saturating_sub(pinged));
+            self.rtt = NonZeroU64::new(now.as_nanos().saturating_sub(pinged).max(1));
         }
     }
 

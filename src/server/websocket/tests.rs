@@ -90,7 +90,7 @@ fn messages_of_every_length_of_length_are_read_and_written() {
         assert_eq!((got, result), (vec![Got::Binary(payload.clone())], Ok(())));
         let mut written = vec![7, 0, 0];
         written.extend(&payload);
-        seal(&mut written, 1, Opcode::Binary);
+        seal(&mut written, 1, Opcode::Binary, Role::Server);
         let mut reader = Reader::default();
         let mut got = Vec::new();
         let read = reader.push(Role::Client, 70_000, &mut written[1..], |frame| {

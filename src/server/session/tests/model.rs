@@ -27,6 +27,19 @@ fn piece() -> impl Strategy<Value = Vec<u8>> {
     ]
 }
 
+/// A piece of what a server sends on WebSocket.
+fn server_piece() -> impl Strategy<Value = Vec<u8>> {
+    let message = |len| format!(r#"{{"type":"A","data":"{}"}}"#, "x".repeat(len)).into_bytes();
+    prop_oneof![
+        4 => (0usize..400).prop_map(move |len| unmasked(0x81, &message(len))),
+        1 => prop::collection::vec(any::<u8>(), 0..126).prop_map(|it| unmasked(0x89, &it)),
+        1 => Just([unmasked(0x01, br#"{"type":"B""#), unmasked(0x8A, b"p"), unmasked(0x80, b"}")].concat()),
+        1 => Just(unmasked(0x88, b"\x03\xe9")),
+        1 => (any::<u8>(), prop::collection::vec(any::<u8>(), 0..40)).prop_map(|(first, it)| unmasked(first, &it)),
+        1 => prop::collection::vec(any::<u8>(), 0..20),
+    ]
+}
+
 /// The messages that were received, what was written, and the cause of the end.
 type Outcome = (Vec<(String, Vec<u8>)>, Vec<u8>, Option<Cause>);
 
@@ -83,6 +96,20 @@ proptest! {
         let (messages, output, cause) = run(Driver::requesting(roomy()), &input, &ends);
         prop_assert_eq!((&messages, &cause), (&whole.0, &whole.2));
         prop_assert!(output.ends_with(&whole.1));
+    }
+
+    #[test]
+    fn input_of_a_client_means_the_same_however_it_is_split(
+        pieces in prop::collection::vec(server_piece(), 1..8),
+        ends in prop::collection::vec(any::<prop::sample::Index>(), 0..12),
+    ) {
+        let input = pieces.concat();
+        let (messages, output, cause) = run(Driver::client(roomy()), &input, &[]);
+        let split = run(Driver::client(roomy()), &input, &ends);
+        prop_assert_eq!((&split.0, split.1.len(), split.2), (&messages, output.len(), cause));
+        // With the answer in front.
+        let (same, _, end) = run(Driver::upgrading(roomy()), &[ANSWER, &input].concat(), &ends);
+        prop_assert_eq!((same, end), (messages, cause));
     }
 
     #[test]
