@@ -78,7 +78,7 @@ pub use error::{RequestError, SendError, StartError};
 pub use face::{Server, Shutdown, ShutdownReport};
 pub use framing::Framing;
 pub use group::Group;
-pub use http::{Network, NetworkError, Origins, Request};
+pub use http::{Network, NetworkError, Origins, Request, Response};
 pub use keepalive::{Alive, Keepalive, Ping};
 pub use limits::{Excess, Overflow, Rate};
 pub use stats::ServerStats;

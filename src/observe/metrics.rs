@@ -420,32 +420,25 @@ fn server(to: &mut Samples<'_>, stats: &ServerStats, is_draining: bool, blocked:
     );
     to.counter(
         "liveness_server_refused",
-        "Connections that ended before they were open",
-        stats.refused,
+        "Connections that ended before they were open, without answered requests",
+        stats.refused.saturating_sub(stats.pages),
+    );
+    to.counter(
+        "liveness_server_pages",
+        "Requests for pages that were answered",
+        stats.pages,
     );
     for cause in Cause::ALL {
         to.with("cause", &snake(&format!("{cause:?}"))).counter(
             "liveness_server_closed",
             "Ends of connections by cause, including those that were never open",
-            stats.ended_by(cause),
+            match cause {
+                Cause::Refused => stats.ended_by(cause).saturating_sub(stats.pages),
+                _ => stats.ended_by(cause),
+            },
         );
     }
-    to.counters(
-        "liveness_server_messages",
-        "Messages without pings and pongs",
-        "direction",
-        [("in", stats.received), ("out", stats.sent)],
-    );
-    to.counter(
-        "liveness_server_received_bytes",
-        "Bytes received",
-        stats.bytes_in,
-    );
-    to.counter(
-        "liveness_server_sent_bytes",
-        "Bytes written",
-        stats.bytes_out,
-    );
+    traffic(to, stats);
     to.gauge(
         "liveness_server_queued_bytes",
         "Bytes of messages that wait to be written",
@@ -495,6 +488,27 @@ fn server(to: &mut Samples<'_>, stats: &ServerStats, is_draining: bool, blocked:
         "liveness_server_rtt_seconds",
         "From pings to their pongs",
         &stats.rtt,
+    );
+}
+
+/// Adds what went through a server.
+#[cfg(feature = "server")]
+fn traffic(to: &mut Samples<'_>, stats: &ServerStats) {
+    to.counters(
+        "liveness_server_messages",
+        "Messages without pings and pongs",
+        "direction",
+        [("in", stats.received), ("out", stats.sent)],
+    );
+    to.counter(
+        "liveness_server_received_bytes",
+        "Bytes received",
+        stats.bytes_in,
+    );
+    to.counter(
+        "liveness_server_sent_bytes",
+        "Bytes written",
+        stats.bytes_out,
     );
 }
 

@@ -69,6 +69,8 @@ type Answered = Result<Vec<u8>, Fault>;
 pub(crate) enum Job {
     /// Decide about an upgrade request.
     Authorize(Box<Request>),
+    /// Answer a request for a page.
+    Page(Box<Request>),
     /// Report that the connection is open.
     Opened,
     /// Call the handler of a route, by its index, with a body.

@@ -17,7 +17,7 @@ use super::core::{self, Blocked, Core, Desk, Handle, OnStall, Program, Reject, R
 use super::error::StartError;
 use super::face::{Running, Server};
 use super::framing::Framing;
-use super::http::{Network, Origins, Policy, Request};
+use super::http::{Network, Origins, Policy, Request, Response};
 use super::hub::{Hub, HubOptions, Port};
 use super::inbox::Wake;
 use super::keepalive::Keepalive;
@@ -97,6 +97,7 @@ impl<C: Codec, T: Default + Send + Sync + 'static> ServerBuilder<C, T> {
             program: Program {
                 routes: Vec::new(),
                 by_name: HashMap::default(),
+                pages: HashMap::default(),
                 authorize: None,
                 opened: None,
                 closed: None,
@@ -258,6 +259,42 @@ impl<C: Codec, T: Default + Send + Sync + 'static> ServerBuilder<C, T> {
     /// Sets what the names of the threads begin with. Default: `server`.
     pub fn thread_name(mut self, prefix: impl Into<String>) -> Self {
         self.thread_name = prefix.into();
+        self
+    }
+
+    /// Answers `GET` requests for `path` on the addresses of [`websocket`](ServerBuilder::websocket) with what `code`
+    /// returns, on a handler thread. The path is that of the request without its query. Requests are answered while the
+    /// server [drains](Server::drain), too, and each takes a connection. A later call for the same path replaces an
+    /// earlier one, also that of `/healthz`.
+    ///
+    /// There is no more of HTTP than that: no other method, no body of a request, no second request on a connection.
+    ///
+    #[cfg_attr(feature = "json", doc = "```")]
+    #[cfg_attr(not(feature = "json"), doc = "```ignore")]
+    /// use std::io::{Read, Write};
+    /// use liveness::server::{Json, Response, Server};
+    ///
+    /// let server = Server::<Json, ()>::builder()
+    ///     .websocket("127.0.0.1:0")
+    ///     .get("/hello", |request| Response::new("text/plain", format!("hello {:?}", request.query())))
+    ///     .start()?;
+    ///
+    /// let mut browser = std::net::TcpStream::connect(server.local_addrs()[0])?;
+    /// browser.write_all(b"GET /hello?you HTTP/1.1\r\nHost: here\r\n\r\n")?;
+    /// let mut answer = String::new();
+    /// browser.read_to_string(&mut answer)?;
+    /// assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.ends_with("hello Some(\"you\")"));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn get(
+        mut self,
+        path: impl Into<String>,
+        code: impl Fn(&Request) -> Response + Send + Sync + 'static,
+    ) -> Self {
+        let path = path.into();
+        let pages = &mut self.program.pages;
+        pages.insert(path.as_str().into(), Box::new(code));
+        self.policy.pages.push(path);
         self
     }
 

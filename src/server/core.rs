@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use super::agent::{Agent, AgentId, Job};
 use super::close::{Cause, Closed};
 use super::codec::{Codec, DecodeError, RequestId};
-use super::http::{Answer, Request};
+use super::http::{Answer, Request, Response};
 use super::hub::{Command, Hub};
 use super::strand::{Owner, Pool, Strand};
 use crate::Heart;
@@ -34,6 +34,9 @@ pub(crate) struct Route<C, T> {
 
 /// Decides about an upgrade request.
 pub(crate) type Authorize<T> = Box<dyn Fn(&Request) -> Result<T, Reject> + Send + Sync>;
+
+/// Answers a request for a page.
+pub(crate) type OnGet = Box<dyn Fn(&Request) -> Response + Send + Sync>;
 
 /// Is called when a connection opens.
 pub(crate) type OnOpened<C, T> = Box<dyn Fn(&Agent<C, T>) + Send + Sync>;
@@ -188,6 +191,8 @@ pub(crate) struct Program<C, T> {
     pub(crate) routes: Vec<Route<C, T>>,
     /// The indices of the routes by name.
     pub(crate) by_name: HashMap<Arc<str>, usize>,
+    /// What answers requests for pages, by their paths.
+    pub(crate) pages: HashMap<Arc<str>, OnGet>,
     /// Decides about upgrade requests.
     pub(crate) authorize: Option<Authorize<T>>,
     /// Is called when a connection opens.
@@ -260,6 +265,18 @@ impl<C: Codec, T: Default + Send + Sync + 'static> Core<C, T> {
                     None => Ok(()),
                 };
                 agent.ask(Command::Decide(agent.place(), request, decided));
+            }
+            Job::Page(request) => {
+                let answer = match program.pages.get_key_value(request.path()) {
+                    Some((path, code)) => {
+                        let answered = desk.run(&hub.clock, path, id, || code(&request));
+                        self.count_panic(answered.is_none());
+                        answered.map_or_else(|| Answer::new(500), |response| response.answer)
+                    }
+                    None => Answer::new(404),
+                };
+                hub.stats.lock().pages += 1;
+                agent.ask(Command::Decide(agent.place(), request, Err(answer)));
             }
             Job::Opened => {
                 if let Some(code) = &program.opened {

@@ -29,6 +29,8 @@ const HEALTH: &str = "/healthz";
 pub(crate) struct Policy {
     /// The paths that exist; any if empty.
     pub(crate) paths: Vec<String>,
+    /// The paths of requests that are answered.
+    pub(crate) pages: Vec<String>,
     /// The pages that may connect.
     pub(crate) origins: Origins,
     /// The proxies whose word about the peer's address is taken.
@@ -124,6 +126,8 @@ impl Request {
 pub(crate) enum Asked {
     /// A connection.
     Upgrade(Box<Request>),
+    /// The answer of the program.
+    Page(Box<Request>),
     /// Whether the server takes connections.
     Health,
 }
@@ -172,6 +176,9 @@ pub(crate) fn parse(
         &policy.trusted_proxies,
     );
     let is_upgrade = request.has_token("upgrade", "websocket");
+    if !is_upgrade && policy.pages.iter().any(|it| it == path) {
+        return Ok(Some((Asked::Page(Box::new(request)), length)));
+    }
     if path == HEALTH && !is_upgrade {
         return Ok(Some((Asked::Health, length)));
     }
@@ -260,6 +267,8 @@ pub(crate) struct Answer {
     pub(crate) text: Cow<'static, str>,
     /// When the client may come again, seconds.
     pub(crate) retry_after: Option<u32>,
+    /// The content type and the body that come in place of the text.
+    pub(crate) content: Option<(Cow<'static, str>, Vec<u8>)>,
 }
 
 impl Answer {
@@ -269,17 +278,26 @@ impl Answer {
             status,
             text: phrase(status).into(),
             retry_after: matches!(status, 429 | 503).then_some(1),
+            content: None,
         }
     }
 
     /// Returns the bytes of the answer.
     pub(crate) fn to_bytes(&self) -> Vec<u8> {
-        let Answer { status, text, .. } = self;
+        let status = self.status;
+        let text = format!("{}\n", self.text).into_bytes();
+        let (kind, body) = match &self.content {
+            Some((kind, body)) => (&**kind, body),
+            None => ("text/plain; charset=utf-8", &text),
+        };
         let mut answer = format!(
-            "HTTP/1.1 {status} {}\r\nConnection: close\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: {}\r\n",
-            phrase(*status),
-            text.len() + 1
+            "HTTP/1.1 {status} {}\r\nConnection: close\r\nContent-Type: {kind}\r\nContent-Length: {}\r\n",
+            phrase(status),
+            body.len()
         );
+        if self.content.is_some() {
+            answer.push_str("Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n");
+        }
         match status {
             405 => answer.push_str("Allow: GET\r\n"),
             426 => answer.push_str("Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"),
@@ -287,7 +305,55 @@ impl Answer {
         }
         let retry = self.retry_after;
         let retry = retry.map(|seconds| format!("Retry-After: {seconds}\r\n"));
-        format!("{answer}{}\r\n{text}\n", retry.unwrap_or_default()).into_bytes()
+        answer.push_str(&retry.unwrap_or_default());
+        answer.push_str("\r\n");
+        let mut answer = answer.into_bytes();
+        answer.extend_from_slice(body);
+        answer
+    }
+}
+
+/// The answer to a request of [`ServerBuilder::get`](super::ServerBuilder::get): a status, a content type and a body.
+///
+/// ```
+/// use liveness::server::Response;
+///
+/// let page = Response::new("text/html; charset=utf-8", "<!doctype html><p>Hello");
+/// let missing = Response::new("text/plain", "no such thing").status(404);
+/// # drop((page, missing));
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[must_use]
+pub struct Response {
+    /// The answer.
+    pub(crate) answer: Answer,
+}
+
+impl Response {
+    /// Creates a response with status 200, which caches do not keep. Characters of `content_type` that a header cannot
+    /// have are left out.
+    pub fn new(content_type: impl Into<Cow<'static, str>>, body: impl Into<Vec<u8>>) -> Self {
+        let mut content_type = content_type.into();
+        if content_type.contains(|letter: char| letter.is_control()) {
+            content_type.to_mut().retain(|letter| !letter.is_control());
+        }
+        let mut answer = Answer::new(200);
+        answer.content = Some((content_type, body.into()));
+        Response { answer }
+    }
+
+    /// Sets the status, such as 404. A number that is not from 200 to 599 becomes 500.
+    pub fn status(mut self, status: u16) -> Self {
+        let status = if (200..600).contains(&status) {
+            status
+        } else {
+            500
+        };
+        self.answer = Answer {
+            content: self.answer.content,
+            ..Answer::new(status)
+        };
+        self
     }
 }
 
@@ -306,6 +372,7 @@ fn phrase(status: u16) -> &'static str {
         431 => "Request Header Fields Too Large",
         500 => "Internal Server Error",
         503 => "Service Unavailable",
+        201..400 => "Done",
         _ => "Refused",
     }
 }

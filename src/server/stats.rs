@@ -14,6 +14,8 @@ pub struct ServerStats {
     pub accepted: u64,
     /// Of these, those that ended before they were open: over a limit, or with a handshake that failed.
     pub refused: u64,
+    /// Of the refused ones, those whose request was answered by [`get`](super::ServerBuilder::get).
+    pub pages: u64,
     /// Connections whose handshake is going on.
     pub handshaking: u64,
     /// Connections that are open.

@@ -6,6 +6,7 @@ mod bounds;
 mod echo;
 mod ends;
 mod limits;
+mod pages;
 mod silence;
 mod slow;
 mod stopping;

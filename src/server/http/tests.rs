@@ -36,7 +36,7 @@ fn accept(changes: &[&str], policy: &Policy) -> Request {
     assert_eq!(length, bytes.len());
     match asked {
         Asked::Upgrade(request) => *request,
-        Asked::Health => panic!("an upgrade is taken for a question about health"),
+        Asked::Health | Asked::Page(_) => panic!("an upgrade is taken for another request"),
     }
 }
 

@@ -134,6 +134,14 @@ impl<C: Codec, T: Default + Send + Sync + 'static> Reactor<C, T> {
         let is_draining = self.core.hub.is_draining.load(Ordering::Acquire);
         let answer = match asked {
             Asked::Health => Some(Answer::new(if is_draining { 503 } else { 200 })),
+            Asked::Page(request) => {
+                if self.count_address(slot, request.client()) {
+                    self.push_job(slot, Job::Page(request));
+                    None
+                } else {
+                    Some(Answer::new(429))
+                }
+            }
             Asked::Upgrade(_) if is_draining => Some(Answer::new(503)),
             Asked::Upgrade(request) => {
                 if !self.count_address(slot, request.client()) {

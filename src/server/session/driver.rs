@@ -138,7 +138,9 @@ impl<C: Codec> Driver<C> {
         }
         match self.session.take_asked() {
             None => {}
-            Some(Asked::Health) => self.session.refuse(&Answer::new(200), self.at()),
+            Some(Asked::Health | Asked::Page(_)) => {
+                self.session.refuse(&Answer::new(200), self.at());
+            }
             Some(Asked::Upgrade(request)) => {
                 self.session.accept(&request, self.at());
                 self.take(&[]);
