@@ -52,6 +52,7 @@ mod keepalive;
 mod limits;
 mod outbox;
 mod reactor;
+mod routes;
 #[allow(dead_code, unused_imports, reason = "parts of it serve its tests")]
 mod session;
 mod stats;
@@ -81,6 +82,7 @@ pub use group::Group;
 pub use http::{Network, NetworkError, Origins, Request, Response};
 pub use keepalive::{Alive, Keepalive, Ping};
 pub use limits::{Excess, Overflow, Rate};
+pub use routes::{Routes, RoutesBuilder};
 pub use stats::ServerStats;
 
 /// Runs the operations that `data` stands for on a session, for the fuzzer. Returns how many.

@@ -14,7 +14,7 @@ use crossbeam_channel::{RecvTimeoutError, Sender, bounded};
 use parking_lot::Mutex;
 
 use super::close::{Cause, Closed};
-use super::codec::{Codec, Decode, Encode, EncodeError, Fault, Head, RequestId};
+use super::codec::{Codec, Decode, DecodeError, Encode, EncodeError, Fault, Head, RequestId};
 use super::error::{RequestError, SendError};
 use super::http::Request;
 use super::hub::{Command, Frames, Hub, Place};
@@ -73,11 +73,58 @@ pub(crate) enum Job {
     Page(Box<Request>),
     /// Report that the connection is open.
     Opened,
-    /// Call the handler of a route, by its index, with a body.
-    Message(usize, Box<[u8]>, Option<RequestId>),
+    /// Call the handler of a route with a body.
+    Message(Target, Box<[u8]>, Option<RequestId>),
     /// Report that the connection has ended.
     Closed(Box<Closed>),
 }
+
+/// What a message is for.
+#[derive(Debug)]
+pub(crate) enum Target {
+    /// The route of the server with this index.
+    Route(usize),
+    /// No route of the server, but perhaps one of a group that has this name.
+    Other(Box<str>),
+}
+
+/// What a group does for an agent.
+#[derive(Debug)]
+pub(crate) enum Visit<'a> {
+    /// Handle a message with this name, body and number.
+    Message(&'a str, &'a [u8], Option<RequestId>),
+    /// Handle the end.
+    Closed(&'a Closed),
+}
+
+/// The turn of an agent in a group. If it is dropped, the agent is closed, and goes on without the group.
+pub(crate) trait Visitor<C, T>: Send {
+    /// Calls `code` for each message that waits and belongs to the group, for a while, and passes the turn on. Returns
+    /// whether `code` panicked, which ends the turn.
+    fn run(self: Box<Self>, code: &mut Attend<'_, C, T>) -> bool;
+}
+
+/// What a group does with each message of an agent.
+pub(crate) type Attend<'a, C, T> =
+    dyn FnMut(&Agent<C, T>, C, &Visit<'_>) -> Result<(), DecodeError> + 'a;
+
+/// A group to which messages of an agent are delegated.
+pub(crate) trait Delegate<C, T>: Send + Sync {
+    /// Its name.
+    fn name(&self) -> &str;
+
+    /// Returns whether it has a route named `name`.
+    fn has(&self, name: &str) -> bool;
+
+    /// Returns whether it handles the end of connections.
+    fn has_closed(&self) -> bool;
+
+    /// Lets the turn run on the thread of the group, or drops it if the group is stopped.
+    fn accept(self: Arc<Self>, turn: Box<dyn Visitor<C, T>>);
+}
+
+/// The strand of an agent.
+pub(crate) type Jobs<C, T> = Strand<Job, Arc<dyn Delegate<C, T>>>;
 
 /// A handle to one connection of a server. Clones are handles to the same connection, and remain valid after its end:
 /// operations then return [`SendError::Closed`] or do nothing.
@@ -117,7 +164,7 @@ struct Inner<C, T> {
     /// The requests to the peer; `None` after the end.
     requests: Mutex<Option<HashMap<RequestId, Sender<Answered>>>>,
     /// The jobs of the connection.
-    strand: Strand<Job>,
+    strand: Jobs<C, T>,
 }
 
 impl<C, T> Drop for Inner<C, T> {
@@ -343,6 +390,22 @@ impl<C: Codec, T> Agent<C, T> {
         self.send_frame(frame.into(), may_wait)
     }
 
+    /// Answers the message `name`, if it was a request and has the number `re`.
+    pub(crate) fn answer<B: Encode<C>>(
+        &self,
+        name: &str,
+        re: Option<RequestId>,
+        answer: Result<B, Fault>,
+    ) {
+        if re.is_some() {
+            // A peer that has gone needs no answer.
+            let _ = match answer {
+                Ok(body) => self.send_head(Head::new(name).re(re), &body, true),
+                Err(fault) => self.send_fault(&fault, re),
+            };
+        }
+    }
+
     /// Answers the request `re` with a fault.
     pub(crate) fn send_fault(&self, fault: &Fault, re: Option<RequestId>) -> Result<(), SendError> {
         let wire = self.wire().ok_or(SendError::Closed)?;
@@ -446,7 +509,7 @@ impl<C: Codec, T> Agent<C, T> {
     }
 
     /// Returns the jobs.
-    pub(crate) fn jobs(&self) -> &Strand<Job> {
+    pub(crate) fn jobs(&self) -> &Jobs<C, T> {
         &self.inner.strand
     }
 

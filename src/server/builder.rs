@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 
 use super::agent::Agent;
 use super::close::Closed;
-use super::codec::{Codec, Decode, Encode, Fault, Head};
+use super::codec::{Codec, Decode, Encode, Fault};
 use super::core::{self, Blocked, Core, Desk, Handle, OnStall, Program, Reject, Route};
 use super::error::StartError;
 use super::face::{Running, Server};
@@ -342,14 +342,7 @@ impl<C: Codec, T: Default + Send + Sync + 'static> ServerBuilder<C, T> {
     ) -> Self {
         let answer = name.to_owned();
         let handle: Handle<C, T> = Box::new(move |agent, codec, body, id| {
-            let answered = code(agent, M::decode(codec, body)?);
-            if id.is_some() {
-                // A peer that has gone needs no answer.
-                let _ = match answered {
-                    Ok(body) => agent.send_head(Head::new(&answer).re(id), &body, true),
-                    Err(fault) => agent.send_fault(&fault, id),
-                };
-            }
+            agent.answer(&answer, id, code(agent, M::decode(codec, body)?));
             Ok(())
         });
         self.route(name, false, handle)
@@ -385,14 +378,9 @@ impl<C: Codec, T: Default + Send + Sync + 'static> ServerBuilder<C, T> {
 
     /// Adds a route.
     fn route(mut self, name: &str, is_inline: bool, handle: Handle<C, T>) -> Self {
-        let is_reserved = [session::PING, session::PONG, Fault::NAME].contains(&name);
         let name: Arc<str> = name.into();
-        let is_taken = self.program.by_name.contains_key(&name);
-        if is_reserved || is_taken {
-            let must = format!(
-                "have one handler for each name other than Ping, Pong and Error, not `{name}`"
-            );
-            self.bad_route.get_or_insert(OptionError::new("on", must));
+        if session::is_reserved(&name) || self.program.by_name.contains_key(&name) {
+            self.bad_route.get_or_insert(core::bad_route(&name));
             return self;
         }
         let index = self.program.routes.len();
@@ -502,7 +490,7 @@ impl<C: Codec, T: Default + Send + Sync + 'static> ServerBuilder<C, T> {
             hub: hub.clone(),
             program: self.program,
             agents: Mutex::default(),
-            pool: Pool::new(self.handlers, self.room),
+            pool: Arc::new(Pool::new(self.handlers, self.room)),
         });
         let desk = |name: String| Arc::new(Desk::new(name));
         let names = (0..self.reactors).map(|index| format!("{}-r{index}", self.thread_name));

@@ -8,14 +8,15 @@ use std::time::Duration;
 use ahash::HashMap;
 use parking_lot::Mutex;
 
-use super::agent::{Agent, AgentId, Job};
+use super::agent::{Agent, AgentId, Attend, Delegate, Job, Jobs, Target, Visit, Visitor};
 use super::close::{Cause, Closed};
-use super::codec::{Codec, DecodeError, RequestId};
+use super::codec::{Codec, DecodeError, Fault, RequestId};
 use super::http::{Answer, Request, Response};
 use super::hub::{Command, Hub};
-use super::strand::{Owner, Pool, Strand};
+use super::strand::{Home, Owner, Pool, Ran, Turn};
 use crate::Heart;
 use crate::clock::{self, Clock};
+use crate::error::OptionError;
 use crate::panic::catch_panic;
 
 /// The handler of a route: takes a body and the number of the request, and calls the program with what it decodes.
@@ -30,6 +31,13 @@ pub(crate) struct Route<C, T> {
     pub(crate) is_inline: bool,
     /// The handler.
     pub(crate) handle: Handle<C, T>,
+}
+
+/// Returns the error of a route whose name is taken or reserved.
+pub(crate) fn bad_route(name: &str) -> OptionError {
+    let must =
+        format!("have one handler for each name other than Ping, Pong and Error, not `{name}`");
+    OptionError::new("on", must)
 }
 
 /// Decides about an upgrade request.
@@ -212,7 +220,7 @@ pub(crate) struct Core<C, T> {
     /// The agents that have been reported as opened.
     pub(crate) agents: Mutex<HashMap<AgentId, Agent<C, T>>>,
     /// The handler threads.
-    pub(crate) pool: Pool<Seated<C, T>>,
+    pub(crate) pool: Arc<Pool<Seated<C, T>>>,
 }
 
 /// An agent with the core of its server: what the pool runs.
@@ -225,9 +233,18 @@ pub(crate) struct Seated<C, T> {
 
 impl<C: Codec, T: Default + Send + Sync + 'static> Owner for Seated<C, T> {
     type Job = Job;
+    type Home = Arc<dyn Delegate<C, T>>;
 
-    fn strand(&self) -> &Strand<Job> {
+    fn strand(&self) -> &Jobs<C, T> {
         self.agent.jobs()
+    }
+
+    fn pool(&self) -> Arc<Pool<Self>> {
+        self.core.pool.clone()
+    }
+
+    fn belongs(&self, job: &Job, home: &Self::Home) -> bool {
+        self.core.belongs(job, &**home)
     }
 
     fn run(&self, job: Job) {
@@ -240,6 +257,33 @@ impl<C: Codec, T: Default + Send + Sync + 'static> Owner for Seated<C, T> {
 
     fn resume(&self) {
         self.agent.ask(Command::Resume(self.agent.place()));
+    }
+
+    fn lost(&self, home: &Self::Home) {
+        let why = format!("the group `{}` is stopped", home.name());
+        self.agent.end(Cause::Handler, None, why);
+    }
+}
+
+impl<C: Codec, T: Default + Send + Sync + 'static> Home<Seated<C, T>> for Arc<dyn Delegate<C, T>> {
+    fn is(&self, other: &Self) -> bool {
+        std::ptr::addr_eq(Arc::as_ptr(self), Arc::as_ptr(other))
+    }
+
+    fn accept(&self, turn: Turn<Seated<C, T>>) {
+        self.clone().accept(Box::new(turn));
+    }
+}
+
+impl<C: Codec, T: Default + Send + Sync + 'static> Visitor<C, T> for Turn<Seated<C, T>> {
+    fn run(self: Box<Self>, code: &mut Attend<'_, C, T>) -> bool {
+        let mut has_panicked = false;
+        Turn::run(*self, |Seated { agent, core }, job| {
+            let (ran, next) = core.visit(agent, job, code);
+            has_panicked |= !ran;
+            next
+        });
+        has_panicked
     }
 }
 
@@ -287,7 +331,16 @@ impl<C: Codec, T: Default + Send + Sync + 'static> Core<C, T> {
                 stats.opened_reports += 1;
                 stats.reported += 1;
             }
-            Job::Message(route, body, id) => self.call(agent, route, &body, id, desk),
+            Job::Message(Target::Route(route), body, id) => {
+                self.call(agent, route, &body, id, desk);
+            }
+            Job::Message(Target::Other(_), _, id) => {
+                hub.stats.lock().unknown += 1;
+                if id.is_some() {
+                    // Without room, the peer learns by its own timeout.
+                    let _ = agent.send_fault(&Fault::new(404, "unknown message"), id);
+                }
+            }
             Job::Closed(report) => {
                 if let Some(code) = &program.closed {
                     let called = desk.run(&hub.clock, closed, id, || code(agent, &report));
@@ -317,13 +370,65 @@ impl<C: Codec, T: Default + Send + Sync + 'static> Core<C, T> {
         let called = desk.run(&self.hub.clock, &route.name, agent.id(), || {
             (route.handle)(agent, wire.codec, body, request)
         });
-        match called {
-            Some(Ok(())) => {}
-            Some(Err(error)) => {
-                let why = format!("`{}`: {error}", route.name);
-                agent.end(Cause::BadMessage, None, why);
+        self.conclude(agent, &route.name, called.as_ref());
+    }
+
+    /// Closes the connection if the handler of `route` panicked or refused the body. Returns whether it did not panic.
+    fn conclude(
+        &self,
+        agent: &Agent<C, T>,
+        route: &str,
+        called: Option<&Result<(), DecodeError>>,
+    ) -> bool {
+        self.end_after_panic(agent, called.is_none());
+        if let Some(Err(error)) = called {
+            agent.end(Cause::BadMessage, None, format!("`{route}`: {error}"));
+        }
+        called.is_some()
+    }
+
+    /// Returns whether `job` belongs to the group `home`.
+    pub(crate) fn belongs(&self, job: &Job, home: &dyn Delegate<C, T>) -> bool {
+        match job {
+            Job::Message(target, _, _) => home.has(self.name_of(target)),
+            Job::Closed(_) => home.has_closed(),
+            Job::Authorize(_) | Job::Page(_) | Job::Opened => false,
+        }
+    }
+
+    /// Returns the name of the messages for `target`.
+    fn name_of<'a>(&'a self, target: &'a Target) -> &'a str {
+        match target {
+            Target::Route(route) => &self.program.routes[*route].name,
+            Target::Other(name) => name,
+        }
+    }
+
+    /// Runs a job of `agent` by the `code` of a group, on the thread of that group. Returns whether it did not panic.
+    fn visit(
+        &self,
+        agent: &Agent<C, T>,
+        job: Job,
+        code: &mut Attend<'_, C, T>,
+    ) -> (bool, Ran<Job>) {
+        let Some(wire) = agent.wire() else {
+            return (true, Ran::Settled(job));
+        };
+        let mut attend = |visit: &Visit<'_>| catch_panic(|| code(agent, wire.codec, visit));
+        match job {
+            Job::Message(target, body, id) => {
+                let name = self.name_of(&target);
+                let called = attend(&Visit::Message(name, &body, id));
+                let ran = self.conclude(agent, name, called.as_ref());
+                (ran, if ran { Ran::Done } else { Ran::Last })
             }
-            None => self.end_after_panic(agent, true),
+            Job::Closed(report) => {
+                let called = attend(&Visit::Closed(&report));
+                self.count_panic(called.is_none());
+                (called.is_some(), Ran::Settled(Job::Closed(report)))
+            }
+            // These belong to no group.
+            Job::Authorize(_) | Job::Page(_) | Job::Opened => (true, Ran::Done),
         }
     }
 

@@ -48,9 +48,11 @@
 //! | [`slow`](Group::slow) | no | work that blocks: it runs on another thread, and its result comes back |
 //! | [`after`](Group::after), [`every`](Group::every) | no | a closure at a later time |
 //! | [`attach`](Group::attach) | no | items of a channel that belongs to somebody else |
+//! | [`Agent::delegate`](super::Agent::delegate) | no | messages of a connection |
 //!
 //! All but attached receivers and timers go through one inbox, whose [capacity](Builder::capacity) is bounded. Each
-//! costs an allocation and a short lock.
+//! costs an allocation and a short lock. Agents and results of slow calls do not count for the capacity; they have limits
+//! of their own.
 //!
 //! # Order
 //!
@@ -116,6 +118,7 @@ mod builder;
 mod chain;
 mod deadlock;
 mod error;
+mod gate;
 mod pool;
 mod port;
 mod reply;
@@ -141,6 +144,7 @@ pub use attach::Attachment;
 pub use builder::Builder;
 pub use chain::Chain;
 pub use error::{CallError, ChainError, Panicked, PostError, PostErrorKind, SpawnError};
+pub(crate) use gate::Gate;
 pub use port::{Event, Port};
 pub use settings::OnPanic;
 pub use stats::{Busy, GroupStats};
@@ -539,6 +543,11 @@ impl<S: Send + 'static> Group<S> {
     {
         let shared = self.handle.shared.clone();
         Port::new(Entrance::new(shared, Kind::Message, handle))
+    }
+
+    /// Creates a way in for turns of agents.
+    pub(crate) fn gate(&self) -> Gate<S> {
+        Gate::new(self.handle.shared.clone())
     }
 
     /// Creates a chain of processors for messages of type `M`, without processors. See [`Chain`] for an example.

@@ -21,12 +21,13 @@ use std::time::{Duration, Instant};
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
 
-use super::agent::{Agent, Transport};
+use super::agent::{Agent, Delegate, Transport};
 use super::close::Cause;
 use super::codec::Codec;
 use super::core::{Core, Desk, Seated};
 use super::hub::{Command, Place, Port};
 use super::session::{Session, Settings, Traffic};
+use super::strand::Turns;
 use crate::clock::Timestamp;
 use connections::{Connection, Slab, Stage};
 use deadlines::Watch;
@@ -117,7 +118,7 @@ pub(crate) struct Reactor<C, T> {
     /// The slots that have changed in this round.
     dirty: Vec<u32>,
     /// The agents whose strands have something to do.
-    runnable: Vec<Seated<C, T>>,
+    runnable: Turns<Seated<C, T>, Arc<dyn Delegate<C, T>>>,
     /// Where input is read to.
     scratch: Box<[u8]>,
     /// What is taken from the inbox.

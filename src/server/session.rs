@@ -76,6 +76,11 @@ pub(crate) const PING: &str = "Ping";
 /// The name of its answer.
 pub(crate) const PONG: &str = "Pong";
 
+/// Returns whether messages named `name` have no handler.
+pub(crate) fn is_reserved(name: &str) -> bool {
+    [PING, PONG, Fault::NAME].contains(&name)
+}
+
 /// What the sessions of a server have in common.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Settings {

@@ -1,7 +1,13 @@
 //! Strands, which run the jobs of a connection one after the other, and the threads that run strands.
 //!
-//! A strand with jobs is in the queue of the [`Pool`] or held by one thread, never both, so its jobs run in their order.
-//! The thread runs a batch of them, and then puts the strand behind the others.
+//! A strand with jobs has one *turn*: it is in the queue of the [`Pool`], on its way to the thread of a [`Home`], or held
+//! by one thread, and never two of these, so its jobs run in their order. The thread runs a batch of them, as long as
+//! they belong there, and then passes the turn on to where the next job belongs.
+//!
+//! *Delegation.* [`set_home`](Strand::set_home) moves no job and no turn. The thread that has the turn decides about each
+//! job before it runs it, and looks whether the home has changed since it took the job. Whatever it has taken and not
+//! run goes back to the front of the strand before it passes the turn on. So nothing is lost, and nothing overtakes.
+//! A turn that its home drops, because it has ended, goes on in the pool.
 //!
 //! *Pause and resume.* The push that fills a strand marks it as full, and its reactor stops reading. The thread that has
 //! brought a full strand below half clears the mark and asks the reactor to read on. Both happen under the lock of the
@@ -9,29 +15,40 @@
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
+use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::sync::{Condvar, Instant, Mutex, sized};
 
 /// The most jobs of one strand that run before other strands have their turn.
 const BATCH: usize = sized(16, 2);
 
-/// The jobs of one connection.
-pub(crate) struct Strand<J> {
+/// The jobs of one connection, with their sizes in bytes.
+type Jobs<J> = VecDeque<(J, usize)>;
+
+/// The jobs of one connection. Some of them may belong to a home of type `H`.
+pub(crate) struct Strand<J, H> {
     /// What waits.
-    state: Mutex<State<J>>,
+    state: Mutex<State<J, H>>,
+    /// How often the home has changed; changes under the lock.
+    moves: AtomicU64,
 }
 
 /// What waits in a strand.
-struct State<J> {
-    /// The jobs with their sizes in bytes, the oldest first.
-    jobs: VecDeque<(J, usize)>,
+struct State<J, H> {
+    /// The jobs, the oldest first.
+    jobs: Jobs<J>,
     /// The sum of the sizes.
     bytes: usize,
-    /// Whether the strand is in the queue of the pool, or held by a thread.
+    /// Whether the strand has a turn.
     is_scheduled: bool,
     /// Whether the reactor has stopped reading.
     is_full: bool,
+    /// Where jobs may belong, other than to the pool.
+    home: Option<H>,
+    /// Whether the home can no longer change.
+    is_settled: bool,
 }
 
 /// How many jobs and bytes a strand holds before it is full.
@@ -44,23 +61,53 @@ pub(crate) struct Room {
 }
 
 /// What a push leads to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Pushed {
-    /// The strand must be given to the pool.
-    pub(crate) must_schedule: bool,
+#[derive(Debug)]
+pub(crate) struct Pushed<H> {
+    /// The strand must be scheduled there.
+    pub(crate) turn: Option<Place<H>>,
     /// The strand has become full.
     pub(crate) is_full: bool,
 }
 
+/// Where a job runs.
+#[derive(Debug)]
+pub(crate) enum Place<H> {
+    /// On a thread of the pool.
+    Pool,
+    /// On the thread of a home.
+    Home(H),
+}
+
+/// What follows a job.
+#[derive(Debug)]
+pub(crate) enum Ran<J> {
+    /// The next job.
+    Done,
+    /// The end of the turn.
+    Last,
+    /// This job on the pool, and all that come after it.
+    Settled(J),
+}
+
+/// What a thread has taken from a strand.
+struct Taken<J, H> {
+    /// The jobs.
+    jobs: Jobs<J>,
+    /// The home at that time.
+    home: Option<H>,
+    /// How often it had changed.
+    moves: u64,
+}
+
 /// What follows the turn of a strand.
-struct Passed {
-    /// It has more jobs, and must be given to the pool again.
-    is_scheduled: bool,
+struct Passed<H> {
+    /// It has more jobs, and must be scheduled there.
+    turn: Option<Place<H>>,
     /// The reactor must read on.
     must_resume: bool,
 }
 
-impl<J> Strand<J> {
+impl<J, H: Clone> Strand<J, H> {
     /// Creates an empty strand.
     pub(crate) fn new() -> Self {
         Strand {
@@ -69,37 +116,96 @@ impl<J> Strand<J> {
                 bytes: 0,
                 is_scheduled: false,
                 is_full: false,
+                home: None,
+                is_settled: false,
             }),
+            moves: AtomicU64::new(0),
         }
     }
 
-    /// Appends `job` of `size` bytes, also to a full strand: the limit is a matter of who reads.
-    pub(crate) fn push(&self, job: J, size: usize, room: Room) -> Pushed {
+    /// Appends `job` of `size` bytes, also to a full strand: the limit is a matter of who reads. `belongs` returns whether
+    /// a job belongs to a home.
+    pub(crate) fn push(
+        &self,
+        job: J,
+        size: usize,
+        room: Room,
+        belongs: impl FnOnce(&J, &H) -> bool,
+    ) -> Pushed<H> {
         let mut state = self.state.lock();
         state.jobs.push_back((job, size));
         state.bytes += size;
         let is_over = state.jobs.len() >= room.jobs || state.bytes >= room.bytes;
         let was_full = state.is_full;
         state.is_full |= is_over;
+        let was_scheduled = std::mem::replace(&mut state.is_scheduled, true);
         Pushed {
-            must_schedule: !std::mem::replace(&mut state.is_scheduled, true),
+            turn: (!was_scheduled).then(|| state.place(belongs)),
             is_full: is_over && !was_full,
         }
     }
 
-    /// Takes the next jobs.
-    fn take(&self) -> Vec<J> {
+    /// Sets where jobs may belong from now on, other than to the pool.
+    pub(crate) fn set_home(&self, home: Option<H>) {
         let mut state = self.state.lock();
-        let count = state.jobs.len().min(BATCH);
-        let taken: Vec<(J, usize)> = state.jobs.drain(..count).collect();
-        let bytes: usize = taken.iter().map(|(_, size)| size).sum();
-        state.bytes -= bytes;
-        taken.into_iter().map(|(job, _)| job).collect()
+        let before = if state.is_settled {
+            home
+        } else {
+            self.moves.fetch_add(1, Ordering::Relaxed);
+            std::mem::replace(&mut state.home, home)
+        };
+        drop(state);
+        drop(before);
     }
 
-    /// Ends the turn of the strand, after the jobs that were taken have run.
-    fn pass(&self, room: Room) -> Passed {
+    /// Removes the home if it `is` this one.
+    fn leave(&self, is: impl FnOnce(&H) -> bool) {
         let mut state = self.state.lock();
+        let before = if state.home.as_ref().is_some_and(is) {
+            self.moves.fetch_add(1, Ordering::Relaxed);
+            state.home.take()
+        } else {
+            None
+        };
+        drop(state);
+        drop(before);
+    }
+
+    /// Lets all jobs belong to the pool, for good.
+    fn settle(&self) {
+        let mut state = self.state.lock();
+        state.is_settled = true;
+        let before = state.home.take();
+        drop(state);
+        drop(before);
+    }
+
+    /// Takes the next jobs.
+    fn take(&self) -> Taken<J, H> {
+        let mut state = self.state.lock();
+        let count = state.jobs.len().min(BATCH);
+        let jobs: Jobs<J> = state.jobs.drain(..count).collect();
+        state.bytes -= jobs.iter().map(|(_, size)| size).sum::<usize>();
+        Taken {
+            jobs,
+            home: state.home.clone(),
+            moves: self.moves.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Ends the turn of the strand. `rest` was taken and has not run.
+    fn pass(
+        &self,
+        mut rest: Jobs<J>,
+        room: Room,
+        belongs: impl FnOnce(&J, &H) -> bool,
+    ) -> Passed<H> {
+        let mut state = self.state.lock();
+        state.bytes += rest.iter().map(|(_, size)| size).sum::<usize>();
+        if !rest.is_empty() {
+            rest.append(&mut state.jobs);
+            state.jobs = rest;
+        }
         state.is_scheduled = !state.jobs.is_empty();
         if !state.is_scheduled {
             state.jobs = VecDeque::new();
@@ -108,31 +214,99 @@ impl<J> Strand<J> {
         let must_resume = state.is_full && is_low;
         state.is_full &= !is_low;
         Passed {
-            is_scheduled: state.is_scheduled,
+            turn: state.is_scheduled.then(|| state.place(belongs)),
             must_resume,
         }
     }
 }
 
-impl<J> fmt::Debug for Strand<J> {
+impl<J, H: Clone> State<J, H> {
+    /// Returns where the first job belongs.
+    fn place(&self, belongs: impl FnOnce(&J, &H) -> bool) -> Place<H> {
+        match (&self.home, self.jobs.front()) {
+            (Some(home), Some((job, _))) if belongs(job, home) => Place::Home(home.clone()),
+            _ => Place::Pool,
+        }
+    }
+}
+
+impl<J, H> fmt::Debug for Strand<J, H> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Strand")
     }
 }
 
 /// What has a strand.
-pub(crate) trait Owner: Send + 'static {
+pub(crate) trait Owner: Send + Sized + 'static {
     /// What runs on it.
     type Job: Send;
 
-    /// Its strand.
-    fn strand(&self) -> &Strand<Self::Job>;
+    /// Where jobs may run, other than on the pool.
+    type Home: Home<Self>;
 
-    /// Runs `job`. Must not panic.
+    /// Its strand.
+    fn strand(&self) -> &Strand<Self::Job, Self::Home>;
+
+    /// The pool of its strand.
+    fn pool(&self) -> Arc<Pool<Self>>;
+
+    /// Returns whether `job` belongs to `home`. Must not panic.
+    fn belongs(&self, job: &Self::Job, home: &Self::Home) -> bool;
+
+    /// Runs `job` on a thread of the pool. Must not panic.
     fn run(&self, job: Self::Job);
 
     /// Asks the reactor to read on.
     fn resume(&self);
+
+    /// The home has dropped the turn, because it has ended.
+    fn lost(&self, home: &Self::Home);
+}
+
+/// Where jobs may run, other than on the pool.
+pub(crate) trait Home<O: Owner<Home = Self>>: Clone + Send + Sized {
+    /// Returns whether this is `other`.
+    fn is(&self, other: &Self) -> bool;
+
+    /// Lets `turn` [run](Turn::run) on its thread, or drops it if it has ended. Does not wait.
+    fn accept(&self, turn: Turn<O>);
+}
+
+/// The turn of a strand on its way to a home. If it is dropped, the strand goes on in the pool.
+pub(crate) struct Turn<O: Owner> {
+    /// What has the strand, until the turn begins.
+    owner: Option<O>,
+    /// The home.
+    home: O::Home,
+}
+
+impl<O: Owner> Turn<O> {
+    /// Runs jobs that belong to the home, each by `run`, which must not panic, and passes the turn on.
+    pub(crate) fn run(mut self, run: impl FnMut(&O, O::Job) -> Ran<O::Job>) {
+        if let Some(owner) = self.owner.take() {
+            let pool = owner.pool();
+            pool.turn(owner, Some(&self.home), run);
+            pool.returned();
+        }
+    }
+}
+
+impl<O: Owner> Drop for Turn<O> {
+    fn drop(&mut self) {
+        if let Some(owner) = self.owner.take() {
+            owner.strand().leave(|home| home.is(&self.home));
+            owner.lost(&self.home);
+            let pool = owner.pool();
+            pool.schedule_one(owner, Place::Pool);
+            pool.returned();
+        }
+    }
+}
+
+impl<O: Owner> fmt::Debug for Turn<O> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Turn")
+    }
 }
 
 /// The strands that wait for a thread.
@@ -151,6 +325,8 @@ pub(crate) struct Pool<O> {
 struct Waiting<O> {
     /// The strands, the next one first.
     strands: VecDeque<O>,
+    /// The turns that are with homes, and may come back.
+    away: usize,
     /// The threads that wait for one.
     idle: usize,
     /// The threads that have not ended.
@@ -161,12 +337,16 @@ struct Waiting<O> {
     is_cut: bool,
 }
 
+/// Strands that must be scheduled, each with the place of its first job.
+pub(crate) type Turns<O, H> = Vec<(O, Place<H>)>;
+
 impl<O: Owner> Pool<O> {
     /// Creates a pool without threads; `threads` of them will call [`work`](Pool::work).
     pub(crate) fn new(threads: usize, room: Room) -> Self {
         Pool {
             state: Mutex::new(Waiting {
                 strands: VecDeque::new(),
+                away: 0,
                 idle: 0,
                 threads,
                 is_closed: false,
@@ -183,36 +363,111 @@ impl<O: Owner> Pool<O> {
         self.room
     }
 
-    /// Lets threads run `strands`, each of which must be scheduled. Wakes at most as many threads.
-    pub(crate) fn schedule(&self, strands: &mut Vec<O>) {
-        if strands.is_empty() {
+    /// Lets threads and homes run `turns`. Wakes at most as many threads.
+    pub(crate) fn schedule(&self, turns: &mut Turns<O, O::Home>) {
+        if turns.is_empty() {
             return;
         }
         let mut state = self.state.lock();
-        let wake = strands.len().min(state.idle);
-        state.strands.extend(strands.drain(..));
+        let (before, idle) = (state.strands.len(), state.idle);
+        let away: Vec<Turn<O>> = turns
+            .drain(..)
+            .filter_map(|(owner, place)| state.add(owner, place))
+            .collect();
+        let wake = (state.strands.len() - before).min(idle);
+        let rest = state.take_if_cut();
         drop(state);
+        drop(rest);
         for _ in 0..wake {
             self.added.notify_one();
+        }
+        for turn in away {
+            turn.home.clone().accept(turn);
+        }
+    }
+
+    /// Lets a thread or a home run a strand.
+    fn schedule_one(&self, owner: O, place: Place<O::Home>) {
+        let mut state = self.state.lock();
+        let away = state.add(owner, place);
+        let wakes = away.is_none() && state.idle > 0;
+        let rest = state.take_if_cut();
+        drop(state);
+        drop(rest);
+        if wakes {
+            self.added.notify_one();
+        }
+        if let Some(turn) = away {
+            turn.home.clone().accept(turn);
+        }
+    }
+
+    /// A turn that was with a home has ended, or was scheduled again.
+    fn returned(&self) {
+        let mut state = self.state.lock();
+        state.away -= 1;
+        let is_last = state.away == 0 && state.is_closed;
+        drop(state);
+        if is_last {
+            self.added.notify_all();
         }
     }
 
     /// Runs strands until the pool is closed.
     pub(crate) fn work(&self) {
         while let Some(owner) = self.next() {
-            for job in owner.strand().take() {
+            self.turn(owner, None, |owner, job| {
                 owner.run(job);
-            }
-            let passed = owner.strand().pass(self.room);
-            if passed.must_resume {
-                owner.resume();
-            }
-            if passed.is_scheduled {
-                self.schedule(&mut vec![owner]);
-            }
+                Ran::Done
+            });
         }
         self.state.lock().threads -= 1;
         self.ended.notify_all();
+    }
+
+    /// Runs jobs of `owner` as long as they belong `here`, which is the pool if it is `None`, and passes the turn on.
+    fn turn(
+        &self,
+        owner: O,
+        here: Option<&O::Home>,
+        mut run: impl FnMut(&O, O::Job) -> Ran<O::Job>,
+    ) {
+        let strand = owner.strand();
+        let mut taken = strand.take();
+        while let Some((job, _)) = taken.jobs.front() {
+            if strand.moves.load(Ordering::Relaxed) != taken.moves {
+                break;
+            }
+            let home = taken.home.as_ref();
+            let home = home.filter(|home| owner.belongs(job, home));
+            let is_here = match (home, here) {
+                (Some(home), Some(here)) => home.is(here),
+                (home, here) => home.is_none() && here.is_none(),
+            };
+            if !is_here {
+                break;
+            }
+            let Some((job, _)) = taken.jobs.pop_front() else {
+                break;
+            };
+            match run(&owner, job) {
+                Ran::Done => {}
+                Ran::Last => break,
+                Ran::Settled(job) => {
+                    strand.settle();
+                    taken.jobs.push_front((job, 0));
+                    break;
+                }
+            }
+        }
+        let belongs = |job: &O::Job, home: &O::Home| owner.belongs(job, home);
+        let passed = strand.pass(taken.jobs, self.room, belongs);
+        if passed.must_resume {
+            owner.resume();
+        }
+        if let Some(place) = passed.turn {
+            self.schedule_one(owner, place);
+        }
     }
 
     /// Waits for the next strand. Returns `None` if the pool is closed.
@@ -225,7 +480,7 @@ impl<O: Owner> Pool<O> {
             if let Some(strand) = state.strands.pop_front() {
                 return Some(strand);
             }
-            if state.is_closed {
+            if state.is_closed && state.away == 0 {
                 return None;
             }
             state.idle += 1;
@@ -234,8 +489,8 @@ impl<O: Owner> Pool<O> {
         }
     }
 
-    /// Lets threads end when no strand waits, and waits for them for at most `within`; what waits then does not run.
-    /// Returns the number of threads that have not ended.
+    /// Lets threads end when no strand waits or is with a home, and waits for them for at most `within`; what waits then
+    /// does not run. Returns the number of threads that have not ended.
     pub(crate) fn close(&self, within: Duration) -> usize {
         let until = Instant::now().checked_add(within);
         let mut state = self.state.lock();
@@ -251,7 +506,40 @@ impl<O: Owner> Pool<O> {
             }
         }
         state.is_cut = true;
-        state.threads
+        self.added.notify_all();
+        let rest = state.take_if_cut();
+        let threads = state.threads;
+        drop(state);
+        drop(rest);
+        threads
+    }
+}
+
+impl<O: Owner> Waiting<O> {
+    /// Takes the strands that no thread will run, which are dropped outside the lock.
+    fn take_if_cut(&mut self) -> VecDeque<O> {
+        if self.is_cut {
+            std::mem::take(&mut self.strands)
+        } else {
+            VecDeque::new()
+        }
+    }
+
+    /// Adds a strand to the queue, or returns its turn in a home.
+    fn add(&mut self, owner: O, place: Place<O::Home>) -> Option<Turn<O>> {
+        match place {
+            Place::Pool => {
+                self.strands.push_back(owner);
+                None
+            }
+            Place::Home(home) => {
+                self.away += 1;
+                Some(Turn {
+                    owner: Some(owner),
+                    home,
+                })
+            }
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 mod kit;
 
 mod bounds;
+mod delegating;
 mod echo;
 mod ends;
 mod limits;

@@ -1,6 +1,8 @@
 //! The inbox of a reactor, and strands: a lost wake-up, jobs out of order, and a connection that is never read again. What
 //! is not woken is a deadlock, which the explorer reports.
 
+mod delegating;
+
 use std::sync::Arc;
 
 use shuttle::sync::atomic::{AtomicBool, Ordering};
@@ -9,7 +11,7 @@ use shuttle::thread;
 
 use super::explore;
 use crate::server::inbox::{Inbox, Wake};
-use crate::server::strand::{Owner, Pool, Room, Strand};
+use crate::server::strand::{Home, Owner, Pool, Room, Strand, Turn};
 
 /// A waker that keeps one wake-up, as that of the operating system does.
 #[derive(Default)]
@@ -67,10 +69,26 @@ fn a_reactor_that_sleeps_misses_no_push() {
     });
 }
 
+/// No home.
+#[derive(Clone)]
+enum Nowhere {}
+
+impl Home<Arc<Connection>> for Nowhere {
+    fn is(&self, _: &Self) -> bool {
+        match *self {}
+    }
+
+    fn accept(&self, _: Turn<Arc<Connection>>) {
+        match *self {}
+    }
+}
+
 /// A connection whose jobs are numbers.
 struct Connection {
+    /// The pool.
+    pool: Arc<Pool<Arc<Connection>>>,
     /// The jobs.
-    strand: Strand<u32>,
+    strand: Strand<u32, Nowhere>,
     /// The jobs that ran.
     ran: Mutex<Vec<u32>>,
     /// Whether a job runs.
@@ -83,9 +101,22 @@ struct Connection {
 
 impl Owner for Arc<Connection> {
     type Job = u32;
+    type Home = Nowhere;
 
-    fn strand(&self) -> &Strand<u32> {
+    fn strand(&self) -> &Strand<u32, Nowhere> {
         &self.strand
+    }
+
+    fn pool(&self) -> Arc<Pool<Self>> {
+        self.pool.clone()
+    }
+
+    fn belongs(&self, _: &u32, home: &Nowhere) -> bool {
+        match *home {}
+    }
+
+    fn lost(&self, home: &Nowhere) {
+        match *home {}
     }
 
     fn run(&self, job: u32) {
@@ -117,6 +148,7 @@ fn a_strand_runs_in_order_on_any_threads_and_is_read_again_after_it_was_full() {
                 })
                 .collect();
             let connection = Arc::new(Connection {
+                pool: pool.clone(),
                 strand: Strand::new(),
                 ran: Mutex::default(),
                 is_running: AtomicBool::new(false),
@@ -131,11 +163,13 @@ fn a_strand_runs_in_order_on_any_threads_and_is_read_again_after_it_was_full() {
                 drop(reads);
                 // As in the reactor: a resume that overtakes the pause waits in its inbox until after it.
                 let mut reads = connection.reads.lock().unwrap();
-                let pushed = connection.strand.push(job, 1, room);
+                let pushed = connection
+                    .strand
+                    .push(job, 1, room, |_, home| match *home {});
                 *reads = !pushed.is_full;
                 drop(reads);
-                if pushed.must_schedule {
-                    pool.schedule(&mut vec![connection.clone()]);
+                if let Some(place) = pushed.turn {
+                    pool.schedule(&mut vec![(connection.clone(), place)]);
                 }
             }
             assert_eq!(pool.close(std::time::Duration::MAX), 0);

@@ -62,6 +62,8 @@ pub(super) struct State<S> {
     pub(super) inbox: VecDeque<Job<S>>,
     /// The number of jobs in the inbox that are callbacks of slow calls, which have places of their own.
     pub(super) callbacks: usize,
+    /// The number of jobs in the inbox that are turns of agents, which need no place.
+    pub(super) turns: usize,
     /// How the group's thread sleeps, unless it has been woken.
     pub(super) asleep: Option<Asleep>,
     /// The number of callers that wait for room.
@@ -148,6 +150,7 @@ impl<S: Send + 'static> Shared<S> {
             state: Mutex::new(State {
                 inbox: VecDeque::new(),
                 callbacks: 0,
+                turns: 0,
                 asleep: None,
                 room_waiters: 0,
                 running: None,
@@ -185,7 +188,7 @@ impl<S: Send + 'static> Shared<S> {
         // Allocated before the lock is taken.
         let place = Box::<W>::new_uninit();
         let mut state = self.state.lock();
-        let admitted = self.wait_for_room(&mut state, patience);
+        let admitted = self.wait_for_room(&mut state, kind, patience);
         if let Err(reason) = admitted {
             state.counts.refused += 1;
             return Err((reason, work));
@@ -196,10 +199,11 @@ impl<S: Send + 'static> Shared<S> {
         Ok(())
     }
 
-    /// Waits until the inbox has room.
+    /// Waits until the inbox has room for a job of `kind`.
     fn wait_for_room(
         &self,
         state: &mut MutexGuard<'_, State<S>>,
+        kind: Kind,
         patience: Patience,
     ) -> Result<(), PostErrorKind> {
         let mut wait = None;
@@ -207,7 +211,8 @@ impl<S: Send + 'static> Shared<S> {
             if state.stopping.is_stopped {
                 return Err(PostErrorKind::Stopped);
             }
-            if state.inbox.len() - state.callbacks < self.settings.capacity {
+            let counted = state.inbox.len() - state.callbacks - state.turns;
+            if kind == Kind::Agent || counted < self.settings.capacity {
                 return Ok(());
             }
             let Patience::Until(deadline) = patience else {
@@ -251,6 +256,7 @@ impl<S> State<S> {
         } else {
             self.counts.accepted += 1;
         }
+        self.turns += usize::from(kind == Kind::Agent);
         self.inbox.push_back((kind, work));
     }
 
@@ -258,6 +264,7 @@ impl<S> State<S> {
     pub(super) fn take_job(&mut self) -> Option<Job<S>> {
         let job = self.inbox.pop_front()?;
         self.callbacks -= usize::from(job.0 == Kind::Slow);
+        self.turns -= usize::from(job.0 == Kind::Agent);
         Some(job)
     }
 }

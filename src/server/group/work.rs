@@ -37,6 +37,8 @@ pub enum Kind {
     Timer,
     /// An item of an [attached](super::Group::attach) receiver.
     Attached,
+    /// Messages of an [agent](super::super::Agent::delegate).
+    Agent,
 }
 
 impl fmt::Display for Kind {
@@ -49,6 +51,7 @@ impl fmt::Display for Kind {
             Kind::Slow => "slow",
             Kind::Timer => "timer",
             Kind::Attached => "attached",
+            Kind::Agent => "agent",
         })
     }
 }

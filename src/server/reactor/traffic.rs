@@ -2,10 +2,11 @@
 
 use std::io::{self, Read};
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use super::super::agent::{Agent, Job};
+use super::super::agent::{Agent, Delegate, Job, Target};
 use super::super::close::Cause;
 use super::super::codec::{Codec, Fault};
 use super::super::core::Seated;
@@ -81,28 +82,18 @@ impl<C: Codec, T: Default + Send + Sync + 'static> Reactor<C, T> {
         let runnable = &mut self.runnable;
         let room = core.pool.room();
         let mut is_full = false;
-        let mut unknown = 0;
         let input = &mut self.scratch[..count];
         let codec = connection.session.wire().codec;
-        connection
-            .session
-            .receive(input, self.now, |envelope, outlet| {
-                if let Some(re) = envelope.re {
-                    let fault = (envelope.name == Fault::NAME)
-                        .then(|| codec.split_fault(envelope.body).unwrap_or_default());
-                    let answer = fault.map_or_else(|| Ok(envelope.body.to_vec()), Err);
-                    agent.answered(re, answer);
-                    return;
-                }
-                let Some(&route) = core.program.by_name.get(&*envelope.name) else {
-                    unknown += 1;
-                    if let Some(id) = envelope.id {
-                        // Without room, the peer learns by its own timeout.
-                        let _ = outlet.fault(&Fault::new(404, "unknown message"), Some(id));
-                    }
-                    return;
-                };
-                if core.program.routes[route].is_inline {
+        connection.session.receive(input, self.now, |envelope, _| {
+            if let Some(re) = envelope.re {
+                let fault = (envelope.name == Fault::NAME)
+                    .then(|| codec.split_fault(envelope.body).unwrap_or_default());
+                let answer = fault.map_or_else(|| Ok(envelope.body.to_vec()), Err);
+                agent.answered(re, answer);
+                return;
+            }
+            let target = match core.program.by_name.get(&*envelope.name) {
+                Some(&route) if core.program.routes[route].is_inline => {
                     let began = Instant::now();
                     core.call(agent, route, envelope.body, envelope.id, desk);
                     if began.elapsed() > SLOW_INLINE {
@@ -110,19 +101,21 @@ impl<C: Codec, T: Default + Send + Sync + 'static> Reactor<C, T> {
                     }
                     return;
                 }
-                let job = Job::Message(route, envelope.body.into(), envelope.id);
-                let pushed = agent.jobs().push(job, envelope.body.len(), room);
-                is_full |= pushed.is_full;
-                if pushed.must_schedule {
-                    let (agent, core) = (agent.clone(), core.clone());
-                    runnable.push(Seated { agent, core });
-                }
-            });
+                Some(&route) => Target::Route(route),
+                // Whether a group knows it is decided in its turn.
+                None => Target::Other(envelope.name.into()),
+            };
+            let job = Job::Message(target, envelope.body.into(), envelope.id);
+            let belongs = |job: &Job, home: &Arc<_>| core.belongs(job, &**home);
+            let pushed = agent.jobs().push(job, envelope.body.len(), room, belongs);
+            is_full |= pushed.is_full;
+            if let Some(place) = pushed.turn {
+                let (agent, core) = (agent.clone(), core.clone());
+                runnable.push((Seated { agent, core }, place));
+            }
+        });
         if is_full {
             connection.session.pause();
-        }
-        if unknown > 0 {
-            core.hub.stats.lock().unknown += unknown;
         }
         if let Some(asked) = connection.session.take_asked() {
             self.asked(slot, asked);
@@ -202,15 +195,16 @@ impl<C: Codec, T: Default + Send + Sync + 'static> Reactor<C, T> {
 
     /// Lets a job run on the strand of `agent`.
     fn push_job_of(&mut self, agent: Agent<C, T>, job: Job) {
-        let pushed = agent.jobs().push(job, 0, self.core.pool.room());
+        let core = self.core.clone();
+        let belongs = |job: &Job, home: &Arc<dyn Delegate<C, T>>| core.belongs(job, &**home);
+        let pushed = agent.jobs().push(job, 0, core.pool.room(), belongs);
         if pushed.is_full
             && let Some(slot) = self.find(agent.place())
         {
             self.slab[slot].session.pause();
         }
-        if pushed.must_schedule {
-            let core = self.core.clone();
-            self.runnable.push(Seated { agent, core });
+        if let Some(place) = pushed.turn {
+            self.runnable.push((Seated { agent, core }, place));
         }
     }
 
