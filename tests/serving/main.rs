@@ -2,6 +2,7 @@
 
 mod kit;
 
+mod bad_input;
 mod bounds;
 mod delegating;
 mod echo;
@@ -11,3 +12,4 @@ mod pages;
 mod silence;
 mod slow;
 mod stopping;
+mod upgrading;
