@@ -217,6 +217,9 @@ impl<C: Codec, T: Default + Send + Sync + 'static> ServerBuilder<C, T> {
 
     /// Sets how many messages and bytes of one connection may wait to be handled before its socket is no longer read.
     /// Default: 64 and 256 KiB. What was read at once, at most 64 KiB, may exceed it. Zero is an error.
+    ///
+    /// The bytes are at most an eighth of [`outbound`](ServerBuilder::outbound), so that answers as long as their messages
+    /// do not exceed that limit, however many messages a peer sends before it reads.
     pub fn inbound(mut self, messages: usize, bytes: usize) -> Self {
         self.room = Room {
             jobs: messages,
@@ -486,11 +489,13 @@ impl<C: Codec, T: Default + Send + Sync + 'static> ServerBuilder<C, T> {
                 overflow: self.limits.overflow,
             },
         ));
+        let bytes = self.room.bytes.min(self.limits.outbound / 8).max(1);
+        let room = Room { bytes, ..self.room };
         let core = Arc::new(Core {
             hub: hub.clone(),
             program: self.program,
             agents: Mutex::default(),
-            pool: Arc::new(Pool::new(self.handlers, self.room)),
+            pool: Arc::new(Pool::new(self.handlers, room)),
         });
         let desk = |name: String| Arc::new(Desk::new(name));
         let names = (0..self.reactors).map(|index| format!("{}-r{index}", self.thread_name));

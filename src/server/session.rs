@@ -387,9 +387,9 @@ impl<C: Codec> Session<C> {
         }
     }
 
-    /// Returns whether more waits to be written than half of what may.
+    /// Returns whether more waits to be written than a quarter of what may: the rest is for answers to what was read.
     fn is_backed_up(&self) -> bool {
-        self.outbox.queued() > self.settings.limits.outbound / 2
+        self.outbox.queued() > self.settings.limits.outbound / 4
     }
 
     /// Queues a whole frame with one message, written by [`wire`](Session::wire).

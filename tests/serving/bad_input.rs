@@ -23,32 +23,25 @@ const FIRST: u8 = 0x01;
 /// The first byte of a frame that goes on with a message and is not its last.
 const MORE: u8 = 0x00;
 
-#[test]
-fn each_kind_of_bad_frame_gets_its_close_code() {
-    let (builder, reports) = reporting();
-    let server = builder
-        .max_message(1 << 10)
-        .on("Number", |_: &Peer, _: u8| ())
-        .on("Panic", |_: &Peer, _: Value| {
-            std::panic::resume_unwind(Box::new("for the test"))
-        })
-        .start()
-        .unwrap();
-    let good = br#"{"type":"Number","data":1}"#;
-    let mut unmasked = vec![TEXT, good.len() as u8];
-    unmasked.extend_from_slice(good);
+/// A message with nothing wrong.
+const GOOD: &[u8] = br#"{"type":"Number","data":1}"#;
+
+/// Frames of which one is wrong: what it is called, the bytes, and the code and the cause of the end.
+fn bad_frames() -> Vec<(&'static str, Vec<u8>, u16, Cause)> {
+    let mut unmasked = vec![TEXT, GOOD.len() as u8];
+    unmasked.extend_from_slice(GOOD);
     let both = |first: Vec<u8>, second: Vec<u8>| [first, second].concat();
-    let cases: Vec<(&str, Vec<u8>, u16, Cause)> = vec![
+    vec![
         ("not masked", unmasked, 1_002, Cause::Protocol),
         ("reserved opcode", frame(0x83, b""), 1_002, Cause::Protocol),
         ("reserved control", frame(0x8B, b""), 1_002, Cause::Protocol),
-        ("reserved bit", frame(0xA1, good), 1_002, Cause::Protocol),
+        ("reserved bit", frame(0xA1, GOOD), 1_002, Cause::Protocol),
         ("long ping", frame(PING, &[0; 126]), 1_002, Cause::Protocol),
         ("ping in parts", frame(0x09, b"x"), 1_002, Cause::Protocol),
-        ("no beginning", frame(0x80, good), 1_002, Cause::Protocol),
+        ("no beginning", frame(0x80, GOOD), 1_002, Cause::Protocol),
         (
             "a message inside another",
-            both(frame(FIRST, b"{"), frame(TEXT, good)),
+            both(frame(FIRST, b"{"), frame(TEXT, GOOD)),
             1_002,
             Cause::Protocol,
         ),
@@ -111,10 +104,23 @@ fn each_kind_of_bad_frame_gets_its_close_code() {
             1_007,
             Cause::BadText,
         ),
-    ];
-    for (what, bytes, code, cause) in cases {
+    ]
+}
+
+#[test]
+fn each_kind_of_bad_frame_gets_its_close_code() {
+    let (builder, reports) = reporting();
+    let server = builder
+        .max_message(1 << 10)
+        .on("Number", |_: &Peer, _: u8| ())
+        .on("Panic", |_: &Peer, _: Value| {
+            std::panic::resume_unwind(Box::new("for the test"))
+        })
+        .start()
+        .unwrap();
+    for (what, bytes, code, cause) in bad_frames() {
         let mut stream = connect_websocket(server.local_addrs()[1]);
-        stream.write_all(&frame(TEXT, good)).unwrap();
+        stream.write_all(&frame(TEXT, GOOD)).unwrap();
         stream.write_all(&bytes).unwrap();
         let close = get_close(&mut stream);
         assert_eq!(close.0, code, "{what}: {}", close.1);

@@ -7,6 +7,7 @@ mod bounds;
 mod delegating;
 mod echo;
 mod ends;
+mod hotpot;
 mod limits;
 mod pages;
 mod silence;

@@ -35,8 +35,8 @@ fn a_peer_that_reads_slowly_and_answers_pings_stays_until_its_outbox_is_full() {
     until("it is open", || server.stats().opened_reports == 1);
     let agent = server.agents().pop().unwrap();
     let text = "x".repeat(10_000);
-    // More than the buffers of the sockets hold, and less than half the limit, so that it is read from.
-    while agent.queued() < outbound / 4 {
+    // More than the buffers of the sockets hold, and less than a quarter of the limit, so that it is read from.
+    while agent.queued() < outbound / 8 {
         agent.send("Text", &text).unwrap();
         thread::sleep(MS / 10);
     }

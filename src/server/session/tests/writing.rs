@@ -124,10 +124,10 @@ fn a_peer_that_does_not_take_what_waits_is_not_read_and_not_called_silent() {
 }
 
 #[test]
-fn reading_goes_on_once_half_of_what_waits_is_taken() {
+fn reading_goes_on_once_at_most_a_quarter_of_the_limit_waits() {
     let mut it = Driver::<Json>::tcp(limited(Overflow::DropNew), Framing::U16);
     it.room = 0;
-    assert!(it.send("News", &body(501)));
+    assert!(it.send("News", &body(251)));
     assert!(!it.session.wants_read());
     it.room = 1;
     it.settle();
