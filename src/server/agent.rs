@@ -4,14 +4,12 @@ use std::cell::Cell;
 use std::fmt;
 use std::net::SocketAddr;
 use std::num::NonZeroU64;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use ahash::HashMap;
 use bytes::Bytes;
 use crossbeam_channel::{RecvTimeoutError, Sender, bounded};
-use parking_lot::Mutex;
 
 use super::close::{Cause, Closed};
 use super::codec::{Codec, Decode, DecodeError, Encode, EncodeError, Fault, Head, RequestId};
@@ -23,6 +21,8 @@ use super::strand::Strand;
 use super::wire::Wire;
 use crate::clock::Timestamp;
 use crate::panic::catch_panic;
+use crate::sync::Mutex;
+use crate::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 /// The number of an agent, which is never used again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -59,6 +59,29 @@ impl fmt::Display for Transport {
             Transport::WebSocket => "websocket",
         })
     }
+}
+
+/// The requests to a peer that wait for an answer; `None` after the end.
+type Requests = Mutex<Option<HashMap<RequestId, Sender<Answered>>>>;
+
+/// A request that waits for an answer until this is dropped.
+struct Outstanding<'a>(&'a Requests, RequestId);
+
+impl Drop for Outstanding<'_> {
+    fn drop(&mut self) {
+        if let Some(requests) = &mut *self.0.lock() {
+            requests.remove(&self.1);
+        }
+    }
+}
+
+/// Whose room is taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Full {
+    /// The connection's.
+    Connection,
+    /// That of all connections together.
+    Server,
 }
 
 /// The body of an answer, or the fault that came in its place.
@@ -153,16 +176,14 @@ struct Inner<C, T> {
     data: OnceLock<T>,
     /// Whether messages are accepted.
     is_open: AtomicBool,
-    /// The bytes on the way to the session.
-    in_flight: AtomicUsize,
-    /// The bytes that wait in the session.
-    outbox: AtomicUsize,
+    /// The bytes that are on the way to the session or wait in it.
+    queued: AtomicUsize,
     /// When the last byte was received, ns.
     heard: AtomicU64,
     /// The last time from a ping to its pong, ns; zero if there was none.
     rtt: AtomicU64,
     /// The requests to the peer; `None` after the end.
-    requests: Mutex<Option<HashMap<RequestId, Sender<Answered>>>>,
+    requests: Requests,
     /// The jobs of the connection.
     strand: Jobs<C, T>,
 }
@@ -203,8 +224,7 @@ impl<C: Codec, T> Agent<C, T> {
             wire: OnceLock::new(),
             data: OnceLock::new(),
             is_open: AtomicBool::new(false),
-            in_flight: AtomicUsize::new(0),
-            outbox: AtomicUsize::new(0),
+            queued: AtomicUsize::new(0),
             heard: AtomicU64::new(now),
             rtt: AtomicU64::new(0),
             requests: Mutex::new(Some(HashMap::default())),
@@ -264,10 +284,7 @@ impl<C: Codec, T> Agent<C, T> {
     /// Returns how many bytes of messages wait to be written.
     #[must_use]
     pub fn queued(&self) -> usize {
-        let Inner {
-            in_flight, outbox, ..
-        } = &*self.inner;
-        in_flight.load(Ordering::Acquire) + outbox.load(Ordering::Acquire)
+        self.inner.queued.load(Ordering::Acquire)
     }
 
     /// Sends a message named `name`. `Ok` means that it is queued.
@@ -313,21 +330,17 @@ impl<C: Codec, T> Agent<C, T> {
             Some(requests) => drop(requests.insert(id, sender)),
             None => return Err(RequestError::Send(SendError::Closed)),
         }
-        let sent = self.send_head(Head::new(name).id(Some(id)), body, true);
-        let answered =
-            sent.map_err(RequestError::Send)
-                .and_then(|()| match answer.recv_timeout(within) {
-                    Ok(answered) => answered.map_err(RequestError::Fault),
-                    Err(RecvTimeoutError::Timeout) => Err(RequestError::Timeout),
-                    Err(RecvTimeoutError::Disconnected) => Err(RequestError::Lost),
-                });
-        if answered.is_err()
-            && let Some(requests) = &mut *inner.requests.lock()
-        {
-            requests.remove(&id);
-        }
+        // Also if the encoding panics.
+        let _outstanding = Outstanding(&inner.requests, id);
+        self.send_head(Head::new(name).id(Some(id)), body, true)
+            .map_err(RequestError::Send)?;
+        let answered = match answer.recv_timeout(within) {
+            Ok(answered) => answered.map_err(RequestError::Fault)?,
+            Err(RecvTimeoutError::Timeout) => return Err(RequestError::Timeout),
+            Err(RecvTimeoutError::Disconnected) => return Err(RequestError::Lost),
+        };
         let codec = self.wire().ok_or(RequestError::Lost)?.codec;
-        R::decode(codec, &answered?).map_err(RequestError::Decode)
+        R::decode(codec, &answered).map_err(RequestError::Decode)
     }
 
     /// Closes the connection with a close code of WebSocket and a reason, after what is queued was written. A code that
@@ -346,35 +359,27 @@ impl<C: Codec, T> Agent<C, T> {
         self.ask(Command::Join(self.inner.place, room.into(), false));
     }
 
-    /// Sends a message to all members of a room of this agent's server. It is encoded once for each kind of connection.
+    /// Sends a message to all members of a room of this agent's server, like [`Server::publish`](super::Server::publish).
     ///
     /// # Errors
     ///
-    /// Returns that the body has no encoding.
+    /// Returns the errors of that method.
     pub fn publish<B: Encode<C> + ?Sized>(
         &self,
         room: &str,
         name: &str,
         body: &B,
-    ) -> Result<(), EncodeError> {
-        let hub = &self.inner.hub;
-        hub.publish(Some(room), &encode_all(hub, name, body)?);
-        Ok(())
+    ) -> Result<(), SendError> {
+        publish(&self.inner.hub, Some(room), name, body)
     }
 
-    /// Sends a message to all connections of this agent's server. It is encoded once for each kind of connection.
+    /// Sends a message to all connections of this agent's server, like [`Server::broadcast`](super::Server::broadcast).
     ///
     /// # Errors
     ///
-    /// Returns that the body has no encoding.
-    pub fn broadcast<B: Encode<C> + ?Sized>(
-        &self,
-        name: &str,
-        body: &B,
-    ) -> Result<(), EncodeError> {
-        let hub = &self.inner.hub;
-        hub.publish(None, &encode_all(hub, name, body)?);
-        Ok(())
+    /// Returns the errors of that method.
+    pub fn broadcast<B: Encode<C> + ?Sized>(&self, name: &str, body: &B) -> Result<(), SendError> {
+        publish(&self.inner.hub, None, name, body)
     }
 
     /// Sends a message.
@@ -421,11 +426,13 @@ impl<C: Codec, T> Agent<C, T> {
         if !self.is_open() {
             return Err(SendError::Closed);
         }
-        if !self.reserve(len) {
+        if len > hub.outbound {
+            return Err(SendError::TooBig);
+        }
+        if let Err(full) = self.reserve(len) {
             match hub.overflow {
-                Overflow::Close if self.queued() + len > hub.outbound => {
+                Overflow::Close if full == Full::Connection => {
                     // Before the refusal returns, so that no later message is accepted.
-                    self.inner.is_open.store(false, Ordering::Release);
                     let why = "too many bytes wait to be read".to_owned();
                     self.end(Cause::SlowConsumer, None, why);
                     return Err(SendError::Full);
@@ -433,7 +440,7 @@ impl<C: Codec, T> Agent<C, T> {
                 Overflow::Block(within) if may_wait && !hub.is_own_thread() => {
                     let is_reserved = Cell::new(false);
                     hub.wait_for_room(within, || {
-                        is_reserved.set(self.is_open() && self.reserve(len));
+                        is_reserved.set(self.is_open() && self.reserve(len).is_ok());
                         is_reserved.get() || !self.is_open()
                     });
                     if !is_reserved.get() {
@@ -451,44 +458,50 @@ impl<C: Codec, T> Agent<C, T> {
         if hub.ask(*place, Command::Send(*place, frame)) {
             Ok(())
         } else {
-            self.release(len);
+            self.inner.queued.fetch_sub(len, Ordering::AcqRel);
+            hub.give_back(len);
+            hub.announce_room();
             Err(SendError::Closed)
         }
     }
 
-    /// Reserves `len` bytes, if there is room.
-    fn reserve(&self, len: usize) -> bool {
-        let Inner { hub, in_flight, .. } = &*self.inner;
-        let mine = in_flight.fetch_add(len, Ordering::AcqRel) + len;
-        let all = hub.buffered.fetch_add(len, Ordering::AcqRel) + len;
-        let has_room = mine + self.inner.outbox.load(Ordering::Acquire) <= hub.outbound
-            && all <= hub.max_buffered;
-        if !has_room {
-            self.release(len);
+    /// Reserves `len` bytes, if there is room. A failure leaves no trace that could make another sender fail.
+    fn reserve(&self, len: usize) -> Result<(), Full> {
+        let Inner { hub, queued, .. } = &*self.inner;
+        let take = |mine: usize| {
+            let sum = mine.checked_add(len)?;
+            (sum <= hub.outbound).then_some(sum)
+        };
+        if take(self.queued()).is_none() {
+            return Err(Full::Connection);
         }
-        has_room
-    }
-
-    /// Gives back `len` bytes that were reserved, which the session has taken or refused.
-    pub(crate) fn release(&self, len: usize) {
-        self.inner.in_flight.fetch_sub(len, Ordering::AcqRel);
-        self.inner.hub.buffered.fetch_sub(len, Ordering::AcqRel);
-    }
-
-    /// Publishes how many bytes wait in the session. Returns whether they have become fewer.
-    pub(crate) fn set_outbox(&self, bytes: usize) -> bool {
-        let before = self.inner.outbox.swap(bytes, Ordering::AcqRel);
-        let buffered = &self.inner.hub.buffered;
-        if bytes >= before {
-            buffered.fetch_add(bytes - before, Ordering::AcqRel);
-        } else {
-            buffered.fetch_sub(before - bytes, Ordering::AcqRel);
+        if !hub.take(len) {
+            return Err(Full::Server);
         }
-        bytes < before
+        let taken = queued.fetch_update(Ordering::AcqRel, Ordering::Acquire, take);
+        if taken.is_err() {
+            // Another sender took the room in between.
+            hub.give_back(len);
+            return Err(Full::Connection);
+        }
+        Ok(())
     }
 
-    /// Closes the connection for `cause`.
+    /// Counts that `before` bytes of what is queued, which were in the session or came to it, have become `after`.
+    pub(crate) fn recount(&self, before: usize, after: usize) {
+        let Inner { hub, queued, .. } = &*self.inner;
+        if after > before {
+            queued.fetch_add(after - before, Ordering::AcqRel);
+            hub.buffered.fetch_add(after - before, Ordering::AcqRel);
+        } else if after < before {
+            queued.fetch_sub(before - after, Ordering::AcqRel);
+            hub.give_back(before - after);
+        }
+    }
+
+    /// Closes the connection for `cause`. Nothing is accepted for sending from now on.
     pub(crate) fn end(&self, cause: Cause, code: Option<u16>, reason: String) {
+        self.shut();
         self.ask(Command::Close(self.inner.place, cause, code, reason));
     }
 
@@ -557,18 +570,20 @@ impl<C: Codec, T> Agent<C, T> {
     }
 }
 
-/// Encodes a message in each form that the connections of `hub` need.
-pub(crate) fn encode_all<C: Codec, B: Encode<C> + ?Sized>(
+/// Sends a message to the members of a room or to all connections, encoded in each form that connections need.
+pub(crate) fn publish<C: Codec, B: Encode<C> + ?Sized>(
     hub: &Hub<C>,
+    room: Option<&str>,
     name: &str,
     body: &B,
-) -> Result<Frames<C>, EncodeError> {
+) -> Result<(), SendError> {
     let encode = |wire: Wire<C>| {
         let mut frame = Vec::new();
         wire.encode(Head::new(name), body, &mut frame)?;
         Ok((wire, Bytes::from(frame)))
     };
-    hub.wires().into_iter().map(encode).collect()
+    let frames: Result<Frames<C>, EncodeError> = hub.wires().into_iter().map(encode).collect();
+    hub.publish(room, &frames?)
 }
 
 impl<C, T> fmt::Debug for Agent<C, T> {

@@ -240,7 +240,7 @@ impl<C: Codec, T: Default + Send + Sync + 'static> ServerBuilder<C, T> {
         self
     }
 
-    /// Sets how many bytes may wait to be sent to all connections together. Default: 256 MiB. Zero is an error.
+    /// Sets how many bytes may wait to be sent to all connections together, at least `outbound`. Default: 256 MiB.
     pub fn max_buffered(mut self, bytes: usize) -> Self {
         self.max_buffered = bytes;
         self
@@ -413,11 +413,14 @@ impl<C: Codec, T: Default + Send + Sync + 'static> ServerBuilder<C, T> {
         from_1("max_handshaking", self.connections.max_handshaking, 1 << 20)?;
         from_1("max_per_ip", self.connections.per_ip.unwrap_or(1), 1 << 20)?;
         from_1("max_message", self.limits.max_message, 16 << 20)?;
-        from_1("max_buffered", self.max_buffered, usize::MAX)?;
         from_1("inbound", self.room.jobs.min(self.room.bytes), usize::MAX)?;
         if self.limits.outbound < self.limits.max_message {
             let must = "be at least `max_message`".to_owned();
             return Err(OptionError::new("outbound", must));
+        }
+        if self.max_buffered < self.limits.outbound {
+            let must = "be at least `outbound`".to_owned();
+            return Err(OptionError::new("max_buffered", must));
         }
         for (option, duration) in [
             ("handshake_within", self.limits.handshake_within),

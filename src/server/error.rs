@@ -16,6 +16,8 @@ pub enum SendError {
     /// Too many bytes wait for the connection, or for all connections. With
     /// [`Overflow::Close`](super::Overflow::Close) the connection is being closed if the first limit was reached.
     Full,
+    /// The message is longer than [`outbound`](super::ServerBuilder::outbound) allows, so it could never be sent.
+    TooBig,
     /// The message cannot be encoded.
     Encode(EncodeError),
 }
@@ -25,6 +27,7 @@ impl fmt::Display for SendError {
         match self {
             SendError::Closed => f.write_str("the connection is closed"),
             SendError::Full => f.write_str("too many bytes wait to be sent"),
+            SendError::TooBig => f.write_str("the message is longer than `outbound` allows"),
             SendError::Encode(error) => error.fmt(f),
         }
     }

@@ -9,10 +9,11 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-use super::agent::{Agent, AgentId, encode_all};
-use super::codec::{Codec, Encode, EncodeError};
+use super::agent::{Agent, AgentId, publish};
+use super::codec::{Codec, Encode};
 use super::core::{Core, Desk};
-use super::hub::Command;
+use super::error::SendError;
+use super::hub::{Command, later};
 use super::stats::ServerStats;
 use crate::watcher::Watcher;
 
@@ -125,7 +126,8 @@ impl<C: Codec, T: Default + Send + Sync + 'static> Server<C, T> {
     pub fn stats(&self) -> ServerStats {
         let hub = &self.core.hub;
         let mut stats = hub.stats.lock().clone();
-        stats.queued_bytes = hub.buffered.load(Ordering::Acquire) as u64;
+        let publishing = hub.publishing.load(Ordering::Acquire);
+        stats.queued_bytes = (hub.buffered.load(Ordering::Acquire) + publishing) as u64;
         stats
     }
 
@@ -141,35 +143,34 @@ impl<C: Codec, T: Default + Send + Sync + 'static> Server<C, T> {
         self.core.agents.lock().get(&id).cloned()
     }
 
-    /// Sends a message to all connections. It is encoded once for each kind of connection.
+    /// Sends a message to all connections. It is encoded once for each kind of connection. `Ok` means that it is queued:
+    /// what happens at a connection that has no room is up to [`Overflow`](super::Overflow).
     ///
     /// # Errors
     ///
-    /// Returns that the body has no encoding.
-    pub fn broadcast<B: Encode<C> + ?Sized>(
-        &self,
-        name: &str,
-        body: &B,
-    ) -> Result<(), EncodeError> {
-        let hub = &self.core.hub;
-        hub.publish(None, &encode_all(hub, name, body)?);
-        Ok(())
+    /// Returns [`Full`](SendError::Full) if the frames that the threads have not taken exceed
+    /// [`max_buffered`](super::ServerBuilder::max_buffered), [`TooBig`](SendError::TooBig) if the message exceeds
+    /// [`outbound`](super::ServerBuilder::outbound), [`Closed`](SendError::Closed) after a shutdown, and otherwise that
+    /// the body has no encoding.
+    pub fn broadcast<B: Encode<C> + ?Sized>(&self, name: &str, body: &B) -> Result<(), SendError> {
+        publish(&self.core.hub, None, name, body)
     }
 
     /// Sends a message to all members of a [room](Agent::join). It is encoded once for each kind of connection.
     ///
     /// # Errors
     ///
-    /// Returns that the body has no encoding.
+    /// Returns [`Full`](SendError::Full) if the frames that the threads have not taken exceed
+    /// [`max_buffered`](super::ServerBuilder::max_buffered), [`TooBig`](SendError::TooBig) if the message exceeds
+    /// [`outbound`](super::ServerBuilder::outbound), [`Closed`](SendError::Closed) after a shutdown, and otherwise that
+    /// the body has no encoding.
     pub fn publish<B: Encode<C> + ?Sized>(
         &self,
         room: &str,
         name: &str,
         body: &B,
-    ) -> Result<(), EncodeError> {
-        let hub = &self.core.hub;
-        hub.publish(Some(room), &encode_all(hub, name, body)?);
-        Ok(())
+    ) -> Result<(), SendError> {
+        publish(&self.core.hub, Some(room), name, body)
     }
 
     /// Takes no further connections, and keeps those that are open. `GET /healthz` is answered with 503, so that a load
@@ -239,11 +240,7 @@ fn end<C: Codec, T: Default + Send + Sync + 'static>(
     let Shutdown { within, spread } = how;
     let hub = &core.hub;
     let began = Instant::now();
-    let after = |duration: Duration| {
-        // Longer than any program runs.
-        let most = Duration::from_secs(1 << 30);
-        began + duration.min(most)
-    };
+    let after = |duration| later(began, duration);
     report.open = hub.stats.lock().open;
     hub.is_draining.store(true, Ordering::Release);
     let (sender, stopped) = crossbeam_channel::bounded(1);
@@ -274,7 +271,7 @@ fn end<C: Codec, T: Default + Send + Sync + 'static>(
     for thread in reactors.into_iter().chain(handlers) {
         // A handler that has left the pool ends at once.
         let soon = Instant::now() + Duration::from_millis(50);
-        let soon = soon.min(after(within + Duration::from_millis(50)));
+        let soon = soon.min(after(within.saturating_add(Duration::from_millis(50))));
         while Instant::now() < soon && !thread.is_finished() {
             std::thread::sleep(Duration::from_micros(200));
         }
@@ -287,7 +284,11 @@ fn end<C: Codec, T: Default + Send + Sync + 'static>(
     }
     report.unreported = core.agents.lock().keys().copied().collect();
     // It calls a user's code, which may block.
-    let _ = supervisor.close_timeout(Duration::from_millis(100));
+    if let Err(error) = supervisor.close_timeout(Duration::from_millis(100)) {
+        report.still_running.extend_from_slice(error.threads());
+        // It is closed, and dropping it would wait for the callback.
+        std::mem::forget(supervisor);
+    }
     report
 }
 

@@ -5,22 +5,23 @@ use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ahash::HashMap;
 use bytes::Bytes;
 use mio::net::TcpStream;
-use parking_lot::{Condvar, Mutex};
 
 use super::close::Cause;
 use super::codec::Codec;
+use super::error::SendError;
 use super::http::{Answer, Request};
 use super::inbox::{Inbox, Wake};
 use super::limits::Overflow;
 use super::stats::ServerStats;
 use super::wire::Wire;
 use crate::clock::Clock;
+use crate::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
+use crate::sync::{Condvar, Instant, Mutex, thread_local};
 
 /// Where a connection is: the slot of a reactor. A slot that is used again has another generation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -80,7 +81,10 @@ pub(crate) struct Hub<C> {
     pub(crate) next_request: AtomicU64,
     /// The bytes of messages that wait for all connections.
     pub(crate) buffered: AtomicUsize,
-    /// The most of them.
+    /// The bytes of messages to many that reactors have not taken. They do not count for the connections, so that
+    /// connections which hold much do not keep messages from the others.
+    pub(crate) publishing: AtomicUsize,
+    /// The most of either.
     pub(crate) max_buffered: usize,
     /// The most bytes that wait for one connection.
     pub(crate) outbound: usize,
@@ -131,6 +135,7 @@ impl<C: Codec> Hub<C> {
             next_id: AtomicU64::new(1),
             next_request: AtomicU64::new(1),
             buffered: AtomicUsize::new(0),
+            publishing: AtomicUsize::new(0),
             max_buffered: options.max_buffered,
             outbound: options.outbound,
             overflow: options.overflow,
@@ -178,19 +183,66 @@ impl<C: Codec> Hub<C> {
         self.wires.lock().clone()
     }
 
-    /// Asks all reactors to send `frames`.
-    pub(crate) fn publish(&self, room: Option<&str>, frames: &Frames<C>) {
+    /// Asks all reactors to send `frames`, whose bytes count for each reactor until it has taken them.
+    pub(crate) fn publish(&self, room: Option<&str>, frames: &Frames<C>) -> Result<(), SendError> {
         let room: Option<Arc<str>> = room.map(Into::into);
+        if frames.iter().any(|(_, frame)| frame.len() > self.outbound) {
+            return Err(SendError::TooBig);
+        }
+        let len = len_of(frames);
+        if !self.count(&self.publishing, len.saturating_mul(self.inboxes.len())) {
+            return Err(SendError::Full);
+        }
+        let mut is_taken = false;
         for inbox in &self.inboxes {
-            // A reactor that has ended has no connections.
-            let _ = inbox.push(Command::Publish(room.clone(), frames.clone()));
+            let publish = Command::Publish(room.clone(), frames.clone());
+            if inbox.push(publish).is_ok() {
+                is_taken = true;
+            } else {
+                self.took(frames);
+            }
+        }
+        if is_taken {
+            Ok(())
+        } else {
+            Err(SendError::Closed)
         }
     }
 
+    /// Counts that a reactor has taken `frames`.
+    pub(crate) fn took(&self, frames: &Frames<C>) {
+        self.publishing.fetch_sub(len_of(frames), Ordering::AcqRel);
+    }
+
+    /// Counts `len` more bytes that wait for a connection, if there is room.
+    pub(crate) fn take(&self, len: usize) -> bool {
+        self.count(&self.buffered, len)
+    }
+
+    /// Adds `len` to `counter`, if there is room.
+    fn count(&self, counter: &AtomicUsize, len: usize) -> bool {
+        let take = |all: usize| {
+            let sum = all.checked_add(len)?;
+            (sum <= self.max_buffered).then_some(sum)
+        };
+        let taken = counter.fetch_update(Ordering::AcqRel, Ordering::Acquire, take);
+        taken.is_ok()
+    }
+
+    /// Counts `len` bytes as no longer waiting. The caller then [announces](Hub::announce_room) the room.
+    pub(crate) fn give_back(&self, len: usize) {
+        self.buffered.fetch_sub(len, Ordering::AcqRel);
+    }
+
     /// Waits until `has_room` or the time is over.
+    ///
+    /// *Race.* Room may come between the look and the sleep. The sender counts itself, and then looks; the reactor makes
+    /// room, and then looks whether anyone is counted. The fences order each pair, so one of them sees the other. A sender
+    /// that is counted holds the lock from its look until it sleeps, and the reactor notifies under that lock.
     pub(crate) fn wait_for_room(&self, within: Duration, has_room: impl Fn() -> bool) {
         let until = Instant::now().checked_add(within);
         self.blocked.fetch_add(1, Ordering::SeqCst);
+        fence(Ordering::SeqCst);
         let mut lock = self.lock.lock();
         while !has_room() {
             match until {
@@ -205,11 +257,22 @@ impl<C: Codec> Hub<C> {
 
     /// Wakes the senders that wait for room, after there has become some.
     pub(crate) fn announce_room(&self) {
+        fence(Ordering::SeqCst);
         if self.blocked.load(Ordering::SeqCst) > 0 {
             drop(self.lock.lock());
             self.room.notify_all();
         }
     }
+}
+
+/// Returns the point in time `by` after `at`, or one later than any program runs.
+pub(crate) fn later(at: Instant, by: Duration) -> Instant {
+    at + by.min(Duration::from_secs(1 << 30))
+}
+
+/// Returns how many bytes `frames` hold.
+fn len_of<C>(frames: &Frames<C>) -> usize {
+    frames.iter().map(|(_, frame)| frame.len()).sum()
 }
 
 impl<C> fmt::Debug for Hub<C> {

@@ -25,7 +25,7 @@ use super::agent::{Agent, Delegate, Transport};
 use super::close::Cause;
 use super::codec::Codec;
 use super::core::{Core, Desk, Seated};
-use super::hub::{Command, Place, Port};
+use super::hub::{Command, Place, Port, later};
 use super::session::{Session, Settings, Traffic};
 use super::strand::Turns;
 use crate::clock::Timestamp;
@@ -127,6 +127,8 @@ pub(crate) struct Reactor<C, T> {
     now: Timestamp,
     /// The traffic that is not in the statistics.
     traffic: Traffic,
+    /// Whether bytes that waited have gone in this round, for which senders may wait.
+    has_room: bool,
     /// The end.
     ending: Option<Ending>,
 }
@@ -162,6 +164,7 @@ impl<C: Codec, T: Default + Send + Sync + 'static> Reactor<C, T> {
             commands: Vec::new(),
             now,
             traffic: Traffic::default(),
+            has_room: false,
             ending: None,
         })
     }
@@ -217,7 +220,7 @@ impl<C: Codec, T: Default + Send + Sync + 'static> Reactor<C, T> {
         for event in events {
             match event.token() {
                 WAKER => {}
-                Token(token) if token > u32::MAX as usize => {
+                Token(token) if token > FIRST_LISTENER - self.listeners.len() => {
                     self.listeners.mark(FIRST_LISTENER - token);
                 }
                 Token(token) => {
@@ -293,19 +296,19 @@ impl<C: Codec, T: Default + Send + Sync + 'static> Reactor<C, T> {
             Command::Adopt(stream, peer, port) => self.adopt(stream, peer, port),
             Command::Send(place, frame) => {
                 let len = frame.len();
-                match self.find(place) {
-                    Some(slot) => {
-                        let connection = &mut self.slab[slot];
-                        // What is refused was counted when it was accepted; the report has it as not sent.
-                        if connection.session.send(frame, now).is_err() {
-                            connection.refused += len as u64;
-                        }
-                        connection.agent.set_outbox(connection.session.queued());
-                        connection.agent.release(len);
-                        self.mark_dirty(slot);
+                if let Some(slot) = self.find(place) {
+                    let connection = &mut self.slab[slot];
+                    // It was counted when it was sent, and is until it is written or discarded.
+                    connection.charged += len;
+                    // The report has what is refused as not sent.
+                    if connection.session.send(frame, now).is_err() {
+                        connection.refused += len as u64;
                     }
-                    // The connection has ended; its part of the sum is given back.
-                    None => drop(self.core.hub.buffered.fetch_sub(len, Ordering::AcqRel)),
+                    self.mark_dirty(slot);
+                } else {
+                    // The connection has ended.
+                    self.core.hub.give_back(len);
+                    self.has_room = true;
                 }
             }
             Command::Close(place, cause, code, reason) => {
@@ -320,7 +323,10 @@ impl<C: Codec, T: Default + Send + Sync + 'static> Reactor<C, T> {
                 }
             }
             Command::Resume(place) => {
-                if let Some(slot) = self.find(place) {
+                // The strand may have become full again since; another command follows then.
+                if let Some(slot) = self.find(place)
+                    && !self.slab[slot].agent.jobs().is_full()
+                {
                     self.slab[slot].session.resume();
                     self.mark_dirty(slot);
                 }
@@ -331,6 +337,8 @@ impl<C: Codec, T: Default + Send + Sync + 'static> Reactor<C, T> {
                 }
             }
             Command::Publish(room, frames) => {
+                // From now on they count where they wait.
+                self.core.hub.took(&frames);
                 for slot in self.slab.members(room.as_ref()) {
                     let connection = &mut self.slab[slot];
                     let wire = connection.session.wire();
@@ -353,7 +361,7 @@ impl<C: Codec, T: Default + Send + Sync + 'static> Reactor<C, T> {
                     if sent.is_err() {
                         connection.refused += frame.len() as u64;
                     }
-                    connection.agent.set_outbox(connection.session.queued());
+                    connection.recount();
                     self.mark_dirty(slot);
                 }
             }
@@ -426,12 +434,8 @@ impl<C: Codec, T: Default + Send + Sync + 'static> Reactor<C, T> {
         let rest = self.core.hub.inboxes[self.index].close();
         for command in rest {
             match command {
-                Command::Send(_, frame) => {
-                    self.core
-                        .hub
-                        .buffered
-                        .fetch_sub(frame.len(), Ordering::AcqRel);
-                }
+                Command::Send(_, frame) => self.core.hub.give_back(frame.len()),
+                Command::Publish(_, frames) => self.core.hub.took(&frames),
                 Command::Adopt(..) => {
                     let mut stats = self.core.hub.stats.lock();
                     stats.handshaking -= 1;
@@ -457,7 +461,7 @@ impl<C: Codec, T: Default + Send + Sync + 'static> Reactor<C, T> {
             } else {
                 Duration::ZERO
             };
-            order.push_back((began + wait, connection.agent.place()));
+            order.push_back((later(began, wait), connection.agent.place()));
         }
         order.make_contiguous().sort_by_key(|(at, _)| *at);
         self.ending = Some(Ending { order, cut });

@@ -145,6 +145,11 @@ impl<J, H: Clone> Strand<J, H> {
         }
     }
 
+    /// Returns whether the reactor has stopped reading, or must.
+    pub(crate) fn is_full(&self) -> bool {
+        self.state.lock().is_full
+    }
+
     /// Sets where jobs may belong from now on, other than to the pool.
     pub(crate) fn set_home(&self, home: Option<H>) {
         let mut state = self.state.lock();

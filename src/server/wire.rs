@@ -3,6 +3,7 @@
 use super::codec::{Codec, Encode, EncodeError, Fault, Head, RequestId};
 use super::framing::Framing;
 use super::websocket::{self, Opcode, Role};
+use crate::panic::catch_panic;
 
 /// What is between the peer and this side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -42,7 +43,7 @@ impl<C: Codec> Wire<C> {
         })
     }
 
-    /// Appends a whole frame with a message whose body is encoded already to `out`.
+    /// Appends a whole frame with a message whose body is encoded already to `out`. A panic of the codec is an error.
     ///
     /// # Errors
     ///
@@ -53,15 +54,18 @@ impl<C: Codec> Wire<C> {
         body: &[u8],
         out: &mut Vec<u8>,
     ) -> Result<(), EncodeError> {
-        self.frame(head.name, out, |codec, out| {
-            codec.join(head, out, |out| {
-                out.extend_from_slice(body);
-                Ok(())
+        guarded(out, |out| {
+            self.frame(head.name, out, |codec, out| {
+                codec.join(head, out, |out| {
+                    out.extend_from_slice(body);
+                    Ok(())
+                })
             })
         })
     }
 
-    /// Appends a whole frame with a fault, which answers the request `re` if there is one, to `out`.
+    /// Appends a whole frame with a fault, which answers the request `re` if there is one, to `out`. A panic of the codec
+    /// is an error.
     ///
     /// # Errors
     ///
@@ -72,8 +76,10 @@ impl<C: Codec> Wire<C> {
         re: Option<RequestId>,
         out: &mut Vec<u8>,
     ) -> Result<(), EncodeError> {
-        self.frame(Fault::NAME, out, |codec, out| {
-            codec.join_fault(fault, re, out)
+        guarded(out, |out| {
+            self.frame(Fault::NAME, out, |codec, out| {
+                codec.join_fault(fault, re, out)
+            })
         })
     }
 
@@ -136,4 +142,16 @@ impl<C: Codec> Wire<C> {
         }
         Ok(())
     }
+}
+
+/// Calls `code`, which appends to `out` by a codec that may panic.
+fn guarded(
+    out: &mut Vec<u8>,
+    code: impl FnOnce(&mut Vec<u8>) -> Result<(), EncodeError>,
+) -> Result<(), EncodeError> {
+    let start = out.len();
+    catch_panic(|| code(out)).unwrap_or_else(|| {
+        out.truncate(start);
+        Err(EncodeError::new("the codec panicked"))
+    })
 }

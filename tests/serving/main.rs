@@ -14,3 +14,4 @@ mod silence;
 mod slow;
 mod stopping;
 mod upgrading;
+mod user_code;

@@ -56,6 +56,8 @@ pub(super) struct Connection<C, T> {
     pub(super) is_dirty: bool,
     /// Whether the agent was reported as opened.
     pub(super) was_reported: bool,
+    /// The bytes of messages that wait here, as far as they are counted for the agent.
+    pub(super) charged: usize,
     /// The bytes of messages that were accepted and then refused by the session.
     pub(super) refused: u64,
     /// The address for which it is counted.
@@ -86,6 +88,7 @@ impl<C: Codec, T> Connection<C, T> {
             is_in_ready: false,
             is_dirty: false,
             was_reported: false,
+            charged: 0,
             refused: 0,
             address: None,
             rooms: Vec::new(),
@@ -230,6 +233,14 @@ impl<C: Codec, T> IndexMut<u32> for Slab<C, T> {
 }
 
 impl<C: Codec, T> Connection<C, T> {
+    /// Counts the bytes that wait in the session for the agent. Returns whether they have become fewer.
+    pub(super) fn recount(&mut self) -> bool {
+        let queued = self.session.queued();
+        let before = std::mem::replace(&mut self.charged, queued);
+        self.agent.recount(before, queued);
+        queued < before
+    }
+
     /// Writes what waits, as far as the socket accepts it.
     pub(super) fn flush(&mut self, now: Timestamp) {
         while self.is_writable && self.session.has_output() {

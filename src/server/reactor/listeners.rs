@@ -85,6 +85,11 @@ impl Listeners {
         }
     }
 
+    /// Returns the number of listeners.
+    pub(super) fn len(&self) -> usize {
+        self.all.len()
+    }
+
     /// Returns whether a round can accept something.
     pub(super) fn is_pending(&self) -> bool {
         self.again_at.is_none() && self.all.iter().any(|listener| listener.is_pending)

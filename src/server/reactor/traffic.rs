@@ -15,6 +15,7 @@ use super::super::session::{Step, Traffic};
 use super::connections::{Connection, Stage};
 use super::{READ, Reactor};
 use crate::clock;
+use crate::panic::catch_panic;
 
 /// How long an inline handler may run before it is counted as slow.
 const SLOW_INLINE: Duration = Duration::from_millis(10);
@@ -84,36 +85,44 @@ impl<C: Codec, T: Default + Send + Sync + 'static> Reactor<C, T> {
         let mut is_full = false;
         let input = &mut self.scratch[..count];
         let codec = connection.session.wire().codec;
-        connection.session.receive(input, self.now, |envelope, _| {
-            if let Some(re) = envelope.re {
-                let fault = (envelope.name == Fault::NAME)
-                    .then(|| codec.split_fault(envelope.body).unwrap_or_default());
-                let answer = fault.map_or_else(|| Ok(envelope.body.to_vec()), Err);
-                agent.answered(re, answer);
-                return;
-            }
-            let target = match core.program.by_name.get(&*envelope.name) {
-                Some(&route) if core.program.routes[route].is_inline => {
-                    let began = Instant::now();
-                    core.call(agent, route, envelope.body, envelope.id, desk);
-                    if began.elapsed() > SLOW_INLINE {
-                        core.hub.stats.lock().slow_inline += 1;
-                    }
+        let session = &mut connection.session;
+        let received = catch_panic(|| {
+            session.receive(input, self.now, |envelope, _| {
+                if let Some(re) = envelope.re {
+                    let fault = (envelope.name == Fault::NAME)
+                        .then(|| codec.split_fault(envelope.body).unwrap_or_default());
+                    let answer = fault.map_or_else(|| Ok(envelope.body.to_vec()), Err);
+                    agent.answered(re, answer);
                     return;
                 }
-                Some(&route) => Target::Route(route),
-                // Whether a group knows it is decided in its turn.
-                None => Target::Other(envelope.name.into()),
-            };
-            let job = Job::Message(target, envelope.body.into(), envelope.id);
-            let belongs = |job: &Job, home: &Arc<_>| core.belongs(job, &**home);
-            let pushed = agent.jobs().push(job, envelope.body.len(), room, belongs);
-            is_full |= pushed.is_full;
-            if let Some(place) = pushed.turn {
-                let (agent, core) = (agent.clone(), core.clone());
-                runnable.push((Seated { agent, core }, place));
-            }
+                let target = match core.program.by_name.get(&*envelope.name) {
+                    Some(&route) if core.program.routes[route].is_inline => {
+                        let began = Instant::now();
+                        core.call(agent, route, envelope.body, envelope.id, desk);
+                        if began.elapsed() > SLOW_INLINE {
+                            core.hub.stats.lock().slow_inline += 1;
+                        }
+                        return;
+                    }
+                    Some(&route) => Target::Route(route),
+                    // Whether a group knows it is decided in its turn.
+                    None => Target::Other(envelope.name.into()),
+                };
+                let job = Job::Message(target, envelope.body.into(), envelope.id);
+                let belongs = |job: &Job, home: &Arc<_>| core.belongs(job, &**home);
+                let pushed = agent.jobs().push(job, envelope.body.len(), room, belongs);
+                is_full |= pushed.is_full;
+                if let Some(place) = pushed.turn {
+                    let (agent, core) = (agent.clone(), core.clone());
+                    runnable.push((Seated { agent, core }, place));
+                }
+            });
         });
+        // Code of the program is caught nearer by; this is a codec's.
+        if received.is_none() {
+            core.hub.stats.lock().panics += 1;
+            connection.session.broken(self.now);
+        }
         if is_full {
             connection.session.pause();
         }
@@ -159,7 +168,12 @@ impl<C: Codec, T: Default + Send + Sync + 'static> Reactor<C, T> {
         if let Err(answer) = decided {
             self.slab[slot].session.refuse(&answer, self.now);
         } else {
-            self.slab[slot].session.accept(request, self.now);
+            let session = &mut self.slab[slot].session;
+            // A codec that is not of this crate may panic.
+            if catch_panic(|| session.accept(request, self.now)).is_none() {
+                session.refuse(&Answer::new(500), self.now);
+                self.core.hub.stats.lock().panics += 1;
+            }
             if self.slab[slot].session.is_open() {
                 self.opened(slot);
                 // Messages may have come with the request.
@@ -213,6 +227,8 @@ impl<C: Codec, T: Default + Send + Sync + 'static> Reactor<C, T> {
         let Some(limit) = self.limits.per_ip else {
             return true;
         };
+        // A listener of IPv6 reports peers of IPv4 in another form than proxies do.
+        let address = address.to_canonical();
         let mut addresses = self.core.hub.addresses.lock();
         let count = addresses.entry(address).or_default();
         if *count >= limit {
@@ -237,15 +253,14 @@ impl<C: Codec, T: Default + Send + Sync + 'static> Reactor<C, T> {
 
     /// Writes, and draws the conclusions, for the connections that have changed.
     pub(super) fn settle_dirty(&mut self) {
-        let mut has_room = false;
         while let Some(slot) = self.dirty.pop() {
             let Some(connection) = self.slab.get_mut(slot) else {
                 continue;
             };
             connection.is_dirty = false;
-            has_room |= self.settle(slot);
+            self.has_room |= self.settle(slot);
         }
-        if has_room {
+        if std::mem::take(&mut self.has_room) {
             self.core.hub.announce_room();
         }
     }
@@ -280,7 +295,7 @@ impl<C: Codec, T: Default + Send + Sync + 'static> Reactor<C, T> {
         self.traffic.sent += traffic.sent - counted.sent;
         self.traffic.bytes_in += traffic.bytes_in - counted.bytes_in;
         self.traffic.bytes_out += traffic.bytes_out - counted.bytes_out;
-        let has_room = connection.agent.set_outbox(connection.session.queued());
+        let has_room = connection.recount();
         let rtt = connection.session.rtt();
         connection
             .agent
@@ -310,6 +325,7 @@ impl<C: Codec, T: Default + Send + Sync + 'static> Reactor<C, T> {
             was_reported,
             address,
             refused,
+            charged,
             ..
         } = *connection;
         let hub = self.core.hub.clone();
@@ -341,7 +357,7 @@ impl<C: Codec, T: Default + Send + Sync + 'static> Reactor<C, T> {
             stats.rtt.record(clock::nanos(rtt));
         }
         drop(stats);
-        agent.set_outbox(0);
+        agent.recount(charged, 0);
         if was_reported && let Some(mut closed) = closed {
             closed.unsent += refused;
             self.push_job_of(agent, Job::Closed(Box::new(closed)));

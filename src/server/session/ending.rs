@@ -131,6 +131,16 @@ impl<C: Codec> Session<C> {
         self.stop_reading();
     }
 
+    /// Ends the session because its codec panicked.
+    pub(crate) fn broken(&mut self, now: Timestamp) {
+        self.end(
+            Ending::new(Cause::Handler, "the codec panicked"),
+            now,
+            How::Flush,
+        );
+        self.stop_reading();
+    }
+
     /// Ends the session because the peer broke the rules.
     pub(super) fn violated(&mut self, violation: Violation, now: Timestamp) {
         self.end(violation.into_ending(), now, How::Flush);

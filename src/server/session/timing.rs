@@ -67,7 +67,7 @@ impl<C: Codec> Session<C> {
                 self.finish();
             }
             Kind::Closing => self.finish(),
-            Kind::Heartbeat => self.ping(),
+            Kind::Heartbeat => drop(self.ping()),
             Kind::Throttle => self.end_throttle(now),
         }
     }
@@ -97,7 +97,9 @@ impl<C: Codec> Session<C> {
             Next::Ping => {
                 // The time to the next step begins when the ping is written.
                 self.awaits_ping = true;
-                self.ping();
+                if !self.ping() {
+                    self.ping_was_written(now);
+                }
             }
             Next::Drop => {
                 let silent = self.settings.keepalive.drop_after();
@@ -107,8 +109,8 @@ impl<C: Codec> Session<C> {
         }
     }
 
-    /// Lets a ping be written next.
-    fn ping(&mut self) {
+    /// Lets a ping be written next. Returns whether there is one: a codec may have no encoding of it.
+    fn ping(&mut self) -> bool {
         self.ping_number = self.ping_number.wrapping_add(1);
         let kind = self.settings.keepalive.kind();
         let is_websocket = self.wire.link == Link::WebSocket;
@@ -119,7 +121,11 @@ impl<C: Codec> Session<C> {
         if !is_websocket || matches!(kind, Ping::Message | Ping::Both) {
             frames.append(&mut plain(self.wire, PING));
         }
-        self.outbox.ping(frames);
+        let is_some = !frames.is_empty();
+        if is_some {
+            self.outbox.ping(frames);
+        }
+        is_some
     }
 
     /// Returns the payload of the last ping.
