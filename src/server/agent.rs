@@ -24,6 +24,9 @@ use crate::panic::catch_panic;
 use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
+/// How much room a frame is given before it is encoded, bytes: enough for a short message.
+const FRAME: usize = 128;
+
 /// The number of an agent, which is never used again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct AgentId(pub(crate) u64);
@@ -390,9 +393,9 @@ impl<C: Codec, T> Agent<C, T> {
         may_wait: bool,
     ) -> Result<(), SendError> {
         let wire = self.wire().ok_or(SendError::Closed)?;
-        let mut frame = Vec::new();
+        let mut frame = Vec::with_capacity(FRAME);
         wire.encode(head, body, &mut frame)?;
-        self.send_frame(frame.into(), may_wait)
+        self.send_frame(frame, may_wait)
     }
 
     /// Answers the message `name`, if it was a request and has the number `re`.
@@ -416,11 +419,11 @@ impl<C: Codec, T> Agent<C, T> {
         let wire = self.wire().ok_or(SendError::Closed)?;
         let mut frame = Vec::new();
         wire.encode_fault(fault, re, &mut frame)?;
-        self.send_frame(frame.into(), true)
+        self.send_frame(frame, true)
     }
 
     /// Reserves room for `frame`, and sends it to the session.
-    fn send_frame(&self, frame: Bytes, may_wait: bool) -> Result<(), SendError> {
+    fn send_frame(&self, frame: Vec<u8>, may_wait: bool) -> Result<(), SendError> {
         let Inner { hub, place, .. } = &*self.inner;
         let len = frame.len();
         if !self.is_open() {

@@ -52,7 +52,7 @@ pub(crate) enum Command<C> {
     /// Take this connection.
     Adopt(TcpStream, SocketAddr, Port),
     /// Send a frame.
-    Send(Place, Bytes),
+    Send(Place, Vec<u8>),
     /// Close the connection.
     Close(Place, Cause, Option<u16>, String),
     /// Accept the upgrade request, or answer with another status.

@@ -6,6 +6,7 @@
 
 use std::collections::VecDeque;
 use std::io::IoSlice;
+use std::ops::Deref;
 
 use bytes::Bytes;
 
@@ -27,13 +28,39 @@ enum Content {
     Other,
 }
 
+/// How much room is made in a chunk to which a frame is appended, bytes: a few short frames.
+const ROOM: usize = 1 << 10;
+
 /// Where bytes are.
 #[derive(Debug)]
-enum Data {
+pub(crate) enum Data {
     /// In a buffer of this connection.
     Own(Vec<u8>),
     /// In a buffer that others may share.
     Shared(Bytes),
+}
+
+impl From<Vec<u8>> for Data {
+    fn from(bytes: Vec<u8>) -> Self {
+        Data::Own(bytes)
+    }
+}
+
+impl From<Bytes> for Data {
+    fn from(bytes: Bytes) -> Self {
+        Data::Shared(bytes)
+    }
+}
+
+impl Deref for Data {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Data::Own(bytes) => bytes,
+            Data::Shared(bytes) => bytes,
+        }
+    }
 }
 
 /// Whole frames.
@@ -43,16 +70,6 @@ struct Chunk {
     data: Data,
     /// What they are.
     content: Content,
-}
-
-impl Chunk {
-    /// The bytes.
-    fn bytes(&self) -> &[u8] {
-        match &self.data {
-            Data::Own(bytes) => bytes,
-            Data::Shared(bytes) => bytes,
-        }
-    }
 }
 
 /// The control frames that wait; empty if none does.
@@ -152,18 +169,21 @@ impl Outbox {
     }
 
     /// Queues a whole frame with one message. A short one is copied behind others.
-    pub(crate) fn push(&mut self, frame: Bytes) {
+    pub(crate) fn push(&mut self, frame: Data) {
         self.queued += frame.len();
         match self.queue.back_mut() {
             Some(Chunk {
                 data: Data::Own(bytes),
                 content: Content::Messages(count),
             }) if bytes.len() + frame.len() <= CHUNK => {
+                if bytes.capacity() < bytes.len() + frame.len() {
+                    bytes.reserve(frame.len().max(ROOM));
+                }
                 bytes.extend_from_slice(&frame);
                 *count += 1;
             }
             _ => self.queue.push_back(Chunk {
-                data: Data::Shared(frame),
+                data: frame,
                 content: Content::Messages(1),
             }),
         }
@@ -224,7 +244,7 @@ impl Outbox {
         let first = self.queue.front();
         self.queued = match first {
             Some(chunk) if matches!(chunk.content, Content::Messages(_)) => {
-                chunk.bytes().len() - self.written
+                chunk.data.len() - self.written
             }
             _ => 0,
         };
@@ -266,7 +286,7 @@ impl Outbox {
         let mut skip = self.written;
         let mut count = 0;
         for (slice, chunk) in slices.iter_mut().zip(&self.queue) {
-            *slice = IoSlice::new(&chunk.bytes()[skip..]);
+            *slice = IoSlice::new(&chunk.data[skip..]);
             skip = 0;
             count += 1;
         }
@@ -277,7 +297,7 @@ impl Outbox {
     pub(crate) fn wrote(&mut self, mut count: usize) -> Written {
         let mut written = Written::default();
         while let (true, Some(first)) = (count > 0, self.queue.front()) {
-            let left = first.bytes().len() - self.written;
+            let left = first.data.len() - self.written;
             let step = left.min(count);
             count -= step;
             self.written += step;

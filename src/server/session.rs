@@ -45,8 +45,6 @@ use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-
 use super::close::{Cause, Ending};
 use super::codec::{Codec, Fault, Head};
 use super::deadlines::Deadlines;
@@ -57,7 +55,7 @@ pub(crate) use super::http::upgrade::Upgrade;
 pub(crate) use super::http::{Answer, Asked, Policy};
 use super::keepalive::Keepalive;
 use super::limits::{Limits, Meter, Overflow};
-use super::outbox::Outbox;
+use super::outbox::{Data, Outbox};
 use super::websocket::{self, Role};
 use super::wire::{Link, Wire};
 use crate::clock::Timestamp;
@@ -397,7 +395,8 @@ impl<C: Codec> Session<C> {
     /// # Errors
     ///
     /// Returns why it is not sent. If the limit is exceeded and the policy is to close, the session has ended.
-    pub(crate) fn send(&mut self, frame: Bytes, now: Timestamp) -> Result<(), SendError> {
+    pub(crate) fn send(&mut self, frame: impl Into<Data>, now: Timestamp) -> Result<(), SendError> {
+        let frame = frame.into();
         if !self.is_open() {
             return Err(SendError::Closed);
         }
