@@ -113,8 +113,10 @@ impl fmt::Display for Blocked {
 pub(crate) struct Desk {
     /// The name of the thread.
     name: String,
-    /// The code that runs, if any does.
-    doing: Mutex<Option<(Arc<str>, AgentId, u64)>>,
+    /// The code that began last.
+    last: Mutex<Option<(Arc<str>, AgentId, u64)>>,
+    /// Whether it runs.
+    is_running: AtomicBool,
     /// Whether it was reported.
     is_reported: AtomicBool,
     /// Beats when code begins, so that the supervisor looks here when no code has begun for a while.
@@ -126,7 +128,8 @@ impl Desk {
     pub(crate) fn new(name: String) -> Self {
         Desk {
             name,
-            doing: Mutex::new(None),
+            last: Mutex::new(None),
+            is_running: AtomicBool::new(false),
             is_reported: AtomicBool::new(false),
             heart: OnceLock::new(),
         }
@@ -145,21 +148,43 @@ impl Desk {
         agent: AgentId,
         code: impl FnOnce() -> R,
     ) -> Option<R> {
-        *self.doing.lock() = Some((route.clone(), agent, clock.now_ns()));
+        self.run_at(clock.now_ns(), route, agent, code)
+    }
+
+    /// Runs `code` like [`run`](Desk::run), at `now`, a reading of the server's clock.
+    pub(crate) fn run_at<R>(
+        &self,
+        now: u64,
+        route: &Arc<str>,
+        agent: AgentId,
+        code: impl FnOnce() -> R,
+    ) -> Option<R> {
+        let mut last = self.last.lock();
+        // Most threads run the same code again and again.
+        match &mut *last {
+            Some(last) if Arc::ptr_eq(&last.0, route) => (last.1, last.2) = (agent, now),
+            _ => *last = Some((route.clone(), agent, now)),
+        }
+        self.is_reported.store(false, Ordering::Relaxed);
+        self.is_running.store(true, Ordering::Relaxed);
+        drop(last);
         if let Some(heart) = self.heart.get() {
             // Fails only if the supervisor is closed, at the end of the server.
-            let _ = heart.beat();
+            let _ = heart.beat_at(now);
         }
         let result = catch_panic(code);
-        *self.doing.lock() = None;
-        self.is_reported.store(false, Ordering::Relaxed);
+        self.is_running.store(false, Ordering::Release);
         result
     }
 
     /// Returns what has been running for at least `limit`, once.
     pub(crate) fn blocked(&self, now: u64, limit: Duration) -> Option<Blocked> {
-        let doing = self.doing.lock();
-        let (route, agent, since) = doing.as_ref()?;
+        // Other code cannot begin meanwhile.
+        let last = self.last.lock();
+        if !self.is_running.load(Ordering::Acquire) {
+            return None;
+        }
+        let (route, agent, since) = last.as_ref()?;
         let since = clock::duration(now.saturating_sub(*since));
         if since < limit || self.is_reported.swap(true, Ordering::Relaxed) {
             return None;
@@ -174,7 +199,8 @@ impl Desk {
 
     /// Returns whether what runs now was reported.
     pub(crate) fn is_blocked(&self) -> bool {
-        self.doing.lock().is_some() && self.is_reported.load(Ordering::Relaxed)
+        let _last = self.last.lock();
+        self.is_running.load(Ordering::Acquire) && self.is_reported.load(Ordering::Relaxed)
     }
 
     /// The name of the thread.
@@ -332,7 +358,7 @@ impl<C: Codec, T: Default + Send + Sync + 'static> Core<C, T> {
                 stats.reported += 1;
             }
             Job::Message(Target::Route(route), body, id) => {
-                self.call(agent, route, &body, id, desk);
+                self.call(agent, route, &body, id, desk, hub.clock.now_ns());
             }
             Job::Message(Target::Other(_), _, id) => {
                 hub.stats.lock().unknown += 1;
@@ -354,7 +380,7 @@ impl<C: Codec, T: Default + Send + Sync + 'static> Core<C, T> {
         }
     }
 
-    /// Calls the handler of a route.
+    /// Calls the handler of a route at `now`, ns.
     pub(crate) fn call(
         &self,
         agent: &Agent<C, T>,
@@ -362,12 +388,13 @@ impl<C: Codec, T: Default + Send + Sync + 'static> Core<C, T> {
         body: &[u8],
         request: Option<RequestId>,
         desk: &Desk,
+        now: u64,
     ) {
         let Some(wire) = agent.wire() else {
             return;
         };
         let route = &self.program.routes[route];
-        let called = desk.run(&self.hub.clock, &route.name, agent.id(), || {
+        let called = desk.run_at(now, &route.name, agent.id(), || {
             (route.handle)(agent, wire.codec, body, request)
         });
         self.conclude(agent, &route.name, called.as_ref());

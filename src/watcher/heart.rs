@@ -131,7 +131,15 @@ impl<K, V> Heart<K, V> {
     where
         K: Clone,
     {
-        let now = self.heart_side.clock().now_ns();
+        self.beat_at(self.heart_side.clock().now_ns())
+    }
+
+    /// Records a sign of life at `now`, a reading of the watcher's clock.
+    #[inline]
+    pub(crate) fn beat_at(&self, now: u64) -> Result<(), HeartError>
+    where
+        K: Clone,
+    {
         match self.heart_side.beat(now) {
             HeartState::Alive => Ok(()),
             other => self.beat_anyway(other, now),

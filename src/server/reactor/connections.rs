@@ -246,7 +246,12 @@ impl<C: Codec, T> Connection<C, T> {
         while self.is_writable && self.session.has_output() {
             let mut slices = [IoSlice::new(&[]); SLICES];
             let count = self.session.slices(&mut slices);
-            match self.stream.write_vectored(&slices[..count]) {
+            let written = match &slices[..count] {
+                // Most often, and cheaper.
+                [one] => self.stream.write(one),
+                several => self.stream.write_vectored(several),
+            };
+            match written {
                 Ok(written) => {
                     self.session.wrote(written, now);
                 }

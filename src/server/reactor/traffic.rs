@@ -4,7 +4,7 @@ use std::io::{self, Read};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::super::agent::{Agent, Delegate, Job, Target};
 use super::super::close::Cause;
@@ -99,10 +99,10 @@ impl<C: Codec, T: Default + Send + Sync + 'static> Reactor<C, T> {
                 let target = match core.program.by_name.get(&*envelope.name) {
                     Some(&route) if core.program.routes[route].is_inline => {
                         // One reading of the clock ends this call and begins the next.
-                        let began = at.unwrap_or_else(Instant::now);
-                        core.call(agent, route, envelope.body, envelope.id, desk);
-                        let ended = Instant::now();
-                        if ended - began > SLOW_INLINE {
+                        let began = at.unwrap_or_else(|| core.hub.clock.now_ns());
+                        core.call(agent, route, envelope.body, envelope.id, desk, began);
+                        let ended = core.hub.clock.now_ns();
+                        if clock::duration(ended.saturating_sub(began)) > SLOW_INLINE {
                             core.hub.stats.lock().slow_inline += 1;
                         }
                         at = Some(ended);

@@ -4,6 +4,8 @@ use std::io::IoSlice;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use super::super::close::Closed;
 use super::super::codec::{Codec, Head};
 use super::super::deadlines::{Change, Kind};
@@ -167,7 +169,7 @@ impl<C: Codec> Driver<C> {
         let mut frame = Vec::new();
         let wire = self.session.wire();
         wire.encode_raw(Head::new(name), body, &mut frame).unwrap();
-        let sent = self.session.send(frame.into(), self.at());
+        let sent = self.session.send(Bytes::from(frame), self.at());
         self.settle();
         sent.is_ok()
     }
