@@ -173,6 +173,14 @@ impl Ending {
         }
     }
 
+    /// Creates the ending for what was received, with a code and a reason that are not sent.
+    pub(crate) fn received(cause: Cause, code: u16, reason: String) -> Self {
+        Ending {
+            code,
+            ..Ending::new(cause, reason)
+        }
+    }
+
     /// Replaces the code; one that must not be sent becomes 1000.
     pub(crate) fn with_code(mut self, code: u16) -> Self {
         self.code = if is_legal(code) { code } else { 1000 };

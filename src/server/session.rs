@@ -9,8 +9,9 @@
 //!    may answer at once through the [`Outlet`]. Then [`take_asked`](Session::take_asked) returns an upgrade request, if
 //!    one is complete, and the owner [accepts](Session::accept) or [refuses](Session::refuse) it.
 //! 2. Frames of other threads go to [`send`](Session::send).
-//! 3. [`slices`](Session::slices) returns what is to be written. The owner reports each attempt to
-//!    [`wrote`](Session::wrote), also one that wrote nothing.
+//! 3. [`conclude`](Session::conclude) ends the session if something that was received does. [`slices`](Session::slices)
+//!    returns what is to be written. The owner reports each attempt to [`wrote`](Session::wrote), also one that wrote
+//!    nothing.
 //! 4. [`take_changes`](Session::take_changes) returns what is to be done with the keys of the owner's watcher. A key that
 //!    the watcher reports goes to [`fired`](Session::fired). After a last look at the socket, [`expired`](Session::expired)
 //!    judges it; bytes that were received in between have begun the deadline again, and nothing happens.
@@ -186,6 +187,8 @@ pub(crate) struct Session<C> {
     is_deaf: bool,
     /// Whether the peer has ended its direction.
     is_eof: bool,
+    /// Whether something was received that ends it, which is in `ending`, and answers to what came before are accepted.
+    is_concluding: bool,
     /// Whether a ping of the keepalive waits to be written.
     awaits_ping: bool,
     /// The deadlines.
@@ -294,6 +297,7 @@ impl<C: Codec> Session<C> {
             is_throttled: false,
             is_deaf: false,
             is_eof: false,
+            is_concluding: false,
             awaits_ping: false,
             deadlines: Deadlines::default(),
             meter: Meter::default(),
@@ -374,9 +378,11 @@ impl<C: Codec> Session<C> {
     }
 
     /// Returns whether the owner should read from the socket: not while it [pauses](Session::pause), decides about a
-    /// request, or has much to write that the peer does not take, nor while the peer has sent too many messages.
+    /// request, or has much to write that the peer does not take, nor while the peer has sent too many messages or what
+    /// [ends](Session::conclude) the session.
     pub(crate) fn wants_read(&self) -> bool {
         match self.phase {
+            _ if self.is_concluding => false,
             Phase::Open => !self.is_paused && !self.is_throttled && !self.is_backed_up(),
             // Messages are still handled, so a peer that goes on waits for the handlers.
             Phase::Closing => !self.is_paused && !self.is_eof,

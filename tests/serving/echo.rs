@@ -1,14 +1,16 @@
 //! Messages, their order, requests and rooms.
 
+use std::io::Write;
+use std::net::Shutdown as Direction;
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Barrier};
 use std::thread;
 
-use liveness::server::{Fault, RequestError};
+use liveness::server::{Cause, Fault, RequestError};
 
 use crate::kit::{
-    MS, Peer, Report, SOON, connect, connect_websocket, get, get_frame, put, put_frame, reporting,
-    until,
+    MS, Peer, Report, SOON, connect, connect_websocket, frame, framed, get, get_frame, next_end,
+    put, put_frame, reporting, until,
 };
 
 #[test]
@@ -162,4 +164,39 @@ fn a_slow_handler_delays_only_its_own_connection() {
     assert_eq!(get(&mut slow), r#"{"type":"Echo","data":1}"#);
     let opened = reports.try_iter().filter(|it| matches!(it, Report::Opened));
     assert_eq!(opened.count(), 2);
+}
+
+#[test]
+fn an_inline_answer_is_sent_before_an_end_that_came_with_its_message() {
+    let (builder, reports) = reporting();
+    let server = builder
+        .on_inline("Now", |agent: &Peer, body: serde_json::Value| {
+            agent.send("Now", &body)
+        })
+        .start()
+        .unwrap();
+    let [tcp, websocket] = server.local_addrs() else {
+        panic!("two listeners");
+    };
+    let now = r#"{"type":"Now","data":1}"#;
+    for _ in 0..20 {
+        let mut stream = connect(*tcp);
+        stream
+            .write_all(&[framed(now), vec![0, 0]].concat())
+            .unwrap();
+        assert_eq!(get(&mut stream), now);
+        assert!(get(&mut stream).contains("1002"));
+        assert_eq!(next_end(&reports).cause, Cause::Protocol);
+        let mut stream = connect(*tcp);
+        put(&mut stream, now);
+        stream.shutdown(Direction::Write).unwrap();
+        assert_eq!(get(&mut stream), now);
+        assert_eq!(next_end(&reports).cause, Cause::Eof);
+        let mut stream = connect_websocket(*websocket);
+        let frames = [frame(0x81, now.as_bytes()), frame(0x88, &[])];
+        stream.write_all(&frames.concat()).unwrap();
+        assert_eq!(get_frame(&mut stream), (1, now.into()));
+        assert_eq!(get_frame(&mut stream), (8, vec![]));
+        assert_eq!(next_end(&reports).cause, Cause::Peer);
+    }
 }

@@ -47,7 +47,7 @@ impl<C: Codec, T: Default + Send + Sync + 'static> Reactor<C, T> {
             match connection.stream.read(&mut self.scratch) {
                 Ok(0) => {
                     connection.is_readable = false;
-                    connection.session.eof(self.now);
+                    connection.session.eof();
                     return;
                 }
                 Ok(count) => {
@@ -125,7 +125,7 @@ impl<C: Codec, T: Default + Send + Sync + 'static> Reactor<C, T> {
         // Code of the program is caught nearer by; this is a codec's.
         if received.is_none() {
             core.hub.stats.lock().panics += 1;
-            connection.session.broken(self.now);
+            connection.session.broken();
         }
         if is_full {
             connection.session.pause();
@@ -273,6 +273,7 @@ impl<C: Codec, T: Default + Send + Sync + 'static> Reactor<C, T> {
     fn settle(&mut self, slot: u32) -> bool {
         let now = self.now;
         let connection = &mut self.slab[slot];
+        connection.session.conclude(now);
         connection.flush(now);
         let step = connection.session.step();
         let place = connection.agent.place();

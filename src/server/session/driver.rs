@@ -176,6 +176,7 @@ impl<C: Codec> Driver<C> {
 
     /// Does what the owner does at the end of a round.
     pub(super) fn settle(&mut self) {
+        self.session.conclude(self.at());
         loop {
             let mut slices = [IoSlice::new(&[]); 3];
             let count = self.session.slices(&mut slices);

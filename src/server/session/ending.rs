@@ -7,7 +7,6 @@ use super::super::codec::{Codec, Fault};
 use super::super::http::Answer;
 #[cfg(feature = "client")]
 use super::super::http::upgrade::Rejected;
-use super::super::violation::Violation;
 use super::super::websocket::{self, Opcode, Role};
 use super::super::wire::Link;
 use super::{Kind, Phase, Session, Step};
@@ -25,6 +24,27 @@ pub(super) enum How {
 }
 
 impl<C: Codec> Session<C> {
+    /// Ends the session if something that was received does. The owner calls this after it has queued what was answered at
+    /// once to the messages before.
+    pub(crate) fn conclude(&mut self, now: Timestamp) {
+        if self.is_concluding
+            && let Some(ending) = self.ending.take()
+        {
+            self.end(*ending, now, How::Flush);
+        }
+    }
+
+    /// Lets the session end for something that was received. Nothing that follows it is read.
+    pub(super) fn found(&mut self, ending: Ending) {
+        if self.ending.is_none() {
+            self.ending = Some(Box::new(ending));
+            self.is_concluding = true;
+            self.update_hearing();
+        } else if self.phase == Phase::Closing {
+            self.phase = Phase::Flushing;
+        }
+    }
+
     /// Closes the session for `cause` with `code` and `reason`, which are cut or replaced if they must not be sent. A
     /// session that was not opened is refused with status 503, or ended by a client.
     pub(crate) fn close(
@@ -92,18 +112,16 @@ impl<C: Codec> Session<C> {
             && let Ok(code) = u16::try_from(code)
             && is_legal(code)
         {
-            return Ending::new(Cause::Peer, message).with_code(code);
+            return Ending::received(Cause::Peer, code, message);
         }
-        let mut ending = Ending::new(cause, "");
-        ending.code = 1006;
-        ending
+        Ending::received(cause, 1006, String::new())
     }
 
     /// Records that the peer has ended its direction.
-    pub(crate) fn eof(&mut self, now: Timestamp) {
+    pub(crate) fn eof(&mut self) {
         self.is_eof = true;
         let ending = self.without_close(Cause::Eof);
-        self.end_with(ending, Vec::new(), now, How::Flush);
+        self.found(ending);
     }
 
     /// Records that the socket has failed.
@@ -119,39 +137,9 @@ impl<C: Codec> Session<C> {
         self.end(ending, now, How::Abort);
     }
 
-    /// Handles the peer's close frame, which is answered unless it is an answer.
-    pub(super) fn closed_by_peer(&mut self, close: Option<(u16, String)>, now: Timestamp) {
-        let payload = close.as_ref().map(|(code, _)| code.to_be_bytes());
-        let payload = payload.as_ref().map_or(&[][..], |it| it);
-        let frame = websocket::control_frame(Opcode::Close, payload, self.wire.role);
-        let (code, reason) = close.unwrap_or((1005, String::new()));
-        let mut ending = Ending::new(Cause::Peer, reason);
-        ending.code = code;
-        self.end_with(ending, frame, now, How::Flush);
-        self.stop_reading();
-    }
-
     /// Ends the session because its codec panicked.
-    pub(crate) fn broken(&mut self, now: Timestamp) {
-        self.end(
-            Ending::new(Cause::Handler, "the codec panicked"),
-            now,
-            How::Flush,
-        );
-        self.stop_reading();
-    }
-
-    /// Ends the session because the peer broke the rules.
-    pub(super) fn violated(&mut self, violation: Violation, now: Timestamp) {
-        self.end(violation.into_ending(), now, How::Flush);
-        self.stop_reading();
-    }
-
-    /// Drops what still comes, also if this side has closed before.
-    fn stop_reading(&mut self) {
-        if self.phase == Phase::Closing {
-            self.phase = Phase::Flushing;
-        }
+    pub(crate) fn broken(&mut self) {
+        self.found(Ending::new(Cause::Handler, "the codec panicked"));
     }
 
     /// Ends an open session, with a close that says why.
@@ -162,15 +150,27 @@ impl<C: Codec> Session<C> {
 
     /// Returns the last bytes that say why the session ends.
     fn farewell(&self, ending: &Ending) -> Vec<u8> {
-        let Ending { code, reason, .. } = ending;
+        let Ending {
+            cause,
+            code,
+            reason,
+            ..
+        } = ending;
         match self.wire.link {
+            _ if *cause == Cause::Eof => Vec::new(),
             Link::WebSocket => {
                 let mut payload = code.to_be_bytes().to_vec();
                 payload.extend_from_slice(reason.as_bytes());
+                // The answer to a close frame repeats its code, if it has one.
+                payload.truncate(match (cause, code) {
+                    (Cause::Peer, 1005) => 0,
+                    (Cause::Peer, _) => 2,
+                    _ => payload.len(),
+                });
                 websocket::control_frame(Opcode::Close, &payload, self.wire.role)
             }
             // Not after a usual end: old peers know the message as an error only.
-            Link::Tcp(_) if *code == 1000 => Vec::new(),
+            Link::Tcp(_) if *code == 1000 || *cause == Cause::Peer => Vec::new(),
             Link::Tcp(_) => {
                 let mut frame = Vec::new();
                 let fault = Fault::new(u32::from(*code), &**reason);
@@ -183,7 +183,8 @@ impl<C: Codec> Session<C> {
 
     /// Ends the session with these last bytes, unless it has ended.
     fn end_with(&mut self, ending: Ending, last: Vec<u8>, now: Timestamp, how: How) {
-        if self.ending.is_some() {
+        let is_concluding = std::mem::take(&mut self.is_concluding);
+        if self.ending.is_some() && !is_concluding {
             return;
         }
         self.ended = now.as_nanos();
@@ -195,8 +196,8 @@ impl<C: Codec> Session<C> {
         }
         self.outbox.seal(last);
         self.phase = match how {
-            How::Await => Phase::Closing,
-            How::Flush => Phase::Flushing,
+            How::Await if !is_concluding => Phase::Closing,
+            How::Await | How::Flush => Phase::Flushing,
             How::Abort => Phase::Aborting,
         };
         self.deadlines.disarm_all();

@@ -131,7 +131,7 @@ fn step<C: Codec>(driver: &mut Driver<C>, op: u8, ops: &mut &[u8], checked: &mut
         }
         0x92 => driver.session.pause(),
         0x93 => driver.session.resume(),
-        0x94 => driver.session.eof(driver.at()),
+        0x94 => driver.session.eof(),
         0x95 => driver.session.failed(driver.at()),
         0x96 => driver.room = 0,
         0x97 => driver.room = 16 * take(ops, 1).first().copied().map_or(0, usize::from),

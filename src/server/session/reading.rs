@@ -1,5 +1,6 @@
 //! What is received: the upgrade request, then messages.
 
+use super::super::close::{Cause, Ending};
 use super::super::codec::{Codec, DecodeError, Envelope, Fault};
 use super::super::framing::Incomplete;
 use super::super::http::{self, Answer, Asked, Request};
@@ -206,7 +207,8 @@ impl<C: Codec> Session<C> {
         sink: impl FnMut(Envelope<'_>, &mut Outlet<'_, C>),
     ) {
         // A violation in what came with the request ends the session before the rest.
-        if input.is_empty() || !matches!(self.phase, Phase::Open | Phase::Closing) {
+        let is_over = self.is_concluding || !matches!(self.phase, Phase::Open | Phase::Closing);
+        if input.is_empty() || is_over {
             return;
         }
         let nonce = self.nonce();
@@ -252,9 +254,10 @@ impl<C: Codec> Session<C> {
         }
         self.time_message();
         if let Err(violation) = read {
-            self.violated(violation, now);
+            self.found(violation.into_ending());
         } else if let Some(PeerClose(close)) = close {
-            self.closed_by_peer(close, now);
+            let (code, reason) = close.unwrap_or((1005, String::new()));
+            self.found(Ending::received(Cause::Peer, code, reason));
         } else if is_overflowing {
             self.overflow(now);
         } else if let Some(excess) = excess {

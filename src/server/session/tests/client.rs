@@ -140,7 +140,7 @@ fn an_error_before_the_end_of_a_tcp_stream_is_its_close_code() {
     let mut it = Driver::<Json>::client_on_tcp(Settings::default(), Framing::U16);
     assert!(matches!(it.session.wire().link, Link::Tcp(_)));
     it.receive(&last);
-    it.session.eof(it.at());
+    it.session.eof();
     it.settle();
     let report = closed(&it);
     assert_eq!((report.cause, report.code), (Cause::Peer, 1001));
@@ -153,7 +153,7 @@ fn an_error_before_the_end_of_a_tcp_stream_is_its_close_code() {
     ] {
         let mut it = Driver::<Json>::client_on_tcp(Settings::default(), Framing::U16);
         it.receive(&input);
-        it.session.eof(it.at());
+        it.session.eof();
         it.settle();
         assert_eq!(closed(&it).cause, Cause::Eof);
     }

@@ -20,7 +20,7 @@ fn the_peers_close_is_answered_with_its_code_after_what_waits() {
     assert_eq!(&echo[2..], br#"{"type":"A","data":1}"#);
     assert_eq!(close, close_frame(4001, ""));
     assert!(it.is_shut && it.closed.is_none());
-    it.session.eof(it.at());
+    it.session.eof();
     it.settle();
     let closed = closed(&it);
     assert_eq!(
@@ -67,7 +67,7 @@ fn our_close_waits_for_the_peers_and_delivers_what_still_comes() {
     assert!(!it.is_shut);
     it.receive(&masked(0x88, b"\x0f\xa0"));
     assert!(it.is_shut && it.written().is_empty());
-    it.session.eof(it.at());
+    it.session.eof();
     it.settle();
     let closed = closed(&it);
     assert_eq!((closed.cause, closed.code), (Cause::App, 4000));
@@ -102,7 +102,7 @@ fn on_tcp_a_close_says_why_unless_it_is_a_usual_one() {
         delimited(r#"{"type":"Error","code":1001,"msg":"restart"}"#)
     );
     assert!(it.is_shut);
-    it.session.eof(it.at());
+    it.session.eof();
     it.settle();
     assert_eq!(closed(&it).cause, Cause::Shutdown);
     let mut it = Driver::<Json>::tcp(Settings::default(), Framing::U16);
@@ -118,7 +118,7 @@ fn the_first_cause_wins() {
     it.session
         .close(Cause::Shutdown, None, String::new(), it.at());
     it.receive(&masked(0x83, b""));
-    it.session.eof(it.at());
+    it.session.eof();
     it.settle();
     assert_eq!(closed(&it).cause, Cause::App);
     it.session.failed(it.at());
@@ -131,7 +131,7 @@ fn an_end_of_stream_lets_what_waits_be_written() {
     it.echoes = true;
     it.room = 0;
     it.receive(b"{\"type\":\"A\",\"data\":1}\n");
-    it.session.eof(it.at());
+    it.session.eof();
     it.settle();
     assert!(it.closed.is_none());
     it.room = usize::MAX;
@@ -172,7 +172,7 @@ fn a_refused_request_is_answered_and_never_open() {
             .starts_with(b"HTTP/1.1 429 Too Many Requests\r\n")
     );
     assert!(it.is_shut);
-    it.session.eof(it.at());
+    it.session.eof();
     it.settle();
     let closed = closed(&it);
     assert_eq!(
