@@ -37,6 +37,7 @@
 
 mod agent;
 mod builder;
+mod channel;
 mod close;
 mod codec;
 mod core;
@@ -57,6 +58,8 @@ mod routes;
 mod session;
 mod stats;
 pub(crate) mod strand;
+#[cfg(feature = "tls")]
+mod tls;
 mod violation;
 mod websocket;
 mod wire;
@@ -84,6 +87,9 @@ pub use keepalive::{Alive, Keepalive, Ping};
 pub use limits::{Excess, Overflow, Rate};
 pub use routes::{Routes, RoutesBuilder};
 pub use stats::ServerStats;
+#[cfg(feature = "tls")]
+#[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
+pub use tls::{Tls, TlsError};
 
 /// Runs the operations that `data` stands for on a session, for the fuzzer. Returns how many.
 #[cfg(all(

@@ -11,6 +11,7 @@ use mio::{Poll, Waker};
 use parking_lot::Mutex;
 
 use super::agent::Agent;
+use super::channel::Layer;
 use super::close::Closed;
 use super::codec::{Codec, Decode, Encode, Fault};
 use super::core::{self, Blocked, Core, Desk, Handle, OnStall, Program, Reject, Route};
@@ -25,6 +26,8 @@ use super::limits::{Limits, Overflow, Rate};
 use super::reactor::{ConnectionLimits, Listener, Reactor, Start, WAKER};
 use super::session::{self, Settings};
 use super::strand::{Pool, Room};
+#[cfg(feature = "tls")]
+use super::tls::Tls;
 use crate::clock::Clock;
 use crate::error::OptionError;
 use crate::event::Event;
@@ -38,7 +41,7 @@ use crate::watcher::Watcher;
 #[must_use]
 pub struct ServerBuilder<C, T> {
     /// The addresses.
-    ports: Vec<(String, Port)>,
+    ports: Vec<(String, Port, Layer)>,
     /// How messages on TCP are delimited.
     framing: Framing,
     /// When silent connections are pinged and dropped.
@@ -109,17 +112,42 @@ impl<C: Codec, T: Default + Send + Sync + 'static> ServerBuilder<C, T> {
     }
 
     /// Listens for TCP connections on `address`, such as `0.0.0.0:7000`. Port 0 takes a free one.
-    pub fn tcp(mut self, address: impl Into<String>) -> Self {
+    pub fn tcp(self, address: impl Into<String>) -> Self {
         // The framing may be set later.
-        self.ports
-            .push((address.into(), Port::Tcp(Framing::default())));
-        self
+        self.port(address, Port::Tcp(Framing::default()), Layer::default())
+    }
+
+    /// Listens for TCP connections under TLS on `address`. They open after the handshake of TLS, which must be complete
+    /// within [`handshake_within`](ServerBuilder::handshake_within).
+    #[cfg(feature = "tls")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
+    pub fn tcp_tls(self, address: impl Into<String>, tls: &Tls) -> Self {
+        let layer = Layer {
+            tls: Some(tls.clone()),
+        };
+        self.port(address, Port::Tcp(Framing::default()), layer)
     }
 
     /// Listens for WebSocket connections on `address`. `GET /healthz` is answered with 200, or 503 while the server
     /// [drains](Server::drain).
-    pub fn websocket(mut self, address: impl Into<String>) -> Self {
-        self.ports.push((address.into(), Port::WebSocket));
+    pub fn websocket(self, address: impl Into<String>) -> Self {
+        self.port(address, Port::WebSocket, Layer::default())
+    }
+
+    /// Listens for WebSocket connections under TLS (`wss`) on `address`. The handshakes of TLS and of WebSocket together
+    /// must be complete within [`handshake_within`](ServerBuilder::handshake_within).
+    #[cfg(feature = "tls")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
+    pub fn websocket_tls(self, address: impl Into<String>, tls: &Tls) -> Self {
+        let layer = Layer {
+            tls: Some(tls.clone()),
+        };
+        self.port(address, Port::WebSocket, layer)
+    }
+
+    /// Adds a listener.
+    fn port(mut self, address: impl Into<String>, port: Port, layer: Layer) -> Self {
+        self.ports.push((address.into(), port, layer));
         self
     }
 
@@ -446,7 +474,7 @@ impl<C: Codec, T: Default + Send + Sync + 'static> ServerBuilder<C, T> {
     /// Binds the addresses.
     fn listen(&self) -> Result<Vec<Listener>, StartError> {
         let mut listeners = Vec::new();
-        for (address, port) in &self.ports {
+        for (address, port, layer) in &self.ports {
             let failed = |error| StartError::Listen {
                 address: address.clone(),
                 error,
@@ -456,7 +484,7 @@ impl<C: Codec, T: Default + Send + Sync + 'static> ServerBuilder<C, T> {
                 Port::WebSocket => Port::WebSocket,
             };
             for resolved in address.to_socket_addrs().map_err(failed)? {
-                listeners.push(Listener::bind(resolved, port).map_err(failed)?);
+                listeners.push(Listener::bind(resolved, port, layer.clone()).map_err(failed)?);
             }
         }
         Ok(listeners)

@@ -24,7 +24,7 @@ pub enum Cause {
     TooSlow,
     /// The peer accepted no byte for too long.
     Stuck,
-    /// The peer broke the protocol of frames.
+    /// The peer broke the protocol of frames, or of TLS.
     Protocol,
     /// A message was longer than the limit.
     TooBig,

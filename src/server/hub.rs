@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use ahash::HashMap;
 use bytes::Bytes;
-use mio::net::TcpStream;
 
+use super::channel::Channel;
 use super::close::Cause;
 use super::codec::Codec;
 use super::error::SendError;
@@ -50,7 +50,7 @@ pub(crate) type Frames<C> = Arc<[(Wire<C>, Bytes)]>;
 #[derive(Debug)]
 pub(crate) enum Command<C> {
     /// Take this connection.
-    Adopt(TcpStream, SocketAddr, Port),
+    Adopt(Channel, SocketAddr, Port),
     /// Send a frame.
     Send(Place, Vec<u8>),
     /// Close the connection.

@@ -103,6 +103,8 @@ pub(crate) struct Outbox {
     queued: usize,
     /// The control frames that wait.
     control: Option<Box<Control>>,
+    /// How many bytes the owner has taken that the socket has not accepted.
+    held: u32,
     /// Whether nothing is accepted any more.
     is_sealed: bool,
 }
@@ -113,9 +115,20 @@ impl Outbox {
         self.queue.is_empty() && self.control.is_none()
     }
 
-    /// Returns how many bytes of messages wait.
+    /// Returns how many bytes of messages wait, with what the owner holds.
     pub(crate) fn queued(&self) -> usize {
-        self.queued
+        self.queued + self.held as usize
+    }
+
+    /// Sets how many bytes the owner holds, and returns how many it held.
+    pub(crate) fn hold(&mut self, held: usize) -> usize {
+        let held = u32::try_from(held).unwrap_or(u32::MAX);
+        std::mem::replace(&mut self.held, held) as usize
+    }
+
+    /// Returns whether nothing waits, and the owner holds nothing.
+    pub(crate) fn is_written(&self) -> bool {
+        self.is_empty() && self.held == 0
     }
 
     /// Returns whether nothing is accepted any more.

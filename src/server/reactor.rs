@@ -18,10 +18,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
 
 use super::agent::{Agent, Delegate, Transport};
+use super::channel::{Channel, Scratch};
 use super::close::Cause;
 use super::codec::Codec;
 use super::core::{Core, Desk, Seated};
@@ -120,7 +120,7 @@ pub(crate) struct Reactor<C, T> {
     /// The agents whose strands have something to do.
     runnable: Turns<Seated<C, T>, Arc<dyn Delegate<C, T>>>,
     /// Where input is read to.
-    scratch: Box<[u8]>,
+    scratch: Scratch,
     /// What is taken from the inbox.
     commands: Vec<Command<C>>,
     /// The time of this round.
@@ -160,7 +160,7 @@ impl<C: Codec, T: Default + Send + Sync + 'static> Reactor<C, T> {
             ready: Vec::new(),
             dirty: Vec::new(),
             runnable: Vec::new(),
-            scratch: vec![0; READ].into_boxed_slice(),
+            scratch: Scratch::new(READ),
             commands: Vec::new(),
             now,
             traffic: Traffic::default(),
@@ -293,7 +293,7 @@ impl<C: Codec, T: Default + Send + Sync + 'static> Reactor<C, T> {
     fn obey_one(&mut self, command: Command<C>) {
         let now = self.now;
         match command {
-            Command::Adopt(stream, peer, port) => self.adopt(stream, peer, port),
+            Command::Adopt(channel, peer, port) => self.adopt(channel, peer, port),
             Command::Send(place, frame) => {
                 let len = frame.len();
                 if let Some(slot) = self.find(place) {
@@ -375,14 +375,15 @@ impl<C: Codec, T: Default + Send + Sync + 'static> Reactor<C, T> {
     }
 
     /// Takes a connection.
-    fn adopt(&mut self, mut stream: TcpStream, peer: SocketAddr, port: Port) {
+    fn adopt(&mut self, mut channel: Channel, peer: SocketAddr, port: Port) {
         let hub = self.core.hub.clone();
         let place = self.slab.next_place(self.index as u32);
         let interest = Interest::READABLE | Interest::WRITABLE;
         let token = Token(place.slot as usize);
         // An option that the system does not grant costs time and no more.
+        let stream = &mut channel.stream;
         let _ = stream.set_nodelay(self.limits.nodelay);
-        let registered = self.poll.registry().register(&mut stream, token, interest);
+        let registered = self.poll.registry().register(stream, token, interest);
         if registered.is_err() {
             let mut stats = hub.stats.lock();
             stats.handshaking -= 1;
@@ -393,6 +394,11 @@ impl<C: Codec, T: Default + Send + Sync + 'static> Reactor<C, T> {
         }
         let codec = C::default();
         let (session, transport) = match port {
+            Port::Tcp(framing) if channel.is_secure() => {
+                let session =
+                    Session::tcp_after_handshake(&self.settings, framing, codec, self.now);
+                (session, Transport::Tcp)
+            }
             Port::Tcp(framing) => {
                 let session = Session::tcp(&self.settings, framing, codec, self.now);
                 (session, Transport::Tcp)
@@ -404,21 +410,10 @@ impl<C: Codec, T: Default + Send + Sync + 'static> Reactor<C, T> {
         };
         let agent = Agent::new(hub.clone(), place, peer, transport);
         self.slab
-            .insert(Connection::new(session, stream, agent, place));
+            .insert(Connection::new(session, channel, agent, place));
         let slot = place.slot;
-        if transport == Transport::Tcp {
-            if self.count_address(slot, peer.ip()) {
-                self.opened(slot);
-            } else {
-                let now = self.now;
-                let session = &mut self.slab[slot].session;
-                session.close(
-                    Cause::Refused,
-                    Some(1008),
-                    "too many connections".into(),
-                    now,
-                );
-            }
+        if self.slab[slot].session.is_open() {
+            self.admit(slot);
         }
         if self.ending.is_some() {
             let now = self.now;
@@ -427,6 +422,18 @@ impl<C: Codec, T: Default + Send + Sync + 'static> Reactor<C, T> {
                 .close(Cause::Shutdown, None, String::new(), now);
         }
         self.mark_dirty(slot);
+    }
+
+    /// Reports a TCP connection that has opened, or closes it because of the limit of its address.
+    fn admit(&mut self, slot: u32) {
+        let address = self.slab[slot].agent.peer().ip();
+        if self.count_address(slot, address) {
+            self.opened(slot);
+            return;
+        }
+        let why = "too many connections".to_owned();
+        let session = &mut self.slab[slot].session;
+        session.close(Cause::Refused, Some(1008), why, self.now);
     }
 
     /// Removes what is left and ends.

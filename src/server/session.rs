@@ -96,7 +96,7 @@ pub(crate) struct Settings {
 /// Where a session stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
-    /// The upgrade request, or its answer, is incomplete.
+    /// The upgrade request, its answer, or a handshake of the owner's, is incomplete.
     Requesting,
     /// The owner decides about it.
     Deciding,
@@ -243,6 +243,23 @@ impl<C: Codec> Session<C> {
         session
     }
 
+    /// Creates the session of a TCP connection that is [opened](Session::open) after a handshake of the owner's.
+    pub(crate) fn tcp_after_handshake(
+        settings: &Arc<Settings>,
+        framing: Framing,
+        codec: C,
+        now: Timestamp,
+    ) -> Self {
+        let wire = Wire {
+            link: Link::Tcp(framing),
+            codec,
+            role: Role::Server,
+        };
+        let mut session = Session::new(settings, wire, Phase::Requesting, now);
+        session.deadlines.arm(Kind::Handshake);
+        session
+    }
+
     /// Creates the session of a connection of `peer` that begins with an upgrade request. `codec` is that of peers that
     /// ask for none.
     pub(crate) fn websocket(
@@ -322,7 +339,7 @@ impl<C: Codec> Session<C> {
     }
 
     /// Opens the session.
-    fn open(&mut self, now: Timestamp) {
+    pub(crate) fn open(&mut self, now: Timestamp) {
         self.phase = Phase::Open;
         self.opened = Some(now.as_nanos());
         self.deadlines.disarm(Kind::Handshake);
@@ -342,6 +359,11 @@ impl<C: Codec> Session<C> {
         self.opened.is_some()
     }
 
+    /// Returns whether the session waits to be [opened](Session::open) by its owner.
+    pub(crate) fn awaits_owner(&self) -> bool {
+        self.phase == Phase::Requesting && self.wire.link != Link::WebSocket
+    }
+
     /// Returns whether messages can be sent.
     pub(crate) fn is_open(&self) -> bool {
         self.phase == Phase::Open
@@ -357,7 +379,7 @@ impl<C: Codec> Session<C> {
         self.traffic
     }
 
-    /// Returns how many bytes of messages wait to be written.
+    /// Returns how many bytes of messages wait to be written, with what the owner holds.
     pub(crate) fn queued(&self) -> usize {
         self.outbox.queued()
     }
@@ -406,7 +428,7 @@ impl<C: Codec> Session<C> {
         if !self.is_open() {
             return Err(SendError::Closed);
         }
-        if self.outbox.queued() + frame.len() > self.settings.limits.outbound {
+        if self.queued() + frame.len() > self.settings.limits.outbound {
             return Err(self.refuse_message(now));
         }
         self.outbox.push(frame);
@@ -442,15 +464,30 @@ impl<C: Codec> Session<C> {
         if count > 0 && has_heartbeat && self.is_open() {
             self.deadlines.arm(Kind::Heartbeat);
         }
-        if self.outbox.is_empty() {
-            self.deadlines.disarm(Kind::Drain);
-        } else if count > 0 || !self.deadlines.is_armed(Kind::Drain) {
-            self.deadlines.arm(Kind::Drain);
-        }
+        self.time_writing(count > 0);
         if written.ping {
             self.ping_was_written(now);
         }
         self.update_hearing();
+    }
+
+    /// Records that of the bytes that were written, `held` wait for the socket: an owner that encrypts them may have
+    /// taken them before the socket accepts them.
+    pub(crate) fn hold(&mut self, held: usize) {
+        let before = self.outbox.hold(held);
+        if before != held {
+            self.time_writing(held < before);
+            self.update_hearing();
+        }
+    }
+
+    /// Begins or ends the deadline of what waits to be written.
+    fn time_writing(&mut self, is_progress: bool) {
+        if self.outbox.is_written() {
+            self.deadlines.disarm(Kind::Drain);
+        } else if is_progress || !self.deadlines.is_armed(Kind::Drain) {
+            self.deadlines.arm(Kind::Drain);
+        }
     }
 }
 

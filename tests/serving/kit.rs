@@ -68,7 +68,7 @@ pub(crate) fn connect(address: SocketAddr) -> TcpStream {
 }
 
 /// Writes a message with its length.
-pub(crate) fn put(stream: &mut TcpStream, message: &str) {
+pub(crate) fn put(stream: &mut impl Write, message: &str) {
     stream.write_all(&framed(message)).unwrap();
 }
 
@@ -80,12 +80,12 @@ pub(crate) fn framed(message: &str) -> Vec<u8> {
 }
 
 /// Reads a message with its length.
-pub(crate) fn get(stream: &mut TcpStream) -> String {
+pub(crate) fn get(stream: &mut impl Read) -> String {
     try_get(stream).unwrap()
 }
 
 /// Reads a message with its length, or what ends the stream.
-pub(crate) fn try_get(stream: &mut TcpStream) -> std::io::Result<String> {
+pub(crate) fn try_get(stream: &mut impl Read) -> std::io::Result<String> {
     let mut length = [0; 2];
     stream.read_exact(&mut length)?;
     let mut message = vec![0; usize::from(u16::from_be_bytes(length))];
@@ -94,12 +94,16 @@ pub(crate) fn try_get(stream: &mut TcpStream) -> std::io::Result<String> {
 }
 
 /// Sends an upgrade request, and returns the head of the answer.
-pub(crate) fn upgrade(stream: &mut TcpStream) -> String {
+pub(crate) fn upgrade(stream: &mut (impl Read + Write)) -> String {
     upgrade_with(stream, "/", "")
 }
 
 /// Sends an upgrade request for `target` with further headers, and returns the head of the answer.
-pub(crate) fn upgrade_with(stream: &mut TcpStream, target: &str, headers: &str) -> String {
+pub(crate) fn upgrade_with(
+    stream: &mut (impl Read + Write),
+    target: &str,
+    headers: &str,
+) -> String {
     stream
         .write_all(request(target, headers).as_bytes())
         .unwrap();
@@ -115,7 +119,7 @@ pub(crate) fn request(target: &str, headers: &str) -> String {
 }
 
 /// Reads the head of an HTTP answer.
-pub(crate) fn head(stream: &mut TcpStream) -> String {
+pub(crate) fn head(stream: &mut impl Read) -> String {
     let mut head = Vec::new();
     let mut byte = [0];
     while !head.ends_with(b"\r\n\r\n") && stream.read(&mut byte).unwrap() > 0 {
@@ -134,7 +138,7 @@ pub(crate) fn connect_websocket(address: SocketAddr) -> TcpStream {
 }
 
 /// Writes a masked frame.
-pub(crate) fn put_frame(stream: &mut TcpStream, opcode: u8, payload: &[u8]) {
+pub(crate) fn put_frame(stream: &mut impl Write, opcode: u8, payload: &[u8]) {
     stream.write_all(&frame(0x80 | opcode, payload)).unwrap();
 }
 
@@ -173,7 +177,7 @@ pub(crate) fn get_close(stream: &mut TcpStream) -> (u16, String) {
 }
 
 /// Reads a frame that is not masked.
-pub(crate) fn get_frame(stream: &mut TcpStream) -> (u8, Vec<u8>) {
+pub(crate) fn get_frame(stream: &mut impl Read) -> (u8, Vec<u8>) {
     let mut two = [0; 2];
     stream.read_exact(&mut two).unwrap();
     let mut length = usize::from(two[1]);

@@ -13,5 +13,7 @@ mod pages;
 mod silence;
 mod slow;
 mod stopping;
+#[cfg(feature = "tls")]
+mod tls;
 mod upgrading;
 mod user_code;

@@ -5,8 +5,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use mio::net::TcpStream;
-
+use super::super::channel::Channel;
 use super::super::codec::Codec;
 use super::super::http::Answer;
 use super::super::hub::{Command, Port};
@@ -28,9 +27,9 @@ impl<C: Codec, T: Default + Send + Sync + 'static> Reactor<C, T> {
         for _ in 0..MAX_ACCEPTS {
             match self.listeners.next() {
                 None => return,
-                Some(Ok((stream, peer, port))) => {
+                Some(Ok((channel, peer, port))) => {
                     self.listeners.pause = PAUSES[0];
-                    self.accepted(stream, peer, port);
+                    self.accepted(channel, peer, port);
                 }
                 // The peer has gone in between, or a signal came.
                 Some(Err(error)) if is_about_one(&error) => {}
@@ -46,21 +45,22 @@ impl<C: Codec, T: Default + Send + Sync + 'static> Reactor<C, T> {
     }
 
     /// Gives an accepted connection to a reactor, or refuses it.
-    fn accepted(&mut self, mut stream: TcpStream, peer: SocketAddr, port: Port) {
+    fn accepted(&mut self, mut channel: Channel, peer: SocketAddr, port: Port) {
         let hub = self.core.hub.clone();
         let mut stats = hub.stats.lock();
         stats.accepted += 1;
         let all = (stats.handshaking + stats.open + stats.closing) as usize;
+        let has_handshake = port == Port::WebSocket || channel.is_secure();
         let is_full = all >= self.limits.max_connections
-            || port == Port::WebSocket && stats.handshaking as usize >= self.limits.max_handshaking
+            || has_handshake && stats.handshaking as usize >= self.limits.max_handshaking
             || hub.is_draining.load(Ordering::Acquire) && port != Port::WebSocket;
         if is_full {
             stats.refused += 1;
             drop(stats);
-            if port == Port::WebSocket {
+            if port == Port::WebSocket && !channel.is_secure() {
                 // Best effort: an empty buffer takes it.
-                let _ = stream.write(&Answer::new(503).to_bytes());
-                let _ = stream.shutdown(std::net::Shutdown::Write);
+                let _ = channel.stream.write(&Answer::new(503).to_bytes());
+                channel.end();
             }
             return;
         }
@@ -71,9 +71,9 @@ impl<C: Codec, T: Default + Send + Sync + 'static> Reactor<C, T> {
         let index = least.map_or(self.index, |(index, _)| index);
         hub.loads[index].fetch_add(1, Ordering::Relaxed);
         if index == self.index {
-            self.adopt(stream, peer, port);
+            self.adopt(channel, peer, port);
         } else if hub.inboxes[index]
-            .push(Command::Adopt(stream, peer, port))
+            .push(Command::Adopt(channel, peer, port))
             .is_err()
         {
             let mut stats = hub.stats.lock();

@@ -1,14 +1,14 @@
 //! The connections of a reactor.
 
-use std::io::{self, IoSlice, Write};
+use std::io::{self, IoSlice};
 use std::net::IpAddr;
 use std::ops::{Index, IndexMut};
 use std::sync::Arc;
 
 use ahash::HashMap;
-use mio::net::TcpStream;
 
 use super::super::agent::Agent;
+use super::super::channel::Channel;
 use super::super::codec::Codec;
 use super::super::hub::Place;
 use super::super::session::{Session, Traffic};
@@ -37,7 +37,7 @@ pub(super) struct Connection<C, T> {
     /// The state machine.
     pub(super) session: Session<C>,
     /// The socket.
-    pub(super) stream: TcpStream,
+    pub(super) channel: Channel,
     /// The handle.
     pub(super) agent: Agent<C, T>,
     /// The generation of the slot.
@@ -72,13 +72,13 @@ impl<C: Codec, T> Connection<C, T> {
     /// Creates a connection whose handshake is going on.
     pub(super) fn new(
         session: Session<C>,
-        stream: TcpStream,
+        channel: Channel,
         agent: Agent<C, T>,
         place: Place,
     ) -> Self {
         Connection {
             session,
-            stream,
+            channel,
             agent,
             generation: place.generation,
             stage: Stage::Handshaking,
@@ -243,16 +243,19 @@ impl<C: Codec, T> Connection<C, T> {
 
     /// Writes what waits, as far as the socket accepts it.
     pub(super) fn flush(&mut self, now: Timestamp) {
-        while self.is_writable && self.session.has_output() {
+        // Before that, output waits for the handshake of TLS; after an end in between, nobody will read it.
+        let is_taken = self.channel.is_ready() || self.session.cause().is_some();
+        while self.is_writable && (is_taken && self.session.has_output() || self.channel.held() > 0)
+        {
             let mut slices = [IoSlice::new(&[]); SLICES];
-            let count = self.session.slices(&mut slices);
-            let written = match &slices[..count] {
-                // Most often, and cheaper.
-                [one] => self.stream.write(one),
-                several => self.stream.write_vectored(several),
+            let count = if is_taken {
+                self.session.slices(&mut slices)
+            } else {
+                0
             };
-            match written {
+            match self.channel.write(&slices[..count]) {
                 Ok(written) => {
+                    self.session.hold(self.channel.held());
                     self.session.wrote(written, now);
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -265,6 +268,7 @@ impl<C: Codec, T> Connection<C, T> {
                 }
             }
         }
+        self.session.hold(self.channel.held());
         if self.session.has_output() {
             self.session.wrote(0, now);
         }

@@ -4,10 +4,11 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use mio::net::{TcpListener, TcpStream};
+use mio::net::TcpListener;
 use mio::{Interest, Registry, Token};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
+use super::super::channel::{Channel, Layer};
 use super::super::hub::Port;
 
 /// How many connections wait to be accepted: with the usual 128, a burst waits a second for its next attempt.
@@ -22,13 +23,15 @@ pub(crate) struct Listener {
     socket: TcpListener,
     /// How messages are framed.
     port: Port,
+    /// What connections are put under.
+    layer: Layer,
     /// Whether connections may wait.
     is_pending: bool,
 }
 
 impl Listener {
     /// Listens on `address`.
-    pub(crate) fn bind(address: SocketAddr, port: Port) -> io::Result<Self> {
+    pub(crate) fn bind(address: SocketAddr, port: Port, layer: Layer) -> io::Result<Self> {
         let domain = Domain::for_address(address);
         let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
         socket.set_nonblocking(true)?;
@@ -40,6 +43,7 @@ impl Listener {
         Ok(Listener {
             socket: TcpListener::from_std(socket.into()),
             port,
+            layer,
             is_pending: false,
         })
     }
@@ -110,10 +114,10 @@ impl Listeners {
     }
 
     /// Accepts a connection; `None` if none waits.
-    pub(super) fn next(&mut self) -> Option<io::Result<(TcpStream, SocketAddr, Port)>> {
+    pub(super) fn next(&mut self) -> Option<io::Result<(Channel, SocketAddr, Port)>> {
         let listener = self.all.iter_mut().find(|listener| listener.is_pending)?;
         match listener.socket.accept() {
-            Ok((stream, peer)) => Some(Ok((stream, peer, listener.port))),
+            Ok((stream, peer)) => Some(Ok((listener.layer.wrap(stream), peer, listener.port))),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 listener.is_pending = false;
                 self.next()

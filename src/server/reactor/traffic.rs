@@ -1,12 +1,13 @@
 //! Reading, writing, and what follows from that.
 
-use std::io::{self, Read};
+use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::super::agent::{Agent, Delegate, Job, Target};
+use super::super::channel::Input;
 use super::super::close::Cause;
 use super::super::codec::{Codec, Fault};
 use super::super::core::Seated;
@@ -44,22 +45,40 @@ impl<C: Codec, T: Default + Send + Sync + 'static> Reactor<C, T> {
             if !connection.session.wants_read() {
                 return;
             }
-            match connection.stream.read(&mut self.scratch) {
-                Ok(0) => {
+            match connection.channel.read(&mut self.scratch) {
+                Ok(Input::End) => {
                     connection.is_readable = false;
                     connection.session.eof();
                     return;
                 }
-                Ok(count) => {
-                    total += count;
+                Ok(Input::Bytes {
+                    count,
+                    taken,
+                    is_short,
+                }) => {
+                    total += taken;
                     // A short read has emptied the buffer, and what comes later is announced.
-                    if count < self.scratch.len() && !connection.is_read_closed {
+                    if is_short && !connection.is_read_closed {
                         connection.is_readable = false;
                     }
-                    self.receive(slot, count);
+                    if connection.session.awaits_owner() && connection.channel.is_ready() {
+                        connection.session.open(self.now);
+                        self.admit(slot);
+                    }
+                    if count > 0 {
+                        self.receive(slot, count);
+                    } else {
+                        self.slab[slot].session.hear_part(self.now);
+                    }
                     if !self.slab[slot].is_readable {
                         return;
                     }
+                }
+                #[cfg(feature = "tls")]
+                Ok(Input::Broken(why)) => {
+                    crate::log::debug!("TLS with {} ends: {why}", connection.agent.peer());
+                    connection.session.undecipherable(why);
+                    return;
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     connection.is_readable = false;
@@ -84,7 +103,7 @@ impl<C: Codec, T: Default + Send + Sync + 'static> Reactor<C, T> {
         let room = core.pool.room();
         let mut is_full = false;
         let mut at = None;
-        let input = &mut self.scratch[..count];
+        let input = &mut self.scratch.clear[..count];
         let codec = connection.session.wire().codec;
         let session = &mut connection.session;
         let received = catch_panic(|| {
@@ -278,8 +297,7 @@ impl<C: Codec, T: Default + Send + Sync + 'static> Reactor<C, T> {
         let step = connection.session.step();
         let place = connection.agent.place();
         if step == Step::ShutdownWrite {
-            // A socket that is gone is seen by the next read.
-            let _ = connection.stream.shutdown(std::net::Shutdown::Write);
+            connection.channel.end();
         }
         let is_ending = connection.session.cause().is_some() && connection.stage != Stage::Closing;
         if is_ending {
@@ -322,8 +340,12 @@ impl<C: Codec, T: Default + Send + Sync + 'static> Reactor<C, T> {
         let Some(mut connection) = self.slab.remove(slot) else {
             return;
         };
+        if connection.channel.is_secure() {
+            connection.channel.end();
+        }
         // It is closed in any case.
-        let _ = self.poll.registry().deregister(&mut connection.stream);
+        let stream = &mut connection.channel.stream;
+        let _ = self.poll.registry().deregister(stream);
         let Connection {
             session,
             agent,

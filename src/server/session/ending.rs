@@ -87,7 +87,11 @@ impl<C: Codec> Session<C> {
             self.end_with(ending, Vec::new(), now, How::Abort);
         } else {
             ending.code = answer.status;
-            self.end_with(ending, answer.to_bytes(), now, How::Flush);
+            let last = match self.wire.link {
+                Link::WebSocket => answer.to_bytes(),
+                Link::Tcp(_) => Vec::new(),
+            };
+            self.end_with(ending, last, now, How::Flush);
         }
     }
 
@@ -122,6 +126,12 @@ impl<C: Codec> Session<C> {
         self.is_eof = true;
         let ending = self.without_close(Cause::Eof);
         self.found(ending);
+    }
+
+    /// Ends the session because its owner cannot decrypt what the peer sends. What waits can no longer be sent.
+    pub(crate) fn undecipherable(&mut self, why: String) {
+        self.unsent += self.outbox.discard() as u64;
+        self.found(Ending::new(Cause::Protocol, why));
     }
 
     /// Records that the socket has failed.
@@ -212,7 +222,7 @@ impl<C: Codec> Session<C> {
 
     /// Returns what the owner does with the socket, after a flush.
     pub(crate) fn step(&mut self) -> Step {
-        let is_written = self.outbox.is_empty();
+        let is_written = self.outbox.is_written();
         match self.phase {
             Phase::Done | Phase::Aborting => self.finish(),
             Phase::Closing | Phase::Flushing | Phase::Lingering if self.is_eof && is_written => {
@@ -247,7 +257,7 @@ impl<C: Codec> Session<C> {
             late: clock::duration(ending.late),
             received: self.traffic.received,
             sent: self.traffic.sent,
-            unsent: self.unsent + self.outbox.queued() as u64,
+            unsent: self.unsent + self.queued() as u64,
         })
     }
 }

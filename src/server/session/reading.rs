@@ -139,6 +139,13 @@ impl<C: Codec> Session<C> {
         }
     }
 
+    /// Records that bytes were received of which none are for the session, such as a part of an encrypted record.
+    pub(crate) fn hear_part(&mut self, now: Timestamp) {
+        if !self.settings.keepalive.needs_messages() {
+            self.hear(now);
+        }
+    }
+
     /// Takes a part of the upgrade request.
     fn read_request(&mut self, input: &[u8], now: Timestamp) {
         self.heard = self.heard.max(now.as_nanos());
