@@ -42,6 +42,7 @@ mod close;
 mod codec;
 mod core;
 mod deadlines;
+mod desk;
 mod error;
 mod face;
 mod framing;
@@ -64,7 +65,7 @@ mod violation;
 mod websocket;
 mod wire;
 
-pub use self::core::{Blocked, Reject};
+pub use self::core::Reject;
 pub use agent::{Agent, AgentId, Transport};
 pub use builder::ServerBuilder;
 pub use close::{Cause, Closed};
@@ -78,6 +79,7 @@ pub use codec::msgpack::MsgPack;
 #[cfg_attr(docsrs, doc(cfg(feature = "protobuf")))]
 pub use codec::protobuf::Protobuf;
 pub use codec::{Codec, Decode, DecodeError, Either, Encode, EncodeError, Envelope, Fault, Head};
+pub use desk::Blocked;
 pub use error::{RequestError, SendError, StartError};
 pub use face::{Server, Shutdown, ShutdownReport};
 pub use framing::Framing;

@@ -139,8 +139,8 @@ pub(crate) trait Delegate<C, T>: Send + Sync {
     /// Its name.
     fn name(&self) -> &str;
 
-    /// Returns whether it has a route named `name`.
-    fn has(&self, name: &str) -> bool;
+    /// Returns the name of the route named `name`, if it has one.
+    fn route(&self, name: &str) -> Option<&Arc<str>>;
 
     /// Returns whether it handles the end of connections.
     fn has_closed(&self) -> bool;

@@ -14,7 +14,8 @@ use super::agent::Agent;
 use super::channel::Layer;
 use super::close::Closed;
 use super::codec::{Codec, Decode, Encode, Fault};
-use super::core::{self, Blocked, Core, Desk, Handle, OnStall, Program, Reject, Route};
+use super::core::{self, Core, Handle, OnStall, Program, Reject, Route};
+use super::desk::{Blocked, Supervisor};
 use super::error::StartError;
 use super::face::{Running, Server};
 use super::framing::Framing;
@@ -30,10 +31,7 @@ use super::strand::{Pool, Room};
 use super::tls::Tls;
 use crate::clock::Clock;
 use crate::error::OptionError;
-use crate::event::Event;
-use crate::options::Mode;
 use crate::panic::catch_panic;
-use crate::watcher::Watcher;
 
 /// Options and routes of a [`Server`], created by [`Server::builder`].
 ///
@@ -522,24 +520,23 @@ impl<C: Codec, T: Default + Send + Sync + 'static> ServerBuilder<C, T> {
         ));
         let bytes = self.room.bytes.min(self.limits.outbound / 8).max(1);
         let room = Room { bytes, ..self.room };
+        let on_stall = self.on_stall;
+        let supervisor = Supervisor::start(&clock, self.stall_after, {
+            let hub = hub.clone();
+            move |blocked| report(&hub, blocked, on_stall.as_ref())
+        })
+        .map_err(|error| StartError::System(std::io::Error::other(error)))?;
         let core = Arc::new(Core {
-            hub: hub.clone(),
+            hub,
             program: self.program,
             agents: Mutex::default(),
             pool: Arc::new(Pool::new(self.handlers, room)),
+            supervisor: supervisor.clone(),
         });
-        let desk = |name: String| Arc::new(Desk::new(name));
         let names = (0..self.reactors).map(|index| format!("{}-r{index}", self.thread_name));
-        let reactor_desks: Vec<_> = names.map(desk).collect();
+        let reactor_desks: Vec<_> = names.map(|name| supervisor.seat(name)).collect();
         let names = (0..self.handlers).map(|index| format!("{}-h{index}", self.thread_name));
-        let handler_desks: Vec<_> = names.map(desk).collect();
-        let desks: Vec<_> = reactor_desks
-            .iter()
-            .chain(&handler_desks)
-            .cloned()
-            .collect();
-        let supervisor = supervise(&clock, &hub, &desks, self.stall_after, self.on_stall)
-            .map_err(|error| StartError::System(std::io::Error::other(error)))?;
+        let handler_desks: Vec<_> = names.map(|name| supervisor.seat(name)).collect();
         let salt = ahash::RandomState::new().hash_one(0_u64);
         let settings = Arc::new(Settings {
             keepalive: self.keepalive,
@@ -548,7 +545,7 @@ impl<C: Codec, T: Default + Send + Sync + 'static> ServerBuilder<C, T> {
             salt,
         });
         // From here on a failure shuts down what was started.
-        let mut running = Running::new(supervisor, desks);
+        let mut running = Running::default();
         let started = (|| {
             for desk in handler_desks {
                 let core = core.clone();
@@ -557,7 +554,7 @@ impl<C: Codec, T: Default + Send + Sync + 'static> ServerBuilder<C, T> {
                     .handlers
                     .push(thread::Builder::new().name(name).spawn(move || {
                         core.hub.mark_thread(false);
-                        core::sit_at(desk);
+                        core.supervisor.sit_at(desk);
                         core.pool.work();
                     })?);
             }
@@ -587,40 +584,15 @@ impl<C: Codec, T: Default + Send + Sync + 'static> ServerBuilder<C, T> {
     }
 }
 
-/// Starts the watcher of the threads, which looks at a desk when no code has begun there for `limit`.
-fn supervise<C: Codec>(
-    clock: &Clock,
-    hub: &Arc<Hub<C>>,
-    desks: &[Arc<Desk>],
-    limit: Duration,
-    on_stall: Option<OnStall>,
-) -> Result<Watcher<usize>, Box<dyn std::error::Error + Send + Sync>> {
-    let (at, hub, seen) = (clock.clone(), hub.clone(), desks.to_vec());
-    let watcher = Watcher::<usize>::builder()
-        .timeout(limit)
-        .mode(Mode::Track)
-        .workers(1)
-        .clock(clock.clone())
-        .on_event(move |event: Event<usize>| {
-            let Event::Expired(event) = event else {
-                return;
-            };
-            let Some(blocked) = seen[event.key].blocked(at.now_ns(), limit) else {
-                return;
-            };
-            hub.stats.lock().stalls += 1;
-            crate::log::warn!("{blocked}");
-            if let Some(code) = &on_stall
-                && catch_panic(|| code(&blocked)).is_none()
-            {
-                hub.stats.lock().panics += 1;
-            }
-        })
-        .build()?;
-    for (index, desk) in desks.iter().enumerate() {
-        desk.set_heart(watcher.watch(index)?);
+/// Reports a thread that is blocked.
+fn report<C: Codec>(hub: &Hub<C>, blocked: &Blocked, on_stall: Option<&OnStall>) {
+    hub.stats.lock().stalls += 1;
+    crate::log::warn!("{blocked}");
+    if let Some(code) = on_stall
+        && catch_panic(|| code(blocked)).is_none()
+    {
+        hub.stats.lock().panics += 1;
     }
-    Ok(watcher)
 }
 
 impl<C, T> fmt::Debug for ServerBuilder<C, T> {

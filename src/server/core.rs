@@ -1,9 +1,6 @@
 //! Routes, agents and handler threads of a server: what its reactors share besides the hub.
 
-use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::sync::Arc;
 
 use ahash::HashMap;
 use parking_lot::Mutex;
@@ -11,13 +8,11 @@ use parking_lot::Mutex;
 use super::agent::{Agent, AgentId, Attend, Delegate, Job, Jobs, Target, Visit, Visitor};
 use super::close::{Cause, Closed};
 use super::codec::{Codec, DecodeError, Fault, RequestId};
+use super::desk::{Blocked, Desk, Supervisor};
 use super::http::{Answer, Request, Response};
 use super::hub::{Command, Hub};
 use super::strand::{Home, Owner, Pool, Ran, Turn};
-use crate::Heart;
-use crate::clock::{self, Clock};
 use crate::error::OptionError;
-use crate::panic::catch_panic;
 
 /// The handler of a route: takes a body and the number of the request, and calls the program with what it decodes.
 pub(crate) type Handle<C, T> =
@@ -84,141 +79,6 @@ impl Reject {
     }
 }
 
-/// The report of a thread of the server that is blocked in user code.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Blocked {
-    /// The name of the thread.
-    pub thread: String,
-    /// The route, or `opened`, `closed` or `authorize`.
-    pub route: String,
-    /// The agent.
-    pub agent: AgentId,
-    /// For how long it has been there.
-    pub since: Duration,
-}
-
-impl fmt::Display for Blocked {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{} is blocked for {:.1?} in `{}` of agent {}",
-            self.thread, self.since, self.route, self.agent
-        )
-    }
-}
-
-/// What a thread of the server is doing: user code of a route for an agent, since a time in ns.
-#[derive(Debug)]
-pub(crate) struct Desk {
-    /// The name of the thread.
-    name: String,
-    /// The code that began last.
-    last: Mutex<Option<(Arc<str>, AgentId, u64)>>,
-    /// Whether it runs.
-    is_running: AtomicBool,
-    /// Whether it was reported.
-    is_reported: AtomicBool,
-    /// Beats when code begins, so that the supervisor looks here when no code has begun for a while.
-    heart: OnceLock<Heart<usize>>,
-}
-
-impl Desk {
-    /// Creates the desk of the thread `name`.
-    pub(crate) fn new(name: String) -> Self {
-        Desk {
-            name,
-            last: Mutex::new(None),
-            is_running: AtomicBool::new(false),
-            is_reported: AtomicBool::new(false),
-            heart: OnceLock::new(),
-        }
-    }
-
-    /// Sets the heart, once.
-    pub(crate) fn set_heart(&self, heart: Heart<usize>) {
-        let _ = self.heart.set(heart);
-    }
-
-    /// Runs `code`, which is visible meanwhile. Returns `None` if it panicked.
-    pub(crate) fn run<R>(
-        &self,
-        clock: &Clock,
-        route: &Arc<str>,
-        agent: AgentId,
-        code: impl FnOnce() -> R,
-    ) -> Option<R> {
-        self.run_at(clock.now_ns(), route, agent, code)
-    }
-
-    /// Runs `code` like [`run`](Desk::run), at `now`, a reading of the server's clock.
-    pub(crate) fn run_at<R>(
-        &self,
-        now: u64,
-        route: &Arc<str>,
-        agent: AgentId,
-        code: impl FnOnce() -> R,
-    ) -> Option<R> {
-        let mut last = self.last.lock();
-        // Most threads run the same code again and again.
-        match &mut *last {
-            Some(last) if Arc::ptr_eq(&last.0, route) => (last.1, last.2) = (agent, now),
-            _ => *last = Some((route.clone(), agent, now)),
-        }
-        self.is_reported.store(false, Ordering::Relaxed);
-        self.is_running.store(true, Ordering::Relaxed);
-        drop(last);
-        if let Some(heart) = self.heart.get() {
-            // Fails only if the supervisor is closed, at the end of the server.
-            let _ = heart.beat_at(now);
-        }
-        let result = catch_panic(code);
-        self.is_running.store(false, Ordering::Release);
-        result
-    }
-
-    /// Returns what has been running for at least `limit`, once.
-    pub(crate) fn blocked(&self, now: u64, limit: Duration) -> Option<Blocked> {
-        // Other code cannot begin meanwhile.
-        let last = self.last.lock();
-        if !self.is_running.load(Ordering::Acquire) {
-            return None;
-        }
-        let (route, agent, since) = last.as_ref()?;
-        let since = clock::duration(now.saturating_sub(*since));
-        if since < limit || self.is_reported.swap(true, Ordering::Relaxed) {
-            return None;
-        }
-        Some(Blocked {
-            thread: self.name.clone(),
-            route: route.to_string(),
-            agent: *agent,
-            since,
-        })
-    }
-
-    /// Returns whether what runs now was reported.
-    pub(crate) fn is_blocked(&self) -> bool {
-        let _last = self.last.lock();
-        self.is_running.load(Ordering::Acquire) && self.is_reported.load(Ordering::Relaxed)
-    }
-
-    /// The name of the thread.
-    pub(crate) fn name(&self) -> &str {
-        &self.name
-    }
-}
-
-thread_local! {
-    /// The desk of this handler thread.
-    static DESK: std::cell::RefCell<Option<Arc<Desk>>> = const { std::cell::RefCell::new(None) };
-}
-
-/// Sets the desk of this handler thread.
-pub(crate) fn sit_at(desk: Arc<Desk>) {
-    DESK.set(Some(desk));
-}
-
 /// The routes and callbacks of a server.
 pub(crate) struct Program<C, T> {
     /// The routes.
@@ -247,6 +107,8 @@ pub(crate) struct Core<C, T> {
     pub(crate) agents: Mutex<HashMap<AgentId, Agent<C, T>>>,
     /// The handler threads.
     pub(crate) pool: Arc<Pool<Seated<C, T>>>,
+    /// What threads are doing.
+    pub(crate) supervisor: Arc<Supervisor>,
 }
 
 /// An agent with the core of its server: what the pool runs.
@@ -274,11 +136,8 @@ impl<C: Codec, T: Default + Send + Sync + 'static> Owner for Seated<C, T> {
     }
 
     fn run(&self, job: Job) {
-        DESK.with_borrow(|desk| {
-            if let Some(desk) = desk {
-                self.core.run(&self.agent, job, desk);
-            }
-        });
+        let desk = self.core.supervisor.desk_here();
+        self.core.run(&self.agent, job, &desk);
     }
 
     fn resume(&self) {
@@ -304,8 +163,10 @@ impl<C: Codec, T: Default + Send + Sync + 'static> Home<Seated<C, T>> for Arc<dy
 impl<C: Codec, T: Default + Send + Sync + 'static> Visitor<C, T> for Turn<Seated<C, T>> {
     fn run(self: Box<Self>, code: &mut Attend<'_, C, T>) -> bool {
         let mut has_panicked = false;
+        let home = self.home().clone();
         Turn::run(*self, |Seated { agent, core }, job| {
-            let (ran, next) = core.visit(agent, job, code);
+            let _lent = core.hub.lend_thread();
+            let (ran, next) = core.visit(agent, job, &*home, code);
             has_panicked |= !ran;
             next
         });
@@ -417,7 +278,7 @@ impl<C: Codec, T: Default + Send + Sync + 'static> Core<C, T> {
     /// Returns whether `job` belongs to the group `home`.
     pub(crate) fn belongs(&self, job: &Job, home: &dyn Delegate<C, T>) -> bool {
         match job {
-            Job::Message(target, _, _) => home.has(self.name_of(target)),
+            Job::Message(target, _, _) => home.route(self.name_of(target)).is_some(),
             Job::Closed(_) => home.has_closed(),
             Job::Authorize(_) | Job::Page(_) | Job::Opened => false,
         }
@@ -431,26 +292,36 @@ impl<C: Codec, T: Default + Send + Sync + 'static> Core<C, T> {
         }
     }
 
-    /// Runs a job of `agent` by the `code` of a group, on the thread of that group. Returns whether it did not panic.
+    /// Runs a job of `agent` by the `code` of the group `home`, on its thread. Returns whether it did not panic.
     fn visit(
         &self,
         agent: &Agent<C, T>,
         job: Job,
+        home: &dyn Delegate<C, T>,
         code: &mut Attend<'_, C, T>,
     ) -> (bool, Ran<Job>) {
         let Some(wire) = agent.wire() else {
             return (true, Ran::Settled(job));
         };
-        let mut attend = |visit: &Visit<'_>| catch_panic(|| code(agent, wire.codec, visit));
+        let desk = self.supervisor.desk_here();
+        let mut attend = |name: &Arc<str>, visit: &Visit<'_>| {
+            desk.run(&self.hub.clock, name, agent.id(), || {
+                code(agent, wire.codec, visit)
+            })
+        };
         match job {
             Job::Message(target, body, id) => {
-                let name = self.name_of(&target);
-                let called = attend(&Visit::Message(name, &body, id));
+                let Some(name) = home.route(self.name_of(&target)) else {
+                    // It belongs to no group.
+                    return (true, Ran::Done);
+                };
+                let called = attend(name, &Visit::Message(name, &body, id));
                 let ran = self.conclude(agent, name, called.as_ref());
                 (ran, if ran { Ran::Done } else { Ran::Last })
             }
             Job::Closed(report) => {
-                let called = attend(&Visit::Closed(&report));
+                let [.., closed] = &self.program.names;
+                let called = attend(closed, &Visit::Closed(&report));
                 self.count_panic(called.is_none());
                 (called.is_some(), Ran::Settled(Job::Closed(report)))
             }

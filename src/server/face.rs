@@ -11,11 +11,10 @@ use parking_lot::Mutex;
 
 use super::agent::{Agent, AgentId, publish};
 use super::codec::{Codec, Encode};
-use super::core::{Core, Desk};
+use super::core::Core;
 use super::error::SendError;
 use super::hub::{Command, later};
 use super::stats::ServerStats;
-use crate::watcher::Watcher;
 
 /// How a server is shut down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,30 +55,17 @@ pub struct ShutdownReport {
     pub still_running: Vec<String>,
 }
 
-/// The threads of a server.
+/// The threads of a server, but for those of its supervisor.
+#[derive(Default)]
 pub(crate) struct Running {
     /// The threads that own connections.
     pub(crate) reactors: Vec<JoinHandle<()>>,
     /// The threads that run handlers.
     pub(crate) handlers: Vec<JoinHandle<()>>,
-    /// The watcher of the threads.
-    supervisor: Watcher<usize>,
-    /// What the threads are doing.
-    desks: Vec<Arc<Desk>>,
 }
 
 impl Running {
-    /// Creates the record of no threads but the supervisor.
-    pub(crate) fn new(supervisor: Watcher<usize>, desks: Vec<Arc<Desk>>) -> Self {
-        Running {
-            reactors: Vec::new(),
-            handlers: Vec::new(),
-            supervisor,
-            desks,
-        }
-    }
-
-    /// Returns the threads but for those of the supervisor.
+    /// Returns the threads.
     fn threads(&self) -> impl Iterator<Item = &JoinHandle<()>> {
         self.reactors.iter().chain(&self.handlers)
     }
@@ -188,10 +174,7 @@ impl<C: Codec, T: Default + Send + Sync + 'static> Server<C, T> {
     /// Returns the names of the threads that were reported as blocked in user code and still are.
     #[must_use]
     pub fn blocked(&self) -> Vec<String> {
-        let running = self.running.lock();
-        let desks = running.iter().flat_map(|running| &running.desks);
-        let blocked = desks.filter(|desk| desk.is_blocked());
-        blocked.map(|desk| desk.name().to_owned()).collect()
+        self.core.supervisor.blocked()
     }
 
     /// Closes all connections with code 1001, waits for the handlers, and ends the threads. Blocks for at most the time
@@ -255,12 +238,7 @@ fn end<C: Codec, T: Default + Send + Sync + 'static>(
         // A reactor that has ended has nothing to close.
         let _ = inbox.push(Command::Shutdown(spread.min(within / 2), cut));
     }
-    let Running {
-        reactors,
-        handlers,
-        supervisor,
-        ..
-    } = running;
+    let Running { reactors, handlers } = running;
     let end = after(within);
     while Instant::now() < end && !reactors.iter().all(JoinHandle::is_finished) {
         std::thread::sleep(Duration::from_millis(1));
@@ -283,12 +261,8 @@ fn end<C: Codec, T: Default + Send + Sync + 'static>(
         }
     }
     report.unreported = core.agents.lock().keys().copied().collect();
-    // It calls a user's code, which may block.
-    if let Err(error) = supervisor.close_timeout(Duration::from_millis(100)) {
-        report.still_running.extend_from_slice(error.threads());
-        // It is closed, and dropping it would wait for the callback.
-        std::mem::forget(supervisor);
-    }
+    let blocked = core.supervisor.close(Duration::from_millis(100));
+    report.still_running.extend(blocked);
     report
 }
 

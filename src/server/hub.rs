@@ -113,6 +113,18 @@ thread_local! {
     static OWN: Cell<(usize, bool)> = const { Cell::new((0, false)) };
 }
 
+/// A thread of a group that handles messages of the server, until this is dropped.
+pub(crate) struct Lent {
+    /// What it was before.
+    before: (usize, bool),
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        OWN.set(self.before);
+    }
+}
+
 /// Options of a hub.
 pub(crate) struct HubOptions {
     /// The time source.
@@ -158,6 +170,13 @@ impl<C: Codec> Hub<C> {
     /// Marks this thread as one of the server, a reactor or a handler.
     pub(crate) fn mark_thread(&self, is_reactor: bool) {
         OWN.set((std::ptr::from_ref(self).addr(), is_reactor));
+    }
+
+    /// Marks this thread as one of the server until the returned value is dropped.
+    pub(crate) fn lend_thread(&self) -> Lent {
+        Lent {
+            before: OWN.replace((std::ptr::from_ref(self).addr(), false)),
+        }
     }
 
     /// Returns whether this thread is a reactor or a handler of the server.

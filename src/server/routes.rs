@@ -72,7 +72,7 @@ struct Inner<C, T, S> {
     /// The way into the group.
     gate: Gate<S>,
     /// The handlers by name.
-    by_name: HashMap<Box<str>, Handle<C, T, S>>,
+    by_name: HashMap<Arc<str>, Handle<C, T, S>>,
     /// Is called when a connection has ended.
     closed: Option<OnClosed<C, T, S>>,
 }
@@ -229,8 +229,8 @@ impl<C: Codec, T: Send + Sync + 'static, S: Send + 'static> Delegate<C, T> for I
         self.gate.name()
     }
 
-    fn has(&self, name: &str) -> bool {
-        self.by_name.contains_key(name)
+    fn route(&self, name: &str) -> Option<&Arc<str>> {
+        self.by_name.get_key_value(name).map(|(name, _)| name)
     }
 
     fn has_closed(&self) -> bool {

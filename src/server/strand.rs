@@ -286,6 +286,11 @@ pub(crate) struct Turn<O: Owner> {
 }
 
 impl<O: Owner> Turn<O> {
+    /// The home.
+    pub(crate) fn home(&self) -> &O::Home {
+        &self.home
+    }
+
     /// Runs jobs that belong to the home, each by `run`, which must not panic, and passes the turn on.
     pub(crate) fn run(mut self, run: impl FnMut(&O, O::Job) -> Ran<O::Job>) {
         if let Some(owner) = self.owner.take() {

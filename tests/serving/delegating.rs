@@ -462,3 +462,71 @@ fn a_name_has_one_handler() {
     let (_group, routes) = keeping("world");
     assert!(routes.on("Ping", |_, _, ()| ()).build().is_err());
 }
+
+#[test]
+fn a_route_that_blocks_its_group_is_reported_with_the_group_and_the_agent() {
+    let group = Group::builder("world").spawn(()).unwrap();
+    let (release, released): (Sender<()>, Receiver<()>) = channel();
+    let released = Mutex::new(released);
+    let routes = Routes::builder(&group)
+        .on("Wait", move |(), _, ()| {
+            let _ = released.lock().unwrap().recv();
+        })
+        .build()
+        .unwrap();
+    let (stalls, stalled) = channel();
+    let (builder, reports) = reporting();
+    let server = builder
+        .stall_after(MS * 50)
+        .on_stall(move |blocked| {
+            let _ = stalls.send(blocked.clone());
+        })
+        .opened(move |agent| agent.delegate(&routes))
+        .start()
+        .unwrap();
+    let mut stream = connect(server.local_addrs()[0]);
+    for _ in 0..2 {
+        put(&mut stream, r#"{"type":"Wait"}"#);
+        let blocked = stalled.recv_timeout(SOON).unwrap();
+        let agent = server.agents()[0].id();
+        assert_eq!((&*blocked.thread, &*blocked.route), ("world", "Wait"));
+        assert_eq!(blocked.agent, agent);
+        assert!(blocked.since >= MS * 50, "{blocked}");
+        assert_eq!(server.blocked(), ["world"]);
+        release.send(()).unwrap();
+        until("it goes on", || server.blocked().is_empty());
+    }
+    assert_eq!(server.stats().stalls, 2);
+    drop(stream);
+    next_end(&reports);
+}
+
+#[test]
+fn a_route_of_a_group_may_shut_its_server_down() {
+    let group = Group::builder("world").spawn(()).unwrap();
+    let server: Arc<Mutex<Option<Server<Json, ()>>>> = Arc::default();
+    let (sends, sent) = channel();
+    let routes = Routes::builder(&group)
+        .on("Shutdown", {
+            let server = server.clone();
+            move |(), _, ()| {
+                let server = server.lock().unwrap().take().unwrap();
+                // It waits for the end of this route, so this must not wait for it.
+                sends.send(server.shutdown(Shutdown::within(SOON))).unwrap();
+            }
+        })
+        .build()
+        .unwrap();
+    let (builder, reports) = reporting();
+    let started = builder
+        .opened(move |agent| agent.delegate(&routes))
+        .start()
+        .unwrap();
+    let address = started.local_addrs()[0];
+    *server.lock().unwrap() = Some(started);
+    let mut stream = connect(address);
+    put(&mut stream, r#"{"type":"Shutdown"}"#);
+    let report = sent.recv_timeout(SOON).unwrap();
+    assert_eq!((report.open, report.unreported.len()), (1, 1));
+    assert_eq!(next_end(&reports).cause, Cause::Shutdown);
+}
