@@ -5,7 +5,7 @@ use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ahash::HashMap;
 use bytes::Bytes;
@@ -21,7 +21,7 @@ use super::stats::ServerStats;
 use super::wire::Wire;
 use crate::clock::Clock;
 use crate::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
-use crate::sync::{Condvar, Instant, Mutex, thread_local};
+use crate::sync::{Condvar, Mutex};
 
 /// Where a connection is: the slot of a reactor. A slot that is used again has another generation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -259,7 +259,7 @@ impl<C: Codec> Hub<C> {
     /// room, and then looks whether anyone is counted. The fences order each pair, so one of them sees the other. A sender
     /// that is counted holds the lock from its look until it sleeps, and the reactor notifies under that lock.
     pub(crate) fn wait_for_room(&self, within: Duration, has_room: impl Fn() -> bool) {
-        let until = Instant::now().checked_add(within);
+        let until = crate::sync::Instant::now().checked_add(within);
         self.blocked.fetch_add(1, Ordering::SeqCst);
         fence(Ordering::SeqCst);
         let mut lock = self.lock.lock();
