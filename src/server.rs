@@ -55,7 +55,6 @@ mod limits;
 mod outbox;
 mod reactor;
 mod routes;
-#[allow(dead_code, unused_imports, reason = "parts of it serve its tests")]
 mod session;
 mod stats;
 pub(crate) mod strand;

@@ -131,56 +131,6 @@ impl Outbox {
         self.is_empty() && self.held == 0
     }
 
-    /// Returns whether nothing is accepted any more.
-    pub(crate) fn is_sealed(&self) -> bool {
-        self.is_sealed
-    }
-
-    /// Appends frames that `write` appends to the buffer that it is given. Their number is one unless `write` fails.
-    pub(crate) fn append<E>(
-        &mut self,
-        write: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
-    ) -> Result<(), E> {
-        if let Some(Chunk {
-            data: Data::Own(bytes),
-            content: Content::Messages(count),
-        }) = self.queue.back_mut()
-            && bytes.len() < CHUNK
-        {
-            let before = bytes.len();
-            write(bytes)?;
-            *count += 1;
-            self.queued += bytes.len() - before;
-            return Ok(());
-        }
-        let mut bytes = Vec::new();
-        write(&mut bytes)?;
-        self.queued += bytes.len();
-        self.queue.push_back(Chunk {
-            data: Data::Own(bytes),
-            content: Content::Messages(1),
-        });
-        Ok(())
-    }
-
-    /// Takes back the last `count` bytes, which were appended as one message.
-    pub(crate) fn retract(&mut self, count: usize) {
-        let Some(Chunk {
-            data: Data::Own(bytes),
-            content: Content::Messages(messages),
-        }) = self.queue.back_mut()
-        else {
-            return;
-        };
-        bytes.truncate(bytes.len() - count);
-        *messages -= 1;
-        self.queued -= count;
-        if bytes.is_empty() {
-            self.queue.pop_back();
-            self.give_back();
-        }
-    }
-
     /// Queues a whole frame with one message. A short one is copied behind others.
     pub(crate) fn push(&mut self, frame: Data) {
         self.queued += frame.len();

@@ -5,9 +5,9 @@
 //!
 //! A client's session has the same phases and rules; only the handshake and the masks differ.
 //!
-//! 1. What is read from the socket goes to [`receive`](Session::receive), which calls a sink with each message. The sink
-//!    may answer at once through the [`Outlet`]. Then [`take_asked`](Session::take_asked) returns an upgrade request, if
-//!    one is complete, and the owner [accepts](Session::accept) or [refuses](Session::refuse) it.
+//! 1. What is read from the socket goes to [`receive`](Session::receive), which calls a sink with each message. Then
+//!    [`take_asked`](Session::take_asked) returns an upgrade request, if one is complete, and the owner
+//!    [accepts](Session::accept) or [refuses](Session::refuse) it.
 //! 2. Frames of other threads go to [`send`](Session::send).
 //! 3. [`conclude`](Session::conclude) ends the session if something that was received does. [`slices`](Session::slices)
 //!    returns what is to be written. The owner reports each attempt to [`wrote`](Session::wrote), also one that wrote
@@ -36,7 +36,6 @@ mod ending;
     feature = "protobuf"
 ))]
 pub(crate) mod hostile;
-mod outlet;
 mod reading;
 mod timing;
 
@@ -53,14 +52,13 @@ pub(crate) use super::deadlines::{Change, Kind};
 use super::framing::{Framing, Splitter};
 #[cfg(feature = "client")]
 pub(crate) use super::http::upgrade::Upgrade;
-pub(crate) use super::http::{Answer, Asked, Policy};
+use super::http::{Asked, Policy};
 use super::keepalive::Keepalive;
 use super::limits::{Limits, Meter, Overflow};
 use super::outbox::{Data, Outbox};
 use super::websocket::{self, Role};
 use super::wire::{Link, Wire};
 use crate::clock::Timestamp;
-pub(crate) use outlet::{Outlet, SendError};
 
 /// How long the rest of the input is read after this side has shut its direction down. A socket that is closed while
 /// input waits is reset, and the peer may lose what it has not read.
@@ -113,6 +111,10 @@ enum Phase {
     /// The socket can be closed.
     Done,
 }
+
+/// The refusal of a message: the session has ended, or too much waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Refused;
 
 /// What the owner does with the socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -279,6 +281,7 @@ impl<C: Codec> Session<C> {
     /// Creates the session of a client on a connection that was made: open at once, unless it begins with `upgrade`
     /// and its request.
     #[cfg(feature = "client")]
+    #[allow(dead_code, reason = "for the client")]
     pub(crate) fn client(
         settings: &Arc<Settings>,
         wire: Wire<C>,
@@ -355,6 +358,8 @@ impl<C: Codec> Session<C> {
     }
 
     /// Returns whether the session was opened, even if it has ended since.
+    #[cfg(any(test, fuzzing, feature = "client"))]
+    #[allow(dead_code, reason = "for the client")]
     pub(crate) fn was_opened(&self) -> bool {
         self.opened.is_some()
     }
@@ -395,6 +400,7 @@ impl<C: Codec> Session<C> {
     }
 
     /// Returns how many pings were written since the last byte was received.
+    #[cfg(test)]
     pub(crate) fn pings(&self) -> u32 {
         self.pings
     }
@@ -423,10 +429,10 @@ impl<C: Codec> Session<C> {
     /// # Errors
     ///
     /// Returns why it is not sent. If the limit is exceeded and the policy is to close, the session has ended.
-    pub(crate) fn send(&mut self, frame: impl Into<Data>, now: Timestamp) -> Result<(), SendError> {
+    pub(crate) fn send(&mut self, frame: impl Into<Data>, now: Timestamp) -> Result<(), Refused> {
         let frame = frame.into();
         if !self.is_open() {
-            return Err(SendError::Closed);
+            return Err(Refused);
         }
         if self.queued() + frame.len() > self.settings.limits.outbound {
             return Err(self.refuse_message(now));
@@ -438,11 +444,11 @@ impl<C: Codec> Session<C> {
 
     /// Refuses a message because too many bytes wait, here or for all connections. If the policy is to close, the session
     /// ends.
-    pub(crate) fn refuse_message(&mut self, now: Timestamp) -> SendError {
+    pub(crate) fn refuse_message(&mut self, now: Timestamp) -> Refused {
         if self.settings.limits.overflow == Overflow::Close {
             self.overflow(now);
         }
-        SendError::Full
+        Refused
     }
 
     /// Returns whether something waits to be written.

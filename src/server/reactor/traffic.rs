@@ -107,7 +107,7 @@ impl<C: Codec, T: Default + Send + Sync + 'static> Reactor<C, T> {
         let codec = connection.session.wire().codec;
         let session = &mut connection.session;
         let received = catch_panic(|| {
-            session.receive(input, self.now, |envelope, _| {
+            session.receive(input, self.now, |envelope| {
                 if let Some(re) = envelope.re {
                     let fault = (envelope.name == Fault::NAME)
                         .then(|| codec.split_fault(envelope.body).unwrap_or_default());

@@ -154,14 +154,22 @@ impl<C: Codec> Driver<C> {
     fn take(&mut self, bytes: &[u8]) {
         let now = self.at();
         let (messages, echoes) = (&mut self.messages, self.echoes);
-        self.session
-            .receive(&mut bytes.to_vec(), now, |envelope, outlet| {
-                if echoes {
-                    let head = Head::new(&envelope.name).re(envelope.id);
-                    let _ = outlet.send_raw(head, envelope.body);
+        let wire = self.session.wire();
+        let mut answers = Vec::new();
+        self.session.receive(&mut bytes.to_vec(), now, |envelope| {
+            if echoes {
+                let head = Head::new(&envelope.name).re(envelope.id);
+                let mut frame = Vec::new();
+                if wire.encode_raw(head, envelope.body, &mut frame).is_ok() {
+                    answers.push(frame);
                 }
-                messages.push((envelope.name.into_owned(), envelope.body.to_vec()));
-            });
+            }
+            messages.push((envelope.name.into_owned(), envelope.body.to_vec()));
+        });
+        for answer in answers {
+            // Refused if the session has ended.
+            let _ = self.session.send(answer, now);
+        }
     }
 
     /// Sends a message with an encoded body.

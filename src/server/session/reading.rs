@@ -8,7 +8,6 @@ use super::super::limits::{Excess, Meter};
 use super::super::violation::Violation;
 use super::super::websocket::{self, Frame, Opcode, Role};
 use super::super::wire::{Link, Wire};
-use super::outlet::Outlet;
 use super::{Handshake, Input, Kind, PING, PONG, Phase, Session, Settings, Side, plain};
 use crate::clock::Timestamp;
 
@@ -32,8 +31,6 @@ struct Receiving<'a, C, S> {
     nonce: [u8; 8],
     /// Whether a pong has come.
     has_pong: bool,
-    /// Whether too much waits to be written.
-    is_overflowing: bool,
     /// Whether anything was complete.
     is_complete: bool,
     /// The close of the peer.
@@ -47,7 +44,7 @@ struct Receiving<'a, C, S> {
 /// The code and the reason of the peer's close frame, if it has them.
 struct PeerClose(Option<(u16, String)>);
 
-impl<C: Codec, S: FnMut(Envelope<'_>, &mut Outlet<'_, C>)> Receiving<'_, C, S> {
+impl<C: Codec, S: FnMut(Envelope<'_>)> Receiving<'_, C, S> {
     /// Takes a message of bytes.
     fn message(&mut self, payload: &[u8]) -> Result<(), Violation> {
         self.envelope(self.wire.codec.split(payload))
@@ -75,13 +72,7 @@ impl<C: Codec, S: FnMut(Envelope<'_>, &mut Outlet<'_, C>)> Receiving<'_, C, S> {
                     let fault = is_fault.then(|| self.wire.codec.split_fault(envelope.body));
                     *self.farewell = fault.flatten().map(Box::new);
                 }
-                let mut outlet = Outlet {
-                    wire: self.wire,
-                    limits: &self.settings.limits,
-                    outbox: self.outbox,
-                    is_overflowing: &mut self.is_overflowing,
-                };
-                (self.sink)(envelope, &mut outlet);
+                (self.sink)(envelope);
             }
         }
         Ok(())
@@ -117,7 +108,7 @@ impl<C: Codec> Session<C> {
         &mut self,
         input: &mut [u8],
         now: Timestamp,
-        mut sink: impl FnMut(Envelope<'_>, &mut Outlet<'_, C>),
+        mut sink: impl FnMut(Envelope<'_>),
     ) {
         self.traffic.bytes_in += input.len() as u64;
         match self.phase {
@@ -207,12 +198,7 @@ impl<C: Codec> Session<C> {
     }
 
     /// Takes messages from `input`.
-    fn read_messages(
-        &mut self,
-        input: &mut [u8],
-        now: Timestamp,
-        sink: impl FnMut(Envelope<'_>, &mut Outlet<'_, C>),
-    ) {
+    fn read_messages(&mut self, input: &mut [u8], now: Timestamp, sink: impl FnMut(Envelope<'_>)) {
         // A violation in what came with the request ends the session before the rest.
         let is_over = self.is_concluding || !matches!(self.phase, Phase::Open | Phase::Closing);
         if input.is_empty() || is_over {
@@ -230,7 +216,6 @@ impl<C: Codec> Session<C> {
             excess: None,
             nonce,
             has_pong: false,
-            is_overflowing: false,
             is_complete: false,
             close: None,
             farewell: &mut self.farewell,
@@ -247,7 +232,6 @@ impl<C: Codec> Session<C> {
         };
         let Receiving {
             has_pong,
-            is_overflowing,
             is_complete,
             close,
             excess,
@@ -265,8 +249,6 @@ impl<C: Codec> Session<C> {
         } else if let Some(PeerClose(close)) = close {
             let (code, reason) = close.unwrap_or((1005, String::new()));
             self.found(Ending::received(Cause::Peer, code, reason));
-        } else if is_overflowing {
-            self.overflow(now);
         } else if let Some(excess) = excess {
             self.exceeded_rate(excess, now);
         }

@@ -12,9 +12,11 @@ fn close_frame(code: u16, reason: &str) -> Vec<u8> {
 #[test]
 fn the_peers_close_is_answered_with_its_code_after_what_waits() {
     let mut it = Driver::<Json>::websocket(Settings::default());
-    it.echoes = true;
-    let message = text(r#"{"type":"A","data":1}"#);
-    it.receive(&[message, masked(0x88, b"\x0f\xa1bye"), masked(0x89, b"")].concat());
+    it.room = 0;
+    assert!(it.send("A", b"1"));
+    it.receive(&[masked(0x88, b"\x0f\xa1bye"), masked(0x89, b"")].concat());
+    it.room = usize::MAX;
+    it.settle();
     let output = it.written();
     let (echo, close) = output.split_at(output.len() - 4);
     assert_eq!(&echo[2..], br#"{"type":"A","data":1}"#);
@@ -162,7 +164,7 @@ fn a_reset_is_the_end_at_once() {
 #[test]
 fn a_refused_request_is_answered_and_never_open() {
     let mut it = Driver::<Json>::requesting(Settings::default());
-    it.session.receive(&mut REQUEST.to_vec(), at(0), |_, _| {});
+    it.session.receive(&mut REQUEST.to_vec(), at(0), |_| {});
     assert!(it.session.take_asked().is_some());
     assert!(!it.session.wants_read());
     it.session.refuse(&Answer::new(429), at(0));

@@ -45,7 +45,6 @@ type Outcome = (Vec<(String, Vec<u8>)>, Vec<u8>, Option<Cause>);
 
 /// Gives `input` to a session in pieces that end at `ends`, without a round in between. Returns the session.
 fn run(mut it: Driver<Json>, input: &[u8], ends: &[prop::sample::Index]) -> Outcome {
-    it.echoes = true;
     it.room = 0;
     let mut ends: Vec<usize> = ends.iter().map(|end| end.index(input.len() + 1)).collect();
     ends.sort_unstable();

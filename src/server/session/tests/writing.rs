@@ -72,8 +72,7 @@ fn pongs_pass_the_limit_and_what_waits() {
     // Not read while much waits, so by hand.
     for payload in [b"1", b"2", b"3"] {
         let now = it.at();
-        it.session
-            .receive(&mut masked(0x89, payload), now, |_, _| {});
+        it.session.receive(&mut masked(0x89, payload), now, |_| {});
     }
     assert_eq!(it.session.queued(), queued);
     it.room = usize::MAX;
