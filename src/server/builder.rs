@@ -149,13 +149,15 @@ impl<C: Codec, T: Default + Send + Sync + 'static> ServerBuilder<C, T> {
         self
     }
 
-    /// Sets how messages on TCP are delimited. Default: [`Framing::U16`].
+    /// Sets how messages on TCP are delimited. Default: [`Framing::U16`]. [`Framing::Lines`] is an error for a codec that is
+    /// not text.
     pub fn framing(mut self, framing: Framing) -> Self {
         self.framing = framing;
         self
     }
 
-    /// Accepts WebSocket connections on this path, and on others that are set by further calls. Default: on any path.
+    /// Accepts WebSocket connections on this path, and on others that are set by further calls. Default: on any path. A path
+    /// that does not begin with a slash is an error.
     pub fn path(mut self, path: impl Into<String>) -> Self {
         self.policy.paths.push(path.into());
         self
@@ -217,25 +219,39 @@ impl<C: Codec, T: Default + Send + Sync + 'static> ServerBuilder<C, T> {
         self
     }
 
-    /// Sets how long a handshake may take in all. Default: 5 seconds.
+    /// Sets the longest upgrade request in bytes, from 1 KiB to 64 KiB. Default: 8 KiB. A longer one, or one with more than
+    /// 64 headers, is answered with status 431.
+    pub fn max_header(mut self, bytes: usize) -> Self {
+        self.limits.max_header = bytes;
+        self
+    }
+
+    /// Sets whether small writes are sent at once, with `TCP_NODELAY`. Default: yes. Without it, the operating system may
+    /// hold a message back for some 40 ms to send it with the next one.
+    pub fn nodelay(mut self, is_on: bool) -> Self {
+        self.connections.nodelay = is_on;
+        self
+    }
+
+    /// Sets how long a handshake may take in all. Default: 5 seconds. Zero is an error.
     pub fn handshake_within(mut self, duration: Duration) -> Self {
         self.limits.handshake_within = duration;
         self
     }
 
-    /// Sets how long a message may be incomplete. Default: 30 seconds.
+    /// Sets how long a message may be incomplete. Default: 30 seconds. Zero is an error.
     pub fn message_within(mut self, duration: Duration) -> Self {
         self.limits.message_within = duration;
         self
     }
 
-    /// Sets how long a peer may accept no byte of what waits for it. Default: 20 seconds.
+    /// Sets how long a peer may accept no byte of what waits for it. Default: 20 seconds. Zero is an error.
     pub fn write_within(mut self, duration: Duration) -> Self {
         self.limits.write_within = duration;
         self
     }
 
-    /// Sets how long a peer may take to answer a close. Default: 5 seconds.
+    /// Sets how long a peer may take to answer a close. Default: 5 seconds. Zero is an error.
     pub fn close_within(mut self, duration: Duration) -> Self {
         self.limits.close_within = duration;
         self
@@ -431,7 +447,12 @@ impl<C: Codec, T: Default + Send + Sync + 'static> ServerBuilder<C, T> {
             if (1..=most).contains(&given) {
                 return Ok(());
             }
-            Err(OptionError::new(option, format!("be from 1 to {most}")))
+            let must = if most == usize::MAX {
+                "be at least 1".to_owned()
+            } else {
+                format!("be from 1 to {most}, not {given}")
+            };
+            Err(OptionError::new(option, must))
         };
         from_1("reactors", self.reactors, 64)?;
         from_1("handlers", self.handlers, 512)?;
@@ -439,13 +460,22 @@ impl<C: Codec, T: Default + Send + Sync + 'static> ServerBuilder<C, T> {
         from_1("max_handshaking", self.connections.max_handshaking, 1 << 20)?;
         from_1("max_per_ip", self.connections.per_ip.unwrap_or(1), 1 << 20)?;
         from_1("max_message", self.limits.max_message, 16 << 20)?;
+        if !(1 << 10..=64 << 10).contains(&self.limits.max_header) {
+            return Err(OptionError::new(
+                "max_header",
+                "be from 1024 to 65536 bytes",
+            ));
+        }
         from_1("inbound", self.room.jobs.min(self.room.bytes), usize::MAX)?;
         if self.limits.outbound < self.limits.max_message {
-            let must = "be at least `max_message`".to_owned();
+            let must = format!(
+                "be at least `max_message`, which is {}",
+                self.limits.max_message
+            );
             return Err(OptionError::new("outbound", must));
         }
         if self.max_buffered < self.limits.outbound {
-            let must = "be at least `outbound`".to_owned();
+            let must = format!("be at least `outbound`, which is {}", self.limits.outbound);
             return Err(OptionError::new("max_buffered", must));
         }
         for (option, duration) in [
@@ -462,6 +492,15 @@ impl<C: Codec, T: Default + Send + Sync + 'static> ServerBuilder<C, T> {
                 "thread_name",
                 "contain no zero byte".to_owned(),
             ));
+        }
+        if self.framing == Framing::Lines && !C::default().is_text() {
+            let must =
+                "have a length for a codec that is not text: `Framing::U16` or `Framing::U32`";
+            return Err(OptionError::new("framing", must));
+        }
+        if let Some(path) = self.policy.paths.iter().find(|path| !path.starts_with('/')) {
+            let must = format!("begin with a slash, unlike `{path}`");
+            return Err(OptionError::new("path", must));
         }
         if let Some(rate) = &self.limits.rate {
             rate.validate()?;

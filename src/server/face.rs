@@ -49,6 +49,9 @@ impl Shutdown {
 pub struct ShutdownReport {
     /// The connections that were open when it began.
     pub open: u64,
+    /// The agents whose connections were cut, because they were not closed after four fifths of the time: their peers took
+    /// or answered no close.
+    pub cut: Vec<AgentId>,
     /// The agents whose `closed` was not called, because their handlers did not return in time.
     pub unreported: Vec<AgentId>,
     /// The threads that still run, because user code blocks them.
@@ -190,6 +193,7 @@ impl<C: Codec, T: Default + Send + Sync + 'static> Server<C, T> {
             return end(&self.core, running, how);
         }
         let report = ShutdownReport {
+            cut: Vec::new(),
             open: self.core.hub.stats.lock().open,
             unreported: self.core.agents.lock().keys().copied().collect(),
             still_running: running.threads().map(name).collect(),
@@ -260,6 +264,7 @@ fn end<C: Codec, T: Default + Send + Sync + 'static>(
             report.still_running.push(name(&thread));
         }
     }
+    report.cut = hub.cut.lock().drain(..).map(AgentId).collect();
     report.unreported = core.agents.lock().keys().copied().collect();
     let blocked = core.supervisor.close(Duration::from_millis(100));
     report.still_running.extend(blocked);

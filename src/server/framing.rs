@@ -11,7 +11,7 @@ pub enum Framing {
     U16,
     /// The same with 4 bytes.
     U32,
-    /// Each message ends with a line feed, for use by hand with `nc`. Only for JSON; empty lines are ignored.
+    /// Each message ends with a line feed, for use by hand with `nc`. Only for codecs that are text, such as JSON; empty lines are ignored.
     Lines,
 }
 

@@ -96,6 +96,8 @@ pub(crate) struct Hub<C> {
     pub(crate) loads: Box<[AtomicUsize]>,
     /// The counters.
     pub(crate) stats: Mutex<ServerStats>,
+    /// The numbers of the agents whose connections a shutdown has cut.
+    pub(crate) cut: Mutex<Vec<u64>>,
     /// The open connections of each address.
     pub(crate) addresses: Mutex<HashMap<IpAddr, usize>>,
     /// The forms of messages that connections need.
@@ -154,6 +156,7 @@ impl<C: Codec> Hub<C> {
             is_draining: AtomicBool::new(false),
             loads,
             stats: Mutex::default(),
+            cut: Mutex::default(),
             addresses: Mutex::default(),
             wires: Mutex::default(),
             blocked: AtomicUsize::new(0),

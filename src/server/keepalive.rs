@@ -5,6 +5,9 @@ use std::time::Duration;
 use crate::clock;
 use crate::error::OptionError;
 
+/// The shortest interval of pings: about the resolution of the deadlines.
+const SHORTEST: Duration = Duration::from_millis(1);
+
 /// How a connection is pinged.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -70,7 +73,7 @@ impl Default for Keepalive {
 
 impl Keepalive {
     /// Pings a peer that was silent for `ping_after`, again each `ping_after` of further silence, and drops it after
-    /// `drop_after`. The server's `start` returns an error unless `0 < ping_after < drop_after`.
+    /// `drop_after`. The server's `start` returns an error unless `ping_after` is at least 1 ms and less than `drop_after`.
     pub fn new(ping_after: Duration, drop_after: Duration) -> Self {
         Keepalive {
             ping_after,
@@ -93,7 +96,7 @@ impl Keepalive {
     }
 
     /// Sends a ping whenever nothing was written for `interval`, although the peer talks. Default: off. This is for
-    /// proxies that close a connection on which one direction is silent. Zero is an error.
+    /// proxies that close a connection on which one direction is silent. Less than 1 ms is an error.
     pub fn heartbeat_out(mut self, interval: Duration) -> Self {
         self.heartbeat_out = Some(interval);
         self
@@ -111,11 +114,20 @@ impl Keepalive {
     ///
     /// Returns what is out of range.
     pub(crate) fn validate(&self) -> Result<(), OptionError> {
-        if self.ping_after.is_zero() || self.ping_after >= self.drop_after {
-            let must = "ping after more than zero and drop after more than that".to_owned();
+        let (ping, drop) = (self.ping_after, self.drop_after);
+        if ping < SHORTEST || ping >= drop {
+            let must = format!(
+                "ping after at least {SHORTEST:?} and drop after more than that, not after {ping:?} and {drop:?}"
+            );
             return Err(OptionError::new("keepalive", must));
         }
-        OptionError::positive("heartbeat_out", self.heartbeat_out != Some(Duration::ZERO))
+        match self.heartbeat_out {
+            Some(interval) if interval < SHORTEST => {
+                let must = format!("be at least {SHORTEST:?}, not {interval:?}");
+                Err(OptionError::new("Keepalive::heartbeat_out", must))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Returns the silence after which the peer is dropped.
@@ -194,15 +206,20 @@ mod tests {
     fn times_that_make_no_sense_are_refused() {
         assert!(Keepalive::default().validate().is_ok());
         for (ping, drop) in [(0, 5), (5, 5), (6, 5)] {
-            let error = Keepalive::new(ping * S, drop * S).validate().unwrap_err();
+            let (ping, drop) = (ping * S, drop * S);
+            let error = Keepalive::new(ping, drop).validate().unwrap_err();
+            let must = "`keepalive` must ping after at least 1ms and drop after more than that";
             assert_eq!(
                 error.to_string(),
-                "`keepalive` must ping after more than zero and drop after more than that"
+                format!("{must}, not after {ping:?} and {drop:?}")
             );
         }
-        let error = Keepalive::default()
-            .heartbeat_out(Duration::ZERO)
-            .validate();
-        assert!(error.is_err());
+        let ms = Duration::from_millis(1);
+        assert!(Keepalive::new(ms, 2 * ms).validate().is_ok());
+        let error = Keepalive::default().heartbeat_out(ms / 2).validate();
+        assert_eq!(
+            error.unwrap_err().to_string(),
+            "`Keepalive::heartbeat_out` must be at least 1ms, not 500µs"
+        );
     }
 }

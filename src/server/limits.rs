@@ -4,6 +4,9 @@ use std::time::Duration;
 
 use crate::error::OptionError;
 
+/// The most messages a second that a [`Rate`] can allow: its clock counts nanoseconds.
+const MAX_RATE: u32 = 1_000_000;
+
 /// What happens when more bytes are queued for a connection than its limit allows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -52,7 +55,8 @@ pub enum Excess {
 }
 
 impl Rate {
-    /// Allows `per_second` messages a second, and as many at once. The server's `start` returns an error if it is zero.
+    /// Allows `per_second` messages a second, and as many at once. The server's `start` returns an error unless it is from
+    /// 1 to 1,000,000.
     pub fn new(per_second: u32) -> Self {
         Rate {
             per_second,
@@ -61,7 +65,7 @@ impl Rate {
         }
     }
 
-    /// Sets how many messages may come at once. Zero counts as one.
+    /// Sets how many messages may come at once. Default: as many as a second. Zero is an error.
     pub fn burst(mut self, messages: u32) -> Self {
         self.burst = messages;
         self
@@ -77,9 +81,16 @@ impl Rate {
     ///
     /// # Errors
     ///
-    /// Returns that the rate is zero.
+    /// Returns which number is out of range.
     pub(crate) fn validate(&self) -> Result<(), OptionError> {
-        OptionError::positive("rate", self.per_second > 0)
+        let Rate {
+            per_second, burst, ..
+        } = self;
+        if !(1..=MAX_RATE).contains(per_second) {
+            let must = format!("allow from 1 to {MAX_RATE} messages a second, not {per_second}");
+            return Err(OptionError::new("rate", must));
+        }
+        OptionError::check("Rate::burst", "be at least 1", *burst > 0)
     }
 
     /// Returns what happens to a peer that sends more.
@@ -172,7 +183,16 @@ mod tests {
         // What was beyond the rate is paid back.
         assert!(!meter.allows(&rate, start + 299_999_999));
         assert!(meter.allows(&rate, start + 300_000_000));
-        assert!(Rate::new(0).validate().is_err());
-        assert!(Meter::default().count(&Rate::new(5).burst(0), 0));
+    }
+
+    #[test]
+    fn a_rate_that_allows_nothing_or_everything_is_refused() {
+        let error = |rate: Rate| rate.validate().unwrap_err().to_string();
+        let must = "`rate` must allow from 1 to 1000000 messages a second, not ";
+        assert_eq!(error(Rate::new(0)), format!("{must}0"));
+        assert_eq!(error(Rate::new(1_000_001)), format!("{must}1000001"));
+        let burst = error(Rate::new(5).burst(0));
+        assert_eq!(burst, "`Rate::burst` must be at least 1");
+        assert!(Rate::new(1_000_000).burst(u32::MAX).validate().is_ok());
     }
 }

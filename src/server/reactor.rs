@@ -495,7 +495,11 @@ impl<C: Codec, T: Default + Send + Sync + 'static> Reactor<C, T> {
         }
         if instant >= cut {
             for slot in self.slab.slots() {
-                let session = &mut self.slab[slot].session;
+                let connection = &mut self.slab[slot];
+                if connection.was_reported {
+                    self.core.hub.cut.lock().push(connection.agent.id().get());
+                }
+                let session = &mut connection.session;
                 session.close(Cause::Shutdown, None, "cut".to_owned(), now);
                 session.failed(now);
                 self.mark_dirty(slot);

@@ -4,7 +4,7 @@ use std::net::TcpStream;
 use std::thread;
 use std::time::Duration;
 
-use liveness::server::{Json, Server};
+use liveness::server::{Json, Rate, Server};
 use socket2::SockRef;
 
 use crate::kit::{connect, connect_websocket, get, head, put, reporting, try_get, until, upgrade};
@@ -99,10 +99,34 @@ fn a_storm_of_resets_leaves_no_connection_and_no_descriptor() {
 fn options_that_make_no_sense_are_named() {
     let builder = || Server::<Json, ()>::builder();
     for (builder, text) in [
-        (builder().reactors(0), "`reactors` must be from 1 to 64"),
+        (
+            builder().reactors(0),
+            "`reactors` must be from 1 to 64, not 0",
+        ),
+        (
+            builder().max_header(100),
+            "`max_header` must be from 1024 to 65536 bytes",
+        ),
+        (
+            builder().path("game"),
+            "`path` must begin with a slash, unlike `game`",
+        ),
+        (
+            builder().max_buffered(1),
+            "`max_buffered` must be at least `outbound`, which is 262144",
+        ),
+        (builder().inbound(0, 1), "`inbound` must be at least 1"),
+        (
+            builder().rate(Rate::new(1).burst(0)),
+            "`Rate::burst` must be at least 1",
+        ),
+        (
+            builder().stall_after(Duration::ZERO),
+            "`stall_after` must be greater than zero",
+        ),
         (
             builder().outbound(1),
-            "`outbound` must be at least `max_message`",
+            "`outbound` must be at least `max_message`, which is 65536",
         ),
         (
             builder().tcp("256.0.0.1:x"),
@@ -115,4 +139,37 @@ fn options_that_make_no_sense_are_named() {
     let twice = builder().on("A", |_, _: u8| ()).on("A", |_, _: u8| ());
     assert!(twice.start().unwrap_err().to_string().contains("not `A`"));
     assert!(builder().on("Ping", |_, _: u8| ()).start().is_err());
+}
+
+#[test]
+fn the_longest_request_is_as_set() {
+    use std::io::Write;
+
+    let server = reporting().0.max_header(1 << 10).start().unwrap();
+    for (padding, status) in [(500, "101"), (1_100, "431")] {
+        let mut stream = connect(server.local_addrs()[1]);
+        let padding = "x".repeat(padding);
+        let request = format!(
+            "GET / HTTP/1.1\r\nHost: test\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nX: {padding}\r\n\
+            Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        );
+        stream.write_all(request.as_bytes()).unwrap();
+        let answer = head(&mut stream);
+        assert!(
+            answer.starts_with(&format!("HTTP/1.1 {status} ")),
+            "{answer}"
+        );
+    }
+}
+
+#[cfg(feature = "msgpack")]
+#[test]
+fn lines_are_for_text_only() {
+    use liveness::server::{Framing, MsgPack};
+
+    let lines = Server::<MsgPack, ()>::builder().framing(Framing::Lines);
+    assert_eq!(
+        lines.start().unwrap_err().to_string(),
+        "`framing` must have a length for a codec that is not text: `Framing::U16` or `Framing::U32`"
+    );
 }

@@ -96,3 +96,25 @@ fn a_handler_that_does_not_return_is_reported_and_holds_up_nothing() {
     assert!(matches!(agent.send("Echo", &1), Err(SendError::Closed)));
     drop(release);
 }
+
+#[test]
+fn a_shutdown_names_the_agents_that_it_cut() {
+    let server = reporting().0.start().unwrap();
+    let mut answering = connect_websocket(server.local_addrs()[1]);
+    until("it is open", || server.stats().opened_reports == 1);
+    let answering_agent = server.agents()[0].id();
+    let _silent = connect_websocket(server.local_addrs()[1]);
+    until("both are open", || server.stats().opened_reports == 2);
+    let ids = server.agents().into_iter().map(|it| it.id());
+    let silent_agent = ids.max().unwrap();
+    assert!(silent_agent > answering_agent);
+    let answer = thread::spawn(move || {
+        let (_, close) = get_frame(&mut answering);
+        put_frame(&mut answering, 8, &close);
+        answering
+    });
+    let report = server.shutdown(Shutdown::within(Duration::from_secs(3)));
+    assert_eq!(report.cut, [silent_agent], "{report:?}");
+    assert!(report.unreported.is_empty() && report.still_running.is_empty());
+    drop(answer.join());
+}
