@@ -1,5 +1,8 @@
 //! Servers on real sockets.
 
+#[cfg(target_os = "linux")]
+#[path = "../support/alone.rs"]
+mod alone;
 mod kit;
 
 mod bad_input;
@@ -10,6 +13,8 @@ mod ends;
 mod hotpot;
 mod limits;
 mod pages;
+#[cfg(target_os = "linux")]
+mod processes;
 mod silence;
 mod slow;
 mod stopping;
