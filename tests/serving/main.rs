@@ -11,12 +11,16 @@ mod delegating;
 mod echo;
 mod ends;
 mod hotpot;
+#[cfg(target_os = "linux")]
+mod idle;
 mod limits;
 mod pages;
 #[cfg(target_os = "linux")]
 mod processes;
+mod requests;
 mod silence;
 mod slow;
+mod stalls;
 mod stopping;
 #[cfg(feature = "tls")]
 mod tls;

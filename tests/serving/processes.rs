@@ -18,8 +18,7 @@ use socket2::SockRef;
 
 use crate::alone::{alone, threads};
 use crate::kit::{
-    MS, Peer, Report, SOON, connect, connect_websocket, echo, frame, framed, get, get_frame, put,
-    put_frame, reporting, try_get, until,
+    MS, Peer, SOON, connect, connect_websocket, echo, frame, framed, get, put, reporting, until,
 };
 
 /// Returns how many descriptors this process has.
@@ -28,7 +27,7 @@ fn descriptors() -> usize {
 }
 
 /// Lets this process have as many descriptors as it may.
-fn raise_limit() {
+pub(crate) fn raise_limit() {
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
     setrlimit(Resource::RLIMIT_NOFILE, hard, hard).unwrap();
 }
@@ -37,7 +36,9 @@ fn raise_limit() {
 fn cpu_time() -> Duration {
     let usage = getrusage(UsageWho::RUSAGE_SELF).unwrap();
     [usage.user_time(), usage.system_time()]
-        .map(|time| Duration::from_micros(time.tv_sec() as u64 * 1_000_000 + time.tv_usec() as u64))
+        .map(|time| {
+            Duration::from_micros((time.tv_sec() * 1_000_000 + time.tv_usec()).cast_unsigned())
+        })
         .iter()
         .sum()
 }
@@ -163,7 +164,7 @@ fn accepting_goes_on_after_there_was_no_descriptor() {
 }
 
 /// Whether the long versions of tests run, which take more descriptors than most systems allow.
-fn is_long() -> bool {
+pub(crate) fn is_long() -> bool {
     std::env::var_os("LIVENESS_TEST_LONG").is_some()
 }
 
@@ -222,7 +223,7 @@ fn closes_at_a_shutdown_are_spread_evenly_and_leave_nothing_behind() {
         // closes at random times more than 60 once in ten thousand million cases.
         let mut parts = [0.0; 8];
         for time in &times {
-            let part = time.as_secs_f64() / spread.as_secs_f64() * 8.0;
+            let part = time.as_millis() * 8 / spread.as_millis();
             parts[(part as usize).min(7)] += 1.0;
         }
         let expected = times.len() as f64 / 8.0;
@@ -295,7 +296,7 @@ fn a_server_that_was_stopped_drops_no_one_who_sent_or_had_no_time_to() {
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
-    let pid = Pid::from_raw(child.id() as i32);
+    let pid = Pid::from_raw(child.id().cast_signed());
     let mut input = child.stdin.take().unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     let mut answer = |prefix: &str| loop {
