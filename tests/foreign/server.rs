@@ -53,6 +53,7 @@ struct Options {
     proxies: Vec<Network>,
     max_message: usize,
     outbound: usize,
+    write_within: Duration,
 }
 
 impl Options {
@@ -68,6 +69,7 @@ impl Options {
             proxies: Vec::new(),
             max_message: 64 << 10,
             outbound: 256 << 10,
+            write_within: Duration::from_secs(20),
         };
         let mut arguments = lexopt::Parser::from_env();
         while let Some(argument) = arguments.next()? {
@@ -107,6 +109,7 @@ impl Options {
                 "path" => options.paths.push(value),
                 "trust" => options.proxies.push(value.parse()?),
                 "max-message" => options.max_message = value.parse()?,
+                "write-within" => options.write_within = milliseconds(&value)?,
                 "outbound" => options.outbound = value.parse()?,
                 other => return Err(format!("unknown option `{other}`").into()),
             }
@@ -130,6 +133,7 @@ fn run<C: Codec>(
         .trusted_proxies(options.proxies)
         .max_message(options.max_message)
         .outbound(options.outbound)
+        .write_within(options.write_within)
         .authorize(move |request: &Request| {
             let is_known = token.is_none() || request.header("authorization") == token.as_deref();
             let client = request.client().to_string();

@@ -1,0 +1,63 @@
+"""A cable is pulled: no end of the stream and no reset comes, so only the silence shows that the peer is gone."""
+
+import pathlib
+import subprocess
+import sys
+import time
+import unittest
+
+from cable import Cable, why_not
+from kit import Server
+
+PEER = pathlib.Path(__file__).with_name("cable_peer.py")
+WHY_NOT = why_not()
+
+
+@unittest.skipIf(WHY_NOT, WHY_NOT)
+class CablePull(unittest.TestCase):
+    def pull(self, pause, *options):
+        """Pulls the cable of a client that asks for data after each pause. Returns the report of its end, and how long
+        after that it came."""
+        with Cable() as cable:
+            options = ["--address", cable.HERE, "--keepalive", "500,1500", *options]
+            with Server(*options) as server:
+                command = [*cable.THERE_RUNS, sys.executable, PEER, cable.HERE]
+                command += [str(server.tcp), str(pause)]
+                peer = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+                try:
+                    server.event("opened")
+                    # Longer than a silent peer lives.
+                    time.sleep(2)
+                    self.assertTrue(server.events.empty(), "it is connected")
+                    pulled = cable.pull()
+                    closed = server.event("closed")
+                    took = time.monotonic() - pulled
+                    print(f"{closed['cause']} after {took:.3f} s", end=" ... ")
+                    cable.plug()
+                    peer.kill()
+                    peer.wait()
+                    peer = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+                    server.event("opened")
+                finally:
+                    peer.kill()
+                    peer.wait()
+        return closed, took
+
+    def test_an_idle_client(self):
+        closed, took = self.pull(1_000)
+        self.assertEqual(closed["cause"], "silence")
+        self.assertGreaterEqual(closed["silent"], 1.5)
+        # Its last byte came at most one ping before.
+        self.assertTrue(0.7 < took < 2.5, took)
+
+    def test_a_client_with_data_on_the_way(self):
+        closed, took = self.pull(0.01)
+        self.assertEqual(closed["cause"], "silence")
+        self.assertGreaterEqual(closed["silent"], 1.5)
+        self.assertTrue(1.4 < took < 3, took)
+
+    def test_a_client_with_as_much_data_as_it_takes(self):
+        # If the system takes no more, the client is not read, and the time for writing decides.
+        closed, took = self.pull(0, "--write-within", 1_500)
+        self.assertIn(closed["cause"], ("silence", "no byte accepted for too long"))
+        self.assertTrue(1.4 < took < 4, took)
