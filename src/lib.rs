@@ -39,8 +39,8 @@
 //! whose events survive in Redis and a watch that processes share, `cron` adds periodic events by the calendar, `server`
 //! adds connections over TCP and WebSocket that are kept alive, `json`, `msgpack` and `protobuf` add the encodings of its
 //! messages, of which `msgpack` also serves `redis`, `tls` adds TLS for its connections, `observe` adds metrics for
-//! Prometheus, `tsc` adds a faster clock, `serde` adds `Serialize`, and `log` reports stalls and failures through the `log`
-//! crate. The README lists the cost of each.
+//! Prometheus and a page with live pictures, `tsc` adds a faster clock, `serde` adds `Serialize`, and `log` reports stalls
+//! and failures through the `log` crate. The README lists the cost of each.
 //!
 //! # How it works
 //!
@@ -166,6 +166,7 @@ pub mod observing {}
     feature = "dispatch",
     feature = "redis",
     feature = "json",
+    feature = "observe",
     feature = "server"
 ))]
 #[doc = include_str!("../README.md")]

@@ -277,6 +277,13 @@ impl<C: Codec, T> Agent<C, T> {
         Timestamp::from_nanos(self.inner.heard.load(Ordering::Relaxed))
     }
 
+    /// Returns for how long nothing was received.
+    #[must_use]
+    pub fn quiet(&self) -> Duration {
+        let now = self.inner.hub.clock.now();
+        now.saturating_duration_since(self.last_heard())
+    }
+
     /// Returns the last time from a ping to its pong, or `None` if there was none.
     #[must_use]
     pub fn rtt(&self) -> Option<Duration> {

@@ -2,6 +2,7 @@
 
 mod kit;
 mod metrics;
+mod page;
 #[expect(
     unreachable_pub,
     dead_code,
