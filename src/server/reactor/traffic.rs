@@ -220,8 +220,14 @@ impl<C: Codec, T: Default + Send + Sync + 'static> Reactor<C, T> {
         let mut stats = core.hub.stats.lock();
         stats.handshaking -= 1;
         stats.open += 1;
-        drop(stats);
-        self.push_job(slot, Job::Opened);
+        if core.program.opened.is_some() {
+            drop(stats);
+            self.push_job(slot, Job::Opened);
+        } else {
+            // Saves a change of threads for each connection.
+            stats.opened_reports += 1;
+            stats.reported += 1;
+        }
     }
 
     /// Lets a job run on the strand of a connection.
