@@ -56,6 +56,7 @@ mod outbox;
 mod reactor;
 mod routes;
 mod session;
+mod shortcut;
 mod stats;
 pub(crate) mod strand;
 #[cfg(feature = "tls")]

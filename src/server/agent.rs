@@ -17,6 +17,7 @@ use super::error::{RequestError, SendError};
 use super::http::Request;
 use super::hub::{Command, Frames, Hub, Place};
 use super::limits::Overflow;
+use super::shortcut::Draft;
 use super::strand::Strand;
 use super::wire::Wire;
 use crate::clock::Timestamp;
@@ -399,10 +400,7 @@ impl<C: Codec, T> Agent<C, T> {
         body: &B,
         may_wait: bool,
     ) -> Result<(), SendError> {
-        let wire = self.wire().ok_or(SendError::Closed)?;
-        let mut frame = Vec::with_capacity(FRAME);
-        wire.encode(head, body, &mut frame)?;
-        self.send_frame(frame, may_wait)
+        self.send_frame(may_wait, |wire, out| wire.encode(head, body, out))
     }
 
     /// Answers the message `name`, if it was a request and has the number `re`.
@@ -423,16 +421,45 @@ impl<C: Codec, T> Agent<C, T> {
 
     /// Answers the request `re` with a fault.
     pub(crate) fn send_fault(&self, fault: &Fault, re: Option<RequestId>) -> Result<(), SendError> {
-        let wire = self.wire().ok_or(SendError::Closed)?;
-        let mut frame = Vec::new();
-        wire.encode_fault(fault, re, &mut frame)?;
-        self.send_frame(frame, true)
+        self.send_frame(true, |wire, out| wire.encode_fault(fault, re, out))
     }
 
-    /// Reserves room for `frame`, and sends it to the session.
-    fn send_frame(&self, frame: Vec<u8>, may_wait: bool) -> Result<(), SendError> {
+    /// Sends the frame that `encode` appends to the session.
+    fn send_frame(
+        &self,
+        may_wait: bool,
+        encode: impl FnOnce(Wire<C>, &mut Vec<u8>) -> Result<(), EncodeError>,
+    ) -> Result<(), SendError> {
+        let wire = self.wire().ok_or(SendError::Closed)?;
+        if let Some(mut draft) = Draft::begin(self.address()) {
+            encode(wire, draft.buffer())?;
+            self.admit(draft.len(), may_wait)?;
+            draft.keep();
+            return Ok(());
+        }
         let Inner { hub, place, .. } = &*self.inner;
+        let mut frame = Vec::with_capacity(FRAME);
+        encode(wire, &mut frame)?;
         let len = frame.len();
+        self.admit(len, may_wait)?;
+        if hub.ask(*place, Command::Send(*place, frame)) {
+            Ok(())
+        } else {
+            self.inner.queued.fetch_sub(len, Ordering::AcqRel);
+            hub.give_back(len);
+            hub.announce_room();
+            Err(SendError::Closed)
+        }
+    }
+
+    /// Returns the address of what all handles to this connection share.
+    pub(crate) fn address(&self) -> usize {
+        Arc::as_ptr(&self.inner).addr()
+    }
+
+    /// Reserves room for a frame of `len` bytes.
+    fn admit(&self, len: usize, may_wait: bool) -> Result<(), SendError> {
+        let hub = &self.inner.hub;
         if !self.is_open() {
             return Err(SendError::Closed);
         }
@@ -465,14 +492,7 @@ impl<C: Codec, T> Agent<C, T> {
                 _ => return Err(SendError::Full),
             }
         }
-        if hub.ask(*place, Command::Send(*place, frame)) {
-            Ok(())
-        } else {
-            self.inner.queued.fetch_sub(len, Ordering::AcqRel);
-            hub.give_back(len);
-            hub.announce_room();
-            Err(SendError::Closed)
-        }
+        Ok(())
     }
 
     /// Reserves `len` bytes, if there is room. A failure leaves no trace that could make another sender fail.

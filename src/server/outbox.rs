@@ -29,7 +29,7 @@ enum Content {
 }
 
 /// How much room is made in a chunk to which a frame is appended, bytes: a few short frames.
-const ROOM: usize = 1 << 10;
+const ROOM: usize = 512;
 
 /// Where bytes are.
 #[derive(Debug)]
@@ -49,6 +49,20 @@ impl From<Vec<u8>> for Data {
 impl From<Bytes> for Data {
     fn from(bytes: Bytes) -> Self {
         Data::Shared(bytes)
+    }
+}
+
+impl From<&[u8]> for Data {
+    fn from(bytes: &[u8]) -> Self {
+        let mut own = Vec::with_capacity(bytes.len().max(ROOM));
+        own.extend_from_slice(bytes);
+        Data::Own(own)
+    }
+}
+
+impl AsRef<[u8]> for Data {
+    fn as_ref(&self) -> &[u8] {
+        self
     }
 }
 
@@ -132,24 +146,26 @@ impl Outbox {
     }
 
     /// Queues a whole frame with one message. A short one is copied behind others.
-    pub(crate) fn push(&mut self, frame: Data) {
-        self.queued += frame.len();
-        match self.queue.back_mut() {
-            Some(Chunk {
-                data: Data::Own(bytes),
-                content: Content::Messages(count),
-            }) if bytes.len() + frame.len() <= CHUNK => {
-                if bytes.capacity() < bytes.len() + frame.len() {
-                    bytes.reserve(frame.len().max(ROOM));
-                }
-                bytes.extend_from_slice(&frame);
-                *count += 1;
+    pub(crate) fn push(&mut self, frame: impl AsRef<[u8]> + Into<Data>) {
+        let bytes = frame.as_ref();
+        self.queued += bytes.len();
+        if let Some(Chunk {
+            data: Data::Own(own),
+            content: Content::Messages(count),
+        }) = self.queue.back_mut()
+            && own.len() + bytes.len() <= CHUNK
+        {
+            if own.capacity() < own.len() + bytes.len() {
+                own.reserve(bytes.len().max(ROOM));
             }
-            _ => self.queue.push_back(Chunk {
-                data: frame,
-                content: Content::Messages(1),
-            }),
+            own.extend_from_slice(bytes);
+            *count += 1;
+            return;
         }
+        self.queue.push_back(Chunk {
+            data: frame.into(),
+            content: Content::Messages(1),
+        });
     }
 
     /// Queues bytes that are no message.

@@ -28,6 +28,7 @@ use super::core::{Core, Seated};
 use super::desk::Desk;
 use super::hub::{Command, Place, Port, later};
 use super::session::{Session, Settings, Traffic};
+use super::shortcut;
 use super::strand::Turns;
 use crate::clock::Timestamp;
 use connections::{Connection, Slab, Stage};
@@ -274,10 +275,12 @@ impl<C: Codec, T: Default + Send + Sync + 'static> Reactor<C, T> {
     /// Does what other threads ask for.
     fn obey(&mut self) {
         let mut commands = std::mem::take(&mut self.commands);
+        shortcut::begin_to_obey();
         self.core.hub.inboxes[self.index].take(&mut commands);
         for command in commands.drain(..) {
             self.obey_one(command);
         }
+        shortcut::has_obeyed();
         if commands.capacity() > 4_096 {
             commands = Vec::new();
         }

@@ -429,12 +429,15 @@ impl<C: Codec> Session<C> {
     /// # Errors
     ///
     /// Returns why it is not sent. If the limit is exceeded and the policy is to close, the session has ended.
-    pub(crate) fn send(&mut self, frame: impl Into<Data>, now: Timestamp) -> Result<(), Refused> {
-        let frame = frame.into();
+    pub(crate) fn send(
+        &mut self,
+        frame: impl AsRef<[u8]> + Into<Data>,
+        now: Timestamp,
+    ) -> Result<(), Refused> {
         if !self.is_open() {
             return Err(Refused);
         }
-        if self.queued() + frame.len() > self.settings.limits.outbound {
+        if self.queued() + frame.as_ref().len() > self.settings.limits.outbound {
             return Err(self.refuse_message(now));
         }
         self.outbox.push(frame);

@@ -13,6 +13,7 @@ use super::super::codec::{Codec, Fault};
 use super::super::core::Seated;
 use super::super::http::{Answer, Asked, Request};
 use super::super::session::{Step, Traffic};
+use super::super::shortcut;
 use super::connections::{Connection, Stage};
 use super::{READ, Reactor};
 use crate::clock;
@@ -106,6 +107,7 @@ impl<C: Codec, T: Default + Send + Sync + 'static> Reactor<C, T> {
         let input = &mut self.scratch.clear[..count];
         let codec = connection.session.wire().codec;
         let session = &mut connection.session;
+        shortcut::open(agent.address());
         let received = catch_panic(|| {
             session.receive(input, self.now, |envelope| {
                 if let Some(re) = envelope.re {
@@ -140,6 +142,14 @@ impl<C: Codec, T: Default + Send + Sync + 'static> Reactor<C, T> {
                     runnable.push((Seated { agent, core }, place));
                 }
             });
+        });
+        shortcut::close(|frame| {
+            // It was counted when it was sent, and is until it is written or discarded.
+            connection.charged += frame.len();
+            // The report has what is refused as not sent.
+            if connection.session.send(frame, self.now).is_err() {
+                connection.refused += frame.len() as u64;
+            }
         });
         // Code of the program is caught nearer by; this is a codec's.
         if received.is_none() {
