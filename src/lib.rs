@@ -109,6 +109,7 @@ pub use watcher::heart::Heart;
 
 /// The design: terms, protocols and races.
 #[cfg(doc)]
+#[doc = ""]
 #[doc = "[fleet]: crate::fleet"]
 #[doc = "[promises]: crate::promises"]
 #[doc = ""]
@@ -117,6 +118,7 @@ pub mod design {}
 
 /// The guarantees, the tests that check them, and what is not guaranteed.
 #[cfg(doc)]
+#[doc = ""]
 #[doc = "[dispatch]: crate::dispatching"]
 #[doc = "[fleet]: crate::fleet"]
 #[doc = ""]
@@ -135,6 +137,7 @@ pub mod dispatching {}
 
 /// Durable dispatch and the shared watch: promises, keys, protocol, durability and operations.
 #[cfg(all(doc, feature = "redis"))]
+#[doc = ""]
 #[doc = "[dispatch]: crate::dispatching"]
 #[doc = "[scale]: crate::scale"]
 #[doc = ""]
@@ -148,6 +151,7 @@ pub mod scale {}
 
 /// Servers: threads and data path, races, times of the keepalive, and limits.
 #[cfg(all(doc, feature = "server"))]
+#[doc = ""]
 #[doc = "[server]: crate::server"]
 #[doc = ""]
 #[doc = include_str!("../docs/server.md")]
@@ -155,6 +159,7 @@ pub mod serving {}
 
 /// Metrics: what each one means, which alerts to set, and what a scrape costs.
 #[cfg(all(doc, feature = "observe"))]
+#[doc = ""]
 #[doc = "[`Observer`]: crate::observe::Observer"]
 #[doc = ""]
 #[doc = include_str!("../docs/observe.md")]
