@@ -129,6 +129,7 @@ impl<C: Codec> Session<C> {
     }
 
     /// Ends the session because its owner cannot decrypt what the peer sends. What waits can no longer be sent.
+    #[cfg(feature = "tls")]
     pub(crate) fn undecipherable(&mut self, why: String) {
         self.unsent += self.outbox.discard() as u64;
         self.found(Ending::new(Cause::Protocol, why));
