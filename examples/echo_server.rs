@@ -18,6 +18,14 @@ use std::time::Duration;
 use lexopt::prelude::{Long, ValueExt};
 use liveness::server::{Agent, Cause, Closed, Json, Keepalive, Ping, Server, Shutdown};
 use serde_json::Value;
+use socket2::SockRef;
+
+/// What `--help` prints.
+const HELP: &str = "\
+Echoes messages over TCP (port 7000) and WebSocket (port 7001), and logs each opening, message and end.
+
+  --keepalive PING,DROP  ping after PING seconds of silence, drop after DROP (25,45)
+  --selftest             let clients of several kinds connect to free ports, and compare the verdicts";
 
 type Failure = Box<dyn Error + Send + Sync>;
 
@@ -75,56 +83,71 @@ fn get(stream: &mut TcpStream) -> Result<String, Failure> {
 }
 
 /// A kind of client: what it is called, what it does, and the verdict that it should get.
-type Kind = (
-    &'static str,
-    fn(&mut TcpStream) -> Result<(), Failure>,
-    Cause,
-);
+type Kind = (&'static str, fn(TcpStream) -> Act, Cause);
+
+/// The connection of a client that has not closed it.
+type Act = Result<Option<TcpStream>, Failure>;
 
 /// The clients on TCP.
-const KINDS: [Kind; 6] = [
+const KINDS: [Kind; 7] = [
     ("healthy", healthy, Cause::Eof),
     ("silent", silent, Cause::Silence),
     (
         "half a message",
-        |stream| Ok(stream.write_all(b"\0\x20{")?),
+        |stream| write(stream, b"\0\x20{"),
         Cause::TooSlow,
     ),
     (
         "slow reader",
-        |stream| put(stream, r#"{"type":"Flood","data":50000000}"#),
+        |stream| write(stream, b"\0\x20{\"type\":\"Flood\",\"data\":50000000}"),
         Cause::SlowConsumer,
     ),
     (
         "garbage",
-        |stream| Ok(stream.write_all(b"\0\x03abc")?),
+        |stream| write(stream, b"\0\x03abc"),
         Cause::BadMessage,
     ),
     (
         "no length",
-        |stream| Ok(stream.write_all(b"\0\0")?),
+        |stream| write(stream, b"\0\0"),
         Cause::Protocol,
     ),
+    ("reset", reset, Cause::Reset),
 ];
 
+/// Writes some bytes.
+fn write(mut stream: TcpStream, bytes: &[u8]) -> Act {
+    stream.write_all(bytes)?;
+    Ok(Some(stream))
+}
+
 /// Has its echo returned, and leaves.
-fn healthy(stream: &mut TcpStream) -> Result<(), Failure> {
+fn healthy(mut stream: TcpStream) -> Act {
     let echo = r#"{"type":"Echo","data":{"Message":"hello"}}"#;
-    put(stream, echo)?;
-    if get(stream)? != echo {
+    put(&mut stream, echo)?;
+    if get(&mut stream)? != echo {
         return Err("another echo".into());
     }
-    Ok(stream.shutdown(Direction::Write)?)
+    stream.shutdown(Direction::Write)?;
+    Ok(Some(stream))
 }
 
 /// Says something, is pinged, and says no more.
-fn silent(stream: &mut TcpStream) -> Result<(), Failure> {
-    put(stream, r#"{"type":"Echo","data":1}"#)?;
-    get(stream)?;
-    if get(stream)? != r#"{"type":"Ping","data":{}}"# {
+fn silent(mut stream: TcpStream) -> Act {
+    put(&mut stream, r#"{"type":"Echo","data":1}"#)?;
+    get(&mut stream)?;
+    if get(&mut stream)? != r#"{"type":"Ping","data":{}}"# {
         return Err("no ping".into());
     }
-    Ok(())
+    Ok(Some(stream))
+}
+
+/// Has its echo returned, and resets the connection.
+fn reset(mut stream: TcpStream) -> Act {
+    put(&mut stream, r#"{"type":"Echo","data":1}"#)?;
+    get(&mut stream)?;
+    SockRef::from(&stream).set_linger(Some(Duration::ZERO))?;
+    Ok(None)
 }
 
 /// Lets clients of all kinds connect, one after the other, and compares the verdicts.
@@ -139,8 +162,7 @@ fn selftest() -> Result<(), Failure> {
         Ok(stream)
     };
     for (name, act, cause) in KINDS {
-        let mut stream = connect(tcp)?;
-        act(&mut stream)?;
+        let _stream = act(connect(tcp)?)?;
         let closed = ends.recv_timeout(second * 20)?;
         let is_early = closed.cause == Cause::Silence && closed.silent < second * 2;
         if closed.cause != cause || is_early {
@@ -177,6 +199,10 @@ fn main() -> Result<(), Failure> {
     let mut arguments = lexopt::Parser::from_env();
     while let Some(argument) = arguments.next()? {
         match argument {
+            Long("help") => {
+                println!("{HELP}");
+                return Ok(());
+            }
             Long("selftest") => return selftest(),
             Long("keepalive") => {
                 let times = arguments.value()?.string()?;
