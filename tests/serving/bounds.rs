@@ -1,18 +1,15 @@
 //! What a peer can make a server hold, and what user code can do to it.
 
 use std::io::Write;
-use std::sync::mpsc::channel;
-use std::sync::{Arc, Barrier, Mutex, OnceLock};
+use std::sync::{Arc, Barrier, OnceLock};
 use std::thread;
 use std::time::Instant;
 
-use liveness::server::{
-    Agent, Cause, Excess, Json, Overflow, Rate, SendError, Server, Shutdown, ShutdownReport,
-};
+use liveness::server::{Agent, Cause, Excess, Overflow, Rate, SendError};
 
 use crate::kit::{
-    MS, Peer, SOON, connect, connect_websocket, echo, frame, get_close, get_frame, next_end, put,
-    put_frame, reporting, try_get, until, upgrade_with,
+    MS, Peer, SOON, connect, connect_websocket, echo, frame, get_close, get_frame, next_end,
+    put_frame, reporting, try_get, until,
 };
 
 #[test]
@@ -140,101 +137,6 @@ fn sends_are_refused_when_all_connections_together_hold_too_much() {
     });
     drop(server);
     reader.join().unwrap();
-}
-
-/// Data of a program whose end panics.
-#[derive(Default)]
-struct Bomb;
-
-impl Drop for Bomb {
-    fn drop(&mut self) {
-        if !thread::panicking() {
-            std::panic::resume_unwind(Box::new("for the test"));
-        }
-    }
-}
-
-#[test]
-fn data_whose_drop_panics_ends_no_thread() {
-    let server = Server::<Json, Bomb>::builder()
-        .tcp("127.0.0.1:0")
-        .websocket("127.0.0.1:0")
-        .handlers(2)
-        .handshake_within(MS * 20)
-        .authorize(|request| {
-            if request.query().is_some() {
-                thread::sleep(MS * 60);
-            }
-            Ok(Bomb)
-        })
-        .opened(|agent: &Agent<_, Bomb>| {
-            let _ = agent.data();
-        })
-        .on("Echo", |agent: &Agent<Json, Bomb>, body: u8| {
-            agent.send("Echo", &body)
-        })
-        .start()
-        .unwrap();
-    let [tcp, websocket] = [0, 1].map(|index| server.local_addrs()[index]);
-    for _ in 0..8 {
-        echo(&mut connect(tcp));
-        drop(connect_websocket(websocket));
-        // Refused, after the data was made.
-        let mut late = connect(websocket);
-        assert!(upgrade_with(&mut late, "/?late", "").starts_with("HTTP/1.1 503"));
-    }
-    until("all have gone", || {
-        let stats = server.stats();
-        stats.reported + stats.open + stats.closing + stats.handshaking == 0
-    });
-    thread::sleep(MS * 100);
-    echo(&mut connect(tcp));
-    let report = server.shutdown(Shutdown::within(SOON));
-    assert_eq!(report.still_running, [""; 0]);
-    assert!(server.stats().is_balanced());
-}
-
-#[test]
-fn a_shutdown_from_a_handler_reports_every_end() {
-    for is_inline in [false, true] {
-        let (builder, reports) = reporting();
-        let server: Arc<OnceLock<Server<Json, ()>>> = Arc::default();
-        let (send, done) = channel::<ShutdownReport>();
-        let stop = {
-            let server = server.clone();
-            let send = Mutex::new(send);
-            move |_: &Peer, ()| {
-                let report = server.get().unwrap().shutdown(Shutdown::within(SOON));
-                send.lock().unwrap().send(report).unwrap();
-            }
-        };
-        let builder = builder.close_within(MS * 100);
-        let builder = if is_inline {
-            builder.on_inline("Stop", stop)
-        } else {
-            builder.on("Stop", stop)
-        };
-        let started = builder.start().unwrap();
-        let [tcp, websocket] = [0, 1].map(|index| started.local_addrs()[index]);
-        let server = {
-            assert!(server.set(started).is_ok());
-            server
-        };
-        let server = server.get().unwrap();
-        let mut peers: Vec<_> = (0..10).map(|_| connect(tcp)).collect();
-        let mut other = connect_websocket(websocket);
-        until("all are open", || server.stats().opened_reports == 11);
-        put(&mut peers[0], r#"{"type":"Stop"}"#);
-        let report = done.recv_timeout(SOON).unwrap();
-        // It cannot wait for itself.
-        assert!(!report.still_running.is_empty());
-        assert_eq!(get_close(&mut other).0, 1_001);
-        for _ in 0..11 {
-            assert_eq!(next_end(&reports).cause, Cause::Shutdown);
-        }
-        until("all are reported", || server.stats().reported == 0);
-        assert!(std::net::TcpStream::connect(tcp).is_err());
-    }
 }
 
 #[test]

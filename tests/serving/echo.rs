@@ -186,6 +186,7 @@ fn an_inline_answer_is_sent_before_an_end_that_came_with_its_message() {
             .unwrap();
         assert_eq!(get(&mut stream), now);
         assert!(get(&mut stream).contains("1002"));
+        drop(stream);
         assert_eq!(next_end(&reports).cause, Cause::Protocol);
         let mut stream = connect(*tcp);
         put(&mut stream, now);
@@ -197,6 +198,7 @@ fn an_inline_answer_is_sent_before_an_end_that_came_with_its_message() {
         stream.write_all(&frames.concat()).unwrap();
         assert_eq!(get_frame(&mut stream), (1, now.into()));
         assert_eq!(get_frame(&mut stream), (8, vec![]));
+        drop(stream);
         assert_eq!(next_end(&reports).cause, Cause::Peer);
     }
 }

@@ -16,7 +16,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use socket2::SockRef;
 
-use crate::alone::{alone, threads};
+use crate::alone::{ROLE, alone, start, succeeds, threads};
 use crate::kit::{
     MS, Peer, SOON, connect, connect_websocket, echo, frame, framed, get, put, reporting, until,
 };
@@ -168,74 +168,71 @@ pub(crate) fn is_long() -> bool {
     std::env::var_os("LIVENESS_TEST_LONG").is_some()
 }
 
-#[test]
-fn closes_at_a_shutdown_are_spread_evenly_and_leave_nothing_behind() {
-    let name = "processes::closes_at_a_shutdown_are_spread_evenly_and_leave_nothing_behind";
-    alone(name, || {
-        raise_limit();
-        let count: u64 = if is_long() { 9_000 } else { 200 };
-        let spread = Duration::from_secs(3);
-        let (no_descriptors, no_threads) = (descriptors(), threads());
-        let server = reporting().0.close_within(MS * 500).start().unwrap();
-        let address = server.local_addrs()[1];
-        // Each tenth does not read.
-        let peers = (0..count).map(|index| (index, connect_websocket(address)));
-        let (deaf, readers): (Vec<_>, Vec<_>) = peers.partition(|(index, _)| index % 10 == 0);
-        until("all are open", || server.stats().opened_reports == count);
-        // Some of those have taken all that they can.
-        let full: Vec<SocketAddr> = deaf
-            .iter()
-            .take(10)
-            .map(|it| it.1.local_addr().unwrap())
-            .collect();
-        let text = "x".repeat(10_000);
-        for agent in server
-            .agents()
-            .iter()
-            .filter(|agent| full.contains(&agent.peer()))
-        {
-            while agent.queued() < 100_000 {
-                agent.send("Text", &text).unwrap();
-            }
+/// Closes at a shutdown are spread evenly, and leave nothing behind.
+fn shutdown_is_spread() {
+    raise_limit();
+    let count: u64 = if is_long() { 9_000 } else { 200 };
+    let spread = Duration::from_secs(3);
+    let (no_descriptors, no_threads) = (descriptors(), threads());
+    let server = reporting().0.close_within(MS * 500).start().unwrap();
+    let address = server.local_addrs()[1];
+    // Each tenth does not read.
+    let peers = (0..count).map(|index| (index, connect_websocket(address)));
+    let (deaf, readers): (Vec<_>, Vec<_>) = peers.partition(|(index, _)| index % 10 == 0);
+    until("all are open", || server.stats().opened_reports == count);
+    // Some of those have taken all that they can.
+    let full: Vec<SocketAddr> = deaf
+        .iter()
+        .take(10)
+        .map(|it| it.1.local_addr().unwrap())
+        .collect();
+    let text = "x".repeat(10_000);
+    for agent in server
+        .agents()
+        .iter()
+        .filter(|agent| full.contains(&agent.peer()))
+    {
+        while agent.queued() < 100_000 {
+            agent.send("Text", &text).unwrap();
         }
-        let began = Instant::now();
-        let reading = thread::spawn(move || read_closes(readers, began));
-        let report = server.shutdown(Shutdown::within(SOON).spread(spread));
-        let took = began.elapsed();
-        let times = reading.join().unwrap();
-        assert!(took >= spread - spread / 10 && took < SOON, "{took:?}");
-        assert_eq!(
-            (
-                report.open,
-                report.still_running.len(),
-                report.unreported.len()
-            ),
-            (count, 0, 0)
-        );
-        let stats = server.stats();
-        assert!(stats.is_balanced() && stats.reported == 0, "{stats:?}");
-        assert_eq!(stats.ended_by(Cause::Shutdown), count);
-        drop((server, deaf));
-        until("all threads have ended", || threads() == no_threads);
-        assert_eq!(descriptors(), no_descriptors);
+    }
+    let began = Instant::now();
+    let reading = thread::spawn(move || read_closes(readers, began));
+    let report = server.shutdown(Shutdown::within(SOON).spread(spread));
+    let took = began.elapsed();
+    let times = reading.join().unwrap();
+    assert!(took >= spread - spread / 10 && took < SOON, "{took:?}");
+    assert_eq!(
+        (
+            report.open,
+            report.still_running.len(),
+            report.unreported.len()
+        ),
+        (count, 0, 0)
+    );
+    let stats = server.stats();
+    assert!(stats.is_balanced() && stats.reported == 0, "{stats:?}");
+    assert_eq!(stats.ended_by(Cause::Shutdown), count);
+    drop((server, deaf));
+    until("all threads have ended", || threads() == no_threads);
+    assert_eq!(descriptors(), no_descriptors);
 
-        // Pearson's statistic of eight equal parts of the time. All closes at once would give seven times their number, and
-        // closes at random times more than 60 once in ten thousand million cases.
-        let mut parts = [0.0; 8];
-        for time in &times {
-            let part = time.as_millis() * 8 / spread.as_millis();
-            parts[(part as usize).min(7)] += 1.0;
-        }
-        let expected = times.len() as f64 / 8.0;
-        let chi_square: f64 = parts
-            .iter()
-            .map(|part| (part - expected).powi(2) / expected)
-            .sum();
-        println!(
-            "closes in eight parts of the time: {parts:?}, chi-square {chi_square:.2}, took {took:.2?}"
-        );
-        assert!(chi_square < 60.0, "{parts:?} {chi_square}");
-    });
+    // Pearson's statistic of eight equal parts of the time. All closes at once would give seven times their number, and
+    // closes at random times more than 60 once in ten thousand million cases.
+    let mut parts = [0.0; 8];
+    for time in &times {
+        let part = time.as_millis() * 8 / spread.as_millis();
+        parts[(part as usize).min(7)] += 1.0;
+    }
+    let expected = times.len() as f64 / 8.0;
+    let chi_square: f64 = parts
+        .iter()
+        .map(|part| (part - expected).powi(2) / expected)
+        .sum();
+    println!(
+        "closes in eight parts of the time: {parts:?}, chi-square {chi_square:.2}, took {took:.2?}"
+    );
+    assert!(chi_square < 60.0, "{parts:?} {chi_square}");
 }
 
 /// Reads and answers a close of each, and returns when they came.
@@ -265,6 +262,36 @@ fn read_closes(mut readers: Vec<(u64, TcpStream)>, began: Instant) -> Vec<Durati
     times
 }
 
+/// The name of the test of what takes seconds.
+const SIDE_BY_SIDE: &str = "processes::what_takes_seconds_side_by_side";
+
+/// Most of their time they wait, so they do it together, each in a process of its own.
+#[test]
+fn what_takes_seconds_side_by_side() {
+    if std::env::var_os(SERVER).is_some() {
+        return serve();
+    }
+    let all: [(&str, fn()); 4] = [
+        (
+            "the session of hotpot",
+            crate::hotpot::session_of_its_introduction,
+        ),
+        (
+            "idle connections",
+            crate::idle::exactly_those_are_dropped_that_have_stopped,
+        ),
+        ("a server that is stopped", server_is_stopped),
+        ("a shutdown that is spread", shutdown_is_spread),
+    ];
+    if let Ok(role) = std::env::var(ROLE) {
+        let (_, run) = all.into_iter().find(|(name, _)| *name == role).unwrap();
+        return run();
+    }
+    let children = all.map(|(name, _)| (name, start(SIDE_BY_SIDE, name)));
+    let failed = children.map(|(name, mut child)| (!succeeds(&mut child)).then_some(name));
+    assert_eq!(failed, [None; 4]);
+}
+
 /// What makes this binary the server that is stopped.
 const SERVER: &str = "LIVENESS_TEST_STOPPED_SERVER";
 
@@ -283,14 +310,11 @@ fn serve() {
     }
 }
 
-#[test]
-fn a_server_that_was_stopped_drops_no_one_who_sent_or_had_no_time_to() {
-    if std::env::var_os(SERVER).is_some() {
-        return serve();
-    }
+/// A server that was stopped drops no one who sent, nor who had no time to.
+fn server_is_stopped() {
     let mut child = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "--nocapture", "--test-threads=1"])
-        .arg("processes::a_server_that_was_stopped_drops_no_one_who_sent_or_had_no_time_to")
+        .arg(SIDE_BY_SIDE)
         .env(SERVER, "1")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())

@@ -313,89 +313,97 @@ fn the_longest_times_are_for_ever_and_no_panic() {
 
 #[test]
 fn a_shutdown_in_any_callback_begins_and_everything_else_is_done_nevertheless() {
-    for place in [
+    let places = [
         "inline",
         "handler",
         "opened",
         "closed",
         "authorize",
         "stall",
-    ] {
-        let slot: Arc<OnceLock<Server<Json, ()>>> = Arc::default();
-        let shut = {
-            let (slot, place) = (slot.clone(), place);
-            move |here: &str| {
-                if here == place {
-                    slot.wait().shutdown(Shutdown::within(SOON));
+    ];
+    thread::scope(|scope| {
+        for place in places {
+            scope.spawn(move || shut_down_in(place));
+        }
+    });
+}
+
+/// Shuts a server down in the callback `place`.
+fn shut_down_in(place: &'static str) {
+    let slot: Arc<OnceLock<Server<Json, ()>>> = Arc::default();
+    let shut = {
+        let slot = slot.clone();
+        move |here: &str| {
+            if here == place {
+                slot.wait().shutdown(Shutdown::within(SOON));
+            }
+        }
+    };
+    let closed = Arc::new(AtomicUsize::new(0));
+    let server = Server::<Json, ()>::builder()
+        .tcp("127.0.0.1:0")
+        .websocket("127.0.0.1:0")
+        .handlers(2)
+        .stall_after(MS * 20)
+        .on_inline("Inline", {
+            let shut = shut.clone();
+            move |_, ()| shut("inline")
+        })
+        .on("Handler", {
+            let shut = shut.clone();
+            move |_, ()| shut("handler")
+        })
+        .on("Slow", |_, ()| thread::sleep(MS * 60))
+        .authorize({
+            let shut = shut.clone();
+            move |_| {
+                shut("authorize");
+                Ok(())
+            }
+        })
+        .opened({
+            let shut = shut.clone();
+            let count = AtomicUsize::new(0);
+            move |_| {
+                // The last of the connections.
+                if count.fetch_add(1, Ordering::SeqCst) == 3 {
+                    shut("opened");
                 }
             }
-        };
-        let closed = Arc::new(AtomicUsize::new(0));
-        let server = Server::<Json, ()>::builder()
-            .tcp("127.0.0.1:0")
-            .websocket("127.0.0.1:0")
-            .handlers(2)
-            .stall_after(MS * 20)
-            .on_inline("Inline", {
-                let shut = shut.clone();
-                move |_, ()| shut("inline")
-            })
-            .on("Handler", {
-                let shut = shut.clone();
-                move |_, ()| shut("handler")
-            })
-            .on("Slow", |_, ()| thread::sleep(MS * 60))
-            .authorize({
-                let shut = shut.clone();
-                move |_| {
-                    shut("authorize");
-                    Ok(())
-                }
-            })
-            .opened({
-                let shut = shut.clone();
-                let count = AtomicUsize::new(0);
-                move |_| {
-                    // The last of the connections.
-                    if count.fetch_add(1, Ordering::SeqCst) == 3 {
-                        shut("opened");
-                    }
-                }
-            })
-            .closed({
-                let (shut, closed) = (shut.clone(), closed.clone());
-                move |_, _| {
-                    closed.fetch_add(1, Ordering::SeqCst);
-                    shut("closed");
-                }
-            })
-            .on_stall(move |_| shut("stall"))
-            .start()
-            .unwrap();
-        let addresses = server.local_addrs().to_vec();
-        assert!(slot.set(server).is_ok());
-        let server = slot.get().unwrap();
-        let streams = [0; 3].map(|_| connect(addresses[0]));
-        until("they are open", || server.stats().opened_reports == 3);
-        let mut other = connect(addresses[usize::from(place == "authorize")]);
-        match place {
-            "inline" => put(&mut other, r#"{"type":"Inline"}"#),
-            "handler" => put(&mut other, r#"{"type":"Handler"}"#),
-            "stall" => put(&mut other, r#"{"type":"Slow"}"#),
-            "authorize" => drop(upgrade(&mut other)),
-            "closed" => drop(streams[0].shutdown(std::net::Shutdown::Both)),
-            _ => {}
-        }
-        until(place, || {
-            let stats = server.stats();
-            assert!(stats.is_balanced(), "{stats:?}");
-            stats.accepted == 4 && stats.open + stats.handshaking + stats.closing == 0
-        });
-        until(place, || server.stats().reported == 0);
-        let opened = server.stats().opened_reports;
-        assert_eq!(closed.load(Ordering::SeqCst) as u64, opened, "{place}");
-        assert!(server.agents().is_empty(), "{place}");
+        })
+        .closed({
+            let (shut, closed) = (shut.clone(), closed.clone());
+            move |_, _| {
+                closed.fetch_add(1, Ordering::SeqCst);
+                shut("closed");
+            }
+        })
+        .on_stall(move |_| shut("stall"))
+        .start()
+        .unwrap();
+    let addresses = server.local_addrs().to_vec();
+    assert!(slot.set(server).is_ok());
+    let server = slot.get().unwrap();
+    let streams = [0; 3].map(|_| connect(addresses[0]));
+    until("they are open", || server.stats().opened_reports == 3);
+    let mut other = connect(addresses[usize::from(place == "authorize")]);
+    match place {
+        "inline" => put(&mut other, r#"{"type":"Inline"}"#),
+        "handler" => put(&mut other, r#"{"type":"Handler"}"#),
+        "stall" => put(&mut other, r#"{"type":"Slow"}"#),
+        "authorize" => drop(upgrade(&mut other)),
+        "closed" => drop(streams[0].shutdown(std::net::Shutdown::Both)),
+        _ => {}
     }
+    until(place, || {
+        let stats = server.stats();
+        assert!(stats.is_balanced(), "{stats:?}");
+        stats.accepted == 4 && stats.open + stats.handshaking + stats.closing == 0
+    });
+    until(place, || server.stats().reported == 0);
+    let opened = server.stats().opened_reports;
+    assert_eq!(closed.load(Ordering::SeqCst) as u64, opened, "{place}");
+    assert!(server.agents().is_empty(), "{place}");
 }
 
 #[test]

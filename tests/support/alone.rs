@@ -1,6 +1,6 @@
 //! A test as the only one of a process, which runs the test binary once more.
 
-use std::process::Command;
+use std::process::{Child, Command};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -8,18 +8,27 @@ use std::time::{Duration, Instant};
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What makes the test binary the process that is looked at.
-const ROLE: &str = "LIVENESS_TEST_ALONE";
+pub(crate) const ROLE: &str = "LIVENESS_TEST_ALONE";
 
 /// Runs `body` as the only test of a process of its own; `name` is that of the test that calls.
 pub(crate) fn alone(name: &str, body: impl FnOnce()) {
     if std::env::var_os(ROLE).is_some() {
         return body();
     }
-    let mut child = Command::new(std::env::current_exe().unwrap())
+    assert!(succeeds(&mut start(name, "alone")));
+}
+
+/// Starts this binary once more, in a role and with the test `name` alone.
+pub(crate) fn start(name: &str, role: &str) -> Child {
+    Command::new(std::env::current_exe().unwrap())
         .args(["--exact", name, "--nocapture", "--test-threads=1"])
-        .env(ROLE, "1")
+        .env(ROLE, role)
         .spawn()
-        .unwrap();
+        .unwrap()
+}
+
+/// Waits for a process, and returns whether it succeeds.
+pub(crate) fn succeeds(child: &mut Child) -> bool {
     let began = Instant::now();
     while child.try_wait().unwrap().is_none() {
         if began.elapsed() > PATIENCE {
@@ -28,7 +37,7 @@ pub(crate) fn alone(name: &str, body: impl FnOnce()) {
         }
         thread::sleep(Duration::from_millis(10));
     }
-    assert!(child.wait().unwrap().success());
+    child.wait().unwrap().success()
 }
 
 /// Returns how many threads this process has.
