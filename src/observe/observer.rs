@@ -179,7 +179,7 @@ impl Observer {
     /// Observes a server.
     #[cfg(feature = "server")]
     #[cfg_attr(docsrs, doc(cfg(feature = "server")))]
-    pub fn server<C: Codec, T: Default + Send + Sync + 'static>(
+    pub fn server<C: Codec, T: Send + Sync + 'static>(
         &self,
         name: &str,
         server: &Arc<Server<C, T>>,

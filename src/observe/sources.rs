@@ -119,12 +119,10 @@ where
 
 /// A server.
 #[cfg(feature = "server")]
-pub(crate) struct Connections<C: Codec, T: Default + Send + Sync + 'static>(
-    pub(crate) Weak<Server<C, T>>,
-);
+pub(crate) struct Connections<C: Codec, T: Send + Sync + 'static>(pub(crate) Weak<Server<C, T>>);
 
 #[cfg(feature = "server")]
-impl<C: Codec, T: Default + Send + Sync + 'static> Source for Connections<C, T> {
+impl<C: Codec, T: Send + Sync + 'static> Source for Connections<C, T> {
     fn measure(&self) -> Option<Measure> {
         let server = self.0.upgrade()?;
         Some(Measure::Server {

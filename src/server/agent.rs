@@ -178,6 +178,8 @@ struct Inner<C, T> {
     wire: OnceLock<Wire<C>>,
     /// The data of the program.
     data: OnceLock<T>,
+    /// Makes the data if nothing else has set it.
+    first_data: fn() -> T,
     /// Whether messages are accepted.
     is_open: AtomicBool,
     /// The bytes that are on the way to the session or wait in it.
@@ -216,6 +218,7 @@ impl<C: Codec, T> Agent<C, T> {
         place: Place,
         peer: SocketAddr,
         transport: Transport,
+        first_data: fn() -> T,
     ) -> Self {
         let id = AgentId(hub.next_id.fetch_add(1, Ordering::Relaxed));
         let now = hub.clock.now().as_nanos();
@@ -227,6 +230,7 @@ impl<C: Codec, T> Agent<C, T> {
             hub,
             wire: OnceLock::new(),
             data: OnceLock::new(),
+            first_data,
             is_open: AtomicBool::new(false),
             queued: AtomicUsize::new(0),
             heard: AtomicU64::new(now),
@@ -257,13 +261,11 @@ impl<C: Codec, T> Agent<C, T> {
         self.inner.transport
     }
 
-    /// Returns the data of the program: what `authorize` returned, or the default value.
+    /// Returns the data of the program: what `authorize` returned, or without it the default value, or what was given to
+    /// [`builder_with`](super::Server::builder_with).
     #[must_use]
-    pub fn data(&self) -> &T
-    where
-        T: Default,
-    {
-        self.inner.data.get_or_init(T::default)
+    pub fn data(&self) -> &T {
+        self.inner.data.get_or_init(self.inner.first_data)
     }
 
     /// Returns whether messages are accepted. The connection may end at any time after the call.

@@ -70,9 +70,9 @@ pub struct ServerBuilder<C, T> {
     bad_route: Option<OptionError>,
 }
 
-impl<C: Codec, T: Default + Send + Sync + 'static> ServerBuilder<C, T> {
-    /// Creates the default options.
-    pub(crate) fn new() -> Self {
+impl<C: Codec, T: Send + Sync + 'static> ServerBuilder<C, T> {
+    /// Creates the default options. `first_data` makes the data of agents that `authorize` makes none for.
+    pub(crate) fn new(first_data: fn() -> T) -> Self {
         let cores = thread::available_parallelism().map_or(1, usize::from);
         ServerBuilder {
             ports: Vec::new(),
@@ -99,6 +99,7 @@ impl<C: Codec, T: Default + Send + Sync + 'static> ServerBuilder<C, T> {
                 routes: Vec::new(),
                 by_name: HashMap::default(),
                 pages: HashMap::default(),
+                first_data,
                 authorize: None,
                 opened: None,
                 closed: None,
@@ -344,7 +345,7 @@ impl<C: Codec, T: Default + Send + Sync + 'static> ServerBuilder<C, T> {
     }
 
     /// Decides about each upgrade request, on a handler thread. What `code` returns is the [data](Agent::data) of the
-    /// agent. Without it, and on TCP, the data is the default value.
+    /// agent. Without it, and on TCP, the data is the default value, or what [`builder_with`](Server::builder_with) was given.
     pub fn authorize(
         mut self,
         code: impl Fn(&Request) -> Result<T, Reject> + Send + Sync + 'static,

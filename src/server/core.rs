@@ -87,6 +87,8 @@ pub(crate) struct Program<C, T> {
     pub(crate) by_name: HashMap<Arc<str>, usize>,
     /// What answers requests for pages, by their paths.
     pub(crate) pages: HashMap<Arc<str>, OnGet>,
+    /// Makes the data of agents that `authorize` makes none for.
+    pub(crate) first_data: fn() -> T,
     /// Decides about upgrade requests.
     pub(crate) authorize: Option<Authorize<T>>,
     /// Is called when a connection opens.
@@ -119,7 +121,7 @@ pub(crate) struct Seated<C, T> {
     pub(crate) core: Arc<Core<C, T>>,
 }
 
-impl<C: Codec, T: Default + Send + Sync + 'static> Owner for Seated<C, T> {
+impl<C: Codec, T: Send + Sync + 'static> Owner for Seated<C, T> {
     type Job = Job;
     type Home = Arc<dyn Delegate<C, T>>;
 
@@ -150,7 +152,7 @@ impl<C: Codec, T: Default + Send + Sync + 'static> Owner for Seated<C, T> {
     }
 }
 
-impl<C: Codec, T: Default + Send + Sync + 'static> Home<Seated<C, T>> for Arc<dyn Delegate<C, T>> {
+impl<C: Codec, T: Send + Sync + 'static> Home<Seated<C, T>> for Arc<dyn Delegate<C, T>> {
     fn is(&self, other: &Self) -> bool {
         std::ptr::addr_eq(Arc::as_ptr(self), Arc::as_ptr(other))
     }
@@ -160,7 +162,7 @@ impl<C: Codec, T: Default + Send + Sync + 'static> Home<Seated<C, T>> for Arc<dy
     }
 }
 
-impl<C: Codec, T: Default + Send + Sync + 'static> Visitor<C, T> for Turn<Seated<C, T>> {
+impl<C: Codec, T: Send + Sync + 'static> Visitor<C, T> for Turn<Seated<C, T>> {
     fn run(self: Box<Self>, code: &mut Attend<'_, C, T>) -> bool {
         let mut has_panicked = false;
         let home = self.home().clone();
@@ -174,7 +176,7 @@ impl<C: Codec, T: Default + Send + Sync + 'static> Visitor<C, T> for Turn<Seated
     }
 }
 
-impl<C: Codec, T: Default + Send + Sync + 'static> Core<C, T> {
+impl<C: Codec, T: Send + Sync + 'static> Core<C, T> {
     /// Runs a job of `agent` on the thread of `desk`.
     fn run(&self, agent: &Agent<C, T>, job: Job, desk: &Desk) {
         let Core { hub, program, .. } = self;

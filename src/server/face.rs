@@ -79,7 +79,7 @@ impl Running {
 ///
 /// Dropping the server shuts it down like [`shutdown`](Server::shutdown) within one second, which may block for that
 /// long.
-pub struct Server<C: Codec, T: Default + Send + Sync + 'static> {
+pub struct Server<C: Codec, T: Send + Sync + 'static> {
     /// What the threads share.
     core: Arc<Core<C, T>>,
     /// The addresses of the listeners.
@@ -92,7 +92,28 @@ impl<C: Codec, T: Default + Send + Sync + 'static> Server<C, T> {
     /// Returns the options and routes of a new server, with default values. `C` encodes messages, and `T` is the data of
     /// the program for each agent.
     pub fn builder() -> super::ServerBuilder<C, T> {
-        super::ServerBuilder::new()
+        super::ServerBuilder::new(T::default)
+    }
+}
+
+impl<C: Codec, T: Send + Sync + 'static> Server<C, T> {
+    /// Returns the options and routes of a new server like [`builder`](Server::builder). `first_data` makes the data of each
+    /// agent for which `authorize` makes none, when it is first asked for, if the type has no default value.
+    ///
+    #[cfg_attr(feature = "json", doc = "```")]
+    #[cfg_attr(not(feature = "json"), doc = "```ignore")]
+    /// use std::num::NonZeroU32;
+    /// use liveness::server::{Json, Server};
+    ///
+    /// let server = Server::<Json, NonZeroU32>::builder_with(|| NonZeroU32::MIN)
+    ///     .tcp("127.0.0.1:0")
+    ///     .on("Echo", |agent, _: String| agent.send("Echo", &agent.data().get()))
+    ///     .start()?;
+    /// assert_eq!(server.agents().len(), 0);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn builder_with(first_data: fn() -> T) -> super::ServerBuilder<C, T> {
+        super::ServerBuilder::new(first_data)
     }
 
     /// Creates the handle.
@@ -218,7 +239,7 @@ fn name(thread: &JoinHandle<()>) -> String {
 }
 
 /// Shuts the server of `core` down. Returns what was not done in the time of `how`.
-fn end<C: Codec, T: Default + Send + Sync + 'static>(
+fn end<C: Codec, T: Send + Sync + 'static>(
     core: &Core<C, T>,
     running: Running,
     how: Shutdown,
@@ -271,13 +292,13 @@ fn end<C: Codec, T: Default + Send + Sync + 'static>(
     report
 }
 
-impl<C: Codec, T: Default + Send + Sync + 'static> Drop for Server<C, T> {
+impl<C: Codec, T: Send + Sync + 'static> Drop for Server<C, T> {
     fn drop(&mut self) {
         let _ = self.shutdown(Shutdown::within(Duration::from_secs(1)));
     }
 }
 
-impl<C: Codec, T: Default + Send + Sync + 'static> fmt::Debug for Server<C, T> {
+impl<C: Codec, T: Send + Sync + 'static> fmt::Debug for Server<C, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Server")
             .field("addresses", &self.addresses)

@@ -135,7 +135,7 @@ pub(crate) struct Reactor<C, T> {
     ending: Option<Ending>,
 }
 
-impl<C: Codec, T: Default + Send + Sync + 'static> Reactor<C, T> {
+impl<C: Codec, T: Send + Sync + 'static> Reactor<C, T> {
     /// Creates a reactor.
     pub(crate) fn new(start: Start<C, T>) -> io::Result<Self> {
         let Start {
@@ -412,7 +412,8 @@ impl<C: Codec, T: Default + Send + Sync + 'static> Reactor<C, T> {
                 (session, Transport::WebSocket)
             }
         };
-        let agent = Agent::new(hub.clone(), place, peer, transport);
+        let first_data = self.core.program.first_data;
+        let agent = Agent::new(hub.clone(), place, peer, transport, first_data);
         self.slab
             .insert(Connection::new(session, channel, agent, place));
         let slot = place.slot;

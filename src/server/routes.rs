@@ -153,7 +153,7 @@ impl<C: Codec, T: Send + Sync + 'static, S: Send + 'static> RoutesBuilder<C, T, 
     }
 
     /// Calls `code` once for each connection that ends while it is delegated here, after all of its messages were handled
-    /// and before the `closed` of the server.
+    /// and before the `closed` of the server. It is not called if the group is stopped.
     pub fn closed(
         mut self,
         code: impl Fn(&mut S, &Agent<C, T>, &Closed) + Send + Sync + 'static,

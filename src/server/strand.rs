@@ -18,7 +18,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::sync::atomic::{AtomicU64, Ordering};
+use crate::sync::atomic::{AtomicU32, Ordering};
 use crate::sync::{Condvar, Instant, Mutex, sized};
 
 /// The most jobs of one strand that run before other strands have their turn.
@@ -32,7 +32,7 @@ pub(crate) struct Strand<J, H> {
     /// What waits.
     state: Mutex<State<J, H>>,
     /// How often the home has changed; changes under the lock.
-    moves: AtomicU64,
+    moves: AtomicU32,
 }
 
 /// What waits in a strand.
@@ -96,7 +96,7 @@ struct Taken<J, H> {
     /// The home at that time.
     home: Option<H>,
     /// How often it had changed.
-    moves: u64,
+    moves: u32,
 }
 
 /// What follows the turn of a strand.
@@ -119,7 +119,7 @@ impl<J, H: Clone> Strand<J, H> {
                 home: None,
                 is_settled: false,
             }),
-            moves: AtomicU64::new(0),
+            moves: AtomicU32::new(0),
         }
     }
 

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use liveness::server::group::OnPanic;
+use liveness::server::group::{CallError, OnPanic};
 use liveness::server::{
     Agent, AgentId, Cause, Fault, Group, Json, Routes, RoutesBuilder, Server, Shutdown,
     ShutdownReport,
@@ -529,4 +529,61 @@ fn a_route_of_a_group_may_shut_its_server_down() {
     let report = sent.recv_timeout(SOON).unwrap();
     assert_eq!((report.open, report.unreported.len()), (1, 1));
     assert_eq!(next_end(&reports).cause, Cause::Shutdown);
+}
+
+#[test]
+fn everything_can_be_called_in_a_route_of_a_group() {
+    let group = Group::builder("world").capacity(1).spawn(0_u32).unwrap();
+    let (inside, other) = (
+        group.downgrade(),
+        Group::builder("other").spawn(7_u32).unwrap(),
+    );
+    let to_other = Routes::builder(&other).on_request("Ask", |state, _, ()| Ok(*state));
+    let to_other = to_other.build().unwrap();
+    let (sends, sent) = channel();
+    let routes = Routes::builder(&group)
+        .on_request("Ask", move |state: &mut u32, agent: &Peer, ()| {
+            *state += 1;
+            let world = inside.upgrade().unwrap();
+            assert_eq!(world.call(|state| *state), Err(CallError::WouldDeadlock));
+            assert_eq!(other.call(|state| *state), Ok(7));
+            world.post(|state| *state += 10).unwrap();
+            let age = agent.request::<_, u32>("Age", "ada", SOON).unwrap();
+            agent.join("room");
+            agent.publish("room", "Room", &age).unwrap();
+            agent.broadcast("All", &age).unwrap();
+            agent.undelegate();
+            agent.delegate(&to_other);
+            sends.send(agent.clone()).unwrap();
+            Ok(*state)
+        })
+        .build()
+        .unwrap();
+    let (builder, reports) = reporting();
+    let server = builder
+        .opened(move |agent| agent.delegate(&routes))
+        .on("Close", |agent: &Peer, ()| agent.close(4_000, "enough"))
+        .start()
+        .unwrap();
+    let mut stream = connect(server.local_addrs()[0]);
+    put(&mut stream, r#"{"type":"Ask","id":1}"#);
+    put(&mut stream, r#"{"type":"Ask","id":2}"#);
+    assert_eq!(get(&mut stream), r#"{"type":"Age","id":1,"data":"ada"}"#);
+    put(&mut stream, r#"{"type":"Age","re":1,"data":36}"#);
+    for expected in [
+        r#"{"type":"Room","data":36}"#,
+        r#"{"type":"All","data":36}"#,
+        r#"{"type":"Ask","re":1,"data":1}"#,
+        r#"{"type":"Ask","re":2,"data":7}"#,
+    ] {
+        assert_eq!(get(&mut stream), expected);
+    }
+    assert_eq!(group.call(|state| *state), Ok(11));
+    put(&mut stream, r#"{"type":"Close"}"#);
+    drop(stream);
+    next_end(&reports);
+    // After the end, nothing happens.
+    let agent = sent.recv_timeout(SOON).unwrap();
+    agent.undelegate();
+    assert!(agent.send("Late", &1).is_err());
 }

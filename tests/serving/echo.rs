@@ -2,11 +2,12 @@
 
 use std::io::Write;
 use std::net::Shutdown as Direction;
+use std::num::NonZeroU32;
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Barrier};
 use std::thread;
 
-use liveness::server::{Cause, Fault, RequestError};
+use liveness::server::{Agent, Cause, Fault, Json, RequestError, Server};
 
 use crate::kit::{
     MS, Peer, Report, SOON, connect, connect_websocket, frame, framed, get, get_frame, next_end,
@@ -201,4 +202,18 @@ fn an_inline_answer_is_sent_before_an_end_that_came_with_its_message() {
         drop(stream);
         assert_eq!(next_end(&reports).cause, Cause::Peer);
     }
+}
+
+#[test]
+fn data_without_a_default_value_comes_from_the_builder() {
+    let server = Server::<Json, NonZeroU32>::builder_with(|| NonZeroU32::MIN)
+        .tcp("127.0.0.1:0")
+        .on_request("Data", |agent: &Agent<_, NonZeroU32>, ()| {
+            Ok(agent.data().get())
+        })
+        .start()
+        .unwrap();
+    let mut stream = connect(server.local_addrs()[0]);
+    put(&mut stream, r#"{"type":"Data","id":1}"#);
+    assert_eq!(get(&mut stream), r#"{"type":"Data","re":1,"data":1}"#);
 }

@@ -15,7 +15,7 @@ use super::listeners::PAUSES;
 /// The most connections that a round accepts.
 const MAX_ACCEPTS: usize = 64;
 
-impl<C: Codec, T: Default + Send + Sync + 'static> Reactor<C, T> {
+impl<C: Codec, T: Send + Sync + 'static> Reactor<C, T> {
     /// Accepts connections, and gives each to the reactor with the fewest.
     pub(super) fn accept(&mut self) {
         if let Some(again) = self.listeners.again_at {

@@ -6,7 +6,7 @@ use super::connections::Stage;
 use super::deadlines::Watch;
 use super::{MAX_ENDS, Reactor};
 
-impl<C: Codec, T: Default + Send + Sync + 'static> Reactor<C, T> {
+impl<C: Codec, T: Send + Sync + 'static> Reactor<C, T> {
     /// Judges the deadlines that were missed.
     pub(super) fn expire(&mut self) {
         let now = self.now;

@@ -22,7 +22,7 @@ use crate::panic::catch_panic;
 /// How long an inline handler may run before it is counted as slow.
 const SLOW_INLINE: Duration = Duration::from_millis(10);
 
-impl<C: Codec, T: Default + Send + Sync + 'static> Reactor<C, T> {
+impl<C: Codec, T: Send + Sync + 'static> Reactor<C, T> {
     /// Reads from the sockets that are ready.
     pub(super) fn read_ready(&mut self) {
         let ready = std::mem::take(&mut self.ready);
