@@ -35,27 +35,28 @@
 //!
 //! The module `serving` of this documentation describes the threads, the times of the keepalive, and the limits.
 
-mod agent;
+pub(crate) mod agent;
 mod builder;
-mod channel;
+pub(crate) mod channel;
 mod close;
-mod codec;
-mod core;
+pub(crate) mod codec;
+pub(crate) mod core;
 mod deadlines;
-mod desk;
+pub(crate) mod desk;
 mod error;
 mod face;
 mod framing;
 pub mod group;
-mod http;
-mod hub;
+pub(crate) mod http;
+pub(crate) mod hub;
 pub(crate) mod inbox;
 mod keepalive;
 mod limits;
+pub(crate) mod net;
 mod outbox;
-mod reactor;
+pub(crate) mod reactor;
 mod routes;
-mod session;
+pub(crate) mod session;
 mod shortcut;
 mod stats;
 pub(crate) mod strand;

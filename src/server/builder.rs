@@ -7,7 +7,6 @@ use std::thread;
 use std::time::Duration;
 
 use ahash::HashMap;
-use mio::{Poll, Waker};
 use parking_lot::Mutex;
 
 use super::agent::Agent;
@@ -24,6 +23,7 @@ use super::hub::{Hub, HubOptions, Port};
 use super::inbox::Wake;
 use super::keepalive::Keepalive;
 use super::limits::{Limits, Overflow, Rate};
+use super::net::{Poll, Waker};
 use super::reactor::{ConnectionLimits, Listener, Reactor, Start, WAKER};
 use super::session::{self, Settings};
 use super::strand::{Pool, Room};

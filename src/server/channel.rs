@@ -3,8 +3,7 @@
 use std::io::{self, IoSlice, Read, Write};
 use std::net::Shutdown;
 
-use mio::net::TcpStream;
-
+use super::net::TcpStream;
 #[cfg(feature = "tls")]
 use super::tls::{Secure, Tls};
 

@@ -17,12 +17,13 @@ use super::error::SendError;
 use super::http::{Answer, Request};
 use super::inbox::{Inbox, Wake};
 use super::limits::Overflow;
+use super::net::Waker;
 use super::shortcut;
 use super::stats::ServerStats;
 use super::wire::Wire;
 use crate::clock::Clock;
 use crate::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
-use crate::sync::{Condvar, Mutex};
+use crate::sync::{Condvar, Mutex, thread_local};
 
 /// Where a connection is: the slot of a reactor. A slot that is used again has another generation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -124,7 +125,7 @@ pub(crate) struct Lent {
 
 impl Drop for Lent {
     fn drop(&mut self) {
-        OWN.set(self.before);
+        OWN.with(|own| own.set(self.before));
     }
 }
 
@@ -174,24 +175,24 @@ impl<C: Codec> Hub<C> {
 
     /// Marks this thread as one of the server, a reactor or a handler.
     pub(crate) fn mark_thread(&self, is_reactor: bool) {
-        OWN.set((std::ptr::from_ref(self).addr(), is_reactor));
+        OWN.with(|own| own.set((std::ptr::from_ref(self).addr(), is_reactor)));
     }
 
     /// Marks this thread as one of the server until the returned value is dropped.
     pub(crate) fn lend_thread(&self) -> Lent {
         Lent {
-            before: OWN.replace((std::ptr::from_ref(self).addr(), false)),
+            before: OWN.with(|own| own.replace((std::ptr::from_ref(self).addr(), false))),
         }
     }
 
     /// Returns whether this thread is a reactor or a handler of the server.
     pub(crate) fn is_own_thread(&self) -> bool {
-        OWN.get().0 == std::ptr::from_ref(self).addr()
+        OWN.with(Cell::get).0 == std::ptr::from_ref(self).addr()
     }
 
     /// Returns whether this thread is a reactor of the server.
     pub(crate) fn is_reactor_thread(&self) -> bool {
-        OWN.get() == (std::ptr::from_ref(self).addr(), true)
+        OWN.with(Cell::get) == (std::ptr::from_ref(self).addr(), true)
     }
 
     /// Adds a form that messages need. Called before a connection of that form is told of.
@@ -306,9 +307,9 @@ impl<C> fmt::Debug for Hub<C> {
     }
 }
 
-impl Wake for mio::Waker {
+impl Wake for Waker {
     fn wake(&self) {
         // Fails only if the counter of the descriptor is full, and then it is awake.
-        let _: io::Result<()> = mio::Waker::wake(self);
+        let _: io::Result<()> = Waker::wake(self);
     }
 }

@@ -18,8 +18,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use mio::{Events, Interest, Poll, Token};
-
 use super::agent::{Agent, Delegate, Transport};
 use super::channel::{Channel, Scratch};
 use super::close::Cause;
@@ -27,6 +25,7 @@ use super::codec::Codec;
 use super::core::{Core, Seated};
 use super::desk::Desk;
 use super::hub::{Command, Place, Port, later};
+use super::net::{Events, Interest, Poll, Token};
 use super::session::{Session, Settings, Traffic};
 use super::shortcut;
 use super::strand::Turns;
@@ -45,7 +44,7 @@ const FIRST_LISTENER: usize = usize::MAX - 1;
 const EVENTS: usize = 1_024;
 
 /// How many bytes are read from a socket in a round before others have their turn.
-const READ: usize = 64 << 10;
+const READ: usize = crate::sync::sized(64 << 10, 64);
 
 /// The most connections that a round ends because of a deadline, so that many that die do not hold up the others.
 const MAX_ENDS: usize = 128;

@@ -1,6 +1,7 @@
 //! The inbox of a reactor, and strands: a lost wake-up, jobs out of order, and a connection that is never read again. What
 //! is not woken is a deadlock, which the explorer reports.
 
+mod connections;
 mod delegating;
 
 use std::sync::Arc;

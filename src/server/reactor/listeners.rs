@@ -4,12 +4,11 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use mio::net::TcpListener;
-use mio::{Interest, Registry, Token};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use super::super::channel::{Channel, Layer};
 use super::super::hub::Port;
+use super::super::net::{Interest, Registry, TcpListener, Token};
 
 /// How many connections wait to be accepted: with the usual 128, a burst waits a second for its next attempt.
 const BACKLOG: i32 = 4_096;
