@@ -29,6 +29,8 @@ class Server:
         listening = self.event("listening")
         self.tcp, self.websocket = listening["tcp"], listening["websocket"]
         self.url = f"ws://{HOST}:{self.websocket}/"
+        # With `--tls`: TCP and WebSocket.
+        self.tls = listening["tls"]
 
     def _read(self):
         for line in self.process.stdout:

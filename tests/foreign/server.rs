@@ -13,7 +13,7 @@ use std::time::Duration;
 use lexopt::prelude::{Long, ValueExt};
 use liveness::server::{
     Agent, Codec, Decode, Either, Encode, Fault, Framing, Json, Keepalive, MsgPack, Network,
-    Origins, Ping, Protobuf, Reject, Request, Server, ServerBuilder, Shutdown,
+    Origins, Ping, Protobuf, Reject, Request, Server, ServerBuilder, Shutdown, Tls,
 };
 use raw::{BYTES, Bytes, Raw, TEXT};
 use serde::{Deserialize, Serialize};
@@ -54,6 +54,7 @@ struct Options {
     max_message: usize,
     outbound: usize,
     write_within: Duration,
+    tls: Option<Tls>,
 }
 
 impl Options {
@@ -70,6 +71,7 @@ impl Options {
             max_message: 64 << 10,
             outbound: 256 << 10,
             write_within: Duration::from_secs(20),
+            tls: None,
         };
         let mut arguments = lexopt::Parser::from_env();
         while let Some(argument) = arguments.next()? {
@@ -111,6 +113,10 @@ impl Options {
                 "max-message" => options.max_message = value.parse()?,
                 "write-within" => options.write_within = milliseconds(&value)?,
                 "outbound" => options.outbound = value.parse()?,
+                "tls" => {
+                    let (chain, key) = value.split_once(',').ok_or("CHAIN,KEY")?;
+                    options.tls = Some(Tls::from_files(chain, key)?);
+                }
                 other => return Err(format!("unknown option `{other}`").into()),
             }
         }
@@ -163,11 +169,15 @@ fn run<C: Codec>(
     for path in options.paths {
         builder = builder.path(path);
     }
+    if let Some(tls) = &options.tls {
+        let any = format!("{}:0", options.address);
+        builder = builder.tcp_tls(&any, tls).websocket_tls(any, tls);
+    }
     let server = routes(builder).start()?;
     let ports: Vec<_> = server.local_addrs().iter().map(|it| it.port()).collect();
     println!(
         "{}",
-        json!({ "event": "listening", "tcp": ports[0], "websocket": ports[1] })
+        json!({ "event": "listening", "tcp": ports[0], "websocket": ports[1], "tls": &ports[2..] })
     );
     std::io::stdin().read_to_end(&mut Vec::new())?;
     let report = server.shutdown(Shutdown::within(Duration::from_secs(5)));

@@ -1,0 +1,116 @@
+"""Python's `ssl` and `websockets`, and certificates of `openssl`, against the server."""
+
+import socket
+import ssl
+import struct
+import subprocess
+import tempfile
+import unittest
+
+from kit import HOST, Server
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import connect
+
+ECHO = '{"type":"Echo","data":{"Message":"hello"}}'
+KEYS = {
+    "rsa": ["rsa:2048"],
+    "ecdsa": ["ec", "-pkeyopt", "ec_paramgen_curve:P-256"],
+    "ed25519": ["ed25519"],
+}
+
+
+def openssl(folder, *arguments):
+    subprocess.run(["openssl", *arguments], cwd=folder, check=True, capture_output=True)
+
+
+def certify(folder, kind):
+    """Writes a root, and a chain for `localhost` that it signs, whose key is of `kind`."""
+    root = ["-x509", "-newkey", *KEYS["ecdsa"], "-nodes", "-keyout", "root.key", "-days", "2"]
+    openssl(folder, "req", *root, "-out", "root.pem", "-subj", "/CN=root")
+    openssl(folder, "req", "-newkey", *KEYS[kind], "-nodes", "-keyout", "key.pem", "-out", "csr", "-subj", "/CN=it")
+    with open(f"{folder}/names", "w", encoding="utf-8") as names:
+        names.write("subjectAltName=DNS:localhost\n")
+    sign = ["-req", "-in", "csr", "-CA", "root.pem", "-CAkey", "root.key", "-CAcreateserial", "-days", "2"]
+    openssl(folder, "x509", *sign, "-extfile", "names", "-out", "chain.pem")
+
+
+class Tls(unittest.TestCase):
+    kind = "ecdsa"
+
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        certify(folder.name, self.kind)
+        self.options = ["--tls", f"{folder.name}/chain.pem,{folder.name}/key.pem"]
+        self.context = ssl.create_default_context(cafile=f"{folder.name}/root.pem")
+
+    def websocket(self, server):
+        """Connects by WebSocket."""
+        raw = socket.create_connection((HOST, server.tls[1]), timeout=20)
+        return connect(f"wss://localhost:{server.tls[1]}/", sock=raw, ssl=self.context)
+
+    def tcp(self, server, name="localhost"):
+        """Connects by TCP. An end that is not announced is an error."""
+        raw = socket.create_connection((HOST, server.tls[0]), timeout=20)
+        return self.context.wrap_socket(raw, server_hostname=name, suppress_ragged_eofs=False)
+
+    def echo(self, server):
+        """Exchanges a message of each length over both transports."""
+        for length in (5, 20_000, 60_000):
+            message = ECHO.replace("hello", "x" * length)
+            with self.websocket(server) as peer:
+                peer.send(message)
+                self.assertEqual(peer.recv(timeout=20), message)
+            with self.tcp(server) as peer:
+                peer.sendall(struct.pack(">H", len(message)) + message.encode())
+                answer = b""
+                while len(answer) < 2 + len(message):
+                    answer += peer.recv(65536)
+                self.assertEqual(answer[2:], message.encode())
+                # Returns after the notice of the server.
+                peer.unwrap().close()
+
+
+class Versions(Tls):
+    def test_both_versions_and_a_plain_connection_beside_them(self):
+        with Server(*self.options) as server:
+            for version in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3):
+                self.context.minimum_version = self.context.maximum_version = version
+                self.echo(server)
+            with connect(server.url) as peer:
+                peer.send(ECHO)
+                self.assertEqual(peer.recv(timeout=20), ECHO)
+
+    def test_a_wrong_name_and_a_wrong_authority_are_refused_by_the_client(self):
+        with Server(*self.options) as server:
+            with self.assertRaises(ssl.SSLCertVerificationError):
+                self.tcp(server, name="example.org")
+            self.context = ssl.create_default_context()
+            with self.assertRaises(ssl.SSLCertVerificationError):
+                self.tcp(server)
+
+    def test_the_end_of_the_server_is_announced(self):
+        with Server(*self.options) as server:
+            with self.websocket(server) as peer, self.tcp(server) as other:
+                server.event("opened")
+                server.event("opened")
+                server.shut_down()
+                with self.assertRaises(ConnectionClosed):
+                    peer.recv(timeout=20)
+                self.assertEqual(peer.close_code, 1001)
+                rest = b""
+                while data := other.recv(65536):
+                    rest += data
+                self.assertIn(b"1001", rest)
+
+
+class Rsa(Tls):
+    kind = "rsa"
+
+    def test_a_key_of_this_kind(self):
+        with Server(*self.options) as server:
+            self.echo(server)
+
+
+class Ed25519(Rsa):
+    kind = "ed25519"
