@@ -116,6 +116,15 @@ impl Channel {
         0
     }
 
+    /// Returns whether a record of TLS has come in part.
+    pub(crate) fn is_partial(&self) -> bool {
+        #[cfg(feature = "tls")]
+        if let Some(secure) = &self.secure {
+            return secure.is_partial();
+        }
+        false
+    }
+
     /// Reads once.
     pub(crate) fn read(&mut self, scratch: &mut Scratch) -> io::Result<Input> {
         #[cfg(feature = "tls")]

@@ -191,6 +191,8 @@ pub(crate) struct Session<C> {
     is_eof: bool,
     /// Whether something was received that ends it, which is in `ending`, and answers to what came before are accepted.
     is_concluding: bool,
+    /// Whether the owner has a part of something that is for the session once it is complete.
+    is_partial: bool,
     /// Whether a ping of the keepalive waits to be written.
     awaits_ping: bool,
     /// The deadlines.
@@ -318,6 +320,7 @@ impl<C: Codec> Session<C> {
             is_deaf: false,
             is_eof: false,
             is_concluding: false,
+            is_partial: false,
             awaits_ping: false,
             deadlines: Deadlines::default(),
             meter: Meter::default(),

@@ -261,6 +261,28 @@ fn silence_is_exact_and_parts_of_records_are_signs_of_life() {
 }
 
 #[test]
+fn a_record_that_is_not_completed_in_time_ends_the_connection() {
+    let within = MS * 200;
+    let (_authority, _folder, tls, client) = certified();
+    let (builder, reports) = secured(&tls);
+    let server = builder.message_within(within).start().unwrap();
+    let mut stream = secure(server.local_addrs()[2], &client).unwrap();
+    put(&mut stream, HELLO);
+    assert_eq!(get(&mut stream), HELLO);
+    let mut record = Vec::new();
+    stream.conn.writer().write_all(&framed(HELLO)).unwrap();
+    stream.conn.write_tls(&mut record).unwrap();
+    let began = Instant::now();
+    stream.sock.write_all(&record[..record.len() - 1]).unwrap();
+    let closed = next_end(&reports);
+    assert!(began.elapsed() >= within);
+    assert_eq!(closed.cause, Cause::TooSlow, "{closed}");
+    assert_eq!(closed.received, 1);
+    let rest = String::from_utf8(read_to_notice(&mut stream)).unwrap();
+    assert!(rest.contains("1008"), "{rest}");
+}
+
+#[test]
 fn a_shutdown_says_1001_and_ends_with_the_notice() {
     let (_authority, _folder, tls, client) = certified();
     let server = secured(&tls).0.start().unwrap();

@@ -66,10 +66,14 @@ impl<C: Codec, T: Send + Sync + 'static> Reactor<C, T> {
                         connection.session.open(self.now);
                         self.admit(slot);
                     }
+                    let Connection {
+                        session, channel, ..
+                    } = &mut self.slab[slot];
+                    session.set_partial(channel.is_partial());
                     if count > 0 {
                         self.receive(slot, count);
                     } else {
-                        self.slab[slot].session.hear_part(self.now);
+                        session.hear_part(self.now);
                     }
                     if !self.slab[slot].is_readable {
                         return;

@@ -99,8 +99,8 @@ impl<C: Codec> Driver<C> {
         driver
     }
 
-    /// Creates the driver of `session`.
-    fn new(session: Session<C>) -> Self {
+    /// Creates the driver of `session`, which was made at time zero.
+    pub(super) fn new(session: Session<C>) -> Self {
         let mut driver = Driver {
             session,
             watcher: LocalWatcher::builder().build().unwrap(),

@@ -130,11 +130,18 @@ impl<C: Codec> Session<C> {
         }
     }
 
-    /// Records that bytes were received of which none are for the session, such as a part of an encrypted record.
+    /// Sets whether the owner has a part of something that is for the session once it is complete, such as an encrypted
+    /// record. Called before the [`receive`](Session::receive), or [`hear_part`](Session::hear_part), of what came with it.
+    pub(crate) fn set_partial(&mut self, is_partial: bool) {
+        self.is_partial = is_partial;
+    }
+
+    /// Records that bytes were received of which none are for the session yet.
     pub(crate) fn hear_part(&mut self, now: Timestamp) {
         if !self.settings.keepalive.needs_messages() {
             self.hear(now);
         }
+        self.time_message(false);
     }
 
     /// Takes a part of the upgrade request.
@@ -243,7 +250,7 @@ impl<C: Codec> Session<C> {
         if is_complete || !self.settings.keepalive.needs_messages() {
             self.hear(now);
         }
-        self.time_message();
+        self.time_message(is_complete);
         if let Err(violation) = read {
             self.found(violation.into_ending());
         } else if let Some(PeerClose(close)) = close {
@@ -255,7 +262,8 @@ impl<C: Codec> Session<C> {
     }
 
     /// Begins or ends the deadline of a message that is incomplete. More of the same message does not begin it again.
-    fn time_message(&mut self) {
+    /// `is_complete` says that another one was complete before it.
+    fn time_message(&mut self, is_complete: bool) {
         if !self.is_open() || self.is_deaf {
             return;
         }
@@ -264,9 +272,10 @@ impl<C: Codec> Session<C> {
             Input::WebSocket(reader) => reader.incomplete(),
         };
         match incomplete {
-            Incomplete::Nothing => self.deadlines.disarm(Kind::Message),
-            Incomplete::Same if self.deadlines.is_armed(Kind::Message) => {}
-            Incomplete::New | Incomplete::Same => self.deadlines.arm(Kind::Message),
+            Incomplete::Nothing if !self.is_partial => self.deadlines.disarm(Kind::Message),
+            Incomplete::Nothing if is_complete => self.deadlines.arm(Kind::Message),
+            Incomplete::Nothing | Incomplete::Same if self.deadlines.is_armed(Kind::Message) => {}
+            _ => self.deadlines.arm(Kind::Message),
         }
     }
 
@@ -282,7 +291,7 @@ impl<C: Codec> Session<C> {
             self.deadlines.disarm(Kind::Message);
         } else if self.is_open() {
             self.begin_silence();
-            self.time_message();
+            self.time_message(false);
         }
     }
 

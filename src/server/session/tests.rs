@@ -1,6 +1,7 @@
 mod bad_input;
 mod client;
 mod closing;
+mod held;
 mod keepalive;
 mod memory;
 mod model;

@@ -14,6 +14,8 @@ const RECORD: usize = 16 << 10;
 pub(crate) struct Secure {
     /// The state machine.
     connection: Connection,
+    /// Where the records end that the peer sends.
+    records: Records,
     /// How many bytes wait for the socket.
     held: usize,
     /// What the next read yields, after the bytes that came before it.
@@ -32,6 +34,7 @@ impl Secure {
         connection.set_buffer_limit(Some(RECORD));
         Secure {
             connection,
+            records: Records::default(),
             held: 0,
             next: None,
             is_deaf: false,
@@ -48,6 +51,11 @@ impl Secure {
     /// Returns how many bytes wait for the socket.
     pub(crate) fn held(&self) -> usize {
         self.held
+    }
+
+    /// Returns whether a record has come in part.
+    pub(crate) fn is_partial(&self) -> bool {
+        self.records.header_len > 0 || self.records.left > 0
     }
 
     /// Returns whether this direction was ended, and everything is written.
@@ -73,6 +81,7 @@ impl Secure {
         if taken == 0 {
             return Ok(Input::End);
         }
+        self.records.pass(&sealed[..taken]);
         let mut count = 0;
         let mut rest = &sealed[..taken];
         while !rest.is_empty() && !self.is_deaf {
@@ -169,6 +178,39 @@ impl Secure {
     }
 }
 
+/// Where records end: each is a header of five bytes, of which the last two are the length of the rest.
+#[derive(Debug, Default)]
+struct Records {
+    /// What has come of a header.
+    header: [u8; 5],
+    /// How many bytes of it.
+    header_len: usize,
+    /// How many bytes of the record are still to come.
+    left: usize,
+}
+
+impl Records {
+    /// Takes the next bytes.
+    fn pass(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            if self.left > 0 {
+                let step = self.left.min(bytes.len());
+                self.left -= step;
+                bytes = &bytes[step..];
+                continue;
+            }
+            let step = (self.header.len() - self.header_len).min(bytes.len());
+            self.header[self.header_len..][..step].copy_from_slice(&bytes[..step]);
+            self.header_len += step;
+            bytes = &bytes[step..];
+            if self.header_len == self.header.len() {
+                self.left = usize::from(u16::from_be_bytes([self.header[3], self.header[4]]));
+                self.header_len = 0;
+            }
+        }
+    }
+}
+
 /// Yields nothing.
 struct Blocked;
 
@@ -181,5 +223,32 @@ impl Read for Blocked {
 impl fmt::Debug for Secure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Secure")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_end_where_their_lengths_say_however_they_come() {
+        let mut stream = Vec::new();
+        let mut ends = Vec::new();
+        for len in [0_u16, 1, 5, 300, 0, 16_640] {
+            stream.extend_from_slice(&[23, 3, 3]);
+            stream.extend_from_slice(&len.to_be_bytes());
+            stream.resize(stream.len() + usize::from(len), 7);
+            ends.push(stream.len());
+        }
+        for size in [1, 2, 3, 7, 4_096, stream.len()] {
+            let mut records = Records::default();
+            let mut passed = 0;
+            for bytes in stream.chunks(size) {
+                records.pass(bytes);
+                passed += bytes.len();
+                let is_partial = records.header_len > 0 || records.left > 0;
+                assert_eq!(is_partial, !ends.contains(&passed), "{passed} by {size}");
+            }
+        }
     }
 }
