@@ -36,6 +36,17 @@ use crate::panic::catch_panic;
 /// Options and routes of a [`Server`], created by [`Server::builder`].
 ///
 /// Setters never fail; [`start`](ServerBuilder::start) returns an error that names the invalid option.
+///
+#[cfg_attr(feature = "json", doc = "```")]
+#[cfg_attr(not(feature = "json"), doc = "```ignore")]
+/// use liveness::server::{Json, Rate, Server};
+///
+/// let error = Server::<Json, ()>::builder().rate(Rate::new(0)).start().unwrap_err();
+/// assert_eq!(
+///     error.to_string(),
+///     "`rate` must allow from 1 to 1000000 messages a second, not 0"
+/// );
+/// ```
 #[must_use]
 pub struct ServerBuilder<C, T> {
     /// The addresses.

@@ -44,6 +44,18 @@ impl Shutdown {
 }
 
 /// What a shutdown came to.
+///
+#[cfg_attr(feature = "json", doc = "```")]
+#[cfg_attr(not(feature = "json"), doc = "```ignore")]
+/// use std::time::Duration;
+/// use liveness::server::{Json, SendError, Server, Shutdown};
+///
+/// let server = Server::<Json, ()>::builder().tcp("127.0.0.1:0").start()?;
+/// let report = server.shutdown(Shutdown::within(Duration::from_secs(5)));
+/// assert!(report.cut.is_empty() && report.still_running.is_empty());
+/// assert!(matches!(server.broadcast("News", "late"), Err(SendError::Closed)));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ShutdownReport {
