@@ -55,16 +55,16 @@ impl Peers {
         let mut plan = plan.iter().peekable();
         let mut left = if dies { plan.len() } else { usize::MAX };
         while left > 0 {
-            let mut now = Instant::now();
+            let now = Instant::now();
             if now >= end {
                 break;
             }
             while let Some((_, index)) = plan.next_if(|(at, _)| *at <= now) {
-                self.crowd.peers[*index].write(&pong(&[]));
                 if dies {
-                    now = Instant::now();
-                    self.lives[*index].died = Some(now);
+                    // Before the sign: the server cannot have it earlier.
+                    self.lives[*index].died = Some(Instant::now());
                 }
+                self.crowd.peers[*index].write(&pong(&[]));
             }
             let next = plan.peek().map_or(end, |(at, _)| *at).min(end);
             let lives = &mut self.lives;

@@ -146,17 +146,22 @@ mod tests {
             connections: 64,
             in_flight: 1,
         };
-        let row = |candidate, value| Row {
+        let row = |candidate, metric, value| Row {
             setting,
             candidate,
-            metric: Metric::MessagesPerS,
+            metric,
             value,
         };
+        let rate = |candidate, value| row(candidate, Metric::MessagesPerS, value);
+        let cpu = |candidate, value| row(candidate, Metric::CpuUs, value);
         let results = Results {
             rows: vec![
-                row(Candidate::Floor, 200_000.0),
-                row(Candidate::WsInline, 160_000.0),
-                row(Candidate::NodeWs, 80_000.0),
+                rate(Candidate::Floor, 200_000.0),
+                rate(Candidate::WsInline, 160_000.0),
+                rate(Candidate::NodeWs, 80_000.0),
+                cpu(Candidate::Floor, 4.0),
+                cpu(Candidate::WsInline, 5.0),
+                cpu(Candidate::NodeWs, 10.0),
             ],
             others: Vec::new(),
             notes: vec!["mind the gap".to_owned()],
@@ -165,9 +170,9 @@ mod tests {
         let report = report(&results);
         for line in [
             "echo, 64 x 1 in flight",
-            "  node_ws                     80.0     0.40  ############",
-            "  echo, 64 x 1: WebSocket inline / floor                             0.80  >= 0.85   missed",
-            "  echo, 64 x 1: WebSocket inline / node ws                           2.00  >= 1.6    met",
+            "  node_ws                     80.0     0.40        10.00  ############",
+            "  echo, 64 x 1, by CPU: WebSocket inline / floor                     0.80  >= 0.85   missed",
+            "  echo, 64 x 1, by CPU: WebSocket inline / node ws                   2.00  >= 1.6    met",
             "  mind the gap",
         ] {
             assert!(report.lines().any(|l| l == line), "{line}\n{report}");
