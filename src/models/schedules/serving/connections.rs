@@ -181,6 +181,7 @@ impl Model {
             }],
             by_name: HashMap::from_iter([(name, 0)]),
             pages: HashMap::default(),
+            first_data: || (),
             authorize: None,
             opened: Some(Box::new(move |agent| opened(agent, Report::Opened))),
             closed: Some(Box::new(move |agent, it| {
