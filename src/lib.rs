@@ -37,10 +37,10 @@
 //! All features are off by default. `pacemaker` sends beats, `registry` maintains the list of nodes that may receive
 //! traffic, `dispatch` calls handlers for instant, delayed and retried events on local threads, `redis` adds a dispatcher
 //! whose events survive in Redis and a watch that processes share, `cron` adds periodic events by the calendar, `server`
-//! adds connections over TCP and WebSocket that are kept alive, `json`, `msgpack` and `protobuf` add the encodings of its
-//! messages, of which `msgpack` also serves `redis`, `tls` adds TLS for its connections, `observe` adds metrics for
-//! Prometheus and a page with live pictures, `tsc` adds a faster clock, `serde` adds `Serialize`, and `log` reports stalls
-//! and failures through the `log` crate. The README lists the cost of each.
+//! adds connections over TCP and WebSocket that are kept alive, `client` adds their other side, `json`, `msgpack` and
+//! `protobuf` add the encodings of its messages, of which `msgpack` also serves `redis`, `tls` adds TLS for its connections,
+//! `observe` adds metrics for Prometheus and a page with live pictures, `tsc` adds a faster clock, `serde` adds `Serialize`,
+//! and `log` reports stalls and failures through the `log` crate. The README lists the cost of each.
 //!
 //! # How it works
 //!
@@ -57,6 +57,8 @@ extern crate self as liveness;
 
 #[cfg(any(feature = "pacemaker", feature = "registry"))]
 mod callback;
+#[cfg(feature = "client")]
+pub mod client;
 mod clock;
 #[cfg(feature = "dispatch")]
 pub mod dispatch;
@@ -148,6 +150,15 @@ pub mod on_redis {}
 #[cfg(all(doc, feature = "redis"))]
 #[doc = include_str!("../docs/scale.md")]
 pub mod scale {}
+
+/// Clients: states, threads, races, times, and a registry whose nodes are clients.
+#[cfg(all(any(doc, doctest), feature = "client"))]
+#[doc = "[client]: crate::client"]
+#[cfg_attr(feature = "pacemaker", doc = "[pacemaker]: crate::pacemaker")]
+#[cfg_attr(feature = "registry", doc = "[registry]: crate::registry")]
+#[doc = ""]
+#[doc = include_str!("../docs/client.md")]
+pub mod connecting {}
 
 /// Servers: threads and data path, races, times of the keepalive, and limits.
 #[cfg(all(doc, feature = "server"))]

@@ -131,6 +131,24 @@ pub struct Closed {
     pub unsent: u64,
 }
 
+#[cfg(all(test, feature = "client"))]
+impl Closed {
+    /// Creates the report of an end for `cause` with `code`.
+    pub(crate) fn for_test(cause: Cause, code: u16) -> Self {
+        Closed {
+            cause,
+            code,
+            reason: String::new(),
+            opened_for: Duration::ZERO,
+            silent: Duration::ZERO,
+            late: Duration::ZERO,
+            received: 0,
+            sent: 0,
+            unsent: 0,
+        }
+    }
+}
+
 impl fmt::Display for Closed {
     /// Writes the cause, the code, the times and the reason. A cause without a deadline has no lateness.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

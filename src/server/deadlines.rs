@@ -1,6 +1,11 @@
 //! Which deadlines a session has, and which changes of them the owner's watcher has not seen.
 
+use std::hash::Hash;
 use std::time::Duration;
+
+use crate::clock::Timestamp;
+use crate::local::LocalWatcher;
+use crate::options::Options;
 
 /// The kinds of deadline of a session. With the session's slot and generation, a kind is the key of a
 /// [`LocalWatcher`](crate::LocalWatcher).
@@ -50,6 +55,30 @@ pub(crate) enum Change {
     Beat,
     /// Remove the key.
     Clear,
+}
+
+impl Change {
+    /// Makes the change to `key` of `watcher` at `now`.
+    pub(crate) fn apply<K: Copy + Hash + Eq + Send + 'static>(
+        self,
+        watcher: &mut LocalWatcher<K>,
+        key: K,
+        now: Timestamp,
+    ) {
+        match self {
+            Change::Set(timeout) => {
+                // Timeouts are not zero, and the number of keys is not limited.
+                let options = Options::new().timeout(timeout.max(Duration::from_nanos(1)));
+                let _ = watcher.beat_with(key, now, options);
+            }
+            Change::Beat => {
+                let _ = watcher.beat(key, now);
+            }
+            Change::Clear => {
+                watcher.remove(&key, now);
+            }
+        }
+    }
 }
 
 /// The deadlines of a session, a bit for each [`Kind`].

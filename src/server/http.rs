@@ -3,7 +3,6 @@
 mod forwarded;
 mod origin;
 #[cfg(feature = "client")]
-#[allow(dead_code, reason = "parts of it serve its tests")]
 pub(crate) mod upgrade;
 
 use std::borrow::Cow;

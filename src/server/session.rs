@@ -48,7 +48,7 @@ use std::time::Duration;
 use super::close::{Cause, Ending};
 use super::codec::{Codec, Fault, Head};
 use super::deadlines::Deadlines;
-pub(crate) use super::deadlines::{Change, Kind};
+pub(crate) use super::deadlines::Kind;
 use super::framing::{Framing, Splitter};
 #[cfg(feature = "client")]
 pub(crate) use super::http::upgrade::Upgrade;

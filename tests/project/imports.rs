@@ -16,7 +16,8 @@ const OPEN_TO_FEATURES: [&str; 16] = [
 ];
 
 /// The features. None imports another one, unless it is listed here.
-const FEATURES: [(&str, &[&str]); 6] = [
+const FEATURES: [(&str, &[&str]); 7] = [
+    ("client", &["server"]),
     ("dispatch", &[]),
     (
         "observe",

@@ -1,15 +1,13 @@
 //! The deadlines of the connections of a reactor.
 
 use std::collections::VecDeque;
-use std::time::Duration;
 
 use super::super::codec::Codec;
 use super::super::hub::Place;
-use super::super::session::{Change, Kind, Session};
+use super::super::session::{Kind, Session};
 use crate::clock::Timestamp;
 use crate::error::BuildError;
 use crate::local::LocalWatcher;
-use crate::options::Options;
 
 /// A deadline of a connection.
 type Key = (Place, Kind);
@@ -54,20 +52,7 @@ impl Watch {
         now: Timestamp,
     ) {
         session.take_changes(|kind, change| {
-            let key = (place, kind);
-            match change {
-                Change::Set(timeout) => {
-                    // Timeouts are not zero, and the number of keys is not limited.
-                    let options = Options::new().timeout(timeout.max(Duration::from_nanos(1)));
-                    let _ = self.watcher.beat_with(key, now, options);
-                }
-                Change::Beat => {
-                    let _ = self.watcher.beat(key, now);
-                }
-                Change::Clear => {
-                    self.watcher.remove(&key, now);
-                }
-            }
+            change.apply(&mut self.watcher, (place, kind), now);
         });
     }
 }
