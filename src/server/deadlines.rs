@@ -8,7 +8,7 @@ use crate::local::LocalWatcher;
 use crate::options::Options;
 
 /// The kinds of deadline of a session. With the session's slot and generation, a kind is the key of a
-/// [`LocalWatcher`](crate::LocalWatcher).
+/// [`LocalWatcher`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub(crate) enum Kind {
