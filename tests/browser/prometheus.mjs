@@ -5,7 +5,7 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { sleep } from "./driver.mjs";
+import { sleep } from "./browser.mjs";
 import { start, stop } from "./program.mjs";
 
 /** Returns a free port. */
