@@ -985,6 +985,24 @@ impl<N: Eq + Hash + Clone, D> Shared<N, D> {
             state.feed.send(update, update.version());
         }
         drop(state);
+        for update in &outcome.updates {
+            if let Update::Guard(change) = update {
+                let GuardChange {
+                    is_active,
+                    held,
+                    listed,
+                    ..
+                } = change;
+                crate::log::warn!(
+                    "the guard of a registry is {}: {held} of {listed} nodes are held",
+                    if *is_active {
+                        "active"
+                    } else {
+                        "no longer active"
+                    }
+                );
+            }
+        }
         let mut orders = order(&result).into_iter().chain(&outcome.orders);
         let done = orders.try_for_each(|&order| self.carry_out(order));
         // User data may be dropped here for the last time. This happens after the lock is released, because a `Drop`

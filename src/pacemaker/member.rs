@@ -77,9 +77,20 @@ impl Member {
         let error = outcome.err();
         let listener = self.on_change.as_mut();
         // The error is dropped inside as well, because its `Drop` is user code.
-        let _ = catch_panic(move || match (changed, listener) {
-            (Some(connection), Some(listener)) => listener(Change { connection, error }),
-            _ => drop(error),
+        let _ = catch_panic(move || {
+            match (changed, &error) {
+                (Some(Connection::Offline), Some(error)) => {
+                    crate::log::warn!("the peer of a pacemaker is offline: {error}");
+                }
+                (Some(connection), _) => {
+                    crate::log::debug!("the peer of a pacemaker is {connection}");
+                }
+                (None, _) => {}
+            }
+            match (changed, listener) {
+                (Some(connection), Some(listener)) => listener(Change { connection, error }),
+                _ => drop(error),
+            }
         });
     }
 

@@ -186,7 +186,7 @@ impl<C: Codec, T: Send + Sync + 'static> Core<C, T> {
             Job::Authorize(request) => {
                 let decided = program.authorize.as_ref().map(|code| {
                     let decided = desk.run(&hub.clock, authorize, id, || code(&request));
-                    self.count_panic(decided.is_none());
+                    self.count_panic(agent, decided.is_none());
                     decided.unwrap_or_else(|| Err(Reject::new(500)))
                 });
                 let decided = match decided {
@@ -203,7 +203,7 @@ impl<C: Codec, T: Send + Sync + 'static> Core<C, T> {
                 let answer = match program.pages.get_key_value(request.path()) {
                     Some((path, code)) => {
                         let answered = desk.run(&hub.clock, path, id, || code(&request));
-                        self.count_panic(answered.is_none());
+                        self.count_panic(agent, answered.is_none());
                         answered.map_or_else(|| Answer::new(500), |response| response.answer)
                     }
                     None => Answer::new(404),
@@ -233,7 +233,7 @@ impl<C: Codec, T: Send + Sync + 'static> Core<C, T> {
             Job::Closed(report) => {
                 if let Some(code) = &program.closed {
                     let called = desk.run(&hub.clock, closed, id, || code(agent, &report));
-                    self.count_panic(called.is_none());
+                    self.count_panic(agent, called.is_none());
                 }
                 self.agents.lock().remove(&id);
                 let mut stats = hub.stats.lock();
@@ -324,7 +324,7 @@ impl<C: Codec, T: Send + Sync + 'static> Core<C, T> {
             Job::Closed(report) => {
                 let [.., closed] = &self.program.names;
                 let called = attend(closed, &Visit::Closed(&report));
-                self.count_panic(called.is_none());
+                self.count_panic(agent, called.is_none());
                 (called.is_some(), Ran::Settled(Job::Closed(report)))
             }
             // These belong to no group.
@@ -334,15 +334,16 @@ impl<C: Codec, T: Send + Sync + 'static> Core<C, T> {
 
     /// Closes the connection if a handler panicked.
     fn end_after_panic(&self, agent: &Agent<C, T>, has_panicked: bool) {
-        self.count_panic(has_panicked);
+        self.count_panic(agent, has_panicked);
         if has_panicked {
             agent.end(Cause::Handler, None, "a handler panicked".to_owned());
         }
     }
 
     /// Counts a panic.
-    fn count_panic(&self, has_panicked: bool) {
+    fn count_panic(&self, agent: &Agent<C, T>, has_panicked: bool) {
         if has_panicked {
+            crate::log::error!("a handler of agent {} panicked", agent.id());
             self.hub.stats.lock().panics += 1;
         }
     }

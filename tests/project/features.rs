@@ -171,6 +171,64 @@ mod with_log {
         }
     }
 
+    #[cfg(all(feature = "server", feature = "json"))]
+    #[test]
+    fn a_panic_of_a_handler_is_an_error_and_an_end_is_not() {
+        use std::io::{Read, Write};
+
+        use liveness::server::{Json, Server, Shutdown};
+
+        listen();
+        let server = Server::<Json, ()>::builder()
+            .tcp("127.0.0.1:0")
+            .thread_name("log-server")
+            .on("Panic", |_, ()| {
+                std::panic::resume_unwind(Box::new("for the test"))
+            })
+            .start()
+            .unwrap();
+        let mut peer = std::net::TcpStream::connect(server.local_addrs()[0]).unwrap();
+        let message = br#"{"type":"Panic"}"#;
+        peer.write_all(&[0, message.len() as u8]).unwrap();
+        peer.write_all(message).unwrap();
+        let _ = peer.read(&mut [0; 64]); // until the connection ends
+        let _ = server.shutdown(Shutdown::within(TIMEOUT));
+        let errors = lines("log-server", Level::Error);
+        assert_eq!(errors, ["a handler of agent 1 panicked"]);
+        let ends = lines("log-server", Level::Debug);
+        assert!(
+            ends.iter()
+                .any(|line| line.starts_with("agent 1 has ended: ")),
+            "{ends:?}"
+        );
+        assert!(lines("log-server", Level::Warn).is_empty());
+    }
+
+    #[cfg(feature = "pacemaker")]
+    #[test]
+    fn a_peer_that_is_offline_is_a_warning_once() {
+        use liveness::pacemaker::{BoxError, Pacemaker};
+
+        listen();
+        let (send, calls) = std::sync::mpsc::channel();
+        let pacemaker = Pacemaker::every(Duration::from_millis(10)).offline_after(2);
+        let pacemaker = pacemaker.start(move || -> Result<(), BoxError> {
+            let _ = send.send(());
+            Err("no route for the test".into())
+        });
+        for _ in 0..6 {
+            calls.recv_timeout(TIMEOUT).unwrap();
+        }
+        drop(pacemaker);
+        let memory = MEMORY.0.lock().unwrap();
+        let told = memory
+            .iter()
+            .filter(|line| line.2.ends_with("no route for the test"));
+        let told: Vec<_> = told.collect();
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert_eq!(told[0].1, Level::Warn);
+    }
+
     #[test]
     fn a_stall_is_a_warning() {
         listen();

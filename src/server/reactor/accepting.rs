@@ -33,7 +33,8 @@ impl<C: Codec, T: Send + Sync + 'static> Reactor<C, T> {
                 }
                 // The peer has gone in between, or a signal came.
                 Some(Err(error)) if is_about_one(&error) => {}
-                Some(Err(_)) => {
+                Some(Err(error)) => {
+                    crate::log::warn!("accepting pauses: {error}");
                     // No descriptor is left. The listener reports nothing again, so it is tried again.
                     self.listeners.again_at = Some(Instant::now() + self.listeners.pause);
                     self.listeners.pause = (self.listeners.pause * 2).min(PAUSES[1]);

@@ -407,6 +407,7 @@ impl<C: Codec, T: Send + Sync + 'static> Reactor<C, T> {
         agent.recount(charged, 0);
         if was_reported && let Some(mut closed) = closed {
             closed.unsent += refused;
+            crate::log::debug!("agent {} has ended: {closed}", agent.id());
             self.push_job_of(agent, Job::Closed(Box::new(closed)));
         }
     }
