@@ -211,7 +211,8 @@ impl Observer {
         drop::<Vec<_>>(gone);
     }
 
-    /// Returns all metrics in the text format of Prometheus, version 0.0.4, whose content type is [`CONTENT_TYPE`].
+    /// Returns all metrics in the text format of Prometheus, version 0.0.4, whose content type is
+    /// [`CONTENT_TYPE`](super::CONTENT_TYPE).
     ///
     /// ```
     /// use liveness::observe::Observer;
