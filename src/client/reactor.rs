@@ -122,7 +122,7 @@ fn start() -> io::Result<Arc<Hub>> {
     let waker = Waker::new(poll.registry(), WAKER)?;
     let hub = Arc::new(Hub {
         inbox: Inbox::new(Box::new(waker)),
-        pool: Arc::new(Pool::new(HANDLERS, ROOM)),
+        pool: Arc::new(Pool::new(HANDLERS, ROOM, usize::MAX)),
         clock: Clock::default(),
     });
     let deadlines = LocalWatcher::builder().build().map_err(io::Error::other)?;

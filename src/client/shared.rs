@@ -490,8 +490,10 @@ impl<C: Codec> Shared<C> {
         size: usize,
         runnable: &mut Runnable,
     ) -> bool {
-        let room = self.hub.pool.room();
-        let pushed = self.strand.push(job, size, room, |_, home| match *home {});
+        let pushed = self
+            .hub
+            .pool
+            .push(&self.strand, job, size, |_, home| match *home {});
         if let Some(place) = pushed.turn {
             runnable.push((Seat(self.clone()), place));
         }

@@ -294,7 +294,8 @@ impl<C: Codec, T: Send + Sync + 'static> ServerBuilder<C, T> {
         self
     }
 
-    /// Sets how many bytes may wait to be sent to all connections together, at least `outbound`. Default: 256 MiB.
+    /// Sets how many bytes may wait to be sent to all connections together, at least `outbound`. As many may wait to be
+    /// handled; beyond that, no socket is read until there are fewer. Default: 256 MiB.
     pub fn max_buffered(mut self, bytes: usize) -> Self {
         self.max_buffered = bytes;
         self
@@ -581,7 +582,7 @@ impl<C: Codec, T: Send + Sync + 'static> ServerBuilder<C, T> {
             hub,
             program: self.program,
             agents: Mutex::default(),
-            pool: Arc::new(Pool::new(self.handlers, room)),
+            pool: Arc::new(Pool::new(self.handlers, room, self.max_buffered)),
             supervisor: supervisor.clone(),
         });
         let names = (0..self.reactors).map(|index| format!("{}-r{index}", self.thread_name));

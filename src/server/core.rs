@@ -146,6 +146,13 @@ impl<C: Codec, T: Send + Sync + 'static> Owner for Seated<C, T> {
         self.agent.ask(Command::Resume(self.agent.place()));
     }
 
+    fn resume_all(&self) {
+        for inbox in &self.core.hub.inboxes {
+            // A reactor that has ended reads nothing.
+            let _ = inbox.push(Command::ResumeAll);
+        }
+    }
+
     fn lost(&self, home: &Self::Home) {
         let why = format!("the group `{}` is stopped", home.name());
         self.agent.end(Cause::Handler, None, why);

@@ -149,6 +149,7 @@ impl<C: Codec, T: Send + Sync + 'static> Server<C, T> {
         let hub = &self.core.hub;
         let mut stats = hub.stats.lock().clone();
         let publishing = hub.publishing.load(Ordering::Acquire);
+        stats.unhandled_bytes = self.core.pool.bytes() as u64;
         stats.queued_bytes = (hub.buffered.load(Ordering::Acquire) + publishing) as u64;
         stats
     }

@@ -61,6 +61,8 @@ pub(crate) enum Command<C> {
     Decide(Place, Box<Request>, Result<(), Answer>),
     /// Read on.
     Resume(Place),
+    /// Read on wherever the strand [relents](super::strand::Pool::relent).
+    ResumeAll,
     /// Join a room, or leave it.
     Join(Place, Arc<str>, bool),
     /// Send to all members of a room, or to all connections.

@@ -334,6 +334,14 @@ impl<C: Codec, T: Send + Sync + 'static> Reactor<C, T> {
                     self.mark_dirty(slot);
                 }
             }
+            Command::ResumeAll => {
+                for slot in self.slab.slots() {
+                    if self.core.pool.relent(self.slab[slot].agent.jobs()) {
+                        self.slab[slot].session.resume();
+                        self.mark_dirty(slot);
+                    }
+                }
+            }
             Command::Join(place, room, is_joining) => {
                 if let Some(slot) = self.find(place) {
                     self.slab.join(slot, room, is_joining);

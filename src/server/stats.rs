@@ -42,6 +42,8 @@ pub struct ServerStats {
     pub bytes_out: u64,
     /// Bytes of messages that wait to be written.
     pub queued_bytes: u64,
+    /// Bytes of messages that wait to be handled.
+    pub unhandled_bytes: u64,
     /// Messages without a route.
     pub unknown: u64,
     /// Calls of user code that panicked.
@@ -90,6 +92,7 @@ impl fmt::Display for ServerStats {
             bytes_in,
             bytes_out,
             queued_bytes,
+            unhandled_bytes,
             unknown,
             panics,
             stalls,
@@ -99,7 +102,7 @@ impl fmt::Display for ServerStats {
             f,
             "{accepted} accepted = {refused} refused + {handshaking} handshaking + {open} open + {closing} closing + \
              {closed} closed; {received} messages in {bytes_in} bytes received, {sent} in {bytes_out} sent, \
-             {queued_bytes} bytes queued, {unknown} unknown, {panics} panics, {stalls} stalls"
+             {queued_bytes} bytes queued, {unhandled_bytes} not handled yet, {unknown} unknown, {panics} panics, {stalls} stalls"
         )?;
         let causes = Cause::ALL.iter().zip(self.causes);
         let mut before = "; ended by ";

@@ -12,13 +12,18 @@
 //! *Pause and resume.* The push that fills a strand marks it as full, and its reactor stops reading. The thread that has
 //! brought a full strand below half clears the mark and asks the reactor to read on. Both happen under the lock of the
 //! strand, so one of them sees the other: a strand that is marked as full is scheduled, and ends a turn later.
+//!
+//! *The limit of all.* The pool counts the bytes in all its strands. A reactor that finds them beyond the limit before it
+//! reads [holds](Pool::hold) the strand, which marks it as full, whatever is in it. No mark is cleared while they are
+//! beyond. The thread that brings them back below asks all reactors to let their strands [relent](Pool::relent). A reactor
+//! that has found them beyond is asked after that, and does what it is asked after it has set the mark.
 
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::sync::atomic::{AtomicU32, Ordering};
+use crate::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use crate::sync::{Condvar, Instant, Mutex, sized};
 
 /// The most jobs of one strand that run before other strands have their turn.
@@ -58,6 +63,35 @@ pub(crate) struct Room {
     pub(crate) jobs: usize,
     /// The bytes.
     pub(crate) bytes: usize,
+}
+
+/// What strands hold, each and together.
+#[derive(Debug)]
+struct Load {
+    /// The limits of each.
+    room: Room,
+    /// The bytes in all of them.
+    bytes: AtomicUsize,
+    /// The most of them.
+    most: usize,
+}
+
+impl Load {
+    /// Counts `bytes` more.
+    fn add(&self, bytes: usize) {
+        self.bytes.fetch_add(bytes, Ordering::AcqRel);
+    }
+
+    /// Counts `bytes` less. Returns whether the strands held too much, and no longer do.
+    fn remove(&self, bytes: usize) -> bool {
+        let before = self.bytes.fetch_sub(bytes, Ordering::AcqRel);
+        before > self.most && before - bytes <= self.most
+    }
+
+    /// Returns whether the strands hold too much.
+    fn is_over(&self) -> bool {
+        self.bytes.load(Ordering::Acquire) > self.most
+    }
 }
 
 /// What a push leads to.
@@ -125,17 +159,19 @@ impl<J, H: Clone> Strand<J, H> {
 
     /// Appends `job` of `size` bytes, also to a full strand: the limit is a matter of who reads. `belongs` returns whether
     /// a job belongs to a home.
-    pub(crate) fn push(
+    fn push(
         &self,
         job: J,
         size: usize,
-        room: Room,
+        load: &Load,
         belongs: impl FnOnce(&J, &H) -> bool,
     ) -> Pushed<H> {
         let mut state = self.state.lock();
         state.jobs.push_back((job, size));
         state.bytes += size;
-        let is_over = state.jobs.len() >= room.jobs || state.bytes >= room.bytes;
+        load.add(size);
+        let Room { jobs, bytes } = load.room;
+        let is_over = state.jobs.len() >= jobs || state.bytes >= bytes;
         let was_full = state.is_full;
         state.is_full |= is_over;
         let was_scheduled = std::mem::replace(&mut state.is_scheduled, true);
@@ -185,7 +221,7 @@ impl<J, H: Clone> Strand<J, H> {
         drop(before);
     }
 
-    /// Takes the next jobs.
+    /// Takes the next jobs, which count until the end of the turn for what all strands hold.
     fn take(&self) -> Taken<J, H> {
         let mut state = self.state.lock();
         let count = state.jobs.len().min(BATCH);
@@ -202,7 +238,7 @@ impl<J, H: Clone> Strand<J, H> {
     fn pass(
         &self,
         mut rest: Jobs<J>,
-        room: Room,
+        load: &Load,
         belongs: impl FnOnce(&J, &H) -> bool,
     ) -> Passed<H> {
         let mut state = self.state.lock();
@@ -215,9 +251,7 @@ impl<J, H: Clone> Strand<J, H> {
         if !state.is_scheduled {
             state.jobs = VecDeque::new();
         }
-        let is_low = state.jobs.len() <= room.jobs / 2 && state.bytes <= room.bytes / 2;
-        let must_resume = state.is_full && is_low;
-        state.is_full &= !is_low;
+        let must_resume = state.relent(load);
         Passed {
             turn: state.is_scheduled.then(|| state.place(belongs)),
             must_resume,
@@ -226,6 +260,16 @@ impl<J, H: Clone> Strand<J, H> {
 }
 
 impl<J, H: Clone> State<J, H> {
+    /// Clears the mark of a strand that is below half, unless all strands together hold too much. Returns whether it was
+    /// set.
+    fn relent(&mut self, load: &Load) -> bool {
+        let Room { jobs, bytes } = load.room;
+        let is_low = self.jobs.len() <= jobs / 2 && self.bytes <= bytes / 2 && !load.is_over();
+        let was_full = self.is_full;
+        self.is_full &= !is_low;
+        was_full && is_low
+    }
+
     /// Returns where the first job belongs.
     fn place(&self, belongs: impl FnOnce(&J, &H) -> bool) -> Place<H> {
         match (&self.home, self.jobs.front()) {
@@ -263,6 +307,9 @@ pub(crate) trait Owner: Send + Sized + 'static {
 
     /// Asks the reactor to read on.
     fn resume(&self);
+
+    /// Asks all reactors to let their strands [relent](Pool::relent). Called only if the pool has a limit of all strands.
+    fn resume_all(&self) {}
 
     /// The home has dropped the turn, because it has ended.
     fn lost(&self, home: &Self::Home);
@@ -327,8 +374,8 @@ pub(crate) struct Pool<O> {
     added: Condvar,
     /// Notified when a thread ends.
     ended: Condvar,
-    /// The size of strands.
-    room: Room,
+    /// What the strands hold.
+    load: Load,
 }
 
 /// The strands that wait, and the threads.
@@ -351,8 +398,9 @@ struct Waiting<O> {
 pub(crate) type Turns<O, H> = Vec<(O, Place<H>)>;
 
 impl<O: Owner> Pool<O> {
-    /// Creates a pool without threads; `threads` of them will call [`work`](Pool::work).
-    pub(crate) fn new(threads: usize, room: Room) -> Self {
+    /// Creates a pool without threads; `threads` of them will call [`work`](Pool::work). Its strands hold `most` bytes
+    /// together.
+    pub(crate) fn new(threads: usize, room: Room, most: usize) -> Self {
         Pool {
             state: Mutex::new(Waiting {
                 strands: VecDeque::new(),
@@ -364,13 +412,43 @@ impl<O: Owner> Pool<O> {
             }),
             added: Condvar::new(),
             ended: Condvar::new(),
-            room,
+            load: Load {
+                room,
+                bytes: AtomicUsize::new(0),
+                most,
+            },
         }
     }
 
-    /// The size of strands.
-    pub(crate) fn room(&self) -> Room {
-        self.room
+    /// Appends `job` of `size` bytes to `strand`, which belongs to this pool. `belongs` returns whether a job belongs to a
+    /// home.
+    pub(crate) fn push(
+        &self,
+        strand: &Strand<O::Job, O::Home>,
+        job: O::Job,
+        size: usize,
+        belongs: impl FnOnce(&O::Job, &O::Home) -> bool,
+    ) -> Pushed<O::Home> {
+        strand.push(job, size, &self.load, belongs)
+    }
+
+    /// Marks `strand` as full if all strands together hold too much. Returns whether they do.
+    pub(crate) fn hold(&self, strand: &Strand<O::Job, O::Home>) -> bool {
+        let is_over = self.load.is_over();
+        if is_over {
+            strand.state.lock().is_full = true;
+        }
+        is_over
+    }
+
+    /// Clears the mark of a strand that is no longer full. Returns whether the reactor must read on.
+    pub(crate) fn relent(&self, strand: &Strand<O::Job, O::Home>) -> bool {
+        strand.state.lock().relent(&self.load)
+    }
+
+    /// Returns the bytes in all strands.
+    pub(crate) fn bytes(&self) -> usize {
+        self.load.bytes.load(Ordering::Acquire)
     }
 
     /// Lets threads and homes run `turns`. Wakes at most as many threads.
@@ -444,6 +522,7 @@ impl<O: Owner> Pool<O> {
     ) {
         let strand = owner.strand();
         let mut taken = strand.take();
+        let mut done = 0;
         while let Some((job, _)) = taken.jobs.front() {
             if strand.moves.load(Ordering::Relaxed) != taken.moves {
                 break;
@@ -457,9 +536,10 @@ impl<O: Owner> Pool<O> {
             if !is_here {
                 break;
             }
-            let Some((job, _)) = taken.jobs.pop_front() else {
+            let Some((job, size)) = taken.jobs.pop_front() else {
                 break;
             };
+            done += size;
             match run(&owner, job) {
                 Ran::Done => {}
                 Ran::Last => break,
@@ -471,7 +551,11 @@ impl<O: Owner> Pool<O> {
             }
         }
         let belongs = |job: &O::Job, home: &O::Home| owner.belongs(job, home);
-        let passed = strand.pass(taken.jobs, self.room, belongs);
+        let is_crossed = self.load.remove(done);
+        let passed = strand.pass(taken.jobs, &self.load, belongs);
+        if is_crossed {
+            owner.resume_all();
+        }
         if passed.must_resume {
             owner.resume();
         }

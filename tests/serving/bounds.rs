@@ -1,6 +1,7 @@
 //! What a peer can make a server hold, and what user code can do to it.
 
 use std::io::Write;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, OnceLock};
 use std::thread;
 use std::time::Instant;
@@ -171,4 +172,56 @@ fn a_peer_that_sends_too_many_messages_waits_or_is_closed() {
     drop(stream);
     let closed = next_end(&reports);
     assert_eq!((closed.cause, closed.code), (Cause::RateLimit, 1_008));
+}
+
+#[test]
+fn what_all_peers_wait_for_is_bounded_and_handled_in_the_end() {
+    const PEERS: usize = 40;
+    const EACH: usize = 16;
+    const LIMIT: u64 = 1 << 16;
+    let (builder, _reports) = reporting();
+    let gate = Arc::new(Barrier::new(2));
+    let handled = Arc::new(AtomicUsize::new(0));
+    let server = builder
+        .handlers(1)
+        .reactors(1)
+        .outbound(LIMIT as usize)
+        .max_message(1 << 12)
+        .max_buffered(LIMIT as usize)
+        .on("Wait", {
+            let (gate, handled) = (gate.clone(), handled.clone());
+            move |_: &Peer, _: String| {
+                if handled.fetch_add(1, Ordering::SeqCst) == 0 {
+                    gate.wait();
+                }
+            }
+        })
+        .start()
+        .unwrap();
+    let body = format!(r#"{{"type":"Wait","data":"{}"}}"#, "x".repeat(2_000));
+    let length = u16::try_from(body.len()).unwrap().to_be_bytes();
+    let message = [&length, body.as_bytes()].concat();
+    let peers: Vec<_> = (0..PEERS)
+        .map(|_| {
+            let mut peer = connect(server.local_addrs()[0]);
+            // What is not read is kept by the system.
+            peer.write_all(&message.repeat(EACH)).unwrap();
+            peer
+        })
+        .collect();
+    let mut last = 0;
+    until("nothing more is read", || {
+        thread::sleep(MS * 50);
+        let read = server.stats().bytes_in;
+        read > LIMIT && std::mem::replace(&mut last, read) == read
+    });
+    let waiting = server.stats().unhandled_bytes;
+    // One read begins below the limit.
+    assert!((LIMIT..=2 * LIMIT).contains(&waiting), "{waiting}");
+    gate.wait();
+    until("all are handled", || {
+        handled.load(Ordering::SeqCst) == PEERS * EACH
+    });
+    assert_eq!(server.stats().unhandled_bytes, 0);
+    drop(peers);
 }

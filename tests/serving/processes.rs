@@ -144,7 +144,6 @@ fn accepting_goes_on_after_there_was_no_descriptor() {
             peers.push(stream);
         }
         until("accepting pauses", || server.stats().accept_pauses > 0);
-        assert!(server.stats().accepted <= peers.len() as u64);
         let (began, cpu) = (Instant::now(), cpu_time());
         thread::sleep(MS * 500);
         let (spent, of) = (cpu_time() - cpu, began.elapsed());

@@ -98,6 +98,8 @@ struct Connection {
     reads: Mutex<bool>,
     /// Notified when it does.
     resumed: Condvar,
+    /// All connections.
+    all: Mutex<Vec<Arc<Connection>>>,
 }
 
 impl Owner for Arc<Connection> {
@@ -130,6 +132,31 @@ impl Owner for Arc<Connection> {
         *self.reads.lock().unwrap() = true;
         self.resumed.notify_one();
     }
+
+    fn resume_all(&self) {
+        for connection in &*self.all.lock().unwrap() {
+            let mut reads = connection.reads.lock().unwrap();
+            if self.pool.relent(&connection.strand) {
+                *reads = true;
+                connection.resumed.notify_one();
+            }
+        }
+    }
+}
+
+impl Connection {
+    /// Creates a connection that is read.
+    fn new(pool: &Arc<Pool<Arc<Connection>>>) -> Arc<Self> {
+        Arc::new(Connection {
+            pool: pool.clone(),
+            strand: Strand::new(),
+            ran: Mutex::default(),
+            is_running: AtomicBool::new(false),
+            reads: Mutex::new(true),
+            resumed: Condvar::new(),
+            all: Mutex::default(),
+        })
+    }
 }
 
 #[test]
@@ -141,21 +168,14 @@ fn a_strand_runs_in_order_on_any_threads_and_is_read_again_after_it_was_full() {
                 jobs: 3,
                 bytes: 100,
             };
-            let pool = Arc::new(Pool::new(2, room));
+            let pool = Arc::new(Pool::new(2, room, usize::MAX));
             let workers: Vec<_> = (0..2)
                 .map(|_| {
                     let pool = pool.clone();
                     thread::spawn(move || pool.work())
                 })
                 .collect();
-            let connection = Arc::new(Connection {
-                pool: pool.clone(),
-                strand: Strand::new(),
-                ran: Mutex::default(),
-                is_running: AtomicBool::new(false),
-                reads: Mutex::new(true),
-                resumed: Condvar::new(),
-            });
+            let connection = Connection::new(&pool);
             for job in 0..7 {
                 let mut reads = connection.reads.lock().unwrap();
                 while !*reads {
@@ -164,9 +184,7 @@ fn a_strand_runs_in_order_on_any_threads_and_is_read_again_after_it_was_full() {
                 drop(reads);
                 // As in the reactor: a resume that overtakes the pause waits in its inbox until after it.
                 let mut reads = connection.reads.lock().unwrap();
-                let pushed = connection
-                    .strand
-                    .push(job, 1, room, |_, home| match *home {});
+                let pushed = pool.push(&connection.strand, job, 1, |_, home| match *home {});
                 *reads = !pushed.is_full;
                 drop(reads);
                 if let Some(place) = pushed.turn {
@@ -176,6 +194,55 @@ fn a_strand_runs_in_order_on_any_threads_and_is_read_again_after_it_was_full() {
             assert_eq!(pool.close(std::time::Duration::MAX), 0);
             workers.into_iter().for_each(|it| it.join().unwrap());
             assert!(connection.ran.lock().unwrap().iter().copied().eq(0..7));
+        },
+    );
+}
+
+/// Red if `remove` does not find that the limit is crossed, and if `hold` does not mark the strand.
+#[test]
+fn strands_that_were_held_because_of_others_are_read_again() {
+    explore(
+        "strands_that_were_held_because_of_others_are_read_again",
+        || {
+            let room = Room {
+                jobs: 100,
+                bytes: 100,
+            };
+            let pool = Arc::new(Pool::new(2, room, 1));
+            let workers: Vec<_> = (0..2)
+                .map(|_| {
+                    let pool = pool.clone();
+                    thread::spawn(move || pool.work())
+                })
+                .collect();
+            let connections = [Connection::new(&pool), Connection::new(&pool)];
+            for connection in &connections {
+                *connection.all.lock().unwrap() = connections.to_vec();
+            }
+            for job in 0..4 {
+                for connection in &connections {
+                    // As in the reactor: what a resume asks for waits in its inbox until after the hold.
+                    let mut reads = connection.reads.lock().unwrap();
+                    *reads &= !pool.hold(&connection.strand);
+                    while !*reads {
+                        reads = connection.resumed.wait(reads).unwrap();
+                    }
+                    drop(reads);
+                    let pushed = pool.push(&connection.strand, job, 1, |_, home| match *home {});
+                    assert!(!pushed.is_full);
+                    if let Some(place) = pushed.turn {
+                        pool.schedule(&mut vec![(connection.clone(), place)]);
+                    }
+                    assert!(pool.bytes() <= 2, "one read beyond the limit");
+                }
+            }
+            assert_eq!(pool.close(std::time::Duration::MAX), 0);
+            workers.into_iter().for_each(|it| it.join().unwrap());
+            assert_eq!(pool.bytes(), 0);
+            for connection in &connections {
+                assert!(connection.ran.lock().unwrap().iter().copied().eq(0..4));
+                connection.all.lock().unwrap().clear();
+            }
         },
     );
 }

@@ -41,6 +41,11 @@ impl<C: Codec, T: Send + Sync + 'static> Reactor<C, T> {
     /// Reads from a socket until nothing is left, or others have their turn.
     pub(super) fn read(&mut self, slot: u32) {
         let mut total = 0;
+        let connection = &mut self.slab[slot];
+        if connection.session.is_open() && self.core.pool.hold(connection.agent.jobs()) {
+            connection.session.pause();
+            self.mark_dirty(slot);
+        }
         while total < READ {
             let connection = &mut self.slab[slot];
             if !connection.session.wants_read() {
@@ -105,7 +110,6 @@ impl<C: Codec, T: Send + Sync + 'static> Reactor<C, T> {
         let (core, desk) = (&self.core, &self.desk);
         let agent = &connection.agent;
         let runnable = &mut self.runnable;
-        let room = core.pool.room();
         let mut is_full = false;
         let mut at = None;
         let input = &mut self.scratch.clear[..count];
@@ -139,7 +143,8 @@ impl<C: Codec, T: Send + Sync + 'static> Reactor<C, T> {
                 };
                 let job = Job::Message(target, envelope.body.into(), envelope.id);
                 let belongs = |job: &Job, home: &Arc<_>| core.belongs(job, &**home);
-                let pushed = agent.jobs().push(job, envelope.body.len(), room, belongs);
+                let size = envelope.body.len();
+                let pushed = core.pool.push(agent.jobs(), job, size, belongs);
                 is_full |= pushed.is_full;
                 if let Some(place) = pushed.turn {
                     let (agent, core) = (agent.clone(), core.clone());
@@ -254,7 +259,7 @@ impl<C: Codec, T: Send + Sync + 'static> Reactor<C, T> {
     fn push_job_of(&mut self, agent: Agent<C, T>, job: Job) {
         let core = self.core.clone();
         let belongs = |job: &Job, home: &Arc<dyn Delegate<C, T>>| core.belongs(job, &**home);
-        let pushed = agent.jobs().push(job, 0, core.pool.room(), belongs);
+        let pushed = core.pool.push(agent.jobs(), job, 0, belongs);
         if pushed.is_full
             && let Some(slot) = self.find(agent.place())
         {

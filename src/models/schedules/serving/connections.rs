@@ -197,7 +197,7 @@ impl Model {
             hub: Arc::new(hub),
             program,
             agents: Plain::default(),
-            pool: Arc::new(Pool::new(2, room)),
+            pool: Arc::new(Pool::new(2, room, usize::MAX)),
             supervisor: Supervisor::idle(),
         });
         let handlers = [0; 2].map(|_| {

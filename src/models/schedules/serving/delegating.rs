@@ -117,7 +117,7 @@ struct Setting {
 
 impl Setting {
     fn new() -> Self {
-        let pool = Arc::new(Pool::new(1, ROOM));
+        let pool = Arc::new(Pool::new(1, ROOM, usize::MAX));
         let groups = (1..3).map(|number| Group::builder("g").capacity(1).spawn(number).unwrap());
         let connection = Connection {
             strand: Strand::new(),
@@ -145,7 +145,8 @@ impl Setting {
         let connection = &self.connection;
         for job in jobs {
             let belongs = |job: &u32, home: &Place| connection.belongs(job, home);
-            let pushed = connection.strand.push(job, 1, ROOM, belongs);
+            let pool = &connection.pool;
+            let pushed = pool.push(&connection.strand, job, 1, belongs);
             if let Some(place) = pushed.turn {
                 let mut turns = vec![(connection.clone(), place)];
                 connection.pool.schedule(&mut turns);
