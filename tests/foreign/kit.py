@@ -1,4 +1,4 @@
-"""The server under test, and peers that do only what they are asked to."""
+"""The server and the client under test, and peers that do only what they are asked to."""
 
 import json
 import os
@@ -15,22 +15,16 @@ from websockets.uri import parse_uri
 HOST = "127.0.0.1"
 
 
-class Server:
-    """A process of `server.rs`, which ends with the `with` block and must end well."""
+class Program:
+    """A process that writes events, which ends with the `with` block and must end well."""
 
-    def __init__(self, *options, prefix=()):
-        command = [*prefix, os.environ["FOREIGN_SERVER"], *map(str, options)]
+    def __init__(self, *command):
         self.process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            list(map(str, command)), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
         self.events = queue.Queue()
         self.reader = threading.Thread(target=self._read, daemon=True)
         self.reader.start()
-        listening = self.event("listening")
-        self.tcp, self.websocket = listening["tcp"], listening["websocket"]
-        self.url = f"ws://{HOST}:{self.websocket}/"
-        # With `--tls`: TCP and WebSocket.
-        self.tls = listening["tls"]
 
     def _read(self):
         for line in self.process.stdout:
@@ -60,7 +54,37 @@ class Server:
             self.reader.join()
             self.process.stdout.close()
         # What has failed already is worth more than what follows from it.
-        assert kind or code == 0, f"the server ended with {code}"
+        assert kind or code == 0, f"the program ended with {code}"
+
+
+class Server(Program):
+    """A process of `server.rs`."""
+
+    def __init__(self, *options, prefix=()):
+        super().__init__(*prefix, os.environ["FOREIGN_SERVER"], *options)
+        listening = self.event("listening")
+        self.tcp, self.websocket = listening["tcp"], listening["websocket"]
+        self.url = f"ws://{HOST}:{self.websocket}/"
+        # With `--tls`: TCP and WebSocket.
+        self.tls = listening["tls"]
+
+
+class Client(Program):
+    """A process of `client.rs`, which connects to a URL."""
+
+    def __init__(self, url, *options, prefix=()):
+        super().__init__(*prefix, os.environ["FOREIGN_CLIENT"], url, *options)
+
+    def _say(self, **command):
+        print(json.dumps(command), file=self.process.stdin, flush=True)
+
+    def send(self, name, body):
+        """Sends a message."""
+        self._say(send=[name, body])
+
+    def ask(self, name, body):
+        """Sends a request; its answer is an event."""
+        self._say(request=[name, body])
 
 
 class Tcp:
