@@ -7,6 +7,7 @@ mod raw;
 
 use std::error::Error;
 use std::io::Read;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -174,7 +175,7 @@ fn run<C: Codec>(
         builder = builder.tcp_tls(&any, tls).websocket_tls(any, tls);
     }
     let server = routes(builder).start()?;
-    let ports: Vec<_> = server.local_addrs().iter().map(|it| it.port()).collect();
+    let ports: Vec<_> = server.local_addrs().iter().map(SocketAddr::port).collect();
     println!(
         "{}",
         json!({ "event": "listening", "tcp": ports[0], "websocket": ports[1], "tls": &ports[2..] })
