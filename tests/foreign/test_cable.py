@@ -7,7 +7,7 @@ import time
 import unittest
 
 from cable import Cable, why_not
-from kit import Server
+from kit import Client, Server
 
 PEER = pathlib.Path(__file__).with_name("cable_peer.py")
 WHY_NOT = why_not()
@@ -61,3 +61,50 @@ class CablePull(unittest.TestCase):
         closed, took = self.pull(0, "--write-within", 1_500)
         self.assertIn(closed["cause"], ("silence", "no byte accepted for too long"))
         self.assertTrue(1.4 < took < 4, took)
+
+
+@unittest.skipIf(WHY_NOT, WHY_NOT)
+class CablePullOfOurClient(unittest.TestCase):
+    def pull(self, is_busy, scheme):
+        """Pulls the cable between a client and its server. Returns the report of the lost connection, and how long after
+        that it came."""
+        with Cable() as cable, Server("--address", cable.HERE) as server:
+            ports = {"tcp": server.tcp, "ws": server.websocket}
+            options = ["--unanswered", "400,2", "--retry", 50]
+            url = f"{scheme}://{cable.HERE}:{ports[scheme]}"
+            with Client(url, *options, prefix=cable.THERE_RUNS) as client:
+                client.event("online")
+                # Longer than a silent server lives.
+                until = time.monotonic() + 2.2
+                while time.monotonic() < until:
+                    if is_busy:
+                        client.send("Echo", {"Message": "x" * 10_000})
+                        client.event("echo")
+                    time.sleep(0.01)
+                self.assertTrue(client.events.empty(), "it is connected")
+                pulled = cable.pull()
+                ended = client.event("offline")
+                took = time.monotonic() - pulled
+                print(f"after {took:.3f} s, {ended['late'] * 1e3:.3f} ms late", end=" ... ")
+                # Attempts fail while it is pulled.
+                client.event("offline")
+                cable.plug()
+                client.event("online", within=20)
+                client.send("Echo", {"Message": "back"})
+                self.assertEqual(client.event("echo")["body"], {"Message": "back"})
+        return ended, took
+
+    def test_an_idle_connection(self):
+        for scheme in ("tcp", "ws"):
+            with self.subTest(scheme):
+                ended, took = self.pull(False, scheme)
+                self.assertEqual(ended["cause"], "silence")
+                self.assertGreaterEqual(ended["silent"], 1.2)
+                # The last byte, an answer to a ping, came at most one ping before.
+                self.assertTrue(0.5 < took < 1.7, took)
+
+    def test_a_connection_with_data_on_the_way(self):
+        ended, took = self.pull(True, "tcp")
+        self.assertEqual(ended["cause"], "silence")
+        self.assertGreaterEqual(ended["silent"], 1.2)
+        self.assertTrue(0.9 < took < 1.7, took)
