@@ -3,7 +3,7 @@
 use std::io::{self, IoSlice, Read, Write};
 use std::net::Shutdown;
 
-use super::net::TcpStream;
+use super::net::{Input, TcpStream};
 #[cfg(feature = "tls")]
 use super::tls::{Secure, Tls};
 
@@ -51,25 +51,6 @@ impl Scratch {
             sealed: Box::default(),
         }
     }
-}
-
-/// What a read yielded.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Input {
-    /// Bytes.
-    Bytes {
-        /// How many the session is given, from the start of the scratch buffer; may be zero under TLS.
-        count: usize,
-        /// How many the socket yielded.
-        taken: usize,
-        /// Whether the socket is now empty.
-        is_short: bool,
-    },
-    /// The end of the peer's direction.
-    End,
-    /// The peer broke the rules of TLS, in this way.
-    #[cfg(feature = "tls")]
-    Broken(String),
 }
 
 /// A socket, plain or under TLS.

@@ -5,7 +5,7 @@ use std::io::{self, IoSlice, Read, Write};
 
 use rustls::{Connection, Error, InvalidMessage};
 
-use super::super::channel::Input;
+use super::super::net::Input;
 
 /// The most bytes of a record, which are encrypted at once: a ping waits for at most this much, as it does without TLS.
 const RECORD: usize = 16 << 10;
