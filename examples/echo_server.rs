@@ -132,7 +132,7 @@ fn healthy(mut stream: TcpStream) -> Act {
     Ok(Some(stream))
 }
 
-/// Says something, is pinged, and says no more.
+/// Says something, is pinged, and falls silent.
 fn silent(mut stream: TcpStream) -> Act {
     put(&mut stream, r#"{"type":"Echo","data":1}"#)?;
     get(&mut stream)?;

@@ -1,9 +1,10 @@
-//! The other side of a [`Server`](crate::server::Server): a connection that is made again, and a verdict when the server
-//! is gone.
+//! The other side of a [`Server`](crate::server::Server): a connection that is made again, and a verdict when the
+//! server is gone.
 //!
-//! A [`Client`] connects to `tcp://host:port` or `ws://host:port/path`, with the codecs and the wire format of a server.
-//! It pings a silent server, and judges it to be offline after a number of pings without an answer, at an exact time. It
-//! then connects again, with waits that are random and grow. What is sent meanwhile waits in a queue with limits.
+//! A [`Client`] connects to `tcp://host:port` or `ws://host:port/path`, with the codecs and the wire format of a
+//! server. It pings a silent server, and judges it to be offline after a number of pings without an answer, at an exact
+//! time. It then connects again, with waits that are random and grow. What is sent meanwhile waits in a queue with
+//! limits.
 //!
 #![cfg_attr(feature = "json", doc = "```")]
 #![cfg_attr(not(feature = "json"), doc = "```ignore")]

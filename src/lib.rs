@@ -35,12 +35,13 @@
 //! # Features
 //!
 //! All features are off by default. `pacemaker` sends beats, `registry` maintains the list of nodes that may receive
-//! traffic, `dispatch` calls handlers for instant, delayed and retried events on local threads, `redis` adds a dispatcher
-//! whose events survive in Redis and a watch that processes share, `cron` adds periodic events by the calendar, `server`
-//! adds connections over TCP and WebSocket that are kept alive, `client` adds their other side, `json`, `msgpack` and
-//! `protobuf` add the encodings of its messages, of which `msgpack` also serves `redis`, `tls` adds TLS for its connections,
-//! `observe` adds metrics for Prometheus and a page with live pictures, `tsc` adds a faster clock, `serde` adds `Serialize`,
-//! and `log` reports stalls and failures through the `log` crate. The README lists the cost of each.
+//! traffic, `dispatch` calls handlers for instant, delayed and retried events on local threads, `redis` adds a
+//! dispatcher whose events survive in Redis and a watch that processes share, `cron` adds periodic events by the
+//! calendar, `server` adds connections over TCP and WebSocket that are kept alive, `client` adds their other side,
+//! `json`, `msgpack` and `protobuf` add the encodings of its messages, of which `msgpack` also serves `redis`, `tls`
+//! adds TLS for its connections, `observe` adds metrics for Prometheus and a page with live pictures, `tsc` adds a
+//! faster clock, `serde` adds `Serialize`, and `log` reports stalls and failures through the `log` crate. The README
+//! lists the cost of each.
 //!
 //! # How it works
 //!

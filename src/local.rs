@@ -245,9 +245,9 @@ where
     /// Holds expiry back because the caller's loop did not run between `last_alive` and `now`, so that beats may wait
     /// that it has not seen. Returns the longest time for which expiry is held back.
     ///
-    /// A key expires at the earliest `now` plus the length of the gap, or plus its timeout if that is shorter. The total
-    /// is limited by [`stall_cap`](crate::LocalBuilder::stall_cap). A loop calls this before it polls, if it woke much
-    /// later than it meant to.
+    /// A key expires at the earliest `now` plus the length of the gap, or plus its timeout if that is shorter. The
+    /// total is limited by [`stall_cap`](crate::LocalBuilder::stall_cap). A loop calls this before it polls, if it woke
+    /// much later than it meant to.
     ///
     /// ```
     /// # use std::time::Duration;

@@ -1,8 +1,8 @@
 //! Connections over TCP and WebSocket that are kept alive, on plain threads.
 //!
 //! A message is an envelope with a name, such as `Echo`, and a body in the encoding of the [`Codec`]: JSON with the
-//! feature `json`, `MessagePack` with `msgpack`, and Protocol Buffers with `protobuf`. A [`Server`] calls a handler for each
-//! name, in order for each connection and on a pool of threads. An [`Agent`] is the handle to a connection.
+//! feature `json`, `MessagePack` with `msgpack`, and Protocol Buffers with `protobuf`. A [`Server`] calls a handler for
+//! each name, in order for each connection and on a pool of threads. An [`Agent`] is the handle to a connection.
 //!
 #![cfg_attr(feature = "json", doc = "```")]
 #![cfg_attr(not(feature = "json"), doc = "```ignore")]

@@ -111,8 +111,8 @@ impl<C: Codec> ClientBuilder<C> {
         self
     }
 
-    /// Pings a server that was silent for `ping_after`, again each `ping_after` of further silence, and gives it up when
-    /// `pings` pings in a row had no answer for `ping_after`: `(pings + 1) * ping_after` after its last byte.
+    /// Pings a server that was silent for `ping_after`, again each `ping_after` of further silence, and gives it up
+    /// when `pings` pings in a row had no answer for `ping_after`: `(pings + 1) * ping_after` after its last byte.
     pub fn unanswered(self, ping_after: Duration, pings: u32) -> Self {
         let drop_after = ping_after.saturating_mul(pings.saturating_add(1));
         self.keepalive(Keepalive::new(ping_after, drop_after))
@@ -161,8 +161,8 @@ impl<C: Codec> ClientBuilder<C> {
     }
 
     /// Calls `code` for each message named `name`, in their order, on one of the few threads for the handlers of all
-    /// clients of the process. A handler that blocks delays the other handlers of this client; when its messages fill 64
-    /// places or 256 KiB, the socket is not read until it goes on.
+    /// clients of the process. A handler that blocks delays the other handlers of this client; when its messages fill
+    /// 64 places or 256 KiB, the socket is not read until it goes on.
     ///
     /// Messages whose body cannot be decoded are counted in [`ClientStats::bad`](super::ClientStats::bad).
     pub fn on<M: Decode<C>, R>(
@@ -173,8 +173,8 @@ impl<C: Codec> ClientBuilder<C> {
         self.route(name, false, Self::handle(code))
     }
 
-    /// Calls `code` for each message named `name` like [`on`](ClientBuilder::on), but on the thread that owns the sockets
-    /// of all clients of the process, which all wait for it. It may overtake messages with other handlers.
+    /// Calls `code` for each message named `name` like [`on`](ClientBuilder::on), but on the thread that owns the
+    /// sockets of all clients of the process, which all wait for it. It may overtake messages with other handlers.
     pub fn on_inline<M: Decode<C>, R>(
         self,
         name: &str,
@@ -204,8 +204,8 @@ impl<C: Codec> ClientBuilder<C> {
     }
 
     /// Sends what `code` adds to the greeting first on each connection, before anything that waits: for example a login
-    /// and subscriptions. It is called for each connection, on the thread that owns the sockets of all clients, and must
-    /// not block. If it panics, or a message cannot be encoded, the connection is closed and made again.
+    /// and subscriptions. It is called for each connection, on the thread that owns the sockets of all clients, and
+    /// must not block. If it panics, or a message cannot be encoded, the connection is closed and made again.
     pub fn greet(mut self, code: impl Fn(&mut Greeting<C>) + Send + Sync + 'static) -> Self {
         self.greet = Some(Box::new(code));
         self

@@ -51,8 +51,8 @@ impl<C: Codec> Client<C> {
     ///
     /// # Errors
     ///
-    /// Returns a [`SendError`] if the client is closed, if the queue is full, or if the message is longer than it or has
-    /// no encoding.
+    /// Returns a [`SendError`] if the client is closed, if the queue is full, or if the message is longer than it or
+    /// has no encoding.
     pub fn send<B: Encode<C> + ?Sized>(&self, name: &str, body: &B) -> Result<(), SendError> {
         let frame = self.frame(Head::new(name), body)?;
         self.shared().push(frame, None, None)

@@ -23,8 +23,8 @@ use crate::server::codec::Codec;
 use crate::server::session::{Session, Settings, Step, Traffic, Upgrade};
 use crate::server::{Cause, Fault, RequestError, websocket};
 
-/// How many bytes the session is given before it has written some: what it holds is lost with the connection, what waits
-/// in the queue is not.
+/// How many bytes the session is given before it has written some: what it holds is lost with the connection, what
+/// waits in the queue is not.
 const AHEAD: usize = 64 << 10;
 
 /// The most buffers of a write.
@@ -208,7 +208,7 @@ impl<C: Codec> Line<C> {
     fn linked(&mut self, stream: TcpStream, cx: &mut Context<'_>) {
         self.dial_after(None, cx);
         self.slow = 0;
-        // An option that the system does not grant costs time and no more.
+        // An option that the system does not grant costs only time.
         let _ = stream.set_nodelay(true);
         let Plan {
             address,
@@ -267,7 +267,7 @@ impl<C: Codec> Line<C> {
         self.dial_after(self.wait, cx);
     }
 
-    /// Closes the client, whose program does not want it any more.
+    /// Closes the client, which its program no longer wants.
     fn close_by_program(&mut self, cx: &mut Context<'_>) {
         if self.is_closed {
             return;
@@ -374,8 +374,8 @@ impl<C: Codec> Link<C> {
         }
     }
 
-    /// Reports a session that has just opened, and sends the greeting. None of its messages were handled before. Returns
-    /// whether it has just opened.
+    /// Reports a session that has just opened, and sends the greeting. None of its messages were handled before.
+    /// Returns whether it has just opened.
     fn open(&mut self, shared: &Arc<Shared<C>>, course: &mut Course, cx: &mut Context<'_>) -> bool {
         if self.epoch.is_some() || !self.session.was_opened() {
             return false;

@@ -1,7 +1,7 @@
 //! The thread that owns the sockets of all clients of a process, and the threads that run their handlers.
 //!
-//! They are started with the first client and end with the last one. As in a server, a round reads before it judges, and
-//! the socket of a silent server is read once more before the verdict.
+//! They are started with the first client and end with the last one. As in a server, a round reads before it judges,
+//! and the socket of a silent server is read once more before the verdict.
 
 use std::convert::Infallible;
 use std::io;

@@ -139,8 +139,8 @@ where
         self
     }
 
-    /// Sets the longest time for which expiry may be held back after [stalls](LocalWatcher::stalled) in a row. Default: 30
-    /// seconds. See [`Builder::stall_cap`](crate::Builder::stall_cap).
+    /// Sets the longest time for which expiry may be held back after [stalls](LocalWatcher::stalled) in a row. Default:
+    /// 30 seconds. See [`Builder::stall_cap`](crate::Builder::stall_cap).
     pub fn stall_cap(mut self, cap: Duration) -> Self {
         self.grace_cap = cap;
         self

@@ -229,8 +229,8 @@ impl Observer {
         text
     }
 
-    /// Returns what is wrong: servers that drain, threads that are blocked, workers that have failed. Returns nothing if
-    /// the program may get work.
+    /// Returns what is wrong: servers that drain, threads that are blocked, workers that have failed. Returns nothing
+    /// if the program may get work.
     ///
     /// ```
     /// use liveness::observe::Observer;

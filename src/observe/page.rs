@@ -164,7 +164,7 @@ fn pages(
                 Response::new("application/json", status.lock().clone())
             })),
         )
-        // A load balancer has no token, and learns no more than what it needs.
+        // A load balancer has no token, and learns only what it needs.
         .get("/healthz", move |request| {
             let problems = health.problems();
             let status = if problems.is_empty() { 200 } else { 503 };
@@ -224,8 +224,8 @@ fn writes(builder: ServerBuilder<Json, ()>, observer: &Observer) -> ServerBuilde
     }
 }
 
-/// A page with live pictures of what an [`Observer`] knows, with the endpoints `/metrics`, `/healthz` and `/status.json`
-/// beside it.
+/// A page with live pictures of what an [`Observer`] knows, with the endpoints `/metrics`, `/healthz` and
+/// `/status.json` beside it.
 ///
 /// ```
 /// use std::io::{Read, Write};
@@ -242,9 +242,9 @@ fn writes(builder: ServerBuilder<Json, ()>, observer: &Observer) -> ServerBuilde
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// The page is one file that loads nothing else. It is fed over WebSocket, every half second with what changed, and looks
-/// at keys and nodes only while someone looks at it. Its threads are those of a [`Server`] of its own, with one reactor,
-/// and one more. Dropping it closes all pages and ends the threads, which may block for about a second.
+/// The page is one file that loads nothing else. It is fed over WebSocket, every half second with what changed, and
+/// looks at keys and nodes only while someone looks at it. Its threads are those of a [`Server`] of its own, with one
+/// reactor, and one more. Dropping it closes all pages and ends the threads, which may block for about a second.
 #[must_use = "the page is closed when this is dropped"]
 pub struct Page {
     /// The server.

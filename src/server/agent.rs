@@ -261,8 +261,8 @@ impl<C: Codec, T> Agent<C, T> {
         self.inner.transport
     }
 
-    /// Returns the data of the program: what `authorize` returned, or without it the default value, or what was given to
-    /// [`builder_with`](super::Server::builder_with).
+    /// Returns the data of the program: what `authorize` returned, or without it the default value, or what was given
+    /// to [`builder_with`](super::Server::builder_with).
     #[must_use]
     pub fn data(&self) -> &T {
         self.inner.data.get_or_init(self.inner.first_data)
@@ -372,7 +372,8 @@ impl<C: Codec, T> Agent<C, T> {
         self.ask(Command::Join(self.inner.place, room.into(), false));
     }
 
-    /// Sends a message to all members of a room of this agent's server, like [`Server::publish`](super::Server::publish).
+    /// Sends a message to all members of a room of this agent's server, like
+    /// [`Server::publish`](super::Server::publish).
     ///
     /// # Errors
     ///

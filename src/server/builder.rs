@@ -144,8 +144,8 @@ impl<C: Codec, T: Send + Sync + 'static> ServerBuilder<C, T> {
         self.port(address, Port::WebSocket, Layer::default())
     }
 
-    /// Listens for WebSocket connections under TLS (`wss`) on `address`. The handshakes of TLS and of WebSocket together
-    /// must be complete within [`handshake_within`](ServerBuilder::handshake_within).
+    /// Listens for WebSocket connections under TLS (`wss`) on `address`. The handshakes of TLS and of WebSocket
+    /// together must be complete within [`handshake_within`](ServerBuilder::handshake_within).
     #[cfg(feature = "tls")]
     #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
     pub fn websocket_tls(self, address: impl Into<String>, tls: &Tls) -> Self {
@@ -161,15 +161,15 @@ impl<C: Codec, T: Send + Sync + 'static> ServerBuilder<C, T> {
         self
     }
 
-    /// Sets how messages on TCP are delimited. Default: [`Framing::U16`]. [`Framing::Lines`] is an error for a codec that is
-    /// not text.
+    /// Sets how messages on TCP are delimited. Default: [`Framing::U16`]. [`Framing::Lines`] is an error for a codec
+    /// that is not text.
     pub fn framing(mut self, framing: Framing) -> Self {
         self.framing = framing;
         self
     }
 
-    /// Accepts WebSocket connections on this path, and on others that are set by further calls. Default: on any path. A path
-    /// that does not begin with a slash is an error.
+    /// Accepts WebSocket connections on this path, and on others that are set by further calls. Default: on any path. A
+    /// path that does not begin with a slash is an error.
     pub fn path(mut self, path: impl Into<String>) -> Self {
         self.policy.paths.push(path.into());
         self
@@ -218,8 +218,8 @@ impl<C: Codec, T: Send + Sync + 'static> ServerBuilder<C, T> {
         self
     }
 
-    /// Sets the most connections of one address. Default: no limit. Further ones are answered with status 429, or closed
-    /// on TCP. Zero is an error.
+    /// Sets the most connections of one address. Default: no limit. Further ones are answered with status 429, or
+    /// closed on TCP. Zero is an error.
     pub fn max_per_ip(mut self, connections: usize) -> Self {
         self.connections.per_ip = Some(connections);
         self
@@ -231,15 +231,15 @@ impl<C: Codec, T: Send + Sync + 'static> ServerBuilder<C, T> {
         self
     }
 
-    /// Sets the longest upgrade request in bytes, from 1 KiB to 64 KiB. Default: 8 KiB. A longer one, or one with more than
-    /// 64 headers, is answered with status 431.
+    /// Sets the longest upgrade request in bytes, from 1 KiB to 64 KiB. Default: 8 KiB. A longer one, or one with more
+    /// than 64 headers, is answered with status 431.
     pub fn max_header(mut self, bytes: usize) -> Self {
         self.limits.max_header = bytes;
         self
     }
 
-    /// Sets whether small writes are sent at once, with `TCP_NODELAY`. Default: yes. Without it, the operating system may
-    /// hold a message back for some 40 ms to send it with the next one.
+    /// Sets whether small writes are sent at once, with `TCP_NODELAY`. Default: yes. Without it, the operating system
+    /// may hold a message back for some 40 ms to send it with the next one.
     pub fn nodelay(mut self, is_on: bool) -> Self {
         self.connections.nodelay = is_on;
         self
@@ -272,8 +272,8 @@ impl<C: Codec, T: Send + Sync + 'static> ServerBuilder<C, T> {
     /// Sets how many messages and bytes of one connection may wait to be handled before its socket is no longer read.
     /// Default: 64 and 256 KiB. What was read at once, at most 64 KiB, may exceed it. Zero is an error.
     ///
-    /// The bytes are at most an eighth of [`outbound`](ServerBuilder::outbound), so that answers as long as their messages
-    /// do not exceed that limit, however many messages a peer sends before it reads.
+    /// The bytes are at most an eighth of [`outbound`](ServerBuilder::outbound), so that answers as long as their
+    /// messages do not exceed that limit, however many messages a peer sends before it reads.
     pub fn inbound(mut self, messages: usize, bytes: usize) -> Self {
         self.room = Room {
             jobs: messages,
@@ -325,7 +325,7 @@ impl<C: Codec, T: Send + Sync + 'static> ServerBuilder<C, T> {
     /// server [drains](Server::drain), too, and each takes a connection. A later call for the same path replaces an
     /// earlier one, also that of `/healthz`.
     ///
-    /// There is no more of HTTP than that: no other method, no body of a request, no second request on a connection.
+    /// The rest of HTTP is missing: no other method, no body of a request, no second request on a connection.
     ///
     #[cfg_attr(feature = "json", doc = "```")]
     #[cfg_attr(not(feature = "json"), doc = "```ignore")]
@@ -357,7 +357,8 @@ impl<C: Codec, T: Send + Sync + 'static> ServerBuilder<C, T> {
     }
 
     /// Decides about each upgrade request, on a handler thread. What `code` returns is the [data](Agent::data) of the
-    /// agent. Without it, and on TCP, the data is the default value, or what [`builder_with`](Server::builder_with) was given.
+    /// agent. Without it, and on TCP, the data is the default value, or what [`builder_with`](Server::builder_with) was
+    /// given.
     pub fn authorize(
         mut self,
         code: impl Fn(&Request) -> Result<T, Reject> + Send + Sync + 'static,
@@ -391,8 +392,8 @@ impl<C: Codec, T: Send + Sync + 'static> ServerBuilder<C, T> {
         self.route(name, true, Self::handle(code))
     }
 
-    /// Answers each request named `name` with what `code` returns, on a handler thread like [`on`](ServerBuilder::on). A
-    /// fault is sent as the message `Error`. A message without a number is handled, and gets no answer.
+    /// Answers each request named `name` with what `code` returns, on a handler thread like [`on`](ServerBuilder::on).
+    /// A fault is sent as the message `Error`. A message without a number is handled, and gets no answer.
     pub fn on_request<M: Decode<C>, A: Encode<C>>(
         self,
         name: &str,

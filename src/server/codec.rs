@@ -194,8 +194,8 @@ pub trait Decode<C>: Sized {
     fn decode(codec: C, body: &[u8]) -> Result<Self, DecodeError>;
 }
 
-/// The codec `A`, or `B` if a peer asks for it by its subprotocol. Bodies must have both encodings. More than two codecs
-/// are nested: `Either<Json, Either<MsgPack, Protobuf>>`.
+/// The codec `A`, or `B` if a peer asks for it by its subprotocol. Bodies must have both encodings. More than two
+/// codecs are nested: `Either<Json, Either<MsgPack, Protobuf>>`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Either<A, B> {
     /// The first codec, which is the default.

@@ -87,7 +87,7 @@ pub(crate) struct Deadlines {
     /// Those in force.
     armed: u8,
     /// Those that the watcher holds.
-    told: u8,
+    held: u8,
     /// Those that begin again now.
     restarted: u8,
     /// Those whose timeout differs from the one that the watcher holds.
@@ -131,7 +131,7 @@ impl Deadlines {
 
     /// Records that the watcher has reported the key of `kind`, which it no longer holds.
     pub(crate) fn fire(&mut self, kind: Kind) {
-        self.told &= !kind.bit();
+        self.held &= !kind.bit();
         self.fired |= self.armed & kind.bit();
     }
 
@@ -151,22 +151,22 @@ impl Deadlines {
         mut apply: impl FnMut(Kind, Change),
     ) {
         // Most rounds change nothing or only begin a silence again.
-        let changed = self.restarted | (self.armed & !self.fired) ^ self.told;
+        let changed = self.restarted | (self.armed & !self.fired) ^ self.held;
         if changed == 0 {
             return;
         }
         for kind in Kind::ALL {
             let bit = kind.bit();
-            let (is_armed, is_told) = (self.armed & bit != 0, self.told & bit != 0);
+            let (is_armed, is_held) = (self.armed & bit != 0, self.held & bit != 0);
             let is_due = self.fired & bit != 0;
-            if is_armed && is_told && self.restarted & bit != 0 && self.retimed & bit == 0 {
+            if is_armed && is_held && self.restarted & bit != 0 && self.retimed & bit == 0 {
                 apply(kind, Change::Beat);
-            } else if is_armed && !is_due && (!is_told || self.restarted & bit != 0) {
+            } else if is_armed && !is_due && (!is_held || self.restarted & bit != 0) {
                 apply(kind, Change::Set(timeout(kind)));
-                self.told |= bit;
-            } else if !is_armed && is_told {
+                self.held |= bit;
+            } else if !is_armed && is_held {
                 apply(kind, Change::Clear);
-                self.told &= !bit;
+                self.held &= !bit;
             }
         }
         self.restarted = 0;

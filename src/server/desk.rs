@@ -143,8 +143,8 @@ thread_local! {
     static DESKS: RefCell<Vec<(Weak<Supervisor>, Arc<Desk>)>> = const { RefCell::new(Vec::new()) };
 }
 
-/// The desks of the threads that run user code for a server, and the watcher that looks at them: threads of the server, and
-/// those of groups.
+/// The desks of the threads that run user code for a server, and the watcher that looks at them: threads of the server,
+/// and those of groups.
 pub(crate) struct Supervisor {
     /// The watcher; `None` after the end.
     watcher: Mutex<Option<Watcher<usize>>>,

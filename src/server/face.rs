@@ -61,8 +61,8 @@ impl Shutdown {
 pub struct ShutdownReport {
     /// The connections that were open when it began.
     pub open: u64,
-    /// The agents whose connections were cut, because they were not closed after four fifths of the time: their peers took
-    /// or answered no close.
+    /// The agents whose connections were cut, because they were not closed after four fifths of the time: their peers
+    /// took or answered no close.
     pub cut: Vec<AgentId>,
     /// The agents whose `closed` was not called, because their handlers did not return in time.
     pub unreported: Vec<AgentId>,
@@ -101,16 +101,16 @@ pub struct Server<C: Codec, T: Send + Sync + 'static> {
 }
 
 impl<C: Codec, T: Default + Send + Sync + 'static> Server<C, T> {
-    /// Returns the options and routes of a new server, with default values. `C` encodes messages, and `T` is the data of
-    /// the program for each agent.
+    /// Returns the options and routes of a new server, with default values. `C` encodes messages, and `T` is the data
+    /// of the program for each agent.
     pub fn builder() -> super::ServerBuilder<C, T> {
         super::ServerBuilder::new(T::default)
     }
 }
 
 impl<C: Codec, T: Send + Sync + 'static> Server<C, T> {
-    /// Returns the options and routes of a new server like [`builder`](Server::builder). `first_data` makes the data of each
-    /// agent for which `authorize` makes none, when it is first asked for, if the type has no default value.
+    /// Returns the options and routes of a new server like [`builder`](Server::builder). `first_data` makes the data of
+    /// each agent for which `authorize` makes none, when it is first asked for, if the type has no default value.
     ///
     #[cfg_attr(feature = "json", doc = "```")]
     #[cfg_attr(not(feature = "json"), doc = "```ignore")]
@@ -166,8 +166,8 @@ impl<C: Codec, T: Send + Sync + 'static> Server<C, T> {
         self.core.agents.lock().get(&id).cloned()
     }
 
-    /// Sends a message to all connections. It is encoded once for each kind of connection. `Ok` means that it is queued:
-    /// what happens at a connection that has no room is up to [`Overflow`](super::Overflow).
+    /// Sends a message to all connections. It is encoded once for each kind of connection. `Ok` means that it is
+    /// queued: what happens at a connection that has no room is up to [`Overflow`](super::Overflow).
     ///
     /// # Errors
     ///

@@ -11,7 +11,8 @@ pub enum Framing {
     U16,
     /// The same with 4 bytes.
     U32,
-    /// Each message ends with a line feed, for use by hand with `nc`. Only for codecs that are text, such as JSON; empty lines are ignored.
+    /// Each message ends with a line feed, for use by hand with `nc`. Only for codecs that are text, such as JSON;
+    /// empty lines are ignored.
     Lines,
 }
 
@@ -82,8 +83,8 @@ impl Splitter {
         self.partial.capacity()
     }
 
-    /// Takes `input`, and calls `sink` with each message that is complete. A message of at most `max` bytes is accepted.
-    /// Memory grows with what came, not with the length that the peer claims.
+    /// Takes `input`, and calls `sink` with each message that is complete. A message of at most `max` bytes is
+    /// accepted. Memory grows with what came, not with the length that the peer claims.
     ///
     /// # Errors
     ///

@@ -51,8 +51,8 @@
 //! | [`Agent::delegate`](super::Agent::delegate) | no | messages of a connection |
 //!
 //! All but attached receivers and timers go through one inbox, whose [capacity](Builder::capacity) is bounded. Each
-//! costs an allocation and a short lock. Agents and results of slow calls do not count for the capacity; they have limits
-//! of their own.
+//! costs an allocation and a short lock. Agents and results of slow calls do not count for the capacity; they have
+//! limits of their own.
 //!
 //! # Order
 //!

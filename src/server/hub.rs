@@ -197,7 +197,7 @@ impl<C: Codec> Hub<C> {
         OWN.with(Cell::get) == (std::ptr::from_ref(self).addr(), true)
     }
 
-    /// Adds a form that messages need. Called before a connection of that form is told of.
+    /// Adds a form that messages need. Called before a connection of that form is reported.
     pub(crate) fn add_wire(&self, wire: Wire<C>) {
         let mut wires = self.wires.lock();
         if !wires.contains(&wire) {
@@ -264,9 +264,9 @@ impl<C: Codec> Hub<C> {
 
     /// Waits until `has_room` or the time is over.
     ///
-    /// *Race.* Room may come between the look and the sleep. The sender counts itself, and then looks; the reactor makes
-    /// room, and then looks whether anyone is counted. The fences order each pair, so one of them sees the other. A sender
-    /// that is counted holds the lock from its look until it sleeps, and the reactor notifies under that lock.
+    /// *Race.* Room may come between the look and the sleep. The sender counts itself, and then looks; the reactor
+    /// makes room, and then looks whether anyone is counted. The fences order each pair, so one of them sees the other.
+    /// A sender that is counted holds the lock from its look until it sleeps, and the reactor notifies under that lock.
     pub(crate) fn wait_for_room(&self, within: Duration, has_room: impl Fn() -> bool) {
         let until = crate::sync::Instant::now().checked_add(within);
         self.blocked.fetch_add(1, Ordering::SeqCst);

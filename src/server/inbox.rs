@@ -6,10 +6,10 @@
 //! | 2. if the reactor does not count as awake: it does now, and the sender wakes it | 2. works |
 //! | | 3. locks; if nothing waits, it no longer counts as awake, and sleeps |
 //!
-//! *Race.* A push between the last look of the reactor and its sleep. Both take the lock: either the reactor sees the item
-//! in step 3 and does not sleep, or the sender sees that the reactor does not count as awake and wakes it. A wake-up that
-//! comes before the sleep is kept by the waker, and ends that sleep at once. A burst costs one wake-up, and a reactor that
-//! works costs none.
+//! *Race.* A push between the last look of the reactor and its sleep. Both take the lock: either the reactor sees the
+//! item in step 3 and does not sleep, or the sender sees that the reactor does not count as awake and wakes it. A
+//! wake-up that comes before the sleep is kept by the waker, and ends that sleep at once. A burst costs one wake-up,
+//! and a reactor that works costs none.
 
 use std::fmt;
 
@@ -35,7 +35,7 @@ struct State<I> {
     items: Vec<I>,
     /// Whether the reactor looks at the items before it sleeps.
     is_awake: bool,
-    /// Whether nothing is accepted any more.
+    /// Whether nothing is accepted now or later.
     is_closed: bool,
 }
 

@@ -73,7 +73,8 @@ impl Default for Keepalive {
 
 impl Keepalive {
     /// Pings a peer that was silent for `ping_after`, again each `ping_after` of further silence, and drops it after
-    /// `drop_after`. The server's `start` returns an error unless `ping_after` is at least 1 ms and less than `drop_after`.
+    /// `drop_after`. The server's `start` returns an error unless `ping_after` is at least 1 ms and less than
+    /// `drop_after`.
     pub fn new(ping_after: Duration, drop_after: Duration) -> Self {
         Keepalive {
             ping_after,
@@ -150,8 +151,9 @@ impl Keepalive {
         self.alive_by == Alive::Messages
     }
 
-    /// Returns what follows in a silence in which `pings` pings were sent, and how long after the last of them, or after
-    /// the last byte if there was none. The times are constants, so that connections share a few distinct timeouts.
+    /// Returns what follows in a silence in which `pings` pings were sent, and how long after the last of them, or
+    /// after the last byte if there was none. The times are constants, so that connections share a few distinct
+    /// timeouts.
     pub(crate) fn after(&self, pings: u32) -> (Duration, Next) {
         let in_all = self.pings_in_a_silence();
         if pings < in_all {

@@ -55,8 +55,8 @@ pub enum Excess {
 }
 
 impl Rate {
-    /// Allows `per_second` messages a second, and as many at once. The server's `start` returns an error unless it is from
-    /// 1 to 1,000,000.
+    /// Allows `per_second` messages a second, and as many at once. The server's `start` returns an error unless it is
+    /// from 1 to 1,000,000.
     pub fn new(per_second: u32) -> Self {
         Rate {
             per_second,
@@ -109,8 +109,8 @@ impl Rate {
     }
 }
 
-/// Counts the messages of a peer against a [`Rate`], by the generic cell rate algorithm of ITU-T I.371: it holds when the
-/// messages so far would be due if they came evenly, ns.
+/// Counts the messages of a peer against a [`Rate`], by the generic cell rate algorithm of ITU-T I.371: it holds when
+/// the messages so far would be due if they came evenly, ns.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Meter(u64);
 

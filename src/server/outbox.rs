@@ -1,8 +1,8 @@
 //! What waits to be written to one connection.
 //!
-//! Frames wait in chunks, each of which holds whole frames. A control frame is not queued behind them: it has a place of
-//! its own, where a later ping replaces an earlier one, and it is written between two chunks. It therefore counts for no
-//! limit, and a peer that is sent much is still pinged. A connection to which nothing is written has no buffer.
+//! Frames wait in chunks, each of which holds whole frames. A control frame is not queued behind them: it has a place
+//! of its own, where a later ping replaces an earlier one, and it is written between two chunks. It therefore counts
+//! for no limit, and a peer that is sent much is still pinged. A connection to which nothing is written has no buffer.
 
 use std::collections::VecDeque;
 use std::io::IoSlice;
@@ -10,17 +10,18 @@ use std::ops::Deref;
 
 use bytes::Bytes;
 
-/// The longest chunk to which further frames are appended, bytes: a control frame waits for at most this much, or for one
-/// frame.
+/// The longest chunk to which further frames are appended, bytes: a control frame waits for at most this much, or for
+/// one frame.
 const CHUNK: usize = 16 << 10;
 
-/// The most bytes of pong frames that wait. A protocol test of WebSocket sends ten pings at once and asks for all pongs.
+/// The most bytes of pong frames that wait. A protocol test of WebSocket sends ten pings at once and asks for all
+/// pongs.
 const MAX_PONGS: usize = 4 << 10;
 
 /// What a chunk is made of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Content {
-    /// So many messages.
+    /// This number of messages.
     Messages(u32),
     /// A ping.
     Ping,
@@ -119,7 +120,7 @@ pub(crate) struct Outbox {
     control: Option<Box<Control>>,
     /// How many bytes the owner has taken that the socket has not accepted.
     held: u32,
-    /// Whether nothing is accepted any more.
+    /// Whether nothing is accepted now or later.
     is_sealed: bool,
 }
 
@@ -214,8 +215,8 @@ impl Outbox {
         }
     }
 
-    /// Discards what waits, but for the rest of a chunk that is written in part. Returns how many bytes of messages were
-    /// discarded.
+    /// Discards what waits, but for the rest of a chunk that is written in part. Returns how many bytes of messages
+    /// were discarded.
     pub(crate) fn discard(&mut self) -> usize {
         let before = self.queued;
         self.control = None;

@@ -2,8 +2,8 @@
 //!
 //! A round reads before it judges, with one reading of the clock, in one thread. What lay in a socket's buffer at a
 //! deadline is therefore seen before the peer is called silent: a round reads what is ready, and looks at the socket of
-//! each overdue peer once more. After the reactor itself was late, expiry is held back, because the peers may have waited
-//! for it.
+//! each overdue peer once more. After the reactor itself was late, expiry is held back, because the peers may have
+//! waited for it.
 
 mod accepting;
 mod connections;
@@ -391,7 +391,7 @@ impl<C: Codec, T: Send + Sync + 'static> Reactor<C, T> {
         let place = self.slab.next_place(self.index as u32);
         let interest = Interest::READABLE | Interest::WRITABLE;
         let token = Token(place.slot as usize);
-        // An option that the system does not grant costs time and no more.
+        // An option that the system does not grant costs only time.
         let stream = &mut channel.stream;
         let _ = stream.set_nodelay(self.limits.nodelay);
         let registered = self.poll.registry().register(stream, token, interest);

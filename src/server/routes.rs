@@ -119,8 +119,8 @@ pub struct RoutesBuilder<C, T, S> {
 }
 
 impl<C: Codec, T: Send + Sync + 'static, S: Send + 'static> RoutesBuilder<C, T, S> {
-    /// Calls `code` for each message named `name` of agents that are delegated here, on the thread of the group. What `code`
-    /// returns is ignored.
+    /// Calls `code` for each message named `name` of agents that are delegated here, on the thread of the group. What
+    /// `code` returns is ignored.
     ///
     /// A message whose body is no `M` closes its connection with [`Cause::BadMessage`](super::Cause::BadMessage), and a
     /// panic of `code` with [`Cause::Handler`](super::Cause::Handler). The group then goes on or stops, as its
@@ -137,8 +137,8 @@ impl<C: Codec, T: Send + Sync + 'static, S: Send + 'static> RoutesBuilder<C, T, 
     }
 
     /// Answers each request named `name` with what `code` returns, on the thread of the group like
-    /// [`on`](RoutesBuilder::on). A fault is sent as the message `Error`. A message without a number is handled, and gets
-    /// no answer.
+    /// [`on`](RoutesBuilder::on). A fault is sent as the message `Error`. A message without a number is handled, and
+    /// gets no answer.
     pub fn on_request<M: Decode<C>, A: Encode<C>>(
         self,
         name: &str,
@@ -152,8 +152,8 @@ impl<C: Codec, T: Send + Sync + 'static, S: Send + 'static> RoutesBuilder<C, T, 
         })
     }
 
-    /// Calls `code` once for each connection that ends while it is delegated here, after all of its messages were handled
-    /// and before the `closed` of the server. It is not called if the group is stopped.
+    /// Calls `code` once for each connection that ends while it is delegated here, after all of its messages were
+    /// handled and before the `closed` of the server. It is not called if the group is stopped.
     pub fn closed(
         mut self,
         code: impl Fn(&mut S, &Agent<C, T>, &Closed) + Send + Sync + 'static,
@@ -247,9 +247,9 @@ impl<C: Codec, T: Send + Sync + 'static, S: Send + 'static> Delegate<C, T> for I
 }
 
 impl<C: Codec, T: Send + Sync + 'static> Agent<C, T> {
-    /// Lets the messages of this agent run in `routes`, on the thread of their group, from now on. A message that the group
-    /// has no route for is handled by the server's route as before, in its order; so are the inline routes of the server,
-    /// and `Ping`. Another call replaces the group.
+    /// Lets the messages of this agent run in `routes`, on the thread of their group, from now on. A message that the
+    /// group has no route for is handled by the server's route as before, in its order; so are the inline routes of the
+    /// server, and `Ping`. Another call replaces the group.
     ///
     /// No message is lost, and none overtakes another one. In a handler of this agent, the call applies to all messages
     /// after the current one, also to those that have been received. On other threads, it applies from the next message
@@ -257,8 +257,8 @@ impl<C: Codec, T: Send + Sync + 'static> Agent<C, T> {
     /// before the call runs there before the messages.
     ///
     /// If the group is stopped, the connection is closed with [`Cause::Handler`](super::Cause::Handler) when the next
-    /// message for it comes. To keep the connection, [`undelegate`](Agent::undelegate) it before. A group that is blocked
-    /// delays its agents, and nobody else. After the connection has ended, the call does nothing.
+    /// message for it comes. To keep the connection, [`undelegate`](Agent::undelegate) it before. A group that is
+    /// blocked delays its agents, and nobody else. After the connection has ended, the call does nothing.
     ///
     /// See [`Routes`] for an example.
     pub fn delegate<S: Send + 'static>(&self, routes: &Routes<C, T, S>) {

@@ -1,9 +1,9 @@
-//! The shortcut of inline handlers: what one sends to the connection whose message it handles does not pass the inbox of
-//! the reactor, on whose thread it runs.
+//! The shortcut of inline handlers: what one sends to the connection whose message it handles does not pass the inbox
+//! of the reactor, on whose thread it runs.
 //!
-//! The frames are encoded one behind the other into a buffer of the thread, and the reactor gives them to the session when
-//! it has handled what it read. So that they overtake nothing that the same thread has sent before, the shortcut is barred
-//! while something that the thread has put into the inbox is there.
+//! The frames are encoded one behind the other into a buffer of the thread, and the reactor gives them to the session
+//! when it has handled what it read. So that they overtake nothing that the same thread has sent before, the shortcut
+//! is barred while something that the thread has put into the inbox is there.
 
 use std::cell::Cell;
 

@@ -1,22 +1,22 @@
 //! Strands, which run the jobs of a connection one after the other, and the threads that run strands.
 //!
-//! A strand with jobs has one *turn*: it is in the queue of the [`Pool`], on its way to the thread of a [`Home`], or held
-//! by one thread, and never two of these, so its jobs run in their order. The thread runs a batch of them, as long as
-//! they belong there, and then passes the turn on to where the next job belongs.
+//! A strand with jobs has one *turn*: it is in the queue of the [`Pool`], on its way to the thread of a [`Home`], or
+//! held by one thread, and never two of these, so its jobs run in their order. The thread runs a batch of them, as long
+//! as they belong there, and then passes the turn on to where the next job belongs.
 //!
-//! *Delegation.* [`set_home`](Strand::set_home) moves no job and no turn. The thread that has the turn decides about each
-//! job before it runs it, and looks whether the home has changed since it took the job. Whatever it has taken and not
-//! run goes back to the front of the strand before it passes the turn on. So nothing is lost, and nothing overtakes.
-//! A turn that its home drops, because it has ended, goes on in the pool.
+//! *Delegation.* [`set_home`](Strand::set_home) moves no job and no turn. The thread that has the turn decides about
+//! each job before it runs it, and looks whether the home has changed since it took the job. Whatever it has taken and
+//! not run goes back to the front of the strand before it passes the turn on. So nothing is lost, and nothing
+//! overtakes. A turn that its home drops, because it has ended, goes on in the pool.
 //!
-//! *Pause and resume.* The push that fills a strand marks it as full, and its reactor stops reading. The thread that has
-//! brought a full strand below half clears the mark and asks the reactor to read on. Both happen under the lock of the
-//! strand, so one of them sees the other: a strand that is marked as full is scheduled, and ends a turn later.
+//! *Pause and resume.* The push that fills a strand marks it as full, and its reactor stops reading. The thread that
+//! has brought a full strand below half clears the mark and asks the reactor to read on. Both happen under the lock of
+//! the strand, so one of them sees the other: a strand that is marked as full is scheduled, and ends a turn later.
 //!
-//! *The limit of all.* The pool counts the bytes in all its strands. A reactor that finds them beyond the limit before it
-//! reads [holds](Pool::hold) the strand, which marks it as full, whatever is in it. No mark is cleared while they are
-//! beyond. The thread that brings them back below asks all reactors to let their strands [relent](Pool::relent). A reactor
-//! that has found them beyond is asked after that, and does what it is asked after it has set the mark.
+//! *The limit of all.* The pool counts the bytes in all its strands. A reactor that finds them beyond the limit before
+//! it reads [holds](Pool::hold) the strand, which marks it as full, whatever is in it. No mark is cleared while they
+//! are beyond. The thread that brings them back below asks all reactors to let their strands [relent](Pool::relent). A
+//! reactor that has found them beyond is asked after that, and does what it is asked after it has set the mark.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -157,8 +157,8 @@ impl<J, H: Clone> Strand<J, H> {
         }
     }
 
-    /// Appends `job` of `size` bytes, also to a full strand: the limit is a matter of who reads. `belongs` returns whether
-    /// a job belongs to a home.
+    /// Appends `job` of `size` bytes, also to a full strand: the limit is a matter of who reads. `belongs` returns
+    /// whether a job belongs to a home.
     fn push(
         &self,
         job: J,
@@ -260,8 +260,8 @@ impl<J, H: Clone> Strand<J, H> {
 }
 
 impl<J, H: Clone> State<J, H> {
-    /// Clears the mark of a strand that is below half, unless all strands together hold too much. Returns whether it was
-    /// set.
+    /// Clears the mark of a strand that is below half, unless all strands together hold too much. Returns whether it
+    /// was set.
     fn relent(&mut self, load: &Load) -> bool {
         let Room { jobs, bytes } = load.room;
         let is_low = self.jobs.len() <= jobs / 2 && self.bytes <= bytes / 2 && !load.is_over();
@@ -308,7 +308,8 @@ pub(crate) trait Owner: Send + Sized + 'static {
     /// Asks the reactor to read on.
     fn resume(&self);
 
-    /// Asks all reactors to let their strands [relent](Pool::relent). Called only if the pool has a limit of all strands.
+    /// Asks all reactors to let their strands [relent](Pool::relent). Called only if the pool has a limit of all
+    /// strands.
     fn resume_all(&self) {}
 
     /// The home has dropped the turn, because it has ended.
@@ -420,8 +421,8 @@ impl<O: Owner> Pool<O> {
         }
     }
 
-    /// Appends `job` of `size` bytes to `strand`, which belongs to this pool. `belongs` returns whether a job belongs to a
-    /// home.
+    /// Appends `job` of `size` bytes to `strand`, which belongs to this pool. `belongs` returns whether a job belongs
+    /// to a home.
     pub(crate) fn push(
         &self,
         strand: &Strand<O::Job, O::Home>,
@@ -583,8 +584,8 @@ impl<O: Owner> Pool<O> {
         }
     }
 
-    /// Lets threads end when no strand waits or is with a home, and waits for them for at most `within`; what waits then
-    /// does not run. Returns the number of threads that have not ended.
+    /// Lets threads end when no strand waits or is with a home, and waits for them for at most `within`; what waits
+    /// then does not run. Returns the number of threads that have not ended.
     pub(crate) fn close(&self, within: Duration) -> usize {
         let until = Instant::now().checked_add(within);
         let mut state = self.state.lock();

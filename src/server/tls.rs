@@ -77,8 +77,8 @@ impl Tls {
     ///
     /// # Errors
     ///
-    /// Returns a [`TlsError`] if a file cannot be read, if it does not have what is needed, or if the key is not that of
-    /// the first certificate.
+    /// Returns a [`TlsError`] if a file cannot be read, if it does not have what is needed, or if the key is not that
+    /// of the first certificate.
     pub fn from_files(
         chain: impl Into<PathBuf>,
         key: impl Into<PathBuf>,

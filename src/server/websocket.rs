@@ -1,7 +1,7 @@
 //! The frames of WebSocket, as RFC 6455 describes them.
 //!
-//! Frames that are complete in the input are unmasked where they are and passed on without a copy. What is incomplete is
-//! kept in a box, which is dropped with the end of the message, so a connection between messages has no buffer.
+//! Frames that are complete in the input are unmasked where they are and passed on without a copy. What is incomplete
+//! is kept in a box, which is dropped with the end of the message, so a connection between messages has no buffer.
 
 use std::hash::{BuildHasher, RandomState};
 use std::str;

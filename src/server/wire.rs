@@ -64,8 +64,8 @@ impl<C: Codec> Wire<C> {
         })
     }
 
-    /// Appends a whole frame with a fault, which answers the request `re` if there is one, to `out`. A panic of the codec
-    /// is an error.
+    /// Appends a whole frame with a fault, which answers the request `re` if there is one, to `out`. A panic of the
+    /// codec is an error.
     ///
     /// # Errors
     ///

@@ -50,7 +50,7 @@ class Cable:
             subprocess.run(["ip", *command], capture_output=True)
 
     def pull(self):
-        """Pulls the cable, and returns when. Neither side is told more than that nothing comes."""
+        """Pulls the cable, and returns when. Either side only sees that nothing comes."""
         _ip("-n", self.namespace, "link", "set", "v", "down")
         return time.monotonic()
 

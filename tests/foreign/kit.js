@@ -7,7 +7,7 @@ const readline = require('node:readline');
 
 const HOST = '127.0.0.1';
 
-// Gives what is pushed in its order to those who ask, whoever comes first.
+// Gives what is pushed in its order to those who ask, in the order of their questions.
 class Queue {
   items = [];
   waiting = [];

@@ -210,7 +210,7 @@ where
             }
             Ok(Number { value })
         })
-        // Asks the peer in turn, and tells it its answer.
+        // Asks the peer in turn, and sends it its answer.
         .on("Ask", |agent: &Agent<C, Client>, echo: Echo| {
             let answer = agent.request::<_, Number>("Length", &echo, Duration::from_secs(5));
             let message = match answer {

@@ -57,7 +57,7 @@ class CablePull(unittest.TestCase):
         self.assertTrue(1.4 < took < 3, took)
 
     def test_a_client_with_as_much_data_as_it_takes(self):
-        # If the system takes no more, the client is not read, and the time for writing decides.
+        # If the system takes nothing further, the client is not read, and the time for writing decides.
         closed, took = self.pull(0, "--write-within", 1_500)
         self.assertIn(closed["cause"], ("silence", "no byte accepted for too long"))
         self.assertTrue(1.4 < took < 4, took)

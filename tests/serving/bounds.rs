@@ -152,7 +152,7 @@ fn a_peer_that_sends_too_many_messages_waits_or_is_closed() {
         echo(&mut stream);
     }
     assert!(began.elapsed() >= MS * 500, "{:?}", began.elapsed());
-    // Whoever waits for the rate is not called silent, and others are not held up.
+    // A peer that waits for the rate is not called silent, and others are not held up.
     let mut other = connect(server.local_addrs()[0]);
     let began = Instant::now();
     (0..20).for_each(|_| echo(&mut other));

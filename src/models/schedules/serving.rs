@@ -1,5 +1,5 @@
-//! The inbox of a reactor, and strands: a lost wake-up, jobs out of order, and a connection that is never read again. What
-//! is not woken is a deadlock, which the explorer reports.
+//! The inbox of a reactor, and strands: a lost wake-up, jobs out of order, and a connection that is never read again.
+//! What is not woken is a deadlock, which the explorer reports.
 
 mod connections;
 mod delegating;
@@ -94,7 +94,7 @@ struct Connection {
     ran: Mutex<Vec<u32>>,
     /// Whether a job runs.
     is_running: AtomicBool,
-    /// Whether the reactor reads, and what tells it.
+    /// Whether the reactor reads.
     reads: Mutex<bool>,
     /// Notified when it does.
     resumed: Condvar,

@@ -131,7 +131,7 @@ impl Feed {
             self.publish("Points", &json!([point]));
         }
         if self.server.stats().open == 0 {
-            // Whoever opens a page next gets everything anew.
+            // The next page that is opened gets everything anew.
             self.rolls.clear();
             return;
         }

@@ -9,8 +9,8 @@ use serde_json::value::RawValue;
 
 use super::{Codec, Decode, DecodeError, Encode, EncodeError, Envelope, Fault, Head};
 
-/// Messages in JSON: an object with the fields `type` and `data`, and `id` or `re` for requests and answers. Their order
-/// is free, other fields are ignored, and a missing `data` is `null`.
+/// Messages in JSON: an object with the fields `type` and `data`, and `id` or `re` for requests and answers. Their
+/// order is free, other fields are ignored, and a missing `data` is `null`.
 ///
 /// ```
 /// use liveness::server::{Codec, Head, Json};

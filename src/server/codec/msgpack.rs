@@ -15,8 +15,8 @@ const BODY: u8 = 0x1B;
 const MAX_DEPTH: usize = 128;
 
 /// Messages in `MessagePack`: an array of the name and of the body, which is an extension of type 27 around a map with
-/// the names of fields. Requests and answers have two more elements, `id` and `re`. A body is also accepted as bytes, or
-/// as a value in its place.
+/// the names of fields. Requests and answers have two more elements, `id` and `re`. A body is also accepted as bytes,
+/// or as a value in its place.
 ///
 /// ```
 /// use liveness::server::{Codec, Head, MsgPack};
@@ -43,7 +43,7 @@ enum Value<'a> {
     Bytes(&'a [u8]),
     /// An extension of this type.
     Extension(u8, &'a [u8]),
-    /// So many values follow that belong to it.
+    /// The number of values that follow and belong to it.
     Values(u64),
     /// Any other value without parts.
     Other,

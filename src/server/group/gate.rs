@@ -43,8 +43,8 @@ impl<S> Gate<S> {
 }
 
 impl<S: Send + 'static> Gate<S> {
-    /// Lets `code` run `turn` on the group's thread, without waiting. If the group is stopped, or discards what it has not
-    /// run, the turn is dropped.
+    /// Lets `code` run `turn` on the group's thread, without waiting. If the group is stopped, or discards what it has
+    /// not run, the turn is dropped.
     pub(crate) fn admit<V: Send + 'static>(&self, turn: V, code: fn(V, &mut S)) {
         let turn = Some(turn);
         // What is refused is dropped here, outside the lock.

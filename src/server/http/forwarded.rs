@@ -96,8 +96,8 @@ impl FromStr for Network {
 
 /// Returns the address of the client behind the socket of `peer`, where `forwarded` is the list of `X-Forwarded-For`.
 ///
-/// Each proxy appends the address that it saw. The list is therefore read from its end, as long as the one who wrote the
-/// entry is trusted: what stands before the first untrusted address can be forged.
+/// Each proxy appends the address that it saw. The list is therefore read from its end, as long as the one who wrote
+/// the entry is trusted: what stands before the first untrusted address can be forged.
 pub(super) fn client(peer: IpAddr, forwarded: &[&str], trusted: &[Network]) -> IpAddr {
     let mut client = peer.to_canonical();
     for entry in forwarded.iter().rev() {

@@ -3,8 +3,8 @@
 /// Which pages may connect from a browser. A browser sends the origin of the page, which a page cannot change; other
 /// programs send none, or any.
 ///
-/// Without a check, any page that a user opens can connect with the user's cookies, and to servers that only the user can
-/// reach. Origins are compared as a whole: scheme, host and port.
+/// Without a check, any page that a user opens can connect with the user's cookies, and to servers that only the user
+/// can reach. Origins are compared as a whole: scheme, host and port.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Origins {

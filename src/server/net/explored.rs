@@ -1,5 +1,5 @@
-//! Sockets that are pipes in memory, with the readiness of `mio`: each change is reported once. A model has the other end.
-//! No sleep ends by its timeout, because time stands still in the models.
+//! Sockets that are pipes in memory, with the readiness of `mio`: each change is reported once. A model has the other
+//! end. No sleep ends by its timeout, because time stands still in the models.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr};

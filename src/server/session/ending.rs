@@ -24,8 +24,8 @@ pub(super) enum How {
 }
 
 impl<C: Codec> Session<C> {
-    /// Ends the session if something that was received does. The owner calls this after it has queued what was answered at
-    /// once to the messages before.
+    /// Ends the session if something that was received does. The owner calls this after it has queued what was answered
+    /// at once to the messages before.
     pub(crate) fn conclude(&mut self, now: Timestamp) {
         if self.is_concluding
             && let Some(ending) = self.ending.take()

@@ -1,7 +1,7 @@
 //! Operations drawn by a fuzzer or from its corpus, on a session that is watched as a server watches it.
 //!
-//! Whatever comes, a session holds no more memory than its limits and what came allow, its first cause of an end stays,
-//! it always has a deadline while it reads, what it writes is well-formed, and it ends.
+//! Whatever comes, a session holds at most the memory that its limits and what came allow, its first cause of an end
+//! stays, it always has a deadline while it reads, what it writes is well-formed, and it ends.
 
 use std::time::Duration;
 

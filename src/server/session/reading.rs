@@ -131,7 +131,8 @@ impl<C: Codec> Session<C> {
     }
 
     /// Sets whether the owner has a part of something that is for the session once it is complete, such as an encrypted
-    /// record. Called before the [`receive`](Session::receive), or [`hear_part`](Session::hear_part), of what came with it.
+    /// record. Called before the [`receive`](Session::receive), or [`hear_part`](Session::hear_part), of what came with
+    /// it.
     pub(crate) fn set_partial(&mut self, is_partial: bool) {
         self.is_partial = is_partial;
     }
@@ -177,8 +178,8 @@ impl<C: Codec> Session<C> {
         }
     }
 
-    /// Takes what the upgrade request asks for, once it is complete. The owner then calls [`accept`](Session::accept) or
-    /// [`refuse`](Session::refuse), and reads nothing before.
+    /// Takes what the upgrade request asks for, once it is complete. The owner then calls [`accept`](Session::accept)
+    /// or [`refuse`](Session::refuse), and reads nothing before.
     pub(crate) fn take_asked(&mut self) -> Option<Asked> {
         match &mut self.handshake.as_mut()?.side {
             Side::Server(_, asked) => asked.take(),

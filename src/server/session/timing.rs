@@ -16,8 +16,8 @@ use super::{Kind, LINGER, PING, Phase, Session, THROTTLE, plain};
 use crate::clock::{self, Timestamp};
 
 impl<C: Codec> Session<C> {
-    /// Takes the changes of deadlines since the last call, which apply to the keys of the owner's watcher at the time of
-    /// this round.
+    /// Takes the changes of deadlines since the last call, which apply to the keys of the owner's watcher at the time
+    /// of this round.
     pub(crate) fn take_changes(&mut self, apply: impl FnMut(Kind, Change)) {
         let (settings, phase, pings) = (&self.settings, self.phase, self.pings);
         let timeout = |kind| match kind {

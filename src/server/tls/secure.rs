@@ -20,7 +20,7 @@ pub(crate) struct Secure {
     held: usize,
     /// What the next read yields, after the bytes that came before it.
     next: Option<Input>,
-    /// Whether nothing that comes is of interest any more.
+    /// Whether nothing that still comes is of interest.
     is_deaf: bool,
     /// Whether the peer broke the rules.
     is_broken: bool,

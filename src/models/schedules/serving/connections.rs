@@ -1,5 +1,5 @@
-//! Reactors with their real decisions, on sockets that are pipes in memory: connections that open, are sent to, close and
-//! shut down from several threads at once. Each model names faults that it finds when they are put in.
+//! Reactors with their real decisions, on sockets that are pipes in memory: connections that open, are sent to, close
+//! and shut down from several threads at once. Each model names faults that it finds when they are put in.
 
 use std::net::SocketAddr;
 use std::num::NonZeroU64;
@@ -327,8 +327,8 @@ fn numbers(output: &[u8]) -> Vec<u8> {
     frames.map(|it| it[3]).collect()
 }
 
-/// Finds: jobs that are queued in another order; a cause that replaces an earlier one; a report after `Closed`; an agent that
-/// accepts messages after its `close`.
+/// Finds: jobs that are queued in another order; a cause that replaces an earlier one; a report after `Closed`; an
+/// agent that accepts messages after its `close`.
 #[test]
 fn a_connection_opens_first_and_closes_last_for_its_first_cause() {
     explore(
@@ -371,8 +371,8 @@ fn a_connection_opens_first_and_closes_last_for_its_first_cause() {
     );
 }
 
-/// Finds: commands that are applied whatever the generation of the slot, and frames for a connection that has gone whose
-/// bytes are not given back.
+/// Finds: commands that are applied whatever the generation of the slot, and frames for a connection that has gone
+/// whose bytes are not given back.
 #[test]
 fn what_is_sent_too_late_reaches_no_other_connection_and_frees_its_bytes() {
     explore(
@@ -406,8 +406,8 @@ fn what_is_sent_too_late_reaches_no_other_connection_and_frees_its_bytes() {
     );
 }
 
-/// Finds: an agent that accepts messages until the reactor has seen the overflow; a limit that is checked before the bytes
-/// are reserved.
+/// Finds: an agent that accepts messages until the reactor has seen the overflow; a limit that is checked before the
+/// bytes are reserved.
 #[test]
 fn nothing_is_accepted_after_the_first_refusal() {
     explore("nothing_is_accepted_after_the_first_refusal", || {
@@ -450,8 +450,8 @@ fn nothing_is_accepted_after_the_first_refusal() {
     });
 }
 
-/// Finds: room that is not announced after a write; an end that is not announced; a sender that counts itself as waiting
-/// after it has looked for room.
+/// Finds: room that is not announced after a write; an end that is not announced; a sender that counts itself as
+/// waiting after it has looked for room.
 #[test]
 fn a_sender_that_waits_for_room_is_woken_by_a_write_or_by_the_end() {
     explore(

@@ -1,5 +1,5 @@
-//! Strands whose jobs are delegated to groups: jobs that are lost, run twice, at once or in another order, an end that is
-//! not the last, and a pool that ends while a turn is away.
+//! Strands whose jobs are delegated to groups: jobs that are lost, run twice, at once or in another order, an end that
+//! is not the last, and a pool that ends while a turn is away.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -154,8 +154,8 @@ impl Setting {
         }
     }
 
-    /// Ends the pool and the groups, and returns what ran. Each job ran once and in order; the end ran last in the pool, and
-    /// before that at most once in a group.
+    /// Ends the pool and the groups, and returns what ran. Each job ran once and in order; the end ran last in the
+    /// pool, and before that at most once in a group.
     fn finish(self) -> (Vec<(usize, u32)>, usize) {
         let Setting {
             connection,
