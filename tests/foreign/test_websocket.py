@@ -131,8 +131,9 @@ class Ends(unittest.TestCase):
     def end(self, act, *options, **arguments):
         """Returns the close code that a client gets for what `act` does, and the cause that the server reports."""
         with Server(*options) as server, connect(server.url, **arguments) as peer:
-            act(peer, server)
+            # If the close frame arrives while `act` is sending, `send` raises the exception.
             with self.assertRaises(ConnectionClosed) as closed:
+                act(peer, server)
                 while True:
                     peer.recv(timeout=10)
             received = closed.exception.rcvd
