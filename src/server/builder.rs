@@ -138,7 +138,7 @@ impl<C: Codec, T: Send + Sync + 'static> ServerBuilder<C, T> {
         self.port(address, Port::Tcp(Framing::default()), layer)
     }
 
-    /// Listens for WebSocket connections on `address`. `GET /healthz` is answered with 200, or 503 while the server
+    /// Listens for WebSocket connections on `address`. A `GET` or `HEAD` request for `/healthz` is answered with 200, or 503 while the server
     /// [drains](Server::drain).
     pub fn websocket(self, address: impl Into<String>) -> Self {
         self.port(address, Port::WebSocket, Layer::default())
@@ -320,7 +320,7 @@ impl<C: Codec, T: Send + Sync + 'static> ServerBuilder<C, T> {
         self
     }
 
-    /// Answers `GET` requests for `path` on the addresses of [`websocket`](ServerBuilder::websocket) with what `code`
+    /// Answers `GET` and `HEAD` requests for `path` on the addresses of [`websocket`](ServerBuilder::websocket) with what `code`
     /// returns, on a handler thread. The path is that of the request without its query. Requests are answered while the
     /// server [drains](Server::drain), too, and each takes a connection. A later call for the same path replaces an
     /// earlier one, also that of `/healthz`.

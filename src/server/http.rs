@@ -151,7 +151,8 @@ pub(crate) fn parse(
         Err(httparse::Error::TooManyHeaders) => return Err(431),
         Err(_) => return Err(400),
     };
-    if parsed.method != Some("GET") {
+    let is_head = parsed.method == Some("HEAD");
+    if !is_head && parsed.method != Some("GET") {
         return Err(405);
     }
     let target = parsed.path.unwrap_or_default();
@@ -186,6 +187,9 @@ pub(crate) fn parse(
     }
     if !is_upgrade || !request.has_token("connection", "upgrade") {
         return Err(426);
+    }
+    if is_head {
+        return Err(405);
     }
     if parsed.version != Some(1) || request.values("host").count() != 1 {
         return Err(400);
@@ -281,8 +285,8 @@ impl Answer {
         }
     }
 
-    /// Returns the bytes of the answer.
-    pub(crate) fn to_bytes(&self) -> Vec<u8> {
+    /// Returns the bytes of the answer. The answer to a `HEAD` request has no body, but its length.
+    pub(crate) fn to_bytes(&self, is_head: bool) -> Vec<u8> {
         let status = self.status;
         let text = format!("{}\n", self.text).into_bytes();
         let (kind, body) = match &self.content {
@@ -298,7 +302,7 @@ impl Answer {
             answer.push_str("Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n");
         }
         match status {
-            405 => answer.push_str("Allow: GET\r\n"),
+            405 => answer.push_str("Allow: GET, HEAD\r\n"),
             426 => answer.push_str("Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"),
             _ => {}
         }
@@ -307,7 +311,9 @@ impl Answer {
         answer.push_str(&retry.unwrap_or_default());
         answer.push_str("\r\n");
         let mut answer = answer.into_bytes();
-        answer.extend_from_slice(body);
+        if !is_head {
+            answer.extend_from_slice(body);
+        }
         answer
     }
 }

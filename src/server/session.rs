@@ -134,6 +134,8 @@ struct Handshake {
     buffer: Vec<u8>,
     /// What this side needs.
     side: Side,
+    /// Whether the request is `HEAD`, whose answer has no body.
+    is_head: bool,
 }
 
 /// What a side needs during a handshake.
@@ -304,7 +306,11 @@ impl<C: Codec> Session<C> {
     fn requesting(settings: &Arc<Settings>, wire: Wire<C>, side: Side, now: Timestamp) -> Self {
         let mut session = Session::new(settings, wire, Phase::Requesting, now);
         let buffer = Vec::new();
-        session.handshake = Some(Box::new(Handshake { buffer, side }));
+        session.handshake = Some(Box::new(Handshake {
+            buffer,
+            side,
+            is_head: false,
+        }));
         session.deadlines.arm(Kind::Handshake);
         session
     }

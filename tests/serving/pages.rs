@@ -9,8 +9,17 @@ use crate::kit::until;
 
 /// The answer to `GET target`, with more headers.
 fn get(address: SocketAddr, target: &str, more: &str) -> String {
+    ask("GET", address, target, more)
+}
+
+/// The answer to a request for `target`, with more headers.
+fn ask(method: &str, address: SocketAddr, target: &str, more: &str) -> String {
     let mut stream = TcpStream::connect(address).unwrap();
-    write!(stream, "GET {target} HTTP/1.1\r\nHost: x\r\n{more}\r\n").unwrap();
+    write!(
+        stream,
+        "{method} {target} HTTP/1.1\r\nHost: x\r\n{more}\r\n"
+    )
+    .unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
     answer
@@ -46,15 +55,27 @@ fn pages_are_answered_with_status_type_and_body_and_counted() {
     assert!(get(address, "/live", "").starts_with("HTTP/1.1 426 "));
     let upgrade = "Connection: upgrade\r\nUpgrade: websocket\r\n";
     assert!(get(address, "/", upgrade).starts_with("HTTP/1.1 404 "));
+    // The answer to `HEAD` has the length of the body, and no body.
+    let page = ask("HEAD", address, "/", "");
+    assert!(page.contains("\r\nContent-Length: 150000\r\n"), "{page}");
+    assert!(page.ends_with("\r\n\r\n"), "{page}");
+    for (path, status) in [("/healthz", 200), ("/missing", 404)] {
+        let answer = ask("HEAD", address, path, "");
+        assert!(
+            answer.starts_with(&format!("HTTP/1.1 {status} ")),
+            "{answer}"
+        );
+        assert!(answer.ends_with("\r\n\r\n"), "{answer}");
+    }
     server.drain();
     assert!(get(address, "/busy", "").ends_with("none"));
     assert!(get(address, "/healthz", "").starts_with("HTTP/1.1 503 "));
-    until("all have ended", || server.stats().refused == 8);
+    until("all have ended", || server.stats().refused == 11);
     let stats = server.stats();
     assert!(stats.is_balanced());
     assert_eq!(
         (stats.pages, stats.panics, stats.ended_by(Cause::Refused)),
-        (4, 1, 8)
+        (5, 1, 11)
     );
 }
 

@@ -232,7 +232,7 @@ fn bad_requests_get_their_status() {
         let shown = &request[..request.len().min(200)];
         assert_eq!(status(&answer), expected, "{shown:?}");
         if expected == 405 {
-            assert!(answer.contains("Allow: GET\r\n"), "{answer}");
+            assert!(answer.contains("Allow: GET, HEAD\r\n"), "{answer}");
         }
     }
     until("all have gone", || {

@@ -89,6 +89,10 @@ fn each_bad_request_has_its_status() {
         ask(b"POST / HTTP/1.1\r\n\r\n", &Policy::default()),
         Err(405)
     );
+    let head = String::from_utf8(request(&[]))
+        .unwrap()
+        .replace("GET", "HEAD");
+    assert_eq!(ask(head.as_bytes(), &Policy::default()), Err(405));
     assert_eq!(status(&["GET / HTTP/1.0"]), 400);
     assert_eq!(status(&["Host:"]), 400);
     assert_eq!(status(&["Upgrade:"]), 426);
@@ -133,6 +137,8 @@ fn a_page_of_the_same_origin_is_accepted() {
 fn the_question_about_health_needs_no_upgrade() {
     let asked = ask(b"GET /healthz HTTP/1.0\r\n\r\n", &Policy::default());
     assert_eq!(asked, Ok(Some((Asked::Health, 25))));
+    let asked = ask(b"HEAD /healthz HTTP/1.0\r\n\r\n", &Policy::default());
+    assert_eq!(asked, Ok(Some((Asked::Health, 26))));
     // A connection may have that path as well.
     accept(&["GET /healthz HTTP/1.1"], &Policy::default());
 }
@@ -164,14 +170,19 @@ fn the_address_of_the_client_is_taken_from_trusted_proxies() {
 
 #[test]
 fn an_answer_says_what_would_be_right() {
-    let text = |status| String::from_utf8(Answer::new(status).to_bytes()).unwrap();
+    let text = |status| String::from_utf8(Answer::new(status).to_bytes(false)).unwrap();
     assert_eq!(
         text(503),
         "HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nContent-Type: text/plain; charset=utf-8\r\n\
          Content-Length: 20\r\nRetry-After: 1\r\n\r\nService Unavailable\n"
     );
     assert!(text(426).contains("\r\nSec-WebSocket-Version: 13\r\n"));
-    assert!(text(405).contains("\r\nAllow: GET\r\n"));
+    assert!(text(405).contains("\r\nAllow: GET, HEAD\r\n"));
+    let head = Answer::new(503).to_bytes(true);
+    assert_eq!(
+        text(503),
+        format!("{}Service Unavailable\n", String::from_utf8(head).unwrap())
+    );
 }
 
 #[test]

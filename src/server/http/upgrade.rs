@@ -214,7 +214,7 @@ mod tests {
 
     #[test]
     fn a_refusal_says_its_status_and_a_text() {
-        let refused = super::super::Answer::new(401).to_bytes();
+        let refused = super::super::Answer::new(401).to_bytes(false);
         let expected = Err(Rejected::Status(401, "Unauthorized".to_owned()));
         assert_eq!(upgrade().check(&refused, 8_192), expected);
         let moved = answer(&["HTTP/1.1 302 Found", "Location: ws://other/"]);

@@ -60,7 +60,7 @@ impl<C: Codec, T: Send + Sync + 'static> Reactor<C, T> {
             drop(stats);
             if port == Port::WebSocket && !channel.is_secure() {
                 // Best effort: an empty buffer takes it.
-                let _ = channel.stream.write(&Answer::new(503).to_bytes());
+                let _ = channel.stream.write(&Answer::new(503).to_bytes(false));
                 channel.end();
             }
             return;

@@ -87,8 +87,9 @@ impl<C: Codec> Session<C> {
             self.end_with(ending, Vec::new(), now, How::Abort);
         } else {
             ending.code = answer.status;
+            let is_head = self.handshake.as_ref().is_some_and(|it| it.is_head);
             let last = match self.wire.link {
-                Link::WebSocket => answer.to_bytes(),
+                Link::WebSocket => answer.to_bytes(is_head),
                 Link::Tcp(_) => Vec::new(),
             };
             self.end_with(ending, last, now, How::Flush);

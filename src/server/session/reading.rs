@@ -151,8 +151,13 @@ impl<C: Codec> Session<C> {
         let Some(handshake) = self.handshake.as_deref_mut() else {
             return;
         };
-        let Handshake { buffer, side } = handshake;
+        let Handshake {
+            buffer,
+            side,
+            is_head,
+        } = handshake;
         buffer.extend_from_slice(input);
+        *is_head = buffer.starts_with(b"HEAD ");
         let (max, policy) = (self.settings.limits.max_header, &self.settings.policy);
         match side {
             Side::Server(peer, wanted) => match http::parse(buffer, max, *peer, policy) {
