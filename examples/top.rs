@@ -216,7 +216,7 @@ fn value_of(part: &Json) -> u64 {
     let value = match part["kind"].as_str() {
         Some("watcher") => number(part, "beats"),
         Some("registry") => number(part, "listed"),
-        Some("server") => number(part, "received"),
+        Some("server" | "client") => number(part, "received"),
         Some("dispatcher") => over_topics(part, "done"),
         Some("pacemaker") => number(part, "ok"),
         Some("group") => number(part, "done"),
@@ -291,6 +291,15 @@ fn lines(part: &Json) -> Vec<Line<'static>> {
             "{} open, {} handshaking, {:.0} in/s, {:.0} out/s, {} bytes queued",
             of("open"),
             of("handshaking"),
+            of("received"),
+            of("sent"),
+            of("queued")
+        )],
+        Some("client") => vec![format!(
+            "{}, {:.1} answered/s, {:.1} failed/s, {:.0} in/s, {:.0} out/s, {} queued",
+            part["state"].as_str().unwrap_or("?"),
+            of("answered"),
+            of("failed"),
             of("received"),
             of("sent"),
             of("queued")

@@ -1,6 +1,6 @@
 //! What the parts of a program count, for Prometheus and for people.
 //!
-//! An [`Observer`] knows watchers, registries, pacemakers, dispatchers, servers and groups by name. It is a
+//! An [`Observer`] knows watchers, registries, pacemakers, dispatchers, servers, clients and groups by name. It is a
 //! [`Collector`](prometheus_client::collector::Collector) for a registry of the `prometheus-client` crate, and
 //! [renders](Observer::render) the text itself for programs that have no such registry. With the features `server` and
 //! `json`, `Page` serves it, and shows everything live.

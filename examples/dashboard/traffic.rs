@@ -5,6 +5,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 
+use liveness::client::Client;
 use liveness::dispatch::{Backoff, Dispatcher, Emit, On, Topic};
 use liveness::observe::Observer;
 use liveness::server::{Agent, Group, Json, Keepalive, Server};
@@ -77,6 +78,7 @@ impl Drop for Jobs {
 /// A server, its clients, and a group.
 pub(crate) struct Connections {
     _clients: Worker,
+    _asks: Worker,
     _server: Arc<Server<Json, ()>>,
     _world: Group<u64>,
 }
@@ -101,10 +103,17 @@ impl Connections {
                 let _ = said.emit(number);
                 agent.send("Echo", &number)
             })
+            .on_request("Double", |_: &Agent<_, _>, number: u64| Ok(number * 2))
             .start()?;
         let server = Arc::new(server);
         observer.server("game", &server);
         let address = server.local_addrs()[0];
+        let client = Client::<Json>::builder(format!("tcp://{address}")).start()?;
+        observer.client("to game", &client);
+        let asks = Worker::spawn(Duration::from_millis(50), move |call| {
+            // A request without an answer is seen on the page.
+            let _: Result<u64, _> = client.request("Double", &call, Duration::from_secs(1));
+        });
         let mut clients: Vec<Option<TcpStream>> = (0..count).map(|_| None).collect();
         let mut scratch = [0; 4096];
         let clients = Worker::spawn(Duration::from_millis(50), move |call| {
@@ -131,6 +140,7 @@ impl Connections {
         });
         Ok(Connections {
             _clients: clients,
+            _asks: asks,
             _server: server,
             _world: world,
         })

@@ -104,6 +104,20 @@ impl<C: Codec> Client<C> {
         self.shared().stats()
     }
 
+    /// Returns a function that reads the state and the statistics while the program has handles, and is none itself.
+    #[cfg(feature = "observe")]
+    pub(crate) fn reader(
+        &self,
+    ) -> impl Fn() -> Option<(State, ClientStats)> + Send + Sync + 'static {
+        let owner = Arc::downgrade(&self.owner);
+        move || {
+            let client = Client {
+                owner: owner.upgrade()?,
+            };
+            Some((client.state(), client.stats()))
+        }
+    }
+
     /// Closes the client. What waits is written if there is a connection, and dropped if not. Requests that wait get
     /// [`Lost`](RequestError::Lost). Does not wait.
     pub fn close(&self) {

@@ -2,6 +2,8 @@
 
 use crate::stats::Stats;
 
+#[cfg(feature = "client")]
+use crate::client::{self, ClientStats};
 #[cfg(feature = "dispatch")]
 use crate::dispatch::{DispatchStats, Unavailable};
 #[cfg(feature = "pacemaker")]
@@ -42,6 +44,9 @@ pub(crate) enum Measure {
         /// The threads that are blocked in user code.
         blocked: Vec<String>,
     },
+    /// Of a client.
+    #[cfg(feature = "client")]
+    Client(Box<ClientStats>, client::State),
     /// Of a group.
     #[cfg(feature = "server")]
     Group(Box<GroupStats>, Option<Busy>),
@@ -62,6 +67,8 @@ impl Measure {
             Measure::SharedWatcher(_) => "shared_watcher",
             #[cfg(feature = "server")]
             Measure::Server { .. } => "server",
+            #[cfg(feature = "client")]
+            Measure::Client(..) => "client",
             #[cfg(feature = "server")]
             Measure::Group(..) => "group",
         }

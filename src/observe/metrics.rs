@@ -1,5 +1,7 @@
 //! The metrics of each kind of source, in a file for each.
 
+#[cfg(feature = "client")]
+mod client;
 #[cfg(feature = "dispatch")]
 mod dispatcher;
 #[cfg(feature = "server")]
@@ -36,6 +38,8 @@ pub(crate) fn add(families: &mut Families, name: &str, measure: &Measure) {
             is_draining,
             blocked,
         } => server::add(to, stats, *is_draining, blocked.len()),
+        #[cfg(feature = "client")]
+        Measure::Client(stats, state) => client::add(to, stats, state),
         #[cfg(feature = "server")]
         Measure::Group(stats, busy) => group::add(to, stats, busy.as_ref()),
     }

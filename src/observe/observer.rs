@@ -16,6 +16,8 @@ use crate::watcher::Watcher;
 
 #[cfg(all(feature = "server", feature = "json", feature = "dispatch"))]
 use super::measure::DeadList;
+#[cfg(feature = "client")]
+use crate::client::Client;
 #[cfg(feature = "dispatch")]
 use crate::dispatch;
 #[cfg(feature = "pacemaker")]
@@ -186,6 +188,17 @@ impl Observer {
     ) {
         let server = Arc::downgrade(server);
         self.add("server", name, sources::Connections(server));
+    }
+
+    /// Observes a client, which is closed with the last handle of the program as without an observer.
+    #[cfg(feature = "client")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "client")))]
+    pub fn client<C: Codec>(&self, name: &str, client: &Client<C>) {
+        let read = client.reader();
+        self.add("client", name, move || {
+            let (state, stats) = read()?;
+            Some(Measure::Client(Box::new(stats), state))
+        });
     }
 
     /// Observes a group, which is not kept alive.

@@ -12,7 +12,7 @@ for _ in $(seq 100); do
   sleep 0.1
 done
 grep -q '400 of 400 are up' <<< "$picture"
-for part in 'registry backends' 'dispatcher jobs' 'server game' 'pacemaker to head office' 'group world'; do
+for part in 'registry backends' 'dispatcher jobs' 'server game' 'client to game' 'pacemaker to head office' 'group world'; do
   grep -q "$part" <<< "$picture"
 done
 if "$folder/top" --once "${url%\?*}" 2> /dev/null; then

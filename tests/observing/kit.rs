@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use liveness::Watcher;
+use liveness::client::Client;
 use liveness::dispatch::{Dispatcher, On, Topic};
 use liveness::observe::Observer;
 use liveness::pacemaker::{BoxError, Pacemaker};
@@ -21,6 +22,7 @@ pub(crate) struct Parts {
     _watcher: Arc<Watcher<u64>>,
     pub(crate) registry: Arc<Registry<u64, ()>>,
     _pacemaker: Pacemaker,
+    _client: Client<Json>,
     _group: Group<()>,
     shared: Option<(Arc<redis::SharedWatcher>, RedisServer)>,
 }
@@ -52,6 +54,9 @@ impl Parts {
             .unwrap();
         let server = Arc::new(server);
         observer.server("main", &server);
+        let url = format!("tcp://{}", server.local_addrs()[0]);
+        let client = Client::<Json>::builder(url).start().unwrap();
+        observer.client("to main", &client);
         let group = Group::builder("world").spawn(()).unwrap();
         observer.group("world", &group);
         let store = redis_server::for_test(&[]);
@@ -73,6 +78,7 @@ impl Parts {
             _watcher: watcher,
             registry,
             _pacemaker: pacemaker,
+            _client: client,
             _group: group,
             shared,
         }

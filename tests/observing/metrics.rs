@@ -185,6 +185,66 @@ fn a_source_that_is_gone_is_forgotten_and_a_name_is_used_once() {
 }
 
 #[test]
+fn a_client_is_counted_by_outcome_and_ends_with_its_last_handle() {
+    use liveness::client::Client;
+
+    let server = Server::<Json, ()>::builder()
+        .tcp("127.0.0.1:0")
+        .on_request("Double", |_, number: u32| Ok(number * 2))
+        .on("Hush", |_, ()| ())
+        .start()
+        .unwrap();
+    let url = format!("tcp://{}", server.local_addrs()[0]);
+    let client = Client::<Json>::builder(url).start().unwrap();
+    let observer = Observer::new();
+    observer.client("to \"main\"", &client);
+    for number in 0..3_u32 {
+        let doubled: u32 = client
+            .request("Double", &number, Duration::from_secs(20))
+            .unwrap();
+        assert_eq!(doubled, number * 2);
+    }
+    // The server has no such route that answers.
+    let silent: Result<(), _> = client.request("Hush", &(), Duration::from_millis(20));
+    assert!(silent.is_err());
+    let text = observer.render();
+    let label = r#"name="to \"main\"""#;
+    for (start, expected) in [
+        (
+            format!("liveness_client_connection{{{label},state=\"online\"}}"),
+            1.0,
+        ),
+        (
+            format!("liveness_client_connection{{{label},state=\"offline\"}}"),
+            0.0,
+        ),
+        (
+            format!("liveness_client_attempts_total{{{label},result=\"opened\"}}"),
+            1.0,
+        ),
+        (
+            format!("liveness_client_requests_total{{{label},result=\"answered\"}}"),
+            3.0,
+        ),
+        (
+            format!("liveness_client_messages_total{{{label},direction=\"out\"}}"),
+            4.0,
+        ),
+        (format!("liveness_client_queued_messages{{{label}}}"), 0.0),
+    ] {
+        let found = value(&text, &start);
+        assert!((found - expected).abs() < f64::EPSILON, "{start} {found}");
+    }
+    drop(server);
+    let offline = format!("liveness_client_connection{{{label},state=\"online\"}}");
+    until("it is not online", || {
+        value(&observer.render(), &offline) < 0.5
+    });
+    drop(client);
+    until("it is forgotten", || observer.render().is_empty());
+}
+
+#[test]
 fn topics_beyond_a_hundred_are_added_up() {
     use liveness::dispatch::{Dispatcher, On, Topic};
 

@@ -21,7 +21,14 @@ const FEATURES: [(&str, &[&str]); 7] = [
     ("dispatch", &[]),
     (
         "observe",
-        &["dispatch", "pacemaker", "redis", "registry", "server"],
+        &[
+            "client",
+            "dispatch",
+            "pacemaker",
+            "redis",
+            "registry",
+            "server",
+        ],
     ),
     ("pacemaker", &[]),
     ("redis", &["dispatch"]),

@@ -170,6 +170,30 @@ pub(crate) fn summary(name: &str, now: &Measure, before: Option<&Measure>, secon
                 "causes": causes.collect::<Map<_, _>>(),
             })
         }
+        #[cfg(feature = "client")]
+        Measure::Client(now, state) => {
+            let old = match before {
+                Some(Measure::Client(old, _)) => Some(old),
+                _ => None,
+            };
+            let failed = |it: &crate::client::ClientStats| it.timed_out + it.lost_requests;
+            json!({
+                "online": state.is_online(),
+                "closed": state.is_closed(),
+                "state": state.to_string(),
+                "opened": now.opened,
+                "failed_attempts": now.failed,
+                "queued": now.queued,
+                "unsent": now.dropped + now.lost,
+                "waiting": now.waiting,
+                "received": rates.of(now.received, old.map(|old| old.received)),
+                "sent": rates.of(now.sent, old.map(|old| old.sent)),
+                "bytes_in": rates.of(now.bytes_in, old.map(|old| old.bytes_in)),
+                "bytes_out": rates.of(now.bytes_out, old.map(|old| old.bytes_out)),
+                "answered": rates.of(now.answered, old.map(|old| old.answered)),
+                "failed": rates.of(failed(now), old.map(|old| failed(old))),
+            })
+        }
         Measure::Group(now, busy) => {
             let old = match before {
                 Some(Measure::Group(old, _)) => Some(old),
