@@ -20,8 +20,9 @@ use super::job::Job;
 use crate::clock::{Clock, Timestamp};
 use crate::local::LocalWatcher;
 use crate::server::inbox::Inbox;
+use crate::server::pool::{self, Owner, Pool, Turn};
 use crate::server::session::Kind;
-use crate::server::strand::{self, Owner, Place, Pool, Room, Turn};
+use crate::server::strand::{self, Place, Room};
 
 /// The token of the waker.
 const WAKER: Token = Token(usize::MAX);
@@ -289,7 +290,7 @@ impl Owner for Seat {
     }
 }
 
-impl strand::Home<Seat> for Infallible {
+impl pool::Home<Seat> for Infallible {
     fn is(&self, _: &Self) -> bool {
         match *self {}
     }

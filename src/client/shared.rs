@@ -25,7 +25,7 @@ use super::state::State;
 use super::stats::ClientStats;
 use crate::panic::catch_panic;
 use crate::server::codec::{Codec, RequestId};
-use crate::server::strand::Pool;
+use crate::server::pool::Pool;
 use crate::server::wire::Wire;
 use crate::server::{DecodeError, Fault, RequestError, SendError};
 

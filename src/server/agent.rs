@@ -1,32 +1,26 @@
 //! The handle to one connection.
 
-use std::cell::Cell;
+mod requests;
+pub(super) mod sending;
+
 use std::fmt;
 use std::net::SocketAddr;
-use std::num::NonZeroU64;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use ahash::HashMap;
-use bytes::Bytes;
-use crossbeam_channel::{RecvTimeoutError, Sender, bounded};
+use crossbeam_channel::Sender;
 
 use super::close::{Cause, Closed};
-use super::codec::{Codec, Decode, DecodeError, Encode, EncodeError, Fault, Head, RequestId};
-use super::error::{RequestError, SendError};
-use super::http::Request;
-use super::hub::{Command, Frames, Hub, Place};
-use super::limits::Overflow;
-use super::shortcut::Draft;
+use super::codec::{Codec, DecodeError, Fault, RequestId};
+use super::hub::{Command, Hub, Place};
+use super::job::Job;
 use super::strand::Strand;
 use super::wire::Wire;
 use crate::clock::Timestamp;
 use crate::panic::catch_panic;
 use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-
-/// How much room a frame is given before it is encoded, bytes: enough for a short message.
-const FRAME: usize = 128;
 
 /// The number of an agent, which is never used again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -68,52 +62,8 @@ impl fmt::Display for Transport {
 /// The requests to a peer that wait for an answer; `None` after the end.
 type Requests = Mutex<Option<HashMap<RequestId, Sender<Answered>>>>;
 
-/// A request that waits for an answer until this is dropped.
-struct Outstanding<'a>(&'a Requests, RequestId);
-
-impl Drop for Outstanding<'_> {
-    fn drop(&mut self) {
-        if let Some(requests) = &mut *self.0.lock() {
-            requests.remove(&self.1);
-        }
-    }
-}
-
-/// Whose room is taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Full {
-    /// The connection's.
-    Connection,
-    /// That of all connections together.
-    Server,
-}
-
 /// The body of an answer, or the fault that came in its place.
 type Answered = Result<Vec<u8>, Fault>;
-
-/// What runs on the strand of an agent.
-#[derive(Debug)]
-pub(crate) enum Job {
-    /// Decide about an upgrade request.
-    Authorize(Box<Request>),
-    /// Answer a request for a page.
-    Page(Box<Request>),
-    /// Report that the connection is open.
-    Opened,
-    /// Call the handler of a route with a body.
-    Message(Target, Box<[u8]>, Option<RequestId>),
-    /// Report that the connection has ended.
-    Closed(Box<Closed>),
-}
-
-/// What a message is for.
-#[derive(Debug)]
-pub(crate) enum Target {
-    /// The route of the server with this index.
-    Route(usize),
-    /// No route of the server, but perhaps one of a group that has this name.
-    Other(Box<str>),
-}
 
 /// What a group does for an agent.
 #[derive(Debug)]
@@ -154,7 +104,7 @@ pub(crate) trait Delegate<C, T>: Send + Sync {
 pub(crate) type Jobs<C, T> = Strand<Job, Arc<dyn Delegate<C, T>>>;
 
 /// A handle to one connection of a server. Clones are handles to the same connection, and remain valid after its end:
-/// operations then return [`SendError::Closed`] or do nothing.
+/// operations then return [`SendError::Closed`](super::SendError::Closed) or do nothing.
 ///
 /// All methods can be called from any thread and from handlers. None calls a handler.
 pub struct Agent<C, T> {
@@ -300,62 +250,6 @@ impl<C: Codec, T> Agent<C, T> {
         self.inner.queued.load(Ordering::Acquire)
     }
 
-    /// Sends a message named `name`. `Ok` means that it is queued.
-    ///
-    /// If too many bytes wait, the [`Overflow`] of the server applies. With [`Overflow::Block`] this waits, but not on
-    /// threads of the server itself, which would wait for themselves.
-    ///
-    /// # Errors
-    ///
-    /// Returns a [`SendError`] if the connection is closed, if too many bytes wait, or if the body has no encoding.
-    pub fn send<B: Encode<C> + ?Sized>(&self, name: &str, body: &B) -> Result<(), SendError> {
-        self.send_head(Head::new(name), body, true)
-    }
-
-    /// Sends a message like [`send`](Agent::send), but never waits.
-    ///
-    /// # Errors
-    ///
-    /// Returns the errors of `send`.
-    pub fn try_send<B: Encode<C> + ?Sized>(&self, name: &str, body: &B) -> Result<(), SendError> {
-        self.send_head(Head::new(name), body, false)
-    }
-
-    /// Sends a request, and waits for its answer for at most `within`.
-    ///
-    /// # Errors
-    ///
-    /// Returns a [`RequestError`] if the request is not sent, the answer does not come in time or is an error, or the
-    /// connection ends. An inline handler gets [`WouldDeadlock`](RequestError::WouldDeadlock).
-    pub fn request<B, R>(&self, name: &str, body: &B, within: Duration) -> Result<R, RequestError>
-    where
-        B: Encode<C> + ?Sized,
-        R: Decode<C>,
-    {
-        let inner = &*self.inner;
-        if inner.hub.is_reactor_thread() {
-            return Err(RequestError::WouldDeadlock);
-        }
-        let id = inner.hub.next_request.fetch_add(1, Ordering::Relaxed);
-        let id = NonZeroU64::new(id).unwrap_or(NonZeroU64::MIN);
-        let (sender, answer) = bounded(1);
-        match &mut *inner.requests.lock() {
-            Some(requests) => drop(requests.insert(id, sender)),
-            None => return Err(RequestError::Send(SendError::Closed)),
-        }
-        // Also if the encoding panics.
-        let _outstanding = Outstanding(&inner.requests, id);
-        self.send_head(Head::new(name).id(Some(id)), body, true)
-            .map_err(RequestError::Send)?;
-        let answered = match answer.recv_timeout(within) {
-            Ok(answered) => answered.map_err(RequestError::Fault)?,
-            Err(RecvTimeoutError::Timeout) => return Err(RequestError::Timeout),
-            Err(RecvTimeoutError::Disconnected) => return Err(RequestError::Lost),
-        };
-        let codec = self.wire().ok_or(RequestError::Lost)?.codec;
-        R::decode(codec, &answered).map_err(RequestError::Decode)
-    }
-
     /// Closes the connection with a close code of WebSocket and a reason, after what is queued was written. A code that
     /// must not be sent becomes 1000. The first cause of an end counts.
     pub fn close(&self, code: u16, reason: impl Into<String>) {
@@ -372,164 +266,9 @@ impl<C: Codec, T> Agent<C, T> {
         self.ask(Command::Join(self.inner.place, room.into(), false));
     }
 
-    /// Sends a message to all members of a room of this agent's server, like
-    /// [`Server::publish`](super::Server::publish).
-    ///
-    /// # Errors
-    ///
-    /// Returns the errors of that method.
-    pub fn publish<B: Encode<C> + ?Sized>(
-        &self,
-        room: &str,
-        name: &str,
-        body: &B,
-    ) -> Result<(), SendError> {
-        publish(&self.inner.hub, Some(room), name, body)
-    }
-
-    /// Sends a message to all connections of this agent's server, like [`Server::broadcast`](super::Server::broadcast).
-    ///
-    /// # Errors
-    ///
-    /// Returns the errors of that method.
-    pub fn broadcast<B: Encode<C> + ?Sized>(&self, name: &str, body: &B) -> Result<(), SendError> {
-        publish(&self.inner.hub, None, name, body)
-    }
-
-    /// Sends a message.
-    pub(crate) fn send_head<B: Encode<C> + ?Sized>(
-        &self,
-        head: Head<'_>,
-        body: &B,
-        may_wait: bool,
-    ) -> Result<(), SendError> {
-        self.send_frame(may_wait, |wire, out| wire.encode(head, body, out))
-    }
-
-    /// Answers the message `name`, if it was a request and has the number `re`.
-    pub(crate) fn answer<B: Encode<C>>(
-        &self,
-        name: &str,
-        re: Option<RequestId>,
-        answer: Result<B, Fault>,
-    ) {
-        if re.is_some() {
-            // A peer that has gone needs no answer.
-            let _ = match answer {
-                Ok(body) => self.send_head(Head::new(name).re(re), &body, true),
-                Err(fault) => self.send_fault(&fault, re),
-            };
-        }
-    }
-
-    /// Answers the request `re` with a fault.
-    pub(crate) fn send_fault(&self, fault: &Fault, re: Option<RequestId>) -> Result<(), SendError> {
-        self.send_frame(true, |wire, out| wire.encode_fault(fault, re, out))
-    }
-
-    /// Sends the frame that `encode` appends to the session.
-    fn send_frame(
-        &self,
-        may_wait: bool,
-        encode: impl FnOnce(Wire<C>, &mut Vec<u8>) -> Result<(), EncodeError>,
-    ) -> Result<(), SendError> {
-        let wire = self.wire().ok_or(SendError::Closed)?;
-        if let Some(mut draft) = Draft::begin(self.address()) {
-            encode(wire, draft.buffer())?;
-            self.admit(draft.len(), may_wait)?;
-            draft.keep();
-            return Ok(());
-        }
-        let Inner { hub, place, .. } = &*self.inner;
-        let mut frame = Vec::with_capacity(FRAME);
-        encode(wire, &mut frame)?;
-        let len = frame.len();
-        self.admit(len, may_wait)?;
-        if hub.ask(*place, Command::Send(*place, frame)) {
-            Ok(())
-        } else {
-            self.inner.queued.fetch_sub(len, Ordering::AcqRel);
-            hub.give_back(len);
-            hub.announce_room();
-            Err(SendError::Closed)
-        }
-    }
-
     /// Returns the address of what all handles to this connection share.
     pub(crate) fn address(&self) -> usize {
         Arc::as_ptr(&self.inner).addr()
-    }
-
-    /// Reserves room for a frame of `len` bytes.
-    fn admit(&self, len: usize, may_wait: bool) -> Result<(), SendError> {
-        let hub = &self.inner.hub;
-        if !self.is_open() {
-            return Err(SendError::Closed);
-        }
-        if len > hub.outbound {
-            return Err(SendError::TooBig);
-        }
-        if let Err(full) = self.reserve(len) {
-            match hub.overflow {
-                Overflow::Close if full == Full::Connection => {
-                    // Before the refusal returns, so that no later message is accepted.
-                    let why = "too many bytes wait to be read".to_owned();
-                    self.end(Cause::SlowConsumer, None, why);
-                    return Err(SendError::Full);
-                }
-                Overflow::Block(within) if may_wait && !hub.is_own_thread() => {
-                    let is_reserved = Cell::new(false);
-                    hub.wait_for_room(within, || {
-                        is_reserved.set(self.is_open() && self.reserve(len).is_ok());
-                        is_reserved.get() || !self.is_open()
-                    });
-                    if !is_reserved.get() {
-                        let is_open = self.is_open();
-                        return Err(if is_open {
-                            SendError::Full
-                        } else {
-                            SendError::Closed
-                        });
-                    }
-                }
-                _ => return Err(SendError::Full),
-            }
-        }
-        Ok(())
-    }
-
-    /// Reserves `len` bytes, if there is room. A failure leaves no trace that could make another sender fail.
-    fn reserve(&self, len: usize) -> Result<(), Full> {
-        let Inner { hub, queued, .. } = &*self.inner;
-        let take = |mine: usize| {
-            let sum = mine.checked_add(len)?;
-            (sum <= hub.outbound).then_some(sum)
-        };
-        if take(self.queued()).is_none() {
-            return Err(Full::Connection);
-        }
-        if !hub.take(len) {
-            return Err(Full::Server);
-        }
-        let taken = queued.fetch_update(Ordering::AcqRel, Ordering::Acquire, take);
-        if taken.is_err() {
-            // Another sender took the room in between.
-            hub.give_back(len);
-            return Err(Full::Connection);
-        }
-        Ok(())
-    }
-
-    /// Counts that `before` bytes of what is queued, which were in the session or came to it, have become `after`.
-    pub(crate) fn recount(&self, before: usize, after: usize) {
-        let Inner { hub, queued, .. } = &*self.inner;
-        if after > before {
-            queued.fetch_add(after - before, Ordering::AcqRel);
-            hub.buffered.fetch_add(after - before, Ordering::AcqRel);
-        } else if after < before {
-            queued.fetch_sub(before - after, Ordering::AcqRel);
-            hub.give_back(before - after);
-        }
     }
 
     /// Closes the connection for `cause`. Nothing is accepted for sending from now on.
@@ -577,11 +316,6 @@ impl<C: Codec, T> Agent<C, T> {
         self.inner.is_open.store(false, Ordering::Release);
     }
 
-    /// Ends all requests.
-    pub(crate) fn lose_requests(&self) {
-        drop(self.inner.requests.lock().take());
-    }
-
     /// Publishes what the session knows of its peer.
     pub(crate) fn set_heard(&self, heard: Timestamp, rtt: Option<Duration>) {
         self.inner.heard.store(heard.as_nanos(), Ordering::Relaxed);
@@ -590,33 +324,6 @@ impl<C: Codec, T> Agent<C, T> {
             self.inner.rtt.store(ns, Ordering::Relaxed);
         }
     }
-
-    /// Passes on the answer to the request `re`.
-    pub(crate) fn answered(&self, re: RequestId, answer: Answered) {
-        let mut requests = self.inner.requests.lock();
-        let sender = requests.as_mut().and_then(|requests| requests.remove(&re));
-        drop(requests);
-        if let Some(sender) = sender {
-            // It has room for one.
-            let _ = sender.try_send(answer);
-        }
-    }
-}
-
-/// Sends a message to the members of a room or to all connections, encoded in each form that connections need.
-pub(crate) fn publish<C: Codec, B: Encode<C> + ?Sized>(
-    hub: &Hub<C>,
-    room: Option<&str>,
-    name: &str,
-    body: &B,
-) -> Result<(), SendError> {
-    let encode = |wire: Wire<C>| {
-        let mut frame = Vec::new();
-        wire.encode(Head::new(name), body, &mut frame)?;
-        Ok((wire, Bytes::from(frame)))
-    };
-    let frames: Result<Frames<C>, EncodeError> = hub.wires().into_iter().map(encode).collect();
-    hub.publish(room, &frames?)
 }
 
 impl<C, T> fmt::Debug for Agent<C, T> {

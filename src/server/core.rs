@@ -5,13 +5,15 @@ use std::sync::Arc;
 use ahash::HashMap;
 use parking_lot::Mutex;
 
-use super::agent::{Agent, AgentId, Attend, Delegate, Job, Jobs, Target, Visit, Visitor};
+use super::agent::{Agent, AgentId, Attend, Delegate, Jobs, Visit, Visitor};
 use super::close::{Cause, Closed};
 use super::codec::{Codec, DecodeError, Fault, RequestId};
 use super::desk::{Blocked, Desk, Supervisor};
 use super::http::{Answer, Request, Response};
 use super::hub::{Command, Hub};
-use super::strand::{Home, Owner, Pool, Ran, Turn};
+use super::job::{Job, Target};
+use super::pool::{Home, Owner, Pool, Turn};
+use super::strand::Ran;
 use crate::error::OptionError;
 
 /// The handler of a route: takes a body and the number of the request, and calls the program with what it decodes.

@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-use super::agent::{Agent, AgentId, publish};
+use super::agent::sending::publish;
+use super::agent::{Agent, AgentId};
 use super::codec::{Codec, Encode};
 use super::core::Core;
 use super::error::SendError;

@@ -61,7 +61,7 @@ pub(crate) enum Command<C> {
     Decide(Place, Box<Request>, Result<(), Answer>),
     /// Read on.
     Resume(Place),
-    /// Read on wherever the strand [relents](super::strand::Pool::relent).
+    /// Read on wherever the strand [relents](super::pool::Pool::relent).
     ResumeAll,
     /// Join a room, or leave it.
     Join(Place, Arc<str>, bool),

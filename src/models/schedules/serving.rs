@@ -12,7 +12,8 @@ use shuttle::thread;
 
 use super::explore;
 use crate::server::inbox::{Inbox, Wake};
-use crate::server::strand::{Home, Owner, Pool, Room, Strand, Turn};
+use crate::server::pool::{Home, Owner, Pool, Turn};
+use crate::server::strand::{Room, Strand};
 
 /// A waker that keeps one wake-up, as that of the operating system does.
 #[derive(Default)]

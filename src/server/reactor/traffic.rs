@@ -6,11 +6,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::super::agent::{Agent, Delegate, Job, Target};
+use super::super::agent::{Agent, Delegate};
 use super::super::close::Cause;
 use super::super::codec::{Codec, Fault};
 use super::super::core::Seated;
 use super::super::http::{Answer, Asked, Request};
+use super::super::job::{Job, Target};
 use super::super::net::Input;
 use super::super::session::{Step, Traffic};
 use super::super::shortcut;

@@ -21,9 +21,10 @@ use crate::server::desk::Supervisor;
 use crate::server::hub::{Command, Hub, HubOptions, Port};
 use crate::server::inbox::Wake;
 use crate::server::net::{Peer, Poll, TcpStream, Waker};
+use crate::server::pool::Pool;
 use crate::server::reactor::{ConnectionLimits, Reactor, Start, WAKER};
 use crate::server::session::Settings;
-use crate::server::strand::{Pool, Room};
+use crate::server::strand::Room;
 use crate::server::{
     Cause, Codec, Decode, DecodeError, Encode, EncodeError, Envelope, Fault, Framing, Head,
     Overflow, SendError, ServerStats,

@@ -11,7 +11,8 @@ use shuttle::thread;
 use super::explore;
 use crate::server::Group;
 use crate::server::group::Gate;
-use crate::server::strand::{Home, Owner, Pool, Ran, Room, Strand, Turn};
+use crate::server::pool::{Home, Owner, Pool, Turn};
+use crate::server::strand::{Ran, Room, Strand};
 
 /// More jobs than any model has.
 const ROOM: Room = Room {
