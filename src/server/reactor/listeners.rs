@@ -57,6 +57,8 @@ impl Listener {
 pub(super) struct Listeners {
     /// The listeners.
     all: Vec<Listener>,
+    /// The index of the one that is looked at first, so that none waits for another one that is flooded.
+    first: usize,
     /// When accepting goes on after there was no descriptor.
     pub(super) again_at: Option<Instant>,
     /// How long the next pause is.
@@ -76,6 +78,7 @@ impl Listeners {
         }
         Ok(Listeners {
             all,
+            first: 0,
             again_at: None,
             pause: PAUSES[0],
         })
@@ -112,9 +115,13 @@ impl Listeners {
         self.again_at = None;
     }
 
-    /// Accepts a connection; `None` if none waits.
+    /// Accepts a connection of the listener whose turn it is; `None` if none waits.
     pub(super) fn next(&mut self) -> Option<io::Result<(Channel, SocketAddr, Port)>> {
-        let listener = self.all.iter_mut().find(|listener| listener.is_pending)?;
+        let count = self.all.len();
+        let mut turns = (0..count).map(|turn| (self.first + turn) % count);
+        let index = turns.find(|&index| self.all[index].is_pending)?;
+        self.first = index + 1;
+        let listener = &mut self.all[index];
         match listener.socket.accept() {
             Ok((stream, peer)) => Some(Ok((listener.layer.wrap(stream), peer, listener.port))),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -123,5 +130,39 @@ impl Listeners {
             }
             Err(error) => Some(Err(error)),
         }
+    }
+}
+
+#[cfg(all(test, not(shuttle)))]
+mod tests {
+    use std::net::TcpStream;
+
+    use super::super::super::framing::Framing;
+    use super::super::super::net::Poll;
+    use super::*;
+
+    #[test]
+    fn listeners_take_turns() {
+        let ports = [Port::Tcp(Framing::U16), Port::WebSocket, Port::WebSocket];
+        let all = ports.map(|port| {
+            let address = ([127, 0, 0, 1], 0).into();
+            Listener::bind(address, port, Layer::default()).unwrap()
+        });
+        let addresses = all.each_ref().map(|it| it.local_addr().unwrap());
+        let poll = Poll::new().unwrap();
+        let mut listeners = Listeners::new(all.into(), poll.registry(), 9).unwrap();
+        // A flood on the first one, and one connection on each of the others.
+        let order = [0, 0, 0, 0, 1, 2];
+        let _peers = order.map(|at| TcpStream::connect(addresses[at]).unwrap());
+        for index in 0..3 {
+            listeners.mark(index);
+        }
+        let mut turns = Vec::new();
+        while let Some(accepted) = listeners.next() {
+            let (channel, _, _) = accepted.unwrap();
+            let at = channel.stream.local_addr().unwrap();
+            turns.extend(addresses.iter().position(|it| *it == at));
+        }
+        assert_eq!(turns, [0, 1, 2, 0, 0, 0]);
     }
 }
