@@ -152,6 +152,14 @@ impl Header {
                 .iter()
                 .fold(0, |len, &byte| len << 8 | u64::from(byte))
         };
+        let shortest = match len {
+            0..126 => 0,
+            126..0x1_0000 => 2,
+            _ => 8,
+        };
+        if extended.len() != shortest {
+            return Err(Violation::Protocol("the length is longer than it need be"));
+        }
         if len >> 63 != 0 {
             return Err(Violation::Protocol("the highest bit of the length is set"));
         }

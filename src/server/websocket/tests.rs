@@ -149,6 +149,21 @@ fn frames_against_the_protocol_are_refused() {
         protocol(&[b"\x82\xff\x80\0\0\0\0\0\0\0".as_ref(), &[0; 4]].concat()),
         "2^63"
     );
+    // RFC 6455, 5.2: the minimal number of bytes must be used.
+    let mask = [0; 4];
+    for (opcode, len) in [(0x81, 0), (0x82, 125), (0x01, 3)] {
+        let long = [
+            &[opcode, 0xFE, 0, len],
+            &mask[..],
+            &[b'x'; 125][..len.into()],
+        ]
+        .concat();
+        assert!(protocol(&long), "{len} in two bytes");
+        let long = [&[opcode, 0xFF, 0, 0, 0, 0, 0, 0, 0, len], &mask[..]].concat();
+        assert!(protocol(&long), "{len} in eight bytes");
+    }
+    let long = [&b"\x82\xff\0\0\0\0\0\0\xff\xff"[..], &mask].concat();
+    assert!(protocol(&long), "65535 in eight bytes");
     assert!(protocol(&masked(0x88, b"x")), "close code of one byte");
     for code in [0u16, 999, 1004, 1005, 1006, 1015, 2000, 5000] {
         assert!(
