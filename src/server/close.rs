@@ -74,9 +74,12 @@ impl Cause {
             Cause::Shutdown => 1001,
             Cause::Protocol => 1002,
             Cause::BadText | Cause::BadMessage => 1007,
-            Cause::TooSlow | Cause::Stuck | Cause::SlowConsumer | Cause::RateLimit => 1008,
+            // Another attempt would end in the same way.
+            Cause::RateLimit => 1008,
             Cause::TooBig => 1009,
             Cause::Silence | Cause::Handler => 1011,
+            // Try again later, from the registry of the IANA: perhaps the network was slow.
+            Cause::TooSlow | Cause::Stuck | Cause::SlowConsumer => 1013,
         }
     }
 }
@@ -243,6 +246,15 @@ mod tests {
         for cause in Cause::ALL {
             assert!(is_legal(cause.code()), "{cause}");
         }
+    }
+
+    #[test]
+    fn a_peer_that_was_too_slow_may_try_again() {
+        // 1008 means that another attempt would end in the same way, and clients give up.
+        for cause in [Cause::SlowConsumer, Cause::Stuck, Cause::TooSlow] {
+            assert_eq!(cause.code(), 1013, "{cause}");
+        }
+        assert_eq!(Cause::RateLimit.code(), 1008);
     }
 
     #[test]

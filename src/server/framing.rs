@@ -36,9 +36,34 @@ impl Framing {
     }
 }
 
+/// How connections of other protocols begin, and what they are: clients and servers of TLS and HTTP, which are on the
+/// wrong port. Their first bytes would be taken for a length, and the rest awaited. `0xFF` stands for any byte. What
+/// follows the length begins no message of JSON, `MessagePack` or Protocol Buffers.
+const OTHERS: [(&[u8], &str); 11] = [
+    (b"\x16\x03\x01\xFF\xFF\x01", TLS),
+    (b"\x16\x03\x03\xFF\xFF\x01", TLS),
+    (b"\x15\x03\x01\0\x02", TLS),
+    (b"\x15\x03\x03\0\x02", TLS),
+    (b"GET /", HTTP),
+    (b"HEAD /", HTTP),
+    (b"POST /", HTTP),
+    (b"PUT /", HTTP),
+    (b"OPTIONS /", HTTP),
+    (b"CONNECT ", HTTP),
+    (b"HTTP/1.", HTTP),
+];
+
+/// Why a peer of TLS is refused.
+const TLS: &str = "the peer speaks TLS, which this connection is not under";
+
+/// Why a peer of HTTP is refused.
+const HTTP: &str = "the peer speaks HTTP on a connection of plain TCP";
+
 /// Delimits what is received. Between messages it holds no memory.
 #[derive(Debug, Default)]
 pub(crate) struct Splitter {
+    /// Whether the first bytes are known to be of this protocol.
+    is_known: bool,
     /// The beginning of a message, with its length.
     partial: Vec<u8>,
     /// Whether [`incomplete`](Splitter::incomplete) has reported this message.
@@ -96,6 +121,14 @@ impl Splitter {
         mut input: &[u8],
         mut sink: impl FnMut(&[u8]) -> Result<(), Violation>,
     ) -> Result<(), Violation> {
+        if !self.is_known {
+            self.is_known = is_known(&self.partial, input)?;
+            if !self.is_known {
+                // Fewer bytes than the longest beginning.
+                self.partial.extend_from_slice(input);
+                return Ok(());
+            }
+        }
         while !input.is_empty() {
             let held = self.partial.len();
             let Some(missing) = missing(framing, max, &self.partial, input)? else {
@@ -108,12 +141,29 @@ impl Splitter {
                 deliver(framing, taken, &mut sink)?;
             } else {
                 self.partial.extend_from_slice(taken);
-                let whole = std::mem::take(self).partial;
+                self.is_seen = false;
+                let whole = std::mem::take(&mut self.partial);
                 deliver(framing, &whole, &mut sink)?;
             }
         }
         Ok(())
     }
+}
+
+/// Returns whether the first bytes, which are `partial` and `input`, are known to be of no other protocol, or too few of
+/// one came.
+fn is_known(partial: &[u8], input: &[u8]) -> Result<bool, Violation> {
+    let mut is_known = true;
+    for (beginning, what) in OTHERS {
+        let first = partial.iter().chain(input).zip(beginning);
+        if first.clone().all(|(byte, it)| byte == it || *it == 0xFF) {
+            if first.count() == beginning.len() {
+                return Err(Violation::Protocol(what));
+            }
+            is_known = false;
+        }
+    }
+    Ok(is_known)
 }
 
 /// Returns how many bytes of `input`, which follows `partial`, complete the message; `None` if it does not.
@@ -209,6 +259,59 @@ mod tests {
         assert!(split(Framing::Lines, 3, &[b"abcde"]).1);
         assert!(split(Framing::Lines, 3, &[b"abc", b"de"]).1);
         assert!(!split(Framing::Lines, 3, &[b"abc", b"\n"]).1);
+    }
+
+    #[test]
+    fn another_protocol_is_recognized_by_its_first_bytes_however_they_are_split() {
+        // The greetings of `openssl s_client` and of old clients, the alert of a server, and requests.
+        let others: [(&[u8], &str); 6] = [
+            (b"\x16\x03\x01\x01\x39\x01\0\x01\x35", "TLS"),
+            (b"\x16\x03\x03\0\xb8\x01\0\0\xb4", "TLS"),
+            (b"\x15\x03\x03\0\x02\x02\x46", "TLS"),
+            (b"GET / HTTP/1.1\r\n", "HTTP"),
+            (b"POST /x HTTP/1.1\r\n", "HTTP"),
+            (b"HTTP/1.1 400 Bad Request\r\n", "HTTP"),
+        ];
+        for framing in [Framing::U16, Framing::U32, Framing::Lines] {
+            for (bytes, what) in others {
+                for at in 0..=bytes.len() {
+                    let mut splitter = Splitter::default();
+                    let pieces = [&bytes[..at], &bytes[at..]];
+                    let found = pieces.into_iter().find_map(|piece| {
+                        let taken = splitter.push(framing, 1 << 30, piece, |_| Ok(()));
+                        taken.err()
+                    });
+                    let Some(Violation::Protocol(why)) = found else {
+                        panic!("{found:?} for {bytes:?}");
+                    };
+                    assert!(why.contains(what), "{why}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_message_that_begins_almost_like_another_protocol_is_read() {
+        let mut splitter = Splitter::default();
+        let (mut lengths, mut bytes) = (Vec::new(), Vec::new());
+        // The length of the first is that of a handshake, that of the third a `GE`.
+        for (length, beginning) in [
+            (0x1603, &b"\x0a\x03abc"[..]),
+            (0x1603, b"\x01\x02\0\x01"),
+            (0x4745, b"T /"),
+        ] {
+            bytes.extend(u16::to_be_bytes(length));
+            bytes.extend(beginning);
+            bytes.resize(bytes.len() + usize::from(length) - beginning.len(), b' ');
+        }
+        for piece in bytes.chunks(1_000) {
+            let taken = splitter.push(Framing::U16, 60_000, piece, |message| {
+                lengths.push(message.len());
+                Ok(())
+            });
+            assert_eq!(taken, Ok(()));
+        }
+        assert_eq!(lengths, [0x1603, 0x1603, 0x4745]);
     }
 
     #[test]

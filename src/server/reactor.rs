@@ -445,7 +445,7 @@ impl<C: Codec, T: Send + Sync + 'static> Reactor<C, T> {
         }
         let why = "too many connections".to_owned();
         let session = &mut self.slab[slot].session;
-        session.close(Cause::Refused, Some(1008), why, self.now);
+        session.close(Cause::Refused, Some(1013), why, self.now);
     }
 
     /// Removes what is left and ends.

@@ -6,7 +6,7 @@ use liveness::server::{Cause, Framing};
 use serde_json::Value;
 
 use crate::kit::{
-    MS, Peer, connect, connect_websocket, frame, get, get_close, get_frame, next_end, put,
+    MS, Peer, SOON, connect, connect_websocket, frame, get, get_close, get_frame, next_end, put,
     reporting, until,
 };
 
@@ -211,10 +211,30 @@ fn parts_of_a_message_without_end_are_too_slow_although_the_peer_talks() {
     };
     assert_eq!(
         (closed.cause, closed.code),
-        (Cause::TooSlow, 1_008),
+        (Cause::TooSlow, 1_013),
         "{closed}"
     );
     assert!(closed.opened_for >= within, "{closed}");
+}
+
+#[test]
+fn another_protocol_on_the_port_of_tcp_ends_at_once() {
+    let (builder, reports) = reporting();
+    // Long enough that only the first bytes can end it.
+    let server = builder.message_within(SOON * 2).start().unwrap();
+    let cases: [(&[u8], &str); 2] = [
+        (b"\x16\x03\x01\x02\0\x01\0\x01\xfc\x03\x03", "TLS"),
+        (b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n", "HTTP"),
+    ];
+    for (bytes, what) in cases {
+        let mut stream = connect(server.local_addrs()[0]);
+        stream.write_all(bytes).unwrap();
+        let error: Value = serde_json::from_str(&get(&mut stream)).unwrap();
+        assert_eq!(error["code"], 1_002);
+        assert!(error["msg"].as_str().unwrap().contains(what), "{error}");
+        drop(stream);
+        assert_eq!(next_end(&reports).cause, Cause::Protocol);
+    }
 }
 
 #[test]

@@ -154,7 +154,7 @@ fn the_limit_of_an_address_does_not_count_another() {
     let mut answer = String::new();
     refused.read_to_string(&mut answer).unwrap();
     assert!(
-        answer.contains(r#""code":1008,"msg":"too many connections""#),
+        answer.contains(r#""code":1013,"msg":"too many connections""#),
         "{answer}"
     );
     #[cfg(target_os = "linux")]

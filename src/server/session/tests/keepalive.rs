@@ -171,7 +171,7 @@ fn a_message_must_be_complete_in_time_however_often_bytes_come() {
     it.advance(NS);
     assert_eq!(it.session.cause(), Some(Cause::TooSlow));
     it.advance(2 * S);
-    assert_eq!(closed(&it).code, 1008);
+    assert_eq!(closed(&it).code, 1013);
 }
 
 #[test]
