@@ -445,7 +445,7 @@ fn nothing_is_accepted_after_the_first_refusal() {
         peer.take(100);
         let (log, _) = model.end();
         assert!(
-            log.contains(&(1, Report::Closed(Cause::SlowConsumer, 1_008))),
+            log.contains(&(1, Report::Closed(Cause::SlowConsumer, 1_013))),
             "{log:?}"
         );
     });
