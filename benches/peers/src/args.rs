@@ -1,10 +1,14 @@
 //! The command-line arguments.
 
 use std::ffi::OsString;
+use std::fmt::Write;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
 use lexopt::prelude::*;
+use peers::Failure;
+use peers::frame::Named;
+use peers::frame::args::list;
 
 use crate::candidates::Kind;
 use crate::job::{Job, Scenario};
@@ -84,39 +88,37 @@ pub(crate) struct Options {
 /// Returns a text that states what is wrong.
 pub(crate) fn parse(
     args: impl IntoIterator<Item = impl Into<OsString>>,
-) -> Result<Request, String> {
+) -> Result<Request, Failure> {
     let mut parser = lexopt::Parser::from_args(args);
     let mut options = Options::default();
-    while let Some(arg) = parser.next().map_err(say)? {
+    while let Some(arg) = parser.next()? {
         match arg {
             Short('h') | Long("help") => return Ok(Request::Help(help())),
             Long("quick") => options.quick = true,
             Long("scenario") => {
-                let all = Scenario::ALL.map(Scenario::name);
                 options
                     .scenarios
-                    .extend(list(&mut parser, "scenario", &all, Scenario::parse)?);
+                    .extend(list::<Scenario>(&mut parser, "scenario")?);
             }
             Long("candidate") => {
-                let all = Kind::CANDIDATES.map(Kind::name);
                 options
                     .candidates
-                    .extend(list(&mut parser, "candidate", &all, Kind::parse)?);
+                    .extend(list::<Kind>(&mut parser, "candidate")?);
             }
             Long("keys") => {
-                for part in text(&mut parser)?.split(',') {
+                for part in parser.value()?.string()?.split(',') {
                     options.keys.push(number("--keys", part, 1..=20_000_000)?);
                 }
             }
             Long("producers") => options.producers = Some(one(&mut parser, "--producers", 1..=64)?),
             Long("workers") => options.workers = Some(one(&mut parser, "--workers", 1..=64)?),
             Long("rounds") => options.rounds = Some(one(&mut parser, "--rounds", 1..=99)?),
-            Long("json") => options.json = Some(parser.value().map_err(say)?.into()),
+            Long("json") => options.json = Some(parser.value()?.into()),
             Long("measure") => {
-                let job = serde_json::from_str(&text(&mut parser)?);
-                return job.map(Request::Measure).map_err(say);
+                let job = serde_json::from_str(&parser.value()?.string()?)?;
+                return Ok(Request::Measure(job));
             }
-            other => return Err(say(other.unexpected())),
+            other => return Err(other.unexpected().into()),
         }
     }
     Ok(Request::Run(options))
@@ -124,23 +126,12 @@ pub(crate) fn parse(
 
 /// The whole help.
 fn help() -> String {
-    let candidates = Kind::CANDIDATES
-        .iter()
-        .map(|kind| format!("  {:<18} {}\n", kind.name(), kind.description()));
-    HELP.chars()
-        .chain(candidates.collect::<String>().chars())
-        .collect()
-}
-
-/// An error as a sentence.
-#[expect(clippy::needless_pass_by_value, reason = "it is what `map_err` gives")]
-fn say(error: impl ToString) -> String {
-    error.to_string()
-}
-
-/// The value of an option as text.
-fn text(parser: &mut lexopt::Parser) -> Result<String, String> {
-    parser.value().map_err(say)?.string().map_err(say)
+    let mut help = HELP.to_owned();
+    for kind in Kind::ALL {
+        let (name, description) = (kind.name(), kind.description());
+        let _ = writeln!(help, "  {name:<18} {description}");
+    }
+    help
 }
 
 /// The value of an option as a number.
@@ -148,32 +139,12 @@ fn one(
     parser: &mut lexopt::Parser,
     option: &str,
     range: RangeInclusive<usize>,
-) -> Result<usize, String> {
-    number(option, &text(parser)?, range)
-}
-
-/// The value of an option as names separated by commas.
-fn list<T>(
-    parser: &mut lexopt::Parser,
-    what: &str,
-    all: &[&str],
-    parse: impl Fn(&str) -> Option<T>,
-) -> Result<Vec<T>, String> {
-    text(parser)?
-        .split(',')
-        .map(|name| {
-            parse(name).ok_or_else(|| {
-                format!(
-                    "unknown {what} `{name}`; the choices are {}",
-                    all.join(", ")
-                )
-            })
-        })
-        .collect()
+) -> Result<usize, Failure> {
+    number(option, &parser.value()?.string()?, range)
 }
 
 /// A number such as `10000`, `10_000`, `10k` or `1M`.
-fn number(option: &str, text: &str, range: RangeInclusive<usize>) -> Result<usize, String> {
+fn number(option: &str, text: &str, range: RangeInclusive<usize>) -> Result<usize, Failure> {
     let plain = text.replace('_', "");
     let (digits, unit) = match plain.strip_suffix(['k', 'K']) {
         Some(digits) => (digits, 1_000),
@@ -188,7 +159,7 @@ fn number(option: &str, text: &str, range: RangeInclusive<usize>) -> Result<usiz
         .and_then(|n| n.checked_mul(unit));
     number.filter(|n| range.contains(n)).ok_or_else(|| {
         let (min, max) = (range.start(), range.end());
-        format!("{option} is `{text}`; it must be a number from {min} to {max}")
+        format!("{option} is `{text}`; it must be a number from {min} to {max}").into()
     })
 }
 
@@ -240,7 +211,7 @@ mod tests {
             (&["what"], "unexpected argument \"what\""),
         ] {
             match parse(args) {
-                Err(error) => assert!(error.contains(said), "{error}"),
+                Err(error) => assert!(error.to_string().contains(said), "{error}"),
                 Ok(request) => panic!("{request:?}"),
             }
         }

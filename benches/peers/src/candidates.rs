@@ -11,6 +11,7 @@ pub(crate) mod moka;
 pub(crate) mod naive;
 pub(crate) mod scanner;
 
+use peers::frame::Named;
 use serde::{Deserialize, Serialize};
 
 /// How many messages the channel in front of a thread holds, and in front of each of several: what ours holds.
@@ -48,9 +49,9 @@ pub(crate) enum Kind {
     FloorSleep,
 }
 
-impl Kind {
+impl Named for Kind {
     /// All but the floors.
-    pub(crate) const CANDIDATES: [Kind; 10] = [
+    const ALL: &'static [Self] = &[
         Kind::Liveness,
         Kind::LivenessTsc,
         Kind::Moka,
@@ -63,8 +64,7 @@ impl Kind {
         Kind::Naive,
     ];
 
-    /// The name in arguments and results.
-    pub(crate) fn name(self) -> &'static str {
+    fn name(self) -> &'static str {
         match self {
             Kind::Liveness => "liveness",
             Kind::LivenessTsc => "liveness_tsc",
@@ -81,7 +81,9 @@ impl Kind {
             Kind::FloorSleep => "floor_sleep",
         }
     }
+}
 
+impl Kind {
     /// What it is, in a line.
     pub(crate) fn description(self) -> &'static str {
         match self {
@@ -117,14 +119,7 @@ impl Kind {
 
     /// Whether this is no candidate.
     pub(crate) fn is_floor(self) -> bool {
-        !Kind::CANDIDATES.contains(&self)
-    }
-
-    /// The candidate called `name`.
-    pub(crate) fn parse(name: &str) -> Option<Kind> {
-        Kind::CANDIDATES
-            .into_iter()
-            .find(|kind| kind.name() == name)
+        !Kind::ALL.contains(&self)
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use peers::frame::Named;
 use serde::{Deserialize, Serialize};
 
 use crate::candidates::Kind;
@@ -30,9 +31,8 @@ pub(crate) enum Scenario {
     Idle,
 }
 
-impl Scenario {
-    /// Those one can ask for, in the order in which they run.
-    pub(crate) const ALL: [Scenario; 8] = [
+impl Named for Scenario {
+    const ALL: &'static [Self] = &[
         Scenario::Beat,
         Scenario::BeatMany,
         Scenario::Handle,
@@ -43,8 +43,7 @@ impl Scenario {
         Scenario::Idle,
     ];
 
-    /// The name in arguments and results.
-    pub(crate) fn name(self) -> &'static str {
+    fn name(self) -> &'static str {
         match self {
             Scenario::Check => "check",
             Scenario::Beat => "beat",
@@ -56,13 +55,6 @@ impl Scenario {
             Scenario::Memory => "memory",
             Scenario::Idle => "idle",
         }
-    }
-
-    /// The scenario called `name`, if one can ask for it.
-    pub(crate) fn parse(name: &str) -> Option<Scenario> {
-        Scenario::ALL
-            .into_iter()
-            .find(|scenario| scenario.name() == name)
     }
 }
 
@@ -114,34 +106,5 @@ pub(crate) enum Metric {
     WakeupsPerS,
 }
 
-/// One number.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub(crate) struct Sample {
-    /// What it is.
-    pub(crate) metric: Metric,
-    /// The number.
-    pub(crate) value: f64,
-}
-
 /// What a child process answers.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub(crate) struct Answer {
-    /// The numbers.
-    pub(crate) samples: Vec<Sample>,
-    /// What the reader has to know about them, such as keys that were never reported.
-    pub(crate) notes: Vec<String>,
-}
-
-impl Answer {
-    /// Adds a number.
-    pub(crate) fn add(&mut self, metric: Metric, value: f64) {
-        self.samples.push(Sample { metric, value });
-    }
-
-    /// Adds `note` if `count` is not zero.
-    pub(crate) fn note_if(&mut self, count: usize, note: &str) {
-        if count > 0 {
-            self.notes.push(format!("{count} {note}"));
-        }
-    }
-}
+pub(crate) type Answer = peers::frame::rows::Outcome<Metric>;

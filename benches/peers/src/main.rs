@@ -7,72 +7,36 @@ mod floors;
 mod job;
 mod key;
 mod process;
-mod progress;
 mod report;
 mod rows;
 mod runner;
 mod scenarios;
-mod text;
 
-use std::error::Error;
-use std::fs::File;
 use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use crate::args::{Options, Request};
+use peers::Failure;
+use peers::frame::{exit, write_results};
+
+use crate::args::Request;
 use crate::job::Job;
 
-/// What the arguments were wrong with.
-const USAGE: u8 = 2;
-
 fn main() -> ExitCode {
-    let request = match args::parse(std::env::args_os().skip(1)) {
-        Ok(request) => request,
-        Err(error) => {
-            eprintln!("peers: {error}; see `--help`");
-            return ExitCode::from(USAGE);
-        }
-    };
-    let result = match request {
-        Request::Help(help) => io::stdout().write_all(help.as_bytes()).map_err(Into::into),
+    let request = args::parse(std::env::args_os().skip(1));
+    exit("peers", request, |request| match request {
+        Request::Help(help) => Ok(io::stdout().write_all(help.as_bytes())?),
         Request::Measure(job) => measure(&job),
-        Request::Run(options) => run(&options),
-    };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("peers: {error}");
-            ExitCode::FAILURE
-        }
-    }
-}
-
-/// Measures, prints the table, writes the file.
-fn run(options: &Options) -> Result<(), Box<dyn Error>> {
-    // Half an hour of measuring should not end with a file that cannot be written.
-    let json = match &options.json {
-        Some(path) => {
-            let file = File::create(path);
-            Some(file.map_err(|error| format!("{}: {error}", path.display()))?)
-        }
-        None => None,
-    };
-    let results = runner::run(options);
-    if let Some(mut file) = json {
-        serde_json::to_writer_pretty(&mut file, &results.rows)?;
-        writeln!(file)?;
-    }
-    io::stdout().write_all(report::table(&results).as_bytes())?;
-    if results.is_complete {
-        Ok(())
-    } else {
-        Err("some measurements failed; see the notes".into())
-    }
+        Request::Run(options) => write_results(options.json.as_deref(), || {
+            let results = runner::run(&options);
+            let table = report::table(&results);
+            (results.rows, table, results.is_complete)
+        }),
+    })
 }
 
 /// Is the process of one measurement: writes its answer and ends at once, whatever threads the candidate has.
-fn measure(job: &Job) -> Result<(), Box<dyn Error>> {
+fn measure(job: &Job) -> Result<(), Failure> {
     // A candidate that hangs must not hold up the others for ever.
     std::thread::spawn(|| {
         std::thread::sleep(LONGEST);

@@ -4,7 +4,8 @@ use std::io::{self, IsTerminal, Write};
 use std::time::{Duration, Instant};
 
 /// A line on the standard error that shows what is being done.
-pub(crate) struct Progress {
+#[derive(Debug)]
+pub struct Progress {
     /// How many measurements there are.
     total: usize,
     /// How many have begun.
@@ -19,7 +20,8 @@ pub(crate) struct Progress {
 
 impl Progress {
     /// Nothing is done yet.
-    pub(crate) fn new(total: usize) -> Self {
+    #[must_use]
+    pub fn new(total: usize) -> Self {
         Progress {
             total,
             begun: 0,
@@ -30,7 +32,7 @@ impl Progress {
     }
 
     /// The next measurement begins: `label`, of `candidate`.
-    pub(crate) fn step(&mut self, label: &str, candidate: &str) {
+    pub fn step(&mut self, label: &str, candidate: &str) {
         let elapsed = self.start.elapsed();
         let left = match u32::try_from(self.begun) {
             Ok(begun @ 1..) => elapsed / begun * (self.total - self.begun) as u32,
@@ -51,7 +53,7 @@ impl Progress {
     }
 
     /// Shows `line`: on a terminal in place of the one before, elsewhere below it if it is another.
-    pub(crate) fn say(&mut self, line: &str) {
+    pub fn say(&mut self, line: &str) {
         let mut stderr = io::stderr().lock();
         // Nobody is harmed if it cannot be written.
         let _ = if self.is_terminal {
@@ -65,7 +67,7 @@ impl Progress {
     }
 
     /// Everything is done.
-    pub(crate) fn end(&self) {
+    pub fn end(&self) {
         if self.is_terminal {
             let _ = write!(io::stderr(), "\r\x1b[2K");
         }

@@ -2,11 +2,13 @@
 
 use std::fmt::Write;
 
+use peers::frame::Named;
+use peers::text::{grouped, machine, plural, shown_ratio};
+
 use crate::candidates::Kind;
 use crate::job::{Metric, Scenario};
 use crate::rows::{Row, Setting};
 use crate::runner::Results;
-use crate::text::{grouped, machine, plural, shown_ratio};
 
 /// The width of the column of names.
 const NAME: usize = 19;

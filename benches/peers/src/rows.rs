@@ -1,5 +1,6 @@
 //! The results: rows, their medians over rounds, and their ratios to ours.
 
+use peers::frame::rows::median;
 use serde::{Deserialize, Serialize};
 
 use crate::candidates::Kind;
@@ -61,6 +62,9 @@ pub(crate) fn rows_of(setting: Setting, answers: &[(Kind, Vec<Answer>)]) -> Vec<
         for sample in &first.samples {
             let values = answers.iter().flat_map(|answer| &answer.samples);
             let same = values.filter(|other| other.metric == sample.metric);
+            let Some(value) = median(same.map(|sample| sample.value).collect()) else {
+                continue;
+            };
             rows.push(Row {
                 scenario: setting.scenario,
                 candidate: *candidate,
@@ -68,7 +72,7 @@ pub(crate) fn rows_of(setting: Setting, answers: &[(Kind, Vec<Answer>)]) -> Vec<
                 producers: setting.producers,
                 workers: setting.workers,
                 metric: sample.metric,
-                value: median(same.map(|sample| sample.value).collect()),
+                value,
                 ratio_to_ours: None,
             });
         }
@@ -84,17 +88,6 @@ pub(crate) fn rows_of(setting: Setting, answers: &[(Kind, Vec<Answer>)]) -> Vec<
         row.ratio_to_ours = our.filter(|our| *our > 0.0).map(|our| row.value / our);
     }
     rows
-}
-
-/// The middle one of `values`, or the mean of the two in the middle.
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_unstable_by(f64::total_cmp);
-    let half = values.len() / 2;
-    if values.len() % 2 == 1 {
-        values[half]
-    } else {
-        f64::midpoint(values[half - 1], values[half])
-    }
 }
 
 #[cfg(test)]

@@ -3,13 +3,15 @@
 use std::process::{Command, Stdio};
 use std::thread;
 
+use peers::frame::Named;
+use peers::progress::Progress;
+use peers::text::grouped;
+
 use crate::args::Options;
 use crate::candidates::Kind;
 use crate::job::{Answer, Job, Scenario};
-use crate::progress::Progress;
 use crate::rows::{Row, Setting, rows_of};
 use crate::scenarios::reason_against;
-use crate::text::grouped;
 
 /// How many keys the check is done with.
 const CHECKED_KEYS: usize = 1_000;
@@ -142,7 +144,7 @@ fn plan(options: &Options) -> (Vec<Group>, Vec<String>) {
 fn candidates_of(scenario: Scenario, options: &Options, notes: &mut Vec<String>) -> Vec<Kind> {
     let wanted = |kind: &Kind| options.candidates.is_empty() || options.candidates.contains(kind);
     let mut candidates = Vec::new();
-    for kind in Kind::CANDIDATES.into_iter().filter(wanted) {
+    for kind in Kind::ALL.iter().copied().filter(wanted) {
         match reason_against(kind, scenario) {
             None => candidates.push(kind),
             Some(reason) => notes.push(format!(
@@ -301,7 +303,7 @@ mod tests {
             .iter()
             .find(|group| group.setting.scenario == Scenario::Beat);
         let beat = beat.map(|group| group.candidates.len());
-        assert_eq!(beat, Some(Kind::CANDIDATES.len() + 1));
+        assert_eq!(beat, Some(Kind::ALL.len() + 1));
         let moka = "handle: moka: not comparable: no handles: a beat must look up its key";
         assert!(notes.iter().any(|note| note == moka), "{notes:?}");
     }

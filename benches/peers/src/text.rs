@@ -3,7 +3,8 @@
 use std::fs;
 
 /// A ratio with as many digits as it deserves.
-pub(crate) fn shown_ratio(ratio: Option<f64>) -> String {
+#[must_use]
+pub fn shown_ratio(ratio: Option<f64>) -> String {
     match ratio {
         None => "-".to_owned(),
         Some(ratio) if ratio >= 99.95 => format!("{ratio:.0}"),
@@ -13,12 +14,14 @@ pub(crate) fn shown_ratio(ratio: Option<f64>) -> String {
 }
 
 /// `word`, in the plural if there are several.
-pub(crate) fn plural(count: usize, word: &str) -> String {
+#[must_use]
+pub fn plural(count: usize, word: &str) -> String {
     format!("{word}{}", if count == 1 { "" } else { "s" })
 }
 
 /// A number with its thousands apart.
-pub(crate) fn grouped(number: usize) -> String {
+#[must_use]
+pub fn grouped(number: usize) -> String {
     let digits = number.to_string();
     let first = digits.len() % 3;
     let mut out = digits[..first].to_owned();
@@ -32,7 +35,8 @@ pub(crate) fn grouped(number: usize) -> String {
 }
 
 /// What this ran on, in a line.
-pub(crate) fn machine() -> String {
+#[must_use]
+pub fn machine() -> String {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = info

@@ -24,6 +24,7 @@ fn help_names_options_scenarios_and_candidates() {
     ] {
         assert!(help.contains(word), "{word}");
     }
+    assert!(help.lines().all(|line| line.len() <= 120));
 }
 
 #[test]

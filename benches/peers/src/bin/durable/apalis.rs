@@ -6,10 +6,11 @@ use std::time::{Duration, Instant};
 use apalis::layers::WorkerBuilderExt;
 use apalis::prelude::{BackendExt, BoxDynError, TaskSink, WorkerBuilder};
 use apalis_redis::{Config, RedisStorage};
+use peers::Failure;
 
 use crate::ledger::{Ledger, now_micros};
+use crate::parent;
 use crate::task::{Answer, Role, TOPIC, Task, gap, payload};
-use crate::{Failure, parent};
 
 /// How many events are emitted before the measurement.
 const WARM_UP: u64 = 100;

@@ -1,19 +1,12 @@
-//! The command-line arguments.
+//! The arguments that only this comparison has.
 
-use std::ffi::OsString;
-use std::fmt::Write;
-use std::path::PathBuf;
-use std::time::Duration;
+use std::num::NonZeroU64;
 
 use lexopt::prelude::*;
-
-use crate::Failure;
-use crate::candidate::Candidate;
-use crate::setting::Scenario;
-use crate::task::Task;
+use peers::Failure;
 
 /// The output of `--help` before the list of candidates.
-const HELP: &str = "\
+pub(crate) const HELP: &str = "\
 Measures durable dispatch on a private `redis-server`, and prints tables and a list of targets.
 
     npm ci --prefix benches/peers/node
@@ -42,135 +35,63 @@ Scenarios: emit, emit_many, drain, due, start, idle
 Candidates:
 ";
 
-/// What to do.
-#[derive(Debug)]
-pub(crate) enum Request {
-    /// Print this.
-    Help(String),
-    /// Be the child process of a measurement.
-    Task(Box<Task>),
-    /// Measure.
-    Run(Options),
-}
-
 /// What to measure.
-#[derive(Clone, Debug)]
-pub(crate) struct Options {
-    /// Whether to take less time.
-    pub(crate) quick: bool,
-    /// Only these; all if there are none.
-    pub(crate) scenarios: Vec<Scenario>,
-    /// Only these; all if there are none.
-    pub(crate) candidates: Vec<Candidate>,
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Own {
     /// Only servers that make an fsync for each write, or only those that do not.
     pub(crate) fsync: Option<bool>,
     /// How many events to emit and to drain.
-    pub(crate) events: u64,
+    pub(crate) events: Option<NonZeroU64>,
     /// How many events asynchronous peers drain.
-    pub(crate) peer_events: u64,
-    /// How often.
-    pub(crate) rounds: usize,
-    /// For how long to repeat a measurement that others disturbed.
-    pub(crate) patience: Duration,
-    /// Where to write the rows.
-    pub(crate) json: Option<PathBuf>,
+    pub(crate) peer_events: Option<NonZeroU64>,
 }
 
-impl Default for Options {
-    fn default() -> Self {
-        Options {
-            quick: false,
-            scenarios: Vec::new(),
-            candidates: Vec::new(),
-            fsync: None,
-            events: 1_000_000,
-            peer_events: 200_000,
-            rounds: 3,
-            patience: Duration::ZERO,
-            json: None,
-        }
-    }
-}
-
-/// Reads the arguments.
-pub(crate) fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Request, Failure> {
-    let mut options = Options::default();
-    let (mut events, mut peer_events, mut rounds) = (None, None, None);
-    let mut parser = lexopt::Parser::from_args(arguments);
-    while let Some(argument) = parser.next()? {
-        match argument {
-            Long("quick") => options.quick = true,
-            Long("scenario") => {
-                let names = parser.value()?.string()?;
-                options.scenarios.extend(list(&names, Scenario::parse)?);
-            }
-            Long("candidate") => {
-                let names = parser.value()?.string()?;
-                options.candidates.extend(list(&names, Candidate::parse)?);
-            }
-            Long("fsync") => {
-                options.fsync = Some(match parser.value()?.string()?.as_str() {
+impl Own {
+    /// Takes the option `name`, if there is one.
+    pub(crate) fn option(
+        &mut self,
+        name: &str,
+        parser: &mut lexopt::Parser,
+    ) -> Result<bool, Failure> {
+        match name {
+            "fsync" => {
+                self.fsync = Some(match parser.value()?.string()?.as_str() {
                     "everysec" => false,
                     "always" => true,
                     other => return Err(format!("`{other}` is not everysec or always").into()),
                 });
             }
-            Long("events") => events = Some(positive(parser.value()?.parse()?)?),
-            Long("peer-events") => peer_events = Some(positive(parser.value()?.parse()?)?),
-            Long("rounds") => rounds = Some(positive(parser.value()?.parse()?)?),
-            Long("patience") => {
-                options.patience = Duration::from_secs(parser.value()?.parse()?);
-            }
-            Long("json") => options.json = Some(parser.value()?.into()),
-            Long("task") => {
-                let task = serde_json::from_str(&parser.value()?.string()?)?;
-                return Ok(Request::Task(task));
-            }
-            Short('h') | Long("help") => return Ok(Request::Help(help())),
-            _ => return Err(argument.unexpected().into()),
+            "events" => self.events = Some(parser.value()?.parse()?),
+            "peer-events" => self.peer_events = Some(parser.value()?.parse()?),
+            _ => return Ok(false),
         }
+        Ok(true)
     }
-    let (few, fewer, once) = if options.quick {
-        (200_000, 50_000, 1)
-    } else {
-        (options.events, options.peer_events, 3)
-    };
-    options.events = events.unwrap_or(few);
-    options.peer_events = peer_events.unwrap_or(fewer);
-    options.rounds = rounds.unwrap_or(once) as usize;
-    Ok(Request::Run(options))
-}
 
-/// Returns `number` if it is one or more.
-fn positive(number: u64) -> Result<u64, Failure> {
-    if number == 0 {
-        return Err("a number must be 1 or more".into());
+    /// Returns how many events to emit and to drain, and how many an asynchronous peer drains.
+    pub(crate) fn events(&self, quick: bool) -> [u64; 2] {
+        let [all, peers] = if quick {
+            [200_000, 50_000]
+        } else {
+            [1_000_000, 200_000]
+        };
+        [(self.events, all), (self.peer_events, peers)]
+            .map(|(given, usual)| given.map_or(usual, NonZeroU64::get))
     }
-    Ok(number)
-}
-
-/// Reads a list of names.
-fn list<T>(names: &str, parse: impl Fn(&str) -> Option<T>) -> Result<Vec<T>, Failure> {
-    let parse = |name| parse(name).ok_or_else(|| format!("`{name}` is not known").into());
-    names.split(',').map(parse).collect()
-}
-
-/// The output of `--help`.
-fn help() -> String {
-    let mut help = HELP.to_owned();
-    for candidate in Candidate::ALL {
-        let (name, description) = (candidate.name(), candidate.description());
-        let _ = writeln!(help, "  {name:<17}{description}");
-    }
-    help
 }
 
 #[cfg(test)]
 mod tests {
+    use std::ffi::OsString;
+
+    use peers::frame::args::{Options, Request, parse};
+
     use super::*;
+    use crate::Durable;
+    use crate::setting::Scenario;
 
     /// Parses `words`.
-    fn run(words: &[&str]) -> Result<Options, Failure> {
+    fn run(words: &[&str]) -> Result<Options<Durable>, Failure> {
         match parse(words.iter().map(OsString::from))? {
             Request::Run(options) => Ok(options),
             other => Err(format!("{other:?}").into()),
@@ -181,7 +102,7 @@ mod tests {
     fn what_is_given_replaces_the_defaults() {
         let options = run(&["--quick", "--scenario", "emit,due", "--rounds", "2"]).expect("valid");
         assert_eq!(options.scenarios, [Scenario::Emit, Scenario::Due]);
-        assert_eq!((options.events, options.rounds), (200_000, 2));
+        assert_eq!((options.own.events(true)[0], options.rounds), (200_000, 2));
         for words in [
             &["--scenario", "emits"][..],
             &["--fsync", "no"],
@@ -190,10 +111,5 @@ mod tests {
         ] {
             assert!(run(words).is_err(), "{words:?}");
         }
-    }
-
-    #[test]
-    fn the_help_fits_a_terminal() {
-        assert!(help().lines().all(|line| line.len() <= 120));
     }
 }

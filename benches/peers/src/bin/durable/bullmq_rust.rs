@@ -6,10 +6,11 @@ use std::time::{Duration, Instant};
 use bullmq::options::RedisConnectionOptions;
 use bullmq::types::RemoveOnFinish;
 use bullmq::{BulkJob, Job, Queue, QueueOptions, Worker, WorkerOptions};
+use peers::Failure;
 
 use crate::ledger::{Ledger, now_micros};
+use crate::parent;
 use crate::task::{Answer, Role, TOPIC, Task, delay, gap, payload};
-use crate::{Failure, parent};
 
 /// How many events are emitted before the measurement.
 const WARM_UP: u64 = 100;

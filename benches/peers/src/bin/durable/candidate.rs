@@ -1,9 +1,11 @@
 //! Who is measured, and who runs as which program.
 
+use peers::Failure;
+use peers::frame::Named;
 use serde::{Deserialize, Serialize};
 
 use crate::task::Task;
-use crate::{Failure, apalis, bullmq_rust, floors, ours};
+use crate::{apalis, bullmq_rust, floors, ours};
 
 /// Who is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -33,9 +35,8 @@ pub(crate) enum Candidate {
     FloorPop,
 }
 
-impl Candidate {
-    /// All, in the order of the tables.
-    pub(crate) const ALL: [Candidate; 11] = [
+impl Named for Candidate {
+    const ALL: &'static [Self] = &[
         Candidate::Liveness,
         Candidate::Bullmq,
         Candidate::BullmqRust,
@@ -49,8 +50,7 @@ impl Candidate {
         Candidate::FloorPop,
     ];
 
-    /// The name in arguments and results.
-    pub(crate) fn name(self) -> &'static str {
+    fn name(self) -> &'static str {
         match self {
             Candidate::Liveness => "liveness",
             Candidate::Bullmq => "bullmq",
@@ -65,21 +65,10 @@ impl Candidate {
             Candidate::FloorPop => "floor_blpop",
         }
     }
+}
 
-    /// The candidate called `name`.
-    pub(crate) fn parse(name: &str) -> Option<Candidate> {
-        Candidate::ALL
-            .into_iter()
-            .find(|candidate| candidate.name() == name)
-    }
-
-    /// Whether it does only the least work.
-    pub(crate) fn is_floor(self) -> bool {
-        self.name().starts_with("floor_")
-    }
-
-    /// What it is.
-    pub(crate) fn description(self) -> &'static str {
+impl peers::frame::Candidate for Candidate {
+    fn description(self) -> &'static str {
         match self {
             Candidate::Liveness => "this library: `redis::Dispatcher`, on threads",
             Candidate::Bullmq => {
@@ -101,6 +90,13 @@ impl Candidate {
             Candidate::FloorPing => "PING, at the same instants",
             Candidate::FloorPop => "BLPOP in one process, RPUSH in another",
         }
+    }
+}
+
+impl Candidate {
+    /// Whether it does only the least work.
+    pub(crate) fn is_floor(self) -> bool {
+        self.name().starts_with("floor_")
     }
 
     /// How many events it can drain at most, if that is not enough.

@@ -3,12 +3,14 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
+use peers::Failure;
+use peers::frame::Named;
 use redis::{Connection, Script};
 
 use crate::candidate::Candidate;
 use crate::ledger::{Ledger, now_micros};
+use crate::parent;
 use crate::task::{Answer, Role, Task, delay, gap, payload};
-use crate::{Failure, parent};
 
 /// How many commands are in flight where several are.
 const PIPELINE: u64 = 100;

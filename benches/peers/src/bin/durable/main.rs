@@ -1,5 +1,5 @@
-//! Durable dispatch on a private `redis-server`: `liveness::redis` beside its peers, and beside the least calls that the
-//! work requires. `--help` explains.
+//! Durable dispatch on a private `redis-server`: `liveness::redis` beside its peers, and beside the least calls that
+//! the work requires. `--help` explains.
 
 mod apalis;
 mod args;
@@ -9,75 +9,142 @@ mod children;
 mod floors;
 mod ledger;
 mod measure;
-mod others;
 mod ours;
 mod parent;
-mod report;
-mod runner;
+mod plan;
 mod server;
 mod setting;
 mod targets;
 mod task;
 
-#[path = "../../progress.rs"]
-mod progress;
-#[path = "../../text.rs"]
-mod text;
-
-use std::error::Error;
-use std::fs::File;
-use std::io::{self, Write};
 use std::process::ExitCode;
 
-use crate::args::{Options, Request};
+use peers::Failure;
+use peers::frame::args::Options;
+use peers::frame::report::Target;
+use peers::frame::rows::{Outcome, Row};
+use peers::frame::runner::Group;
+use peers::frame::{self, Comparison};
+use peers::text::grouped;
 
-/// What a failure is, whatever its cause.
-type Failure = Box<dyn Error + Send + Sync>;
-
-/// The exit code of wrong arguments.
-const USAGE: u8 = 2;
+use crate::candidate::Candidate;
+use crate::measure::Measurement;
+use crate::setting::{Metric, Setting};
+use crate::task::Task;
 
 fn main() -> ExitCode {
-    let request = match args::parse(std::env::args_os().skip(1)) {
-        Ok(request) => request,
-        Err(error) => {
-            eprintln!("durable: {error}; see `--help`");
-            return ExitCode::from(USAGE);
-        }
-    };
-    let result = match request {
-        Request::Help(help) => io::stdout().write_all(help.as_bytes()).map_err(Into::into),
-        Request::Task(task) => candidate::run(&task),
-        Request::Run(options) => run(&options),
-    };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("durable: {error}");
-            ExitCode::FAILURE
-        }
+    frame::main::<Durable>()
+}
+
+/// Durable dispatch.
+#[derive(Clone, Copy, Debug)]
+struct Durable;
+
+impl Comparison for Durable {
+    const NAME: &'static str = "durable";
+    const HELP: &'static str = args::HELP;
+    const CHILD: &'static str = "task";
+    const HAS_BARS: bool = false;
+
+    type Candidate = Candidate;
+    type Setting = Setting;
+    type Metric = Metric;
+    type Own = args::Own;
+    type Task = Task;
+
+    fn option(
+        own: &mut args::Own,
+        name: &str,
+        parser: &mut lexopt::Parser,
+    ) -> Result<bool, Failure> {
+        own.option(name, parser)
+    }
+
+    fn run_task(task: &Task) -> Result<(), Failure> {
+        candidate::run(task)
+    }
+
+    fn plan(options: &Options<Self>) -> Vec<Group<Self>> {
+        plan::plan(options)
+    }
+
+    fn reason_against(candidate: Candidate) -> Option<String> {
+        children::reason_against(candidate)
+    }
+
+    fn measure(
+        setting: Setting,
+        candidate: Candidate,
+        options: &Options<Self>,
+    ) -> Result<Outcome<Metric>, Failure> {
+        Measurement::new(setting, candidate, options).run()
+    }
+
+    fn introduction(options: &Options<Self>) -> String {
+        let [events, peer_events] = options
+            .own
+            .events(options.quick)
+            .map(|count| grouped(count as usize));
+        format!(
+            "`emit_many` and `drain`: {events} events, and {peer_events} where an asynchronous peer drains; a fifth of that \
+             with `appendfsync always`.\n\
+             Medians over the rounds. `x ours` is the ratio of the first column to liveness. `server us` and `client us` \
+             are CPU\ntime for each event; `reads` are how often the server read from a connection.\n"
+        )
+    }
+
+    fn base(_setting: Setting) -> (Candidate, &'static str) {
+        (Candidate::Liveness, "x ours")
+    }
+
+    fn targets(rows: &[Row<Self>]) -> Vec<Target> {
+        targets::targets(rows)
+    }
+
+    fn promise(candidate: Candidate) -> Option<&'static str> {
+        candidate.promise()
     }
 }
 
-/// Measures, prints the tables, writes the file.
-fn run(options: &Options) -> Result<(), Failure> {
-    // Half an hour of measuring should not end with a file that cannot be written.
-    let json = match &options.json {
-        Some(path) => {
-            let file = File::create(path);
-            Some(file.map_err(|error| format!("{}: {error}", path.display()))?)
+#[cfg(test)]
+mod tests {
+    use peers::frame::report::report;
+    use peers::frame::runner::Results;
+
+    use super::*;
+    use crate::setting::Scenario;
+
+    #[test]
+    fn a_block_has_a_line_for_each_and_targets_have_verdicts() {
+        let setting = Setting {
+            scenario: Scenario::Emit,
+            at_once: 1,
+            always: false,
+        };
+        let row = |candidate, value| Row::<Durable> {
+            setting,
+            candidate,
+            metric: Metric::EventsPerS,
+            value,
+        };
+        let results = Results {
+            rows: vec![
+                row(Candidate::Liveness, 18_000.0),
+                row(Candidate::Bullmq, 9_000.0),
+                row(Candidate::FloorSet, 20_000.0),
+            ],
+            others: Vec::new(),
+            notes: vec!["mind the gap".to_owned()],
+            is_complete: true,
+        };
+        let report = report(&results, &Options::default());
+        for line in [
+            "emit, 1 at once, appendfsync everysec",
+            "  bullmq                       9.0     0.50",
+            "  emit, 1 at once / SET -c 1                                         0.90  >= 0.85   met",
+            "  mind the gap",
+        ] {
+            assert!(report.lines().any(|l| l == line), "{line}\n{report}");
         }
-        None => None,
-    };
-    let results = runner::run(options);
-    if let Some(mut file) = json {
-        serde_json::to_writer_pretty(&mut file, &results.rows)?;
-        writeln!(file)?;
-    }
-    io::stdout().write_all(report::report(&results).as_bytes())?;
-    if results.is_complete {
-        Ok(())
-    } else {
-        Err("some measurements failed; see the notes".into())
     }
 }

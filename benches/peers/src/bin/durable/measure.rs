@@ -3,11 +3,15 @@
 use std::thread;
 use std::time::Duration;
 
-use crate::Failure;
+use peers::Failure;
+use peers::frame::args::Options;
+use peers::frame::rows::{self, percentile};
+
+use crate::Durable;
 use crate::candidate::Candidate;
 use crate::children::Child;
 use crate::server::{Server, Usage, benchmark};
-use crate::setting::{Metric, Sample, Scenario, Setting};
+use crate::setting::{Metric, Scenario, Setting};
 use crate::task::{Answer, Role, Task};
 
 /// How many events a call of `emit_many` has.
@@ -16,14 +20,8 @@ const BATCH: u64 = 200;
 /// How long a worker is left alone before events are sent to it.
 const SETTLE: Duration = Duration::from_secs(2);
 
-/// What one measurement gave.
-#[derive(Debug, Default)]
-pub(crate) struct Outcome {
-    /// The numbers.
-    pub(crate) samples: Vec<Sample>,
-    /// What the reader has to know about them.
-    pub(crate) notes: Vec<String>,
-}
+/// What one measurement gives.
+type Outcome = rows::Outcome<Metric>;
 
 /// What to measure.
 #[derive(Clone, Copy, Debug)]
@@ -39,6 +37,35 @@ pub(crate) struct Measurement {
 }
 
 impl Measurement {
+    /// Returns what to measure of `candidate`.
+    pub(crate) fn new(setting: Setting, candidate: Candidate, options: &Options<Durable>) -> Self {
+        let [events, peer_events] = options.own.events(options.quick);
+        // An fsync for each write takes most of the time, whatever the number of events.
+        let part = if setting.always { 5 } else { 1 };
+        let (count, millis) = match (setting.scenario, options.quick) {
+            (Scenario::Emit, true) => (0, 1_000),
+            (Scenario::Emit, false) => (0, 3_000),
+            (Scenario::Drain, _) if candidate.is_async() => (peer_events / part, 0),
+            (Scenario::EmitMany | Scenario::Drain, _) => (events / part, 0),
+            (Scenario::Due, true) => (1_000, 10_000),
+            (Scenario::Due, false) => (1_000, 30_000),
+            (Scenario::Start, true) => (200, 5_000),
+            (Scenario::Start, false) => (600, 15_000),
+            (Scenario::Idle, true) => (0, 10_000),
+            (Scenario::Idle, false) => (0, 30_000),
+        };
+        let most = match setting.scenario {
+            Scenario::Drain => candidate.most_waiting(),
+            _ => None,
+        };
+        Measurement {
+            setting,
+            candidate,
+            count: most.map_or(count, |most| count.min(most)),
+            duration: Duration::from_millis(millis),
+        }
+    }
+
     /// Runs it.
     pub(crate) fn run(&self) -> Result<Outcome, Failure> {
         let server = Server::start(self.setting.always)?;
@@ -47,10 +74,10 @@ impl Measurement {
             (_, Candidate::FloorSet) => {
                 // About as long as the others take.
                 let count = 20 * self.duration.as_millis() as u64;
-                outcome.add_benchmark(&server, count, 1)?;
+                add_benchmark(&mut outcome, &server, count, 1)?;
             }
             (_, Candidate::FloorSetPipelined) => {
-                outcome.add_benchmark(&server, self.count, 100)?;
+                add_benchmark(&mut outcome, &server, self.count, 100)?;
             }
             (Scenario::Emit, _) => self.emit(&server, Role::Emit, &mut outcome)?,
             (Scenario::EmitMany, _) => self.emit(&server, Role::EmitMany, &mut outcome)?,
@@ -59,7 +86,7 @@ impl Measurement {
                 let role = Role::Pace;
                 let mut child = Child::start(&self.task(&server, role))?;
                 child.begin()?;
-                outcome.add_lateness(&child.answer()?, self.count);
+                add_lateness(&mut outcome, &child.answer()?, self.count);
                 child.end()?;
             }
             (Scenario::Due, _) => self.late(&server, Role::Delay, &mut outcome)?,
@@ -103,7 +130,7 @@ impl Measurement {
             outcome.add(Metric::CallP50Us, percentile(&sorted, 50));
             outcome.add(Metric::CallP99Us, percentile(&sorted, 99));
         }
-        outcome.add_usage(used, count);
+        add_usage(outcome, used, count);
         outcome.add(Metric::ClientUs, micros(client, count));
         if role == Role::EmitMany {
             // Until what is written to the file is no longer in memory.
@@ -128,12 +155,12 @@ impl Measurement {
         let answer = child.answer()?;
         let (used, client) = (server.used_since(before)?, child.cpu()?);
         outcome.add(Metric::EventsPerS, answer.count as f64 / answer.seconds);
-        outcome.add_usage(used, answer.count);
+        add_usage(outcome, used, answer.count);
         outcome.add(Metric::ClientUs, micros(client, answer.count));
         child.end()?;
-        outcome.note_count(&answer, self.count);
+        note_count(outcome, &answer, self.count);
         let left = server.unfinished(self.candidate)?;
-        outcome.note_if(left, "events are still stored after all have run");
+        outcome.note_if(left as usize, "events are still stored after all have run");
         Ok(())
     }
 
@@ -148,8 +175,8 @@ impl Measurement {
         let answer = worker.answer()?;
         emitter.end()?;
         worker.end()?;
-        outcome.note_count(&answer, self.count);
-        outcome.add_lateness(&answer, self.count);
+        note_count(outcome, &answer, self.count);
+        add_lateness(outcome, &answer, self.count);
         Ok(())
     }
 
@@ -173,62 +200,53 @@ impl Measurement {
     }
 }
 
-impl Outcome {
-    /// Adds a number.
-    fn add(&mut self, metric: Metric, value: f64) {
-        self.samples.push(Sample { metric, value });
-    }
+/// Runs `redis-benchmark` with so many SETs, `pipeline` in flight, and adds what it gave.
+fn add_benchmark(
+    outcome: &mut Outcome,
+    server: &Server,
+    count: u64,
+    pipeline: u64,
+) -> Result<(), Failure> {
+    let before = server.usage()?;
+    let rate = benchmark(server, count, pipeline)?;
+    let used = server.used_since(before)?;
+    outcome.add(Metric::EventsPerS, rate);
+    add_usage(outcome, used, count);
+    Ok(())
+}
 
-    /// Runs `redis-benchmark` with so many SETs, `pipeline` in flight, and adds what it gave.
-    fn add_benchmark(&mut self, server: &Server, count: u64, pipeline: u64) -> Result<(), Failure> {
-        let before = server.usage()?;
-        let rate = benchmark(server, count, pipeline)?;
-        let used = server.used_since(before)?;
-        self.add(Metric::EventsPerS, rate);
-        self.add_usage(used, count);
-        Ok(())
-    }
+/// Adds what the server used for `count` events.
+fn add_usage(outcome: &mut Outcome, used: Usage, count: u64) {
+    outcome.add(Metric::ServerUs, micros(used.cpu, count));
+    let reads = used.reads as f64 * 100.0 / count as f64;
+    outcome.add(Metric::ReadsPer100, reads);
+}
 
-    /// Adds what the server used for `count` events.
-    fn add_usage(&mut self, used: Usage, count: u64) {
-        self.add(Metric::ServerUs, micros(used.cpu, count));
-        let reads = used.reads as f64 * 100.0 / count as f64;
-        self.add(Metric::ReadsPer100, reads);
+/// Adds how late the events were.
+fn add_lateness(outcome: &mut Outcome, answer: &Answer, count: u64) {
+    let sorted = sorted(&answer.micros);
+    for (metric, percent) in [
+        (Metric::LateP50Ms, 50),
+        (Metric::LateP99Ms, 99),
+        (Metric::LateMaxMs, 100),
+    ] {
+        outcome.add(metric, percentile(&sorted, percent) / 1e3);
     }
+    if let Some(earliest) = sorted.first().filter(|late| **late < 0.0) {
+        let early = sorted.iter().filter(|late| **late < 0.0).count();
+        let note = format!(
+            "{early} of {count} started early, by up to {:.3} ms",
+            -earliest / 1e3
+        );
+        outcome.notes.push(note);
+    }
+}
 
-    /// Adds how late the events were.
-    fn add_lateness(&mut self, answer: &Answer, count: u64) {
-        let sorted = sorted(&answer.micros);
-        for (metric, percent) in [
-            (Metric::LateP50Ms, 50),
-            (Metric::LateP99Ms, 99),
-            (Metric::LateMaxMs, 100),
-        ] {
-            self.add(metric, percentile(&sorted, percent) / 1e3);
-        }
-        if let Some(earliest) = sorted.first().filter(|late| **late < 0.0) {
-            let early = sorted.iter().filter(|late| **late < 0.0).count();
-            let note = format!(
-                "{early} of {count} started early, by up to {:.3} ms",
-                -earliest / 1e3
-            );
-            self.notes.push(note);
-        }
-    }
-
-    /// Notes events that did not run, or ran more than once.
-    fn note_count(&mut self, answer: &Answer, count: u64) {
-        let missing = count.saturating_sub(answer.count);
-        self.note_if(missing, "events did not run");
-        self.note_if(answer.repeated, "events ran a second time");
-    }
-
-    /// Adds `note` if `count` is not zero.
-    fn note_if(&mut self, count: u64, note: &str) {
-        if count > 0 {
-            self.notes.push(format!("{count} {note}"));
-        }
-    }
+/// Notes events that did not run, or ran more than once.
+fn note_count(outcome: &mut Outcome, answer: &Answer, count: u64) {
+    let missing = count.saturating_sub(answer.count);
+    outcome.note_if(missing as usize, "events did not run");
+    outcome.note_if(answer.repeated as usize, "events ran a second time");
 }
 
 /// Returns the microseconds of `time` for each of `count`.
@@ -243,23 +261,9 @@ fn sorted(values: &[f64]) -> Vec<f64> {
     sorted
 }
 
-/// Returns the value that `percent` of sorted `values` do not exceed.
-fn percentile(values: &[f64], percent: usize) -> f64 {
-    let at = (values.len() * percent / 100).min(values.len().saturating_sub(1));
-    values.get(at).copied().unwrap_or(f64::NAN)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn percentiles_are_values() {
-        let values: Vec<f64> = (0..1_000).map(f64::from).collect();
-        let at = [0, 50, 99, 100].map(|percent| percentile(&values, percent).to_string());
-        assert_eq!(at, ["0", "500", "990", "999"]);
-        assert!(percentile(&[], 50).is_nan());
-    }
 
     #[test]
     fn early_missing_and_repeated_events_are_noted() {
@@ -270,8 +274,8 @@ mod tests {
             micros: vec![-250.0, 10.0, 20.0],
         };
         let mut outcome = Outcome::default();
-        outcome.note_count(&answer, 4);
-        outcome.add_lateness(&answer, 4);
+        note_count(&mut outcome, &answer, 4);
+        add_lateness(&mut outcome, &answer, 4);
         assert_eq!(
             outcome.notes,
             [

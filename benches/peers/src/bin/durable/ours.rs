@@ -6,10 +6,11 @@ use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use liveness::dispatch::{Emit, On, Topic};
 use liveness::redis::Dispatcher;
+use peers::Failure;
 
 use crate::ledger::{Ledger, now_micros};
+use crate::parent;
 use crate::task::{Answer, Role, Task, delay, gap, payload};
-use crate::{Failure, parent};
 
 /// The events.
 const EVENT: Topic<String> = Topic::new(crate::task::TOPIC);

@@ -2,7 +2,8 @@
 
 use std::io::{self, BufRead, Write};
 
-use crate::Failure;
+use peers::Failure;
+
 use crate::task::Answer;
 
 /// Reports that all is prepared, and waits until the parent says to begin.

@@ -8,13 +8,13 @@
 )]
 mod redis_server;
 
-use std::fs;
 use std::process::Command;
 use std::time::Duration;
 
+use peers::Failure;
+use peers::child::cpu_of;
 use redis_server::RedisServer;
 
-use crate::Failure;
 use crate::candidate::Candidate;
 
 /// A server without data.
@@ -111,21 +111,6 @@ fn field(info: &str, name: &str) -> Result<u64, Failure> {
     Ok(number.trim().parse()?)
 }
 
-/// Returns the CPU time of all threads of a process.
-pub(crate) fn cpu_of(pid: u32) -> Result<Duration, Failure> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    // The name before may contain spaces.
-    let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields);
-    let ticks: u64 = fields
-        .split_whitespace()
-        .skip(11)
-        .take(2)
-        .map(|ticks| ticks.parse::<u64>().unwrap_or_default())
-        .sum();
-    let per_second = rustix::param::clock_ticks_per_second();
-    Ok(Duration::from_secs_f64(ticks as f64 / per_second as f64))
-}
-
 /// Runs `redis-benchmark` on `server` with so many SETs, `pipeline` in flight, and returns its SETs in a second.
 pub(crate) fn benchmark(server: &Server, count: u64, pipeline: u64) -> Result<f64, Failure> {
     let output = Command::new("redis-benchmark")
@@ -151,12 +136,5 @@ mod tests {
         let info = "$9\r\n# Memory\r\nused_memory_rss:7\r\nused_memory:3\r\n";
         assert_eq!(field(info, "used_memory").ok(), Some(3));
         assert!(field(info, "used").is_err());
-    }
-
-    #[test]
-    fn this_process_has_used_time() {
-        let work: Vec<u64> = (0..20_000_000u64).map(|i| i * i).collect();
-        assert!(std::hint::black_box(work).len() == 20_000_000);
-        assert!(cpu_of(std::process::id()).expect("Linux tells") > Duration::ZERO);
     }
 }

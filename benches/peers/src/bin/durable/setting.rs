@@ -1,8 +1,7 @@
-//! What is measured: scenarios, metrics, rows.
+//! What is measured: scenarios, settings, metrics.
 
+use peers::frame::Named;
 use serde::{Deserialize, Serialize};
-
-use crate::candidate::Candidate;
 
 /// What is done to a candidate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -22,9 +21,8 @@ pub(crate) enum Scenario {
     Idle,
 }
 
-impl Scenario {
-    /// All, in the order in which they run.
-    pub(crate) const ALL: [Scenario; 6] = [
+impl Named for Scenario {
+    const ALL: &'static [Self] = &[
         Scenario::Emit,
         Scenario::EmitMany,
         Scenario::Drain,
@@ -33,8 +31,7 @@ impl Scenario {
         Scenario::Idle,
     ];
 
-    /// The name in arguments and results.
-    pub(crate) fn name(self) -> &'static str {
+    fn name(self) -> &'static str {
         match self {
             Scenario::Emit => "emit",
             Scenario::EmitMany => "emit_many",
@@ -43,13 +40,6 @@ impl Scenario {
             Scenario::Start => "start",
             Scenario::Idle => "idle",
         }
-    }
-
-    /// The scenario called `name`.
-    pub(crate) fn parse(name: &str) -> Option<Scenario> {
-        Scenario::ALL
-            .into_iter()
-            .find(|scenario| scenario.name() == name)
     }
 }
 
@@ -64,9 +54,14 @@ pub(crate) struct Setting {
     pub(crate) always: bool,
 }
 
-impl Setting {
-    /// What stands over its table.
-    pub(crate) fn title(self) -> String {
+impl peers::frame::Setting for Setting {
+    type Scenario = Scenario;
+
+    fn scenario(self) -> Scenario {
+        self.scenario
+    }
+
+    fn title(self) -> String {
         let what = match self.scenario {
             Scenario::Emit => format!("emit, {} at once", self.at_once),
             Scenario::EmitMany => "emit_many, 200 events a call".to_owned(),
@@ -112,9 +107,8 @@ pub(crate) enum Metric {
     ClientMsPerS,
 }
 
-impl Metric {
-    /// All, in the order of the columns.
-    pub(crate) const ALL: [Metric; 13] = [
+impl peers::frame::Metric for Metric {
+    const ALL: &'static [Self] = &[
         Metric::EventsPerS,
         Metric::CallP50Us,
         Metric::CallP99Us,
@@ -130,8 +124,7 @@ impl Metric {
         Metric::ClientMsPerS,
     ];
 
-    /// What stands over its column, unit included.
-    pub(crate) fn title(self) -> &'static str {
+    fn title(self) -> &'static str {
         match self {
             Metric::EventsPerS => "k events/s",
             Metric::CallP50Us => "call us p50",
@@ -148,8 +141,7 @@ impl Metric {
         }
     }
 
-    /// A value in the unit of its column.
-    pub(crate) fn shown(self, value: f64) -> String {
+    fn shown(self, value: f64) -> String {
         match self {
             Metric::EventsPerS => format!("{:.1}", value / 1e3),
             Metric::CallP50Us | Metric::CallP99Us | Metric::BytesPerEvent => format!("{value:.0}"),
@@ -159,64 +151,13 @@ impl Metric {
     }
 }
 
-/// One number of one measurement.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Sample {
-    /// What it is.
-    pub(crate) metric: Metric,
-    /// The number.
-    pub(crate) value: f64,
-}
-
-/// The median of one number of one candidate; what the JSON file is an array of.
-#[derive(Clone, Debug, Serialize)]
-pub(crate) struct Row {
-    /// What was done.
-    #[serde(flatten)]
-    pub(crate) setting: Setting,
-    /// To whom.
-    pub(crate) candidate: Candidate,
-    /// What was measured.
-    pub(crate) metric: Metric,
-    /// The median over the rounds.
-    pub(crate) value: f64,
-}
-
-/// Returns the rows of one candidate, from the samples of all rounds.
-pub(crate) fn rows_of(
-    setting: Setting,
-    candidate: Candidate,
-    rounds: &[Vec<Sample>],
-) -> impl Iterator<Item = Row> {
-    Metric::ALL.into_iter().filter_map(move |metric| {
-        let same = rounds
-            .iter()
-            .flatten()
-            .filter(|sample| sample.metric == metric);
-        let value = median(same.map(|sample| sample.value).collect())?;
-        Some(Row {
-            setting,
-            candidate,
-            metric,
-            value,
-        })
-    })
-}
-
-/// The middle one of `values`, or the mean of the two in the middle.
-fn median(mut values: Vec<f64>) -> Option<f64> {
-    values.sort_unstable_by(f64::total_cmp);
-    let half = values.len() / 2;
-    match values.len() {
-        0 => None,
-        odd if odd % 2 == 1 => Some(values[half]),
-        _ => Some(f64::midpoint(values[half - 1], values[half])),
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use peers::frame::rows::{Row, Sample, rows_of};
+
     use super::*;
+    use crate::Durable;
+    use crate::candidate::Candidate;
 
     #[test]
     fn a_row_is_the_median_of_the_rounds() {
@@ -231,7 +172,7 @@ mod tests {
                 value,
             }]
         });
-        let rows: Vec<Row> = rows_of(setting, Candidate::Liveness, &rounds).collect();
+        let rows: Vec<Row<Durable>> = rows_of(setting, Candidate::Liveness, &rounds).collect();
         assert_eq!((rows.len(), rows[0].value), (1, 4.0));
         let json = serde_json::to_string(&rows[0]).expect("a row can be written");
         assert_eq!(

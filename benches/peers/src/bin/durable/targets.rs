@@ -1,5 +1,9 @@
 //! The ratios and limits that the library is to keep.
 
+use peers::frame::report::{self, Goal};
+use peers::frame::rows::Row;
+
+use crate::Durable;
 use crate::candidate::Candidate::{
     self, Bullmq, BullmqRust, FloorMove, FloorSet, FloorSetPipelined, Liveness,
 };
@@ -7,41 +11,20 @@ use crate::setting::Metric::{
     self, BytesPerEvent, EventsPerS, LateP50Ms, LateP99Ms, ReadsPer100, ReadsPerS, ServerUs,
 };
 use crate::setting::Scenario::{self, Drain, Due, Emit, EmitMany, Idle, Start};
-use crate::setting::{Row, Setting};
+use crate::setting::Setting;
 
 /// One target.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Target {
+struct Target {
     /// What it is about.
-    pub(crate) name: &'static str,
+    name: &'static str,
     /// The least, or the most.
-    pub(crate) goal: Goal,
+    goal: Goal,
     /// Computes it from the rows, where they are there.
-    pub(crate) value: fn(&Values<'_>) -> Option<f64>,
-}
-
-/// What a value must keep.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Goal {
-    /// At least this.
-    AtLeast(f64),
-    /// At most this.
-    AtMost(f64),
-}
-
-impl Goal {
-    /// Whether `value` keeps it.
-    pub(crate) fn is_met(self, value: f64) -> bool {
-        match self {
-            Goal::AtLeast(least) => value >= least,
-            Goal::AtMost(most) => value <= most,
-        }
-    }
+    value: fn(&Values<'_>) -> Option<f64>,
 }
 
 /// The rows, to look values up.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Values<'a>(pub(crate) &'a [Row]);
+struct Values<'a>(&'a [Row<Durable>]);
 
 impl Values<'_> {
     /// A value where the server makes an fsync each second.
@@ -92,8 +75,20 @@ fn ratio(value: Option<f64>, other: Option<f64>) -> Option<f64> {
     Some(value? / other?)
 }
 
+/// Returns the targets whose values were measured.
+pub(crate) fn targets(rows: &[Row<Durable>]) -> Vec<report::Target> {
+    let measured = TARGETS.iter().filter_map(|target| {
+        Some(report::Target {
+            name: target.name.to_owned(),
+            goal: target.goal,
+            value: (target.value)(&Values(rows))?,
+        })
+    });
+    measured.collect()
+}
+
 /// All targets.
-pub(crate) const TARGETS: [Target; 20] = [
+const TARGETS: [Target; 20] = [
     Target {
         name: "emit, 1 at once / SET -c 1",
         goal: Goal::AtLeast(0.85),

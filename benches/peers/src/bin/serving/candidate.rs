@@ -1,5 +1,6 @@
 //! Who is measured.
 
+use peers::frame::Named;
 use serde::{Deserialize, Serialize};
 
 use crate::wire::Wire;
@@ -28,9 +29,8 @@ pub(crate) enum Candidate {
     NodeWs,
 }
 
-impl Candidate {
-    /// All, in the order of the tables.
-    pub(crate) const ALL: [Candidate; 9] = [
+impl Named for Candidate {
+    const ALL: &'static [Self] = &[
         Candidate::Floor,
         Candidate::TcpInline,
         Candidate::TcpStrand,
@@ -42,8 +42,7 @@ impl Candidate {
         Candidate::NodeWs,
     ];
 
-    /// The name in arguments and results.
-    pub(crate) fn name(self) -> &'static str {
+    fn name(self) -> &'static str {
         match self {
             Candidate::Floor => "floor",
             Candidate::TcpInline => "tcp_inline",
@@ -56,16 +55,10 @@ impl Candidate {
             Candidate::NodeWs => "node_ws",
         }
     }
+}
 
-    /// The candidate called `name`.
-    pub(crate) fn parse(name: &str) -> Option<Candidate> {
-        Candidate::ALL
-            .into_iter()
-            .find(|candidate| candidate.name() == name)
-    }
-
-    /// What it is.
-    pub(crate) fn description(self) -> &'static str {
+impl peers::frame::Candidate for Candidate {
+    fn description(self) -> &'static str {
         match self {
             Candidate::Floor => "a bare mio loop on TCP that writes the bytes back as they came",
             Candidate::TcpInline => "this library on TCP, JSON, a handler on the reactor",
@@ -82,7 +75,9 @@ impl Candidate {
             Candidate::NodeWs => "npm `ws` 8.23.0 on Node.js; the text back",
         }
     }
+}
 
+impl Candidate {
     /// What is between it and its clients.
     pub(crate) fn wire(self) -> Wire {
         match self {

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
 
-use crate::Failure;
 use crate::wire::Wire;
+use peers::Failure;
 
 /// How long anything may take.
 const LONGEST: Duration = Duration::from_secs(20);

@@ -4,9 +4,9 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use crate::Failure;
 use crate::crowd::{Crowd, Input};
 use crate::wire::Wire;
+use peers::Failure;
 
 /// What is sent.
 #[derive(Clone, Copy, Debug)]

@@ -2,9 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use crate::Failure;
 use crate::crowd::{Crowd, Input};
 use crate::wire::pong;
+use peers::Failure;
 
 /// One peer.
 #[derive(Clone, Debug, Default)]

@@ -3,14 +3,16 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::Failure;
+use peers::Failure;
+use peers::frame::rows::{self, median, percentile};
+
 use crate::candidate::Candidate;
 use crate::child::{self, Child};
 use crate::crowd::{Crowd, Input};
 use crate::echo::{self, Load};
 use crate::keepalive::{self, Peers};
-use crate::rows::{Metric, Sample, Scenario, Setting, median, percentile};
 use crate::servers::Task;
+use crate::setting::{Metric, Scenario, Setting};
 use crate::wire::envelope;
 
 /// The bytes of JSON of a message that is sent back.
@@ -49,13 +51,7 @@ pub(crate) struct Measurement {
 }
 
 /// What came of it.
-#[derive(Debug, Default)]
-pub(crate) struct Outcome {
-    /// The numbers.
-    pub(crate) samples: Vec<Sample>,
-    /// What the reader has to know about them.
-    pub(crate) notes: Vec<String>,
-}
+type Outcome = rows::Outcome<Metric>;
 
 impl Measurement {
     /// Measures. This thread stays on the core of the load.
@@ -257,19 +253,5 @@ impl Measurement {
         );
         outcome.note_if(peers.seen(drop_after).wrong, "of the living were dropped");
         Ok(())
-    }
-}
-
-impl Outcome {
-    /// Adds a number.
-    fn add(&mut self, metric: Metric, value: f64) {
-        self.samples.push(Sample { metric, value });
-    }
-
-    /// Adds `note` if `count` is not zero.
-    fn note_if(&mut self, count: usize, note: &str) {
-        if count > 0 {
-            self.notes.push(format!("{count} {note}"));
-        }
     }
 }

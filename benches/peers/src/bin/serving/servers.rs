@@ -8,8 +8,9 @@ use std::io::{self, BufRead};
 
 use serde::{Deserialize, Serialize};
 
-use crate::Failure;
 use crate::candidate::Candidate;
+use peers::Failure;
+use peers::frame::Named;
 
 /// What a server is started with.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]

@@ -1,29 +1,14 @@
 //! The ratios and limits that the library is to keep.
 
+use peers::frame::report::{Goal, Target};
+use peers::frame::rows::Row;
+
+use crate::Serving;
 use crate::candidate::Candidate::{
     self, Bun, Floor, NodeWs, TcpInline, TcpStrand, TungsteniteTuned, WsInline, WsStrand,
 };
-use crate::rows::Metric::{self, CpuUs, EchoP50Us, MessagesPerS};
-use crate::rows::{Row, Scenario};
-
-/// What a value must keep.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Goal {
-    /// At least this.
-    AtLeast(f64),
-    /// At most this.
-    AtMost(f64),
-}
-
-impl Goal {
-    /// Whether `value` keeps it.
-    pub(crate) fn is_met(self, value: f64) -> bool {
-        match self {
-            Goal::AtLeast(least) => value >= least,
-            Goal::AtMost(most) => value <= most,
-        }
-    }
-}
+use crate::setting::Metric::{self, CpuUs, EchoP50Us, MessagesPerS};
+use crate::setting::Scenario;
 
 /// Whom an echo is compared with.
 type Echoes = [(
@@ -192,21 +177,10 @@ const LIMITS: &[(&str, Scenario, Candidate, Metric, Goal)] = &[
     ),
 ];
 
-/// A target whose value was measured.
-#[derive(Debug)]
-pub(crate) struct Target {
-    /// What it is about.
-    pub(crate) name: String,
-    /// The least, or the most.
-    pub(crate) goal: Goal,
-    /// What it is.
-    pub(crate) value: f64,
-}
-
 /// Returns the targets whose values are among `rows`.
-pub(crate) fn targets(rows: &[Row]) -> Vec<Target> {
+pub(crate) fn targets(rows: &[Row<Serving>]) -> Vec<Target> {
     let echo = |candidate, metric, (connections, in_flight)| {
-        let is_it = |row: &&Row| {
+        let is_it = |row: &&Row<Serving>| {
             let at = row.setting;
             at.scenario == Scenario::Echo
                 && (at.connections, at.in_flight) == (connections, in_flight)
@@ -247,7 +221,7 @@ pub(crate) fn targets(rows: &[Row]) -> Vec<Target> {
         }
     }
     for &(name, scenario, candidate, metric, goal) in LIMITS {
-        let is_it = |row: &&Row| {
+        let is_it = |row: &&Row<Serving>| {
             row.setting.scenario == scenario && (row.candidate, row.metric) == (candidate, metric)
         };
         if let Some(row) = rows.iter().find(is_it) {

@@ -7,7 +7,7 @@ use std::thread;
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token};
 
-use crate::Failure;
+use peers::Failure;
 
 /// The token of the listener.
 const LISTENER: Token = Token(usize::MAX);

@@ -6,9 +6,9 @@ use std::time::Duration;
 use liveness::server::{Agent, Cause, Closed, Json, Keepalive, Server};
 
 use super::Task;
-use crate::Failure;
 use crate::candidate::Candidate;
 use crate::wire::{Wire, body};
+use peers::Failure;
 
 /// Is the server. `broadcast` sends to all; `late` prints how much longer than allowed each silent peer was there, in
 /// milliseconds.

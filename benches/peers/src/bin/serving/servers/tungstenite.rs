@@ -9,7 +9,7 @@ use tokio_tungstenite::tungstenite::Error;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::{WebSocketStream, accept_async, accept_async_with_config};
 
-use crate::Failure;
+use peers::Failure;
 
 /// Is the server.
 pub(super) fn run(is_tuned: bool) -> Result<(), Failure> {

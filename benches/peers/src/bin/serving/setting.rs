@@ -1,8 +1,8 @@
-//! What is measured: scenarios, metrics, rows.
+//! What is measured: scenarios, settings, metrics.
 
+use peers::frame::Named;
+use peers::text::grouped;
 use serde::Serialize;
-
-use crate::candidate::Candidate;
 
 /// What is done to a candidate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -24,9 +24,8 @@ pub(crate) enum Scenario {
     Idle,
 }
 
-impl Scenario {
-    /// All, in the order in which they run.
-    pub(crate) const ALL: [Scenario; 7] = [
+impl Named for Scenario {
+    const ALL: &'static [Self] = &[
         Scenario::Echo,
         Scenario::Connect,
         Scenario::Memory,
@@ -36,8 +35,7 @@ impl Scenario {
         Scenario::Idle,
     ];
 
-    /// The name in arguments and results.
-    pub(crate) fn name(self) -> &'static str {
+    fn name(self) -> &'static str {
         match self {
             Scenario::Echo => "echo",
             Scenario::Connect => "connect",
@@ -47,11 +45,6 @@ impl Scenario {
             Scenario::SilenceOfAll => "silence_of_all",
             Scenario::Idle => "idle",
         }
-    }
-
-    /// The scenario called `name`.
-    pub(crate) fn parse(name: &str) -> Option<Scenario> {
-        Scenario::ALL.into_iter().find(|it| it.name() == name)
     }
 }
 
@@ -66,15 +59,20 @@ pub(crate) struct Setting {
     pub(crate) in_flight: usize,
 }
 
-impl Setting {
-    /// What stands over its table.
-    pub(crate) fn title(self) -> String {
+impl peers::frame::Setting for Setting {
+    type Scenario = Scenario;
+
+    fn scenario(self) -> Scenario {
+        self.scenario
+    }
+
+    fn title(self) -> String {
         let Setting {
             scenario,
             connections,
             in_flight,
         } = self;
-        let count = crate::text::grouped(connections);
+        let count = grouped(connections);
         match scenario {
             Scenario::Echo => format!("echo, {connections} x {in_flight} in flight"),
             Scenario::Connect => format!("connect and upgrade, {count}, {in_flight} at once"),
@@ -123,9 +121,8 @@ pub(crate) enum Metric {
     CpuPercent,
 }
 
-impl Metric {
-    /// All, in the order of the columns.
-    pub(crate) const ALL: [Metric; 15] = [
+impl peers::frame::Metric for Metric {
+    const ALL: &'static [Self] = &[
         Metric::MessagesPerS,
         Metric::EchoP50Us,
         Metric::EchoP99Us,
@@ -143,8 +140,7 @@ impl Metric {
         Metric::CpuPercent,
     ];
 
-    /// What stands over its column, unit included.
-    pub(crate) fn title(self) -> &'static str {
+    fn title(self) -> &'static str {
         match self {
             Metric::MessagesPerS => "k msgs/s",
             Metric::EchoP50Us => "us p50",
@@ -163,8 +159,7 @@ impl Metric {
         }
     }
 
-    /// A value in the unit of its column.
-    pub(crate) fn shown(self, value: f64) -> String {
+    fn shown(self, value: f64) -> String {
         match self {
             Metric::MessagesPerS | Metric::ConnectsPerS => format!("{:.1}", value / 1e3),
             Metric::IdleBytes | Metric::UsedBytes => format!("{value:.0}"),
@@ -174,68 +169,13 @@ impl Metric {
     }
 }
 
-/// One number of one measurement.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Sample {
-    /// What it is.
-    pub(crate) metric: Metric,
-    /// The number.
-    pub(crate) value: f64,
-}
-
-/// The median of one number of one candidate; what the JSON file is an array of.
-#[derive(Clone, Debug, Serialize)]
-pub(crate) struct Row {
-    /// What was done.
-    #[serde(flatten)]
-    pub(crate) setting: Setting,
-    /// To whom.
-    pub(crate) candidate: Candidate,
-    /// What was measured.
-    pub(crate) metric: Metric,
-    /// The median over the rounds.
-    pub(crate) value: f64,
-}
-
-/// Returns the rows of one candidate, from the samples of all rounds.
-pub(crate) fn rows_of(
-    setting: Setting,
-    candidate: Candidate,
-    rounds: &[Vec<Sample>],
-) -> impl Iterator<Item = Row> {
-    Metric::ALL.into_iter().filter_map(move |metric| {
-        let same = rounds.iter().flatten();
-        let same = same.filter(|sample| sample.metric == metric);
-        let value = median(same.map(|sample| sample.value).collect())?;
-        Some(Row {
-            setting,
-            candidate,
-            metric,
-            value,
-        })
-    })
-}
-
-/// The middle one of `values`, or the mean of the two in the middle.
-pub(crate) fn median(mut values: Vec<f64>) -> Option<f64> {
-    values.sort_unstable_by(f64::total_cmp);
-    let half = values.len() / 2;
-    match values.len() {
-        0 => None,
-        odd if odd % 2 == 1 => Some(values[half]),
-        _ => Some(f64::midpoint(values[half - 1], values[half])),
-    }
-}
-
-/// Returns the value that `percent` of sorted `values` do not exceed.
-pub(crate) fn percentile(values: &[f64], percent: usize) -> f64 {
-    let at = (values.len() * percent / 100).min(values.len().saturating_sub(1));
-    values.get(at).copied().unwrap_or(f64::NAN)
-}
-
 #[cfg(test)]
 mod tests {
+    use peers::frame::rows::{Row, Sample, rows_of};
+
     use super::*;
+    use crate::Serving;
+    use crate::candidate::Candidate;
 
     #[test]
     fn a_row_is_the_median_of_the_rounds() {
@@ -250,20 +190,12 @@ mod tests {
                 value,
             }]
         });
-        let rows: Vec<Row> = rows_of(setting, Candidate::Floor, &rounds).collect();
+        let rows: Vec<Row<Serving>> = rows_of(setting, Candidate::Floor, &rounds).collect();
         assert_eq!((rows.len(), rows[0].value), (1, 4.0));
         let json = serde_json::to_string(&rows[0]).expect("a row can be written");
         assert_eq!(
             json,
             r#"{"scenario":"echo","connections":64,"in_flight":16,"candidate":"floor","metric":"cpu_us","value":4.0}"#
         );
-    }
-
-    #[test]
-    fn percentiles_are_values() {
-        let values: Vec<f64> = (0..1_000).map(f64::from).collect();
-        let at = [0, 50, 99, 100].map(|percent| percentile(&values, percent).to_string());
-        assert_eq!(at, ["0", "500", "990", "999"]);
-        assert!(percentile(&[], 50).is_nan());
     }
 }

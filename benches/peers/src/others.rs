@@ -5,16 +5,17 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::Failure;
+use crate::child::ticks;
 
 /// The share of the machine that others may use.
-pub(crate) const CALM: f64 = 0.05;
+pub const CALM: f64 = 0.05;
 
 /// For how long it is looked whether the machine is calm.
 const LOOK: Duration = Duration::from_millis(300);
 
 /// A moment, and what had been used until then.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Since {
+pub struct Since {
     /// When.
     at: Instant,
     /// CPU time that others used, or took from this virtual machine.
@@ -23,7 +24,11 @@ pub(crate) struct Since {
 
 impl Since {
     /// Now.
-    pub(crate) fn now() -> Result<Self, Failure> {
+    ///
+    /// # Errors
+    ///
+    /// Returns why the machine does not say.
+    pub fn now() -> Result<Self, Failure> {
         let stat = fs::read_to_string("/proc/stat")?;
         let line = stat.lines().next().unwrap_or_default();
         let fields: Vec<u64> = line
@@ -36,25 +41,22 @@ impl Since {
             .iter()
             .filter_map(|at| fields.get(*at))
             .sum();
-        let own = fs::read_to_string("/proc/self/stat")?;
-        let fields = own.rsplit_once(')').map_or("", |(_, fields)| fields);
         // This process, and its children that have ended.
-        let own: u64 = fields
-            .split_whitespace()
-            .skip(11)
-            .take(4)
-            .map(|ticks| ticks.parse::<u64>().unwrap_or_default())
-            .sum();
+        let own = ticks("/proc/self/stat", 4)?;
         let per_second = rustix::param::clock_ticks_per_second();
-        let ticks = busy.saturating_sub(own) as f64;
+        let busy = Duration::from_secs_f64(busy as f64 / per_second as f64);
         Ok(Since {
             at: Instant::now(),
-            others: Duration::from_secs_f64(ticks / per_second as f64),
+            others: busy.saturating_sub(own),
         })
     }
 
     /// The share of the machine that others have used since. Children that have not ended count as others.
-    pub(crate) fn share(self) -> Result<f64, Failure> {
+    ///
+    /// # Errors
+    ///
+    /// Returns why the machine does not say.
+    pub fn share(self) -> Result<f64, Failure> {
         let now = Since::now()?;
         let cores = thread::available_parallelism().map_or(1, usize::from);
         let all = now.at.duration_since(self.at).as_secs_f64() * cores as f64;
@@ -63,7 +65,11 @@ impl Since {
 }
 
 /// Waits until others use little of the machine, but not past `end`.
-pub(crate) fn wait_until_calm(end: Instant) -> Result<(), Failure> {
+///
+/// # Errors
+///
+/// Returns why the machine does not say.
+pub fn wait_until_calm(end: Instant) -> Result<(), Failure> {
     while Instant::now() < end {
         let since = Since::now()?;
         thread::sleep(LOOK);
