@@ -11,6 +11,7 @@ mod handlers;
 #[cfg(any(test, feature = "redis"))]
 pub(crate) mod lending;
 mod monitor;
+mod run;
 mod schedules;
 pub(crate) mod settings;
 pub(crate) mod stop;
