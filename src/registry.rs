@@ -98,6 +98,7 @@
 //! gap between the two.
 
 mod available;
+mod current;
 mod error;
 mod feed;
 mod fleet;
@@ -106,34 +107,35 @@ mod options;
 mod policy;
 #[cfg(feature = "serde")]
 mod saved;
+mod shared;
 mod stats;
 mod update;
 
 use std::borrow::Borrow;
 use std::fmt;
 use std::hash::Hash;
-use std::ops::Deref;
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
-use arc_swap::{ArcSwap, Guard as Loaded};
+use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 
 use crate::clock::{Clock, Timestamp};
-use crate::event::{Event, EventKind};
+use crate::event::EventKind;
 use crate::feed::Feed;
-use crate::options::{DEFAULT_STALL_THRESHOLD, Mode, Options, stall_tolerance};
+use crate::options::{DEFAULT_STALL_THRESHOLD, stall_tolerance};
 use crate::watcher::Watcher;
 pub use available::{Available, Node, Nodes};
+pub use current::Current;
 pub use error::{RegisterError, RegistryError};
-
 pub use feed::{IntoIter, Iter, Subscription, TryIter, Updates};
-use fleet::{Keeper, Order, Watched};
+use fleet::{Keeper, Watched};
 pub use incarnation::Incarnation;
 pub use options::{Builder, FlapDamping, Guard, NodeOptions};
 pub use policy::{PhiAccrual, Policy};
 #[cfg(feature = "serde")]
 pub use saved::Saved;
+use shared::{Inner, Shared};
 pub use stats::RegistryStats;
 pub use update::{Change, Fleet, Gap, GuardChange, NodeStatus, State, Transition, Update, Vitals};
 
@@ -147,32 +149,6 @@ pub struct Registry<N, D> {
     /// The state that callers and the worker share.
     shared: Arc<Shared<N, D>>,
 }
-
-/// The state that callers and the worker share.
-struct Shared<N, D> {
-    /// The fleet and its subscribers. The lock is not held while a message waits for room in the watcher's inbox, nor
-    /// while user code runs, except `Eq`, `Hash` and `Clone` of ids, and `Clone` of data in `save`. None of these is
-    /// called in the middle of a change, so a panic in one leaves the state unchanged.
-    state: Mutex<Inner<N, D>>,
-    /// The list that readers load.
-    available: ArcSwap<Available<N, D>>,
-    /// Reports silences and the times of the fleet's agenda.
-    watcher: Watcher<Watched>,
-}
-
-/// The state under the lock.
-struct Inner<N, D> {
-    /// All nodes.
-    keeper: Keeper<N, D>,
-    /// The subscribers.
-    feed: Feed<Update<N, D>>,
-    /// Whether the registry is closed.
-    is_closed: bool,
-}
-
-/// The list at one moment, returned by [`Registry::available`]. It is meant for a few picks. To keep the list longer,
-/// convert it with [`to_arc`](Current::to_arc).
-pub struct Current<N, D>(Loaded<Arc<Available<N, D>>>);
 
 impl<N, D> Builder<N, D>
 where
@@ -930,100 +906,6 @@ where
     }
 }
 
-impl<N, D> Shared<N, D> {
-    /// Refuses further calls and ends the subscriptions.
-    fn refuse(&self) {
-        let mut state = self.state.lock();
-        state.is_closed = true;
-        state.feed.close();
-    }
-
-    /// Refuses further calls and stops the worker.
-    fn close(&self) {
-        self.refuse();
-        self.watcher.close();
-    }
-
-    /// Passes an order to the watcher.
-    fn carry_out(&self, order: Order) -> Result<(), RegistryError> {
-        let is_done = match order {
-            Order::Watch(watched, timeout) => {
-                let options = Options::new().timeout(timeout).mode(Mode::Once);
-                self.watcher.beat_with(watched, options).is_ok()
-            }
-            Order::Unwatch(watched) => self.watcher.remove(&watched).is_ok(),
-        };
-        is_done.then_some(()).ok_or(RegistryError::Closed)
-    }
-}
-
-impl<N: Eq + Hash + Clone, D> Shared<N, D> {
-    /// Applies `action` to the fleet at the current time, and executes everything that follows from it.
-    fn act<T>(
-        &self,
-        action: impl FnOnce(&mut Keeper<N, D>, Duration) -> T,
-    ) -> Result<T, RegistryError> {
-        self.act_first(action, |_| None)
-    }
-
-    /// Applies `action` like [`act`](Shared::act), and executes an order that is part of the result before all others.
-    fn act_first<T>(
-        &self,
-        action: impl FnOnce(&mut Keeper<N, D>, Duration) -> T,
-        order: impl FnOnce(&T) -> Option<&Order>,
-    ) -> Result<T, RegistryError> {
-        let mut state = self.state.lock();
-        if state.is_closed {
-            return Err(RegistryError::Closed);
-        }
-        // Read under the lock, so that the time never decreases from one call to the next.
-        let now = self.watcher.now().since_origin();
-        let result = action(&mut state.keeper, now);
-        let outcome = state.keeper.take();
-        let old = outcome.list.map(|list| self.available.swap(Arc::new(list)));
-        for update in &outcome.updates {
-            state.feed.send(update, update.version());
-        }
-        drop(state);
-        for update in &outcome.updates {
-            if let Update::Guard(change) = update {
-                let GuardChange {
-                    is_active,
-                    held,
-                    listed,
-                    ..
-                } = change;
-                crate::log::warn!(
-                    "the guard of a registry is {}: {held} of {listed} nodes are held",
-                    if *is_active {
-                        "active"
-                    } else {
-                        "no longer active"
-                    }
-                );
-            }
-        }
-        let mut orders = order(&result).into_iter().chain(&outcome.orders);
-        let done = orders.try_for_each(|&order| self.carry_out(order));
-        // User data may be dropped here for the last time. This happens after the lock is released, because a `Drop`
-        // may take it, and after the orders, because a panic must not discard them.
-        drop((old, outcome.updates, outcome.garbage));
-        done.map(|()| result)
-    }
-
-    /// Handles an event of the watcher, on its worker.
-    fn heed(&self, event: &Event<Watched>) {
-        let _ = self.act(|keeper, now| match event {
-            Event::Expired(expired) => match expired.key {
-                Watched::Node(slot, watch) => keeper.silent(slot, watch, now),
-                Watched::Until(_) => keeper.tend(now),
-            },
-            Event::Stalled(stall) => keeper.stalled(*stall),
-            _ => {}
-        });
-    }
-}
-
 impl<N, D> Drop for Registry<N, D> {
     fn drop(&mut self) {
         self.shared.close();
@@ -1042,50 +924,6 @@ impl<N, D> fmt::Debug for Registry<N, D> {
 /// timeout, and an entry of the agenda can be a nanosecond away.
 fn stall_threshold(policy: &Policy) -> Duration {
     stall_tolerance(DEFAULT_STALL_THRESHOLD, policy.initial_timeout())
-}
-
-impl<N, D> Current<N, D> {
-    /// Returns the list as an [`Arc`], which may be kept for any length of time.
-    ///
-    /// ```
-    /// use liveness::registry::Registry;
-    ///
-    /// let registry = Registry::<u64, &str>::builder().build()?;
-    /// registry.register(7, "rack 4")?;
-    /// registry.beat(&7)?;
-    /// let list = registry.available().to_arc();
-    /// registry.leave(&7)?;
-    /// assert_eq!((list.len(), registry.available().len()), (1, 0));
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    #[must_use]
-    pub fn to_arc(&self) -> Arc<Available<N, D>> {
-        Arc::clone(&self.0)
-    }
-}
-
-impl<N, D> Deref for Current<N, D> {
-    type Target = Available<N, D>;
-
-    fn deref(&self) -> &Available<N, D> {
-        &self.0
-    }
-}
-
-/// Iterates over the nodes of the list.
-impl<'a, N, D> IntoIterator for &'a Current<N, D> {
-    type Item = &'a Node<N, D>;
-    type IntoIter = Nodes<'a, N, D>;
-
-    fn into_iter(self) -> Self::IntoIter {
-        self.iter()
-    }
-}
-
-impl<N, D> fmt::Debug for Current<N, D> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        (**self).fmt(f)
-    }
 }
 
 #[cfg(test)]
