@@ -30,7 +30,7 @@ Usage: chat [--address ADDRESS] [--tcp ADDRESS] [--keepalive PING,DROP]
 
     --address ADDRESS        where the page and WebSocket (at /chat) are [default: 127.0.0.1:7010]
     --tcp ADDRESS            listen for TCP as well: a length in two bytes precedes each message
-    --keepalive PING,DROP    after how many milliseconds of silence a peer is pinged and dropped [default: 15000,30000]
+    --keepalive PING,DROP    after how many seconds of silence a peer is pinged and dropped [default: 15,30]
     --help                   print this help
 ";
 
@@ -62,9 +62,11 @@ fn parse() -> Result<Option<Arguments>, lexopt::Error> {
             Long("keepalive") => {
                 arguments.keepalive = parser.value()?.parse_with(|text| {
                     let (ping, drop) = text.split_once(',').ok_or("two numbers are needed")?;
-                    let ms = |text: &str| text.parse().map(Duration::from_millis);
-                    let ms = |text| ms(text).map_err(|_| "not a number of milliseconds");
-                    Ok::<_, &str>([ms(ping)?, ms(drop)?])
+                    let seconds = |text: &str| {
+                        let seconds = text.parse().ok().map(Duration::try_from_secs_f64);
+                        seconds.and_then(Result::ok).ok_or("not a number of seconds")
+                    };
+                    Ok::<_, &str>([seconds(ping)?, seconds(drop)?])
                 })?;
             }
             Long("help") => return Ok(None),

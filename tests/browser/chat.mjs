@@ -22,7 +22,7 @@ if (!path) {
 }
 
 // The server, on any free port, and what it prints.
-const server = spawn(program, ["--address", "127.0.0.1:0", "--keepalive", `1000,${DROP_AFTER}`], {
+const server = spawn(program, ["--address", "127.0.0.1:0", "--keepalive", `1,${DROP_AFTER / 1000}`], {
   stdio: ["ignore", "pipe", "inherit"],
 });
 const printed = [];
