@@ -33,6 +33,7 @@ mod observer;
 #[cfg(all(feature = "server", feature = "json"))]
 mod page;
 mod sources;
+mod stories;
 
 pub use observer::Observer;
 #[cfg(all(feature = "server", feature = "json"))]

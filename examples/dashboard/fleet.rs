@@ -69,9 +69,11 @@ impl Fleet {
         count: usize,
         is_quiet: bool,
     ) -> Result<Self, Failure> {
+        let show = observer.events("services");
         let watcher = Watcher::<Arc<str>>::builder()
             .timeout(INTERVAL * 5 / 2)
             .mode(Mode::Track)
+            .on_event(move |event| show(&event))
             .build()?;
         let watcher = Arc::new(watcher);
         observer.watcher("services", &watcher);

@@ -2,6 +2,9 @@
 
 use crate::stats::Stats;
 
+#[cfg(all(feature = "server", feature = "json"))]
+use crate::event::{Event, EventKind};
+
 #[cfg(feature = "client")]
 use crate::client::{self, ClientStats};
 #[cfg(feature = "dispatch")]
@@ -122,6 +125,19 @@ pub(crate) enum State {
     Down,
     /// Has said goodbye.
     Left,
+}
+
+#[cfg(all(feature = "server", feature = "json"))]
+impl State {
+    /// Returns the state of a key after an event.
+    pub(crate) fn after<K, V>(event: &Event<K, V>) -> Self {
+        match event.kind() {
+            EventKind::Expired => State::Down,
+            EventKind::Removed => State::Left,
+            EventKind::Stalled => State::Suspect,
+            _ => State::Up,
+        }
+    }
 }
 
 /// A key of a watcher or a node of a registry.

@@ -14,8 +14,15 @@ use super::measure::{DeadEvent, DeadList};
 use crate::clock::{Clock, Timestamp};
 #[cfg(all(feature = "server", feature = "json", feature = "dispatch"))]
 use crate::dispatch::{Dispatch, Topic, Unavailable};
+#[cfg(all(feature = "registry", feature = "server", feature = "json"))]
+use crate::registry::NodeStatus;
 #[cfg(feature = "registry")]
 use crate::registry::Registry;
+#[cfg(all(
+    feature = "registry",
+    any(feature = "log", all(feature = "server", feature = "json"))
+))]
+use crate::registry::Subscription;
 #[cfg(feature = "server")]
 use crate::server::{Codec, Server};
 
@@ -81,7 +88,13 @@ pub(crate) fn millis(time: std::time::SystemTime) -> u64 {
 
 /// A registry.
 #[cfg(feature = "registry")]
-pub(crate) struct Nodes<N, D>(pub(crate) Weak<Registry<N, D>>);
+pub(crate) struct Nodes<N, D> {
+    /// The registry.
+    pub(crate) registry: Weak<Registry<N, D>>,
+    /// What logs and keeps its changes, on a thread of its own. `None` if there can be no thread.
+    #[cfg(any(feature = "log", all(feature = "server", feature = "json")))]
+    pub(crate) _changes: Option<Subscription>,
+}
 
 #[cfg(feature = "registry")]
 impl<N, D> Source for Nodes<N, D>
@@ -90,30 +103,38 @@ where
     D: Send + Sync + 'static,
 {
     fn measure(&self) -> Option<Measure> {
-        Some(Measure::Registry(self.0.upgrade()?.stats()))
+        Some(Measure::Registry(self.registry.upgrade()?.stats()))
     }
 
     #[cfg(all(feature = "server", feature = "json"))]
     fn members(&self, max: usize) -> Option<Vec<Member>> {
-        use crate::registry::State as Judged;
-
-        let registry = self.0.upgrade()?;
+        let registry = self.registry.upgrade()?;
         let fleet = registry.fleet();
         let members = fleet.iter().take(max).map(|status| Member {
             label: status.node.id().to_string(),
-            state: match status.state {
-                Judged::Up | Judged::Suspect if status.is_drained || status.is_suppressed => {
-                    State::Drained
-                }
-                Judged::Joining => State::Joining,
-                Judged::Up => State::Up,
-                Judged::Suspect => State::Suspect,
-                Judged::Down => State::Down,
-                Judged::Left => State::Left,
-            },
+            state: State::of(status),
             since: since_1970(registry.clock(), status.since),
         });
         Some(members.collect())
+    }
+}
+
+#[cfg(all(feature = "registry", feature = "server", feature = "json"))]
+impl State {
+    /// Returns the state of a node.
+    pub(crate) fn of<N, D>(status: &NodeStatus<N, D>) -> Self {
+        use crate::registry::State as Judged;
+
+        match status.state {
+            Judged::Up | Judged::Suspect if status.is_drained || status.is_suppressed => {
+                State::Drained
+            }
+            Judged::Joining => State::Joining,
+            Judged::Up => State::Up,
+            Judged::Suspect => State::Suspect,
+            Judged::Down => State::Down,
+            Judged::Left => State::Left,
+        }
     }
 }
 

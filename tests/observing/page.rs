@@ -2,11 +2,14 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
 use std::time::Duration;
 
 use liveness::dispatch::{Dispatcher, On, Topic};
 use liveness::observe::{CONTENT_TYPE, Observer, Page};
+use liveness::registry::{Policy, Registry};
 use liveness::server::StartError;
+use liveness::{ManualClock, Mode, Watcher};
 
 use crate::kit::{Parts, until};
 
@@ -48,12 +51,30 @@ impl Client {
 
     /// Waits until `text` was heard.
     fn hears(&mut self, text: &str) {
-        until(text, || {
+        self.hears_what(text, |heard| heard.contains(text));
+    }
+
+    /// Waits until it was heard that the member `label` of `part` has changed to `state`, told as `what`.
+    fn hears_story(&mut self, part: &str, label: &str, state: u8, what: &str) {
+        let start = format!(r#""label":"{label}","part":"{part}","state":{state},"t":"#);
+        let rest = format!(r#","what":"{what}"#);
+        self.hears_what(&format!("{start}{rest}"), |heard| {
+            let mut stories = heard.split(&start).skip(1);
+            stories.any(|story| {
+                let story = story.trim_start_matches(|digit: char| digit.is_ascii_digit());
+                story.starts_with(&rest)
+            })
+        });
+    }
+
+    /// Waits until what was heard `holds`.
+    fn hears_what(&mut self, what: &str, holds: impl Fn(&str) -> bool) {
+        until(what, || {
             let mut scratch = vec![0; 65_536];
             while let Ok(length @ 1..) = self.stream.read(&mut scratch) {
                 self.heard.extend_from_slice(&scratch[..length]);
             }
-            String::from_utf8_lossy(&self.heard).contains(text)
+            holds(&String::from_utf8_lossy(&self.heard))
         });
     }
 
@@ -208,4 +229,48 @@ fn a_page_that_opens_gets_members_and_then_what_changes() {
     drop(page);
     assert!(server.stats().is_balanced());
     assert_eq!(server.stats().open, 0);
+}
+
+#[test]
+fn what_comes_and_goes_between_two_looks_is_shown_if_it_is_reported() {
+    let clock = ManualClock::new();
+    let observer = Observer::new();
+    let show = observer.events("keys");
+    let watcher = Watcher::<u64>::builder()
+        .timeout(Duration::from_secs(5))
+        .mode(Mode::Track)
+        .clock(clock.clone())
+        .on_event(move |event| show(&event))
+        .build()
+        .unwrap();
+    let watcher = Arc::new(watcher);
+    observer.watcher("keys", &watcher);
+    let registry = Registry::<u64, ()>::builder()
+        .policy(Policy::Fixed(Duration::from_secs(5)))
+        .fall(1)
+        .clock(clock.clone())
+        .build()
+        .unwrap();
+    let registry = Arc::new(registry);
+    observer.registry("nodes", &registry);
+    let page = Page::builder(&observer).start().unwrap();
+
+    watcher.beat(17).unwrap();
+    watcher.flush().unwrap();
+    registry.register(18, ()).unwrap();
+    registry.beat(&18).unwrap();
+    clock.advance(Duration::from_secs(6));
+    watcher.flush().unwrap();
+    registry.flush().unwrap();
+    watcher.beat(17).unwrap();
+    watcher.flush().unwrap();
+    registry.beat(&18).unwrap();
+    // The page opens when all is over, and yet gets the story.
+    let mut client = Client::connect(page.local_addr());
+    for (part, label) in [("keys", "17"), ("nodes", "18")] {
+        for (state, what) in [(4, "is down"), (0, "is up again after ")] {
+            client.hears_story(part, label, state, what);
+        }
+    }
+    client.hears(r#"["17",0,"#);
 }

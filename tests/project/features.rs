@@ -171,6 +171,50 @@ mod with_log {
         }
     }
 
+    #[cfg(all(feature = "observe", feature = "registry"))]
+    #[test]
+    fn an_observer_logs_changes_of_nodes_and_no_beat() {
+        use std::sync::Arc;
+
+        use liveness::observe::Observer;
+        use liveness::registry::{Policy, Registry};
+
+        listen();
+        let clock = ManualClock::new();
+        let registry = Registry::<&str, ()>::builder()
+            .policy(Policy::Fixed(TIMEOUT))
+            .fall(1)
+            .clock(clock.clone())
+            .build()
+            .unwrap();
+        let registry = Arc::new(registry);
+        let observer = Observer::new();
+        observer.registry("backends", &registry);
+        registry.register("web-1", ()).unwrap();
+        for _ in 0..10 {
+            registry.beat(&"web-1").unwrap();
+        }
+        clock.advance(TIMEOUT);
+        registry.flush().unwrap();
+        registry.beat(&"web-1").unwrap();
+        registry.leave(&"web-1").unwrap();
+        let began = Instant::now();
+        let changes = || lines("subscriber", Level::Debug);
+        while changes().last().is_none_or(|line| !line.contains("left")) {
+            assert!(began.elapsed() < Duration::from_secs(20), "{:?}", changes());
+            thread::sleep(Duration::from_millis(1));
+        }
+        let of_web_1 = |what: &str| format!("registry backends: web-1 {what}");
+        assert_eq!(lines("subscriber", Level::Warn), [of_web_1("is down")]);
+        let expected = [
+            "is registered",
+            "is up",
+            "is up again after 0.0ns",
+            "has left",
+        ];
+        assert_eq!(changes(), expected.map(of_web_1));
+    }
+
     #[cfg(all(feature = "server", feature = "json"))]
     #[test]
     fn a_panic_of_a_handler_is_an_error_and_an_end_is_not() {

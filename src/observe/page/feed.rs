@@ -13,6 +13,7 @@ use super::summary::summary;
 use crate::observe::measure::{Measure, Member, State};
 use crate::observe::observer::{Named, Observer};
 use crate::observe::sources::millis;
+use crate::observe::stories::Story;
 use crate::server::{Agent, Json, Server};
 
 /// The time between looks at members.
@@ -74,6 +75,8 @@ pub(crate) struct Feed {
     points: VecDeque<Value>,
     /// The last events.
     events: VecDeque<Value>,
+    /// How much of what happened to the members of each part is in `events`.
+    told: HashMap<(&'static str, Arc<str>), u64>,
     /// The members of each part at the last look.
     rolls: HashMap<(&'static str, Arc<str>), Roll>,
     /// The dead events that pages know.
@@ -100,6 +103,7 @@ impl Feed {
             measured: None,
             points: VecDeque::new(),
             events: VecDeque::new(),
+            told: HashMap::new(),
             rolls: HashMap::new(),
             #[cfg(feature = "dispatch")]
             dead: HashMap::new(),
@@ -227,10 +231,19 @@ impl Feed {
                     gone = &[];
                 }
             }
-            tell(&mut stories, name, &changes.fates, now);
+            if let Some(ring) = self.observer.reports().of(kind, name) {
+                // What was reported also has what came and went between two looks.
+                let told = self.told.entry(key.clone()).or_default();
+                let (found, dropped, count) = ring.since(*told);
+                *told = count;
+                tell_reported(&mut stories, name, found, dropped);
+            } else {
+                tell(&mut stories, name, &changes.fates, now);
+            }
             seen.insert(key, roll);
         }
         self.rolls = seen;
+        stories.sort_by_key(|story| story["t"].as_u64());
         if !stories.is_empty() {
             self.publish("Events", &json!(stories));
             self.events.extend(stories);
@@ -307,6 +320,19 @@ fn members(kind: &str, name: &str, full: bool, set: &[Member], gone: &[String]) 
         .map(|it| json!([it.label, it.state as u8, it.since]))
         .collect();
     json!({ "kind": kind, "name": name, "full": full, "set": set, "gone": gone })
+}
+
+/// Adds what was reported of members of the part `name` to `stories`, and that as many as `dropped` are missing.
+fn tell_reported(stories: &mut Vec<Value>, name: &str, found: Vec<Story>, dropped: u64) {
+    if let (Some(first), 1..) = (found.first(), dropped) {
+        let what = format!("{dropped} earlier changes in {name} are not shown");
+        stories.push(
+            json!({ "t": first.at, "part": name, "label": "", "what": what, "state": State::Left as u8 }),
+        );
+    }
+    stories.extend(found.into_iter().map(|it| {
+        json!({ "t": it.at, "part": name, "label": it.label, "what": it.what, "state": it.state as u8 })
+    }));
 }
 
 /// Adds what became of members of the part `name` to `stories`.
