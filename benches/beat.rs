@@ -1,7 +1,8 @@
 //! Beats per second: 10 thousand to 1 million keys, one and two producers, one at a time, 256 at a time, and hearts.
 //!
-//! Keys are 16 inline bytes, all watched before the clock starts, and beat in an order that has nothing to do with the one
-//! they joined in. The clock stops when the workers have applied everything. `cargo bench --bench beat` runs all; `-- single/1000000` runs some.
+//! Keys are 16 inline bytes, all watched before the clock starts, and beat in an order that has nothing to do with the
+//! one they joined in. The clock stops when the workers have applied everything. `cargo bench --bench beat` runs all;
+//! `-- single/1000000` runs some.
 
 use std::hint::black_box;
 use std::sync::Barrier;
@@ -183,7 +184,8 @@ fn heart(criterion: &mut Criterion) {
         group.bench_function(format!("{size}/1-producer"), |bencher| {
             bencher.iter(|| next.next().map(liveness::Heart::beat));
         });
-        // Between two beats of each heart, a worker changes the state of another one: each beat has to load its own state.
+        // Between two beats of each heart, a worker changes the state of another one: each beat has to load its own
+        // state.
         group.bench_function(format!("{size}/1-producer/churn"), |bencher| {
             bencher.iter_custom(|beats| {
                 let mut left = beats as usize;

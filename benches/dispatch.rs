@@ -1,9 +1,9 @@
 //! Events per second of the dispatcher, and how late delayed events start.
 //!
 //! Handlers do nothing but count, so this measures the dispatcher alone: emission, the way to a worker, the account.
-//! `cargo bench --features dispatch --bench dispatch` runs all; `-- instant` runs the throughput only, and `-- lateness` only
-//! the report on 100,000 delayed events beside a thread that sleeps until the same instants. Other thread pools are compared
-//! by `cargo run --release --manifest-path benches/peers/Cargo.toml --bin jobs`.
+//! `cargo bench --features dispatch --bench dispatch` runs all; `-- instant` runs the throughput only, and `--
+//! lateness` only the report on 100,000 delayed events beside a thread that sleeps until the same instants. Other
+//! thread pools are compared by `cargo run --release --manifest-path benches/peers/Cargo.toml --bin jobs`.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

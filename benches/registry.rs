@@ -1,8 +1,8 @@
 //! Picks per second from a list that changes, transitions per second, and how late a thousand pacemakers call.
 //!
 //! Each pick takes the list anew, as a balancer does for a request. Meanwhile a thread of its own drains nodes and lets
-//! them back, a thousand such transitions a second. `cargo bench --features registry,pacemaker --bench registry` runs all;
-//! `-- pick/10000` runs some, and `-- pacemakers` only the report on pacemakers.
+//! them back, a thousand such transitions a second. `cargo bench --features registry,pacemaker --bench registry` runs
+//! all; `-- pick/10000` runs some, and `-- pacemakers` only the report on pacemakers.
 
 use std::convert::Infallible;
 use std::hint::black_box;
@@ -149,8 +149,8 @@ fn phase(nth: u32) -> Duration {
     INTERVAL + INTERVAL / PACEMAKERS * nth
 }
 
-/// How late a thousand pacemakers call their functions, and how late one thread wakes that sleeps until the same moments.
-/// Not for criterion, which knows nothing of percentiles.
+/// How late a thousand pacemakers call their functions, and how late one thread wakes that sleeps until the same
+/// moments. Not for criterion, which knows nothing of percentiles.
 fn pacemakers(_: &mut Criterion) {
     let mut filters = std::env::args().skip(1).filter(|arg| !arg.starts_with('-'));
     if !filters.all(|filter| "pacemakers".contains(&filter)) {

@@ -1,5 +1,5 @@
-//! What a shared watch costs: memory and server time per key and beat, and how late it reports, on a private server that
-//! shares the machine.
+//! What a shared watch costs: memory and server time per key and beat, and how late it reports, on a private server
+//! that shares the machine.
 //!
 //! ```text
 //! cargo bench --features redis --bench shared_watch            # 1,000,000 keys, about two minutes
@@ -213,7 +213,8 @@ fn quantiles(what: &str, late: &mut [Duration]) {
     );
 }
 
-/// How late keys are reported that expire one by one, 100 in a second, beside a thread that sleeps until the same times.
+/// How late keys are reported that expire one by one, 100 in a second, beside a thread that sleeps until the same
+/// times.
 fn lateness() {
     const KEYS: usize = 2_000;
     const TIMEOUT: Duration = Duration::from_secs(5);

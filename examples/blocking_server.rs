@@ -1,4 +1,5 @@
-//! A blocking echo server with a thread for each connection, which closes connections that send no complete line in time.
+//! A blocking echo server with a thread for each connection, which closes connections that send no complete line in
+//! time.
 //!
 //! Each connection has a heart that beats with every line. The callback shuts the socket of an expired connection down,
 //! which wakes the thread that blocks on it. No read timeouts and no polling are needed. The example also runs clients.
@@ -132,8 +133,8 @@ fn echo(stream: &TcpStream, heart: &Heart<u64, SocketAddr>) -> Result<(), Box<dy
         if line.last() != Some(&b'\n') {
             return Ok(());
         }
-        // Not per read: a client that sends bytes but never a whole line is not alive. A client that takes no answers is
-        // caught as well, since the write below then blocks and no beat follows.
+        // Not per read: a client that sends bytes but never a whole line is not alive. A client that takes no answers
+        // is caught as well, since the write below then blocks and no beat follows.
         heart.beat()?;
         writer.write_all(&line)?;
     }

@@ -5,8 +5,8 @@
 //! cargo run --release --features server,json --example echo_server -- --selftest
 //! ```
 //!
-//! The first listens on ports 7000 (TCP, a length in two bytes before each message) and 7001 (WebSocket). The second runs
-//! clients of several kinds against itself, and fails if a verdict differs from what it should be.
+//! The first listens on ports 7000 (TCP, a length in two bytes before each message) and 7001 (WebSocket). The second
+//! runs clients of several kinds against itself, and fails if a verdict differs from what it should be.
 
 use std::error::Error;
 use std::io::{Read, Write};

@@ -1,6 +1,6 @@
-//! A watcher, a registry and a dispatcher together: when a service falls silent, somebody is paged. Pages are retried for
-//! ten minutes, which are three seconds here, and end when the service comes back. The changes of a list of nodes are
-//! events of a topic, too.
+//! A watcher, a registry and a dispatcher together: when a service falls silent, somebody is paged. Pages are retried
+//! for ten minutes, which are three seconds here, and end when the service comes back. The changes of a list of nodes
+//! are events of a topic, too.
 //!
 //! ```text
 //! cargo run --release --all-features --example page_on_silence

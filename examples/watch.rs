@@ -226,8 +226,8 @@ fn run(options: &Options) -> Result<bool, Box<dyn Error>> {
     Ok(reported == fleet.stopping() && stats.is_balanced())
 }
 
-/// The body of a thread that beats, which handles every [`BEATERS`]th millisecond. Each beat has a fixed time, so a delay
-/// does not delay later beats.
+/// The body of a thread that beats, which handles every [`BEATERS`]th millisecond. Each beat has a fixed time, so a
+/// delay does not delay later beats.
 fn beat(
     watcher: &Watcher<CompactString>,
     fleet: &Fleet,

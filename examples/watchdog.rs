@@ -1,5 +1,5 @@
-//! A watchdog for a pool of worker threads: one thread gets stuck, one panics, and both are reported by name after their
-//! timeout.
+//! A watchdog for a pool of worker threads: one thread gets stuck, one panics, and both are reported by name after
+//! their timeout.
 //!
 //! ```text
 //! cargo run --release --example watchdog --all-features

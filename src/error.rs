@@ -312,7 +312,8 @@ impl fmt::Display for CallError {
             CallError::Closed => f.write_str(CLOSED),
             CallError::WorkerFailed => write!(f, "a worker has failed{FAILED}"),
             CallError::OnWorker => f.write_str(
-                "a callback or sink on a worker cannot wait for the workers; call from another thread, or use `on_event`",
+                "a callback or sink on a worker cannot wait for the workers; call from another thread, or use \
+                 `on_event`",
             ),
         }
     }

@@ -481,8 +481,8 @@ impl fmt::Display for Stats {
         write!(
             f,
             "{started} started = {live} live + {pending} pending + {delivered} delivered + {removed} removed + \
-             {discarded} discarded; {applied_beats} beats by call, {expiries} expiries, {recoveries} recoveries, {down} down, \
-             {stalls} stalls; late {:?} at p50, {:?} at p99, {:?} at most",
+             {discarded} discarded; {applied_beats} beats by call, {expiries} expiries, {recoveries} recoveries, \
+             {down} down, {stalls} stalls; late {:?} at p50, {:?} at p99, {:?} at most",
             delivery.quantile(0.5),
             delivery.quantile(0.99),
             delivery.max()

@@ -1,12 +1,12 @@
-//! A chat with rooms, and its page. Everything that the people share belongs to one thread, a `Group`; their messages run
-//! there, so no lock is needed.
+//! A chat with rooms, and its page. Everything that the people share belongs to one thread, a `Group`; their messages
+//! run there, so no lock is needed.
 //!
 //! ```text
 //! cargo run --release --features server,json --example chat
 //! ```
 //!
-//! Then open <http://127.0.0.1:7010> in two tabs. `world.rs` is what happens in the chat, and `page.html` is what a browser
-//! shows.
+//! Then open <http://127.0.0.1:7010> in two tabs. `world.rs` is what happens in the chat, and `page.html` is what a
+//! browser shows.
 
 mod world;
 
@@ -64,7 +64,9 @@ fn parse() -> Result<Option<Arguments>, lexopt::Error> {
                     let (ping, drop) = text.split_once(',').ok_or("two numbers are needed")?;
                     let seconds = |text: &str| {
                         let seconds = text.parse().ok().map(Duration::try_from_secs_f64);
-                        seconds.and_then(Result::ok).ok_or("not a number of seconds")
+                        seconds
+                            .and_then(Result::ok)
+                            .ok_or("not a number of seconds")
                     };
                     Ok::<_, &str>([seconds(ping)?, seconds(drop)?])
                 })?;

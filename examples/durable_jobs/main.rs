@@ -1,4 +1,5 @@
-//! Jobs that survive: producers and workers are processes, one worker is killed, one is stopped, and Redis is killed, too.
+//! Jobs that survive: producers and workers are processes, one worker is killed, one is stopped, and Redis is killed,
+//! too.
 //!
 //! ```text
 //! cargo run --release --features redis --example durable_jobs

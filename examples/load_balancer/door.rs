@@ -137,7 +137,8 @@ mod tests {
         }
     }
 
-    /// What comes of a datagram of `message` at `ms`, where all nodes that were admitted are known, but for `forgotten`.
+    /// What comes of a datagram of `message` at `ms`, where all nodes that were admitted are known, but for
+    /// `forgotten`.
     fn admit_and_forget(
         door: &mut Door,
         message: &Message,

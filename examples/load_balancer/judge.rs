@@ -1,9 +1,9 @@
-//! Checks the outcome of the scenario. It does not compare a fixed list of lines, but applies a naive rule to the received
-//! datagrams.
+//! Checks the outcome of the scenario. It does not compare a fixed list of lines, but applies a naive rule to the
+//! received datagrams.
 //!
 //! On a busy machine, a node that beats every 4 units may be silent for more than 5 units once. It *must* then become
-//! unavailable. Each silence is therefore judged by its own length, from one received datagram to the next. If the length is
-//! too close to the timeout, both outcomes are accepted.
+//! unavailable. Each silence is therefore judged by its own length, from one received datagram to the next. If the
+//! length is too close to the timeout, both outcomes are accepted.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -157,8 +157,8 @@ impl Record {
         }
     }
 
-    /// Who beats more seldom than once a timeout comes and goes. Half of the times that it should will do: beats that are
-    /// late hide some.
+    /// Who beats more seldom than once a timeout comes and goes. Half of the times that it should will do: beats that
+    /// are late hide some.
     fn check_flapping(&self, complaints: &mut Vec<String>) {
         for (node, interval) in NODES {
             let (_, _, recovered) = self.tally(node);
@@ -171,8 +171,8 @@ impl Record {
         }
     }
 
-    /// What was done to a node showed, and before the next thing was done: so the order is right as well. A timeout does
-    /// for all of them, with two more units for a process that the machine must get round to start.
+    /// What was done to a node showed, and before the next thing was done: so the order is right as well. A timeout
+    /// does for all of them, with two more units for a process that the machine must get round to start.
     fn check_acts(&self, complaints: &mut Vec<String>) {
         for (_, act, node) in SCRIPT {
             let seen = self.of(node);

@@ -1,13 +1,13 @@
-//! The keeper of a load balancer and its nodes, each a separate process that beats over UDP. Nodes flap, are killed, hang,
-//! leave and come back, while a client picks nodes from the list and an attacker sends invalid datagrams.
+//! The keeper of a load balancer and its nodes, each a separate process that beats over UDP. Nodes flap, are killed,
+//! hang, leave and come back, while a client picks nodes from the list and an attacker sends invalid datagrams.
 //!
 //! ```text
 //! cargo run --release --example load_balancer --all-features
 //! ```
 //!
-//! To build your own keeper, start from these files: `wire.rs` defines and signs the datagrams, `door.rs` decides which of
-//! them the keeper accepts, `keeper.rs` maintains the list and contains a client, and `node.rs` is the sender. The other
-//! files run the scenario and check its outcome.
+//! To build your own keeper, start from these files: `wire.rs` defines and signs the datagrams, `door.rs` decides which
+//! of them the keeper accepts, `keeper.rs` maintains the list and contains a client, and `node.rs` is the sender. The
+//! other files run the scenario and check its outcome.
 
 mod door;
 mod judge;

@@ -114,7 +114,8 @@ pub(crate) fn run() -> Result<(), Failure> {
     let pacemaker = Pacemaker::every(role.interval)
         // The first beat at once, so that requests arrive soon.
         .phase(Duration::ZERO)
-        // Less than the default, so that intervals of 4 units stay well below the timeout of 5, and intervals of 6 well above.
+        // Less than the default, so that intervals of 4 units stay well below the timeout of 5, and intervals of 6 well
+        // above.
         .jitter(0.05)
         .goodbye(move || goodbye.say(Kind::Goodbye))
         .start(move || beats.say(Kind::Beat))?;

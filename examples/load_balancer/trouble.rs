@@ -8,8 +8,8 @@ use crate::wire::{self, Kind, MAX_LEN, Message, Refusal, Secret};
 /// The sender: a known node, which can do more harm than a stranger.
 pub(crate) const NAME: &str = "imp";
 
-/// The number of datagrams in a flood: far more than a node may send, and fewer than a socket's buffer holds, so that no
-/// beat of another node is lost.
+/// The number of datagrams in a flood: far more than a node may send, and fewer than a socket's buffer holds, so that
+/// no beat of another node is lost.
 const FLOOD: u64 = 100;
 
 /// How many datagrams the keeper must refuse for each reason, at least and at most.

@@ -261,7 +261,8 @@ fn last_beat(ledger: &Path) -> Option<u128> {
     match line.words.get(1) {
         // When the last round that succeeded began.
         Some(begin) => begin.parse().ok(),
-        // A beater sends each key once in an interval, which is four lines; five times as many allow for a busy machine.
+        // A beater sends each key once in an interval, which is four lines; five times as many allow for a busy
+        // machine.
         None => lines.len().checked_sub(20).map(|at| lines[at].at),
     }
 }

@@ -3,12 +3,12 @@
 //!
 //! | race | closed by |
 //! |---|---|
-//! | send and going online | the sender pushes and reads `is_online` under the lock; the reactor sets it under the lock and then takes the queue: it sees the message, or the sender wakes it |
-//! | send and drop | what the reactor has not taken stays in the queue for the next connection; what it has taken is sent once or counted as lost |
+//! | send and going online | the sender pushes and reads `is_online` under the lock; the reactor sets it there and then takes the queue |
+//! | send and drop | what was not taken waits for the next connection; what was taken is sent once, or counted as lost |
 //! | request and drop | a request in the queue waits for the next connection; one that was taken is ended with `Lost` |
 //! | answer and timeout | who removes the request from the map decides; the other finds nothing |
 //! | answer of a handler and drop | an answer carries the number of its connection, and is dropped after its end |
-//! | close and reconnect | one thread does both, in the order of its inbox; nothing is accepted from the call of `close` on |
+//! | close and reconnect | one thread does both, in the order of its inbox; nothing is accepted after `close` is called |
 
 use std::collections::VecDeque;
 use std::sync::{Arc, OnceLock, Weak};

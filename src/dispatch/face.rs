@@ -18,8 +18,8 @@ use super::topic::Topic;
 /// The operations of a dispatcher on topics whose events have type `T`.
 ///
 /// The trait is dyn compatible. An application that only sends mail can hold an `Arc<dyn Dispatch<Mail>>`, and does not
-/// depend on the implementation. Methods that a durable dispatcher passes to its store return an error if the store cannot
-/// be reached. For a [`Dispatcher`] they never fail.
+/// depend on the implementation. Methods that a durable dispatcher passes to its store return an error if the store
+/// cannot be reached. For a [`Dispatcher`] they never fail.
 ///
 /// ```
 /// use std::sync::Arc;

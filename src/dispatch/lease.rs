@@ -26,8 +26,8 @@ pub(crate) struct Lease {
 pub(crate) trait Lender: Send + Sync {
     /// Receives the outcome of an attempt that began at `started` and ended at `now`, ns of the dispatcher's clock.
     ///
-    /// Each lent event ends in exactly one way: it is settled once, recalled, or returned by a stop. A worker calls this
-    /// without a lock, before it starts another event. The call should only put the outcome into a queue. It may come
-    /// after a stop has returned, from a thread that was reported as still running.
+    /// Each lent event ends in exactly one way: it is settled once, recalled, or returned by a stop. A worker calls
+    /// this without a lock, before it starts another event. The call should only put the outcome into a queue. It may
+    /// come after a stop has returned, from a thread that was reported as still running.
     fn settle(&self, topic: TopicId, lease: &Lease, outcome: Outcome, started: u64, now: u64);
 }

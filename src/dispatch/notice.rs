@@ -175,7 +175,8 @@ impl fmt::Display for Notice {
             ),
             Notice::Stale { topic, id, fence } => write!(
                 f,
-                "the outcome of event {id} of `{topic}` with fence {fence} was ignored; another attempt is the current one"
+                "the outcome of event {id} of `{topic}` with fence {fence} was ignored; another attempt is the current \
+                 one"
             ),
         }
     }

@@ -180,8 +180,8 @@ impl On {
     }
 
     /// Sets how many events of the topic may run at the same time in all processes that share a durable dispatcher.
-    /// Default: no limit. Zero is an error. If several handlers set a limit, the smallest one applies. A local dispatcher
-    /// treats it like [`parallel`](On::parallel).
+    /// Default: no limit. Zero is an error. If several handlers set a limit, the smallest one applies. A local
+    /// dispatcher treats it like [`parallel`](On::parallel).
     pub fn parallel_everywhere(mut self, events: usize) -> Self {
         self.parallel_everywhere = Some(events);
         self

@@ -92,8 +92,8 @@ impl fmt::Display for TopicStats {
         };
         write!(
             f,
-            "{name}: {} emitted = {} waiting + {} running + {} dead + {} done + {} cancelled + {} purged + {} discarded + {} lost; \
-             {} retried, {} lapsed, {} panics, late p50 {:.3?} p99 {:.3?}, run p50 {:.3?} p99 {:.3?}",
+            "{name}: {} emitted = {} waiting + {} running + {} dead + {} done + {} cancelled + {} purged + {} discarded + {} \
+             lost; {} retried, {} lapsed, {} panics, late p50 {:.3?} p99 {:.3?}, run p50 {:.3?} p99 {:.3?}",
             self.emitted,
             self.waiting,
             self.running,

@@ -63,7 +63,8 @@ impl ConnectError {
     /// The error of a URL that cannot be used.
     pub(crate) fn url(url: &str, error: &LinkError) -> Self {
         let reason = if url.starts_with("rediss") {
-            "it asks for TLS, for which the `redis` crate needs one of its features; see the section TLS of the page `redis`"
+            "it asks for TLS, for which the `redis` crate needs one of its features; see the section TLS of the page \
+             `redis`"
                 .to_owned()
         } else {
             error.to_string()
@@ -120,12 +121,13 @@ impl fmt::Display for ConnectError {
                 }
             }
             ConnectError::Cluster => f.write_str(
-                "the server is a node of a cluster, which this version does not support; use a server without cluster mode",
+                "the server is a node of a cluster, which this version does not support; use a server without cluster \
+                 mode",
             ),
             ConnectError::Permission { refused } => write!(
                 f,
-                "the user of the connection lacks a permission ({refused}); the page `redis` of the documentation has the \
-                 line of `ACL SETUSER` that grants all that is needed"
+                "the user of the connection lacks a permission ({refused}); the page `redis` of the documentation has \
+                 the line of `ACL SETUSER` that grants all that is needed"
             ),
         }
     }

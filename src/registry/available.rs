@@ -181,10 +181,10 @@ struct Cursor(AtomicU64);
 ///
 /// | picker | uses weights | cost | picks per second | suited for |
 /// |---|---|---|---|---|
-/// | [`round_robin`](Available::round_robin) | no | one atomic addition, shared by all threads | 107 M | equal nodes, equal requests |
+/// | [`round_robin`](Available::round_robin) | no | one atomic addition, shared by threads | 107 M | equal nodes and requests |
 /// | [`random`](Available::random) | no | one random number | 107 M | the same, from many threads |
 /// | [`weighted`](Available::weighted) | yes | one random number, two binary searches | 22 M | unequal nodes |
-/// | [`least_of_two`](Available::least_of_two) | yes | twice that, and two calls of your function | 8 M | unequal requests |
+/// | [`least_of_two`](Available::least_of_two) | yes | twice that, two calls of your function | 8 M | unequal requests |
 /// | [`rendezvous`](Available::rendezvous) | yes | a visit to every node | 54 k | caches, sessions |
 ///
 /// The figures were measured with `benches/registry.rs`: one thread, ten thousand nodes, a list that changes a thousand

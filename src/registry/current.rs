@@ -8,8 +8,8 @@ use arc_swap::Guard;
 
 use super::available::{Available, Node, Nodes};
 
-/// The list at one moment, returned by [`Registry::available`](super::Registry::available). It is meant for a few picks. To keep the list longer,
-/// convert it with [`to_arc`](Current::to_arc).
+/// The list at one moment, returned by [`Registry::available`](super::Registry::available). It is meant for a few
+/// picks. To keep the list longer, convert it with [`to_arc`](Current::to_arc).
 pub struct Current<N, D>(pub(super) Guard<Arc<Available<N, D>>>);
 
 impl<N, D> Current<N, D> {

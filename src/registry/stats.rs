@@ -69,7 +69,8 @@ impl fmt::Display for RegistryStats {
             f,
             "listed={listed} joining={joining} up={up} suspect={suspect} down={down} left={left} held={held} \
              drained={drained} suppressed={suppressed} deaths={deaths} recoveries={recoveries} guards={guards} \
-             stalls={stalls} refused={refused} subscribers={subscribers} missed_updates={missed_updates} version={version}"
+             stalls={stalls} refused={refused} subscribers={subscribers} missed_updates={missed_updates} \
+             version={version}"
         )
     }
 }

@@ -129,8 +129,8 @@ impl<C: Codec, T: Send + Sync + 'static> ServerBuilder<C, T> {
         self.port(address, Port::Tcp(Framing::default()), layer)
     }
 
-    /// Listens for WebSocket connections on `address`. A `GET` or `HEAD` request for `/healthz` is answered with 200, or
-    /// 503 while the server [drains](super::Server::drain).
+    /// Listens for WebSocket connections on `address`. A `GET` or `HEAD` request for `/healthz` is answered with 200,
+    /// or 503 while the server [drains](super::Server::drain).
     pub fn websocket(self, address: impl Into<String>) -> Self {
         self.port(address, Port::WebSocket, Layer::default())
     }

@@ -150,8 +150,8 @@ impl Splitter {
     }
 }
 
-/// Returns whether the first bytes, which are `partial` and `input`, are known to be of no other protocol, or too few of
-/// one came.
+/// Returns whether the first bytes, which are `partial` and `input`, are known to be of no other protocol, or too few
+/// of one came.
 fn is_known(partial: &[u8], input: &[u8]) -> Result<bool, Violation> {
     let mut is_known = true;
     for (beginning, what) in OTHERS {

@@ -11,8 +11,8 @@ const MAX_RATE: u32 = 1_000_000;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Overflow {
-    /// The connection is closed with [`Cause::SlowConsumer`](super::Cause::SlowConsumer) and code 1013, so that its peer
-    /// never misses a message in the middle, and may connect again.
+    /// The connection is closed with [`Cause::SlowConsumer`](super::Cause::SlowConsumer) and code 1013, so that its
+    /// peer never misses a message in the middle, and may connect again.
     #[default]
     Close,
     /// The new message is refused and returned.
@@ -50,8 +50,8 @@ pub enum Excess {
     /// with an allowed one are handled.
     #[default]
     Throttle,
-    /// The connection is closed with [`Cause::RateLimit`](super::Cause::RateLimit) and code 1008, after which clients do
-    /// not connect again.
+    /// The connection is closed with [`Cause::RateLimit`](super::Cause::RateLimit) and code 1008, after which clients
+    /// do not connect again.
     Close,
 }
 

@@ -12,9 +12,10 @@
 //! 3. [`conclude`](Session::conclude) ends the session if something that was received does. [`slices`](Session::slices)
 //!    returns what is to be written. The owner reports each attempt to [`wrote`](Session::wrote), also one that wrote
 //!    nothing.
-//! 4. [`take_changes`](Session::take_changes) returns what is to be done with the keys of the owner's watcher. A key that
-//!    the watcher reports goes to [`fired`](Session::fired). After a last look at the socket, [`expired`](Session::expired)
-//!    judges it; bytes that were received in between have begun the deadline again, and nothing happens.
+//! 4. [`take_changes`](Session::take_changes) returns what is to be done with the keys of the owner's watcher. A key
+//!    that the watcher reports goes to [`fired`](Session::fired). After a last look at the socket,
+//!    [`expired`](Session::expired) judges it; bytes that were received in between have begun the deadline again, and
+//!    nothing happens.
 //! 5. After a flush, [`step`](Session::step) says whether the socket is to be shut down or closed.
 //!
 //! The first cause of an end counts. From then on nothing more is accepted for sending but the close itself.
@@ -64,7 +65,8 @@ use crate::clock::Timestamp;
 /// input waits is reset, and the peer may lose what it has not read.
 const LINGER: Duration = Duration::from_secs(1);
 
-/// How often it is looked whether the rate of messages allows to read on: a constant, so that connections share a timeout.
+/// How often it is looked whether the rate of messages allows to read on: a constant, so that connections share a
+/// timeout.
 const THROTTLE: Duration = Duration::from_millis(100);
 
 /// The name of the message that asks for a sign of life.
@@ -454,8 +456,8 @@ impl<C: Codec> Session<C> {
         Ok(())
     }
 
-    /// Refuses a message because too many bytes wait, here or for all connections. If the policy is to close, the session
-    /// ends.
+    /// Refuses a message because too many bytes wait, here or for all connections. If the policy is to close, the
+    /// session ends.
     pub(crate) fn refuse_message(&mut self, now: Timestamp) -> Refused {
         if self.settings.limits.overflow == Overflow::Close {
             self.overflow(now);

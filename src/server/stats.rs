@@ -102,7 +102,8 @@ impl fmt::Display for ServerStats {
             f,
             "{accepted} accepted = {refused} refused + {handshaking} handshaking + {open} open + {closing} closing + \
              {closed} closed; {received} messages in {bytes_in} bytes received, {sent} in {bytes_out} sent, \
-             {queued_bytes} bytes queued, {unhandled_bytes} not handled yet, {unknown} unknown, {panics} panics, {stalls} stalls"
+             {queued_bytes} bytes queued, {unhandled_bytes} not handled yet, {unknown} unknown, {panics} panics, \
+             {stalls} stalls"
         )?;
         let causes = Cause::ALL.iter().zip(self.causes);
         let mut before = "; ended by ";

@@ -1,8 +1,9 @@
 //! Strands, which hold the jobs of a connection that run one after the other.
 //!
-//! A strand with jobs has one *turn*: it is in the queue of the [`Pool`](super::pool::Pool), on its way to the thread of a [`Home`](super::pool::Home), or
-//! held by one thread, and never two of these, so its jobs run in their order. The thread runs a batch of them, as long
-//! as they belong there, and then passes the turn on to where the next job belongs.
+//! A strand with jobs has one *turn*: it is in the queue of the [`Pool`](super::pool::Pool), on its way to the thread
+//! of a [`Home`](super::pool::Home), or held by one thread, and never two of these, so its jobs run in their order. The
+//! thread runs a batch of them, as long as they belong there, and then passes the turn on to where the next job
+//! belongs.
 //!
 //! *Delegation.* [`set_home`](Strand::set_home) moves no job and no turn. The thread that has the turn decides about
 //! each job before it runs it, and looks whether the home has changed since it took the job. Whatever it has taken and
@@ -14,9 +15,10 @@
 //! the strand, so one of them sees the other: a strand that is marked as full is scheduled, and ends a turn later.
 //!
 //! *The limit of all.* The pool counts the bytes in all its strands. A reactor that finds them beyond the limit before
-//! it reads [holds](super::pool::Pool::hold) the strand, which marks it as full, whatever is in it. No mark is cleared while they
-//! are beyond. The thread that brings them back below asks all reactors to let their strands [relent](super::pool::Pool::relent). A
-//! reactor that has found them beyond is asked after that, and does what it is asked after it has set the mark.
+//! it reads [holds](super::pool::Pool::hold) the strand, which marks it as full, whatever is in it. No mark is cleared
+//! while they are beyond. The thread that brings them back below asks all reactors to let their strands
+//! [relent](super::pool::Pool::relent). A reactor that has found them beyond is asked after that, and does what it is
+//! asked after it has set the mark.
 
 use std::collections::VecDeque;
 use std::fmt;

@@ -41,8 +41,8 @@ pub(crate) fn seed() -> u64 {
     seed
 }
 
-/// Kills a worker at each of `points`, one after the other, and a producer with an emit under way; then `random` of all at
-/// random moments, until `events` are accepted.
+/// Kills a worker at each of `points`, one after the other, and a producer with an emit under way; then `random` of all
+/// at random moments, until `events` are accepted.
 fn kill_all(
     site: Site,
     rounds: usize,

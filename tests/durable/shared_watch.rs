@@ -13,8 +13,8 @@ use crate::redis_server::{RedisServer, for_test};
 /// Long enough for any machine to do anything that is done at once.
 pub(crate) const GENEROUS: Duration = Duration::from_secs(20);
 
-/// The timeout of most watches here. The time of an outage is 500 ms, so a machine that is busy for that long only makes
-/// reports late.
+/// The timeout of most watches here. The time of an outage is 500 ms, so a machine that is busy for that long only
+/// makes reports late.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Milliseconds.

@@ -1,5 +1,5 @@
-//! A worker is stopped for longer than its lease and then continued: another one has handled its event meanwhile, and the
-//! late outcome does not count.
+//! A worker is stopped for longer than its lease and then continued: another one has handled its event meanwhile, and
+//! the late outcome does not count.
 
 use std::thread;
 use std::time::Duration;

@@ -1,7 +1,8 @@
 //! A ledger of accepted events and of the calls of their handlers, which survives the death of the processes that write
 //! it, and the judgement over it.
 //!
-//! Each line is one write to a file that is opened for appending, so no line is torn, and none is lost with its process.
+//! Each line is one write to a file that is opened for appending, so no line is torn, and none is lost with its
+//! process.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
@@ -116,8 +117,8 @@ pub struct Verdict {
     pub unknown: usize,
     /// Attempts.
     pub attempts: usize,
-    /// Attempts at an event whose earlier attempt had not failed, each explained by a process that was killed or stopped
-    /// and by a lease that was over.
+    /// Attempts at an event whose earlier attempt had not failed, each explained by a process that was killed or
+    /// stopped and by a lease that was over.
     pub explained: usize,
     /// The times from when an event was due to the start of its first attempt, sorted, us.
     pub lateness: Vec<u64>,

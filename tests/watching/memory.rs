@@ -250,8 +250,8 @@ fn the_memory_of_timeouts_comes_back_though_the_keys_stay() {
             watcher.beat_with(key, same).unwrap();
         }
         let left = bytes(&watcher);
-        // The lists shrink once, at a moment when less than an eighth of them is in use, to room for twice as many; fewer
-        // than 4,096 are not shrunk again. So up to a quarter stays, depending on when a worker looks.
+        // The lists shrink once, at a moment when less than an eighth of them is in use, to room for twice as many;
+        // fewer than 4,096 are not shrunk again. So up to a quarter stays, depending on when a worker looks.
         let most = plain + plain / 10 + (full - plain) / 4;
         assert!(left < most, "{plain} bytes became {full}, then {left}");
     }

@@ -145,8 +145,8 @@ pub fn cpu_of(pid: u32) -> Result<Duration, Failure> {
     ticks(&format!("/proc/{pid}/stat"), 2)
 }
 
-/// Returns the sum of the first `fields` times in a file like `/proc/self/stat`: of the process in user and system mode,
-/// then of its children that have ended.
+/// Returns the sum of the first `fields` times in a file like `/proc/self/stat`: of the process in user and system
+/// mode, then of its children that have ended.
 pub(crate) fn ticks(file: &str, fields: usize) -> Result<Duration, Failure> {
     let stat = fs::read_to_string(file)?;
     // The name before may contain spaces.

@@ -68,7 +68,8 @@ pub trait Comparison: Copy + Debug + Sized + 'static {
     const NAME: &'static str;
     /// The output of `--help` before the list of candidates.
     const HELP: &'static str;
-    /// The option with which the program is a child process of itself. Its value is a [`Task`](Comparison::Task) in JSON.
+    /// The option with which the program is a child process of itself. Its value is a [`Task`](Comparison::Task) in
+    /// JSON.
     const CHILD: &'static str;
     /// Whether the first column of a table has bars.
     const HAS_BARS: bool;

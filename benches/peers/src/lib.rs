@@ -1,4 +1,5 @@
-//! What the comparisons of this package share: how a comparison runs, and what it knows of the machine and of processes.
+//! What the comparisons of this package share: how a comparison runs, and what it knows of the machine and of
+//! processes.
 
 pub mod child;
 pub mod frame;

@@ -25,7 +25,8 @@ impl CpuTime {
     }
 }
 
-/// The bytes of memory that are really there. From `smaps_rollup`, which is exact; `statm` may be off by half a megabyte.
+/// The bytes of memory that are really there. From `smaps_rollup`, which is exact; `statm` may be off by half a
+/// megabyte.
 pub(crate) fn resident_bytes() -> u64 {
     let rollup = fs::read_to_string("/proc/self/smaps_rollup").expect("Linux tells");
     field(&rollup, "Rss:") * 1_024

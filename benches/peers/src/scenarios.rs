@@ -20,8 +20,8 @@ const NEVER: Duration = Duration::from_hours(1);
 /// The seed of the order in which keys are first watched.
 const FILL: u64 = 1;
 
-/// The seed of the order in which they beat. It must be another: tables lay keys out in the order in which they came, and
-/// to beat in the same order would walk through memory in sequence.
+/// The seed of the order in which they beat. It must be another: tables lay keys out in the order in which they came,
+/// and to beat in the same order would walk through memory in sequence.
 const BEAT: u64 = 2;
 
 /// Does `job`; `None` if its candidate cannot.

@@ -178,8 +178,8 @@ fn reason(expression: &str) -> String {
     let count = fields.len();
     if !(5..=6).contains(&count) {
         return format!(
-            "it has {count} fields; use five (minute, hour, day of month, month, day of week), such as `0 9 * * 1-5`, or \
-             six that begin with the second"
+            "it has {count} fields; use five (minute, hour, day of month, month, day of week), such as `0 9 * * 1-5`, \
+             or six that begin with the second"
         );
     }
     let names = &FIELDS[FIELDS.len() - count..];

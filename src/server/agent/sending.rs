@@ -63,7 +63,8 @@ impl<C: Codec, T> Agent<C, T> {
         publish(&self.inner.hub, Some(room), name, body)
     }
 
-    /// Sends a message to all connections of this agent's server, like [`Server::broadcast`](super::super::Server::broadcast).
+    /// Sends a message to all connections of this agent's server, like
+    /// [`Server::broadcast`](super::super::Server::broadcast).
     ///
     /// # Errors
     ///

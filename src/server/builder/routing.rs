@@ -12,10 +12,10 @@ use super::super::session;
 use super::ServerBuilder;
 
 impl<C: Codec, T: Send + Sync + 'static> ServerBuilder<C, T> {
-    /// Answers `GET` and `HEAD` requests for `path` on the addresses of [`websocket`](ServerBuilder::websocket) with what
-    /// `code` returns, on a handler thread. The path is that of the request without its query. Requests are answered while the
-    /// server [drains](super::super::Server::drain), too, and each takes a connection. A later call for the same path replaces an
-    /// earlier one, also that of `/healthz`.
+    /// Answers `GET` and `HEAD` requests for `path` on the addresses of [`websocket`](ServerBuilder::websocket) with
+    /// what `code` returns, on a handler thread. The path is that of the request without its query. Requests are
+    /// answered while the server [drains](super::super::Server::drain), too, and each takes a connection. A later call
+    /// for the same path replaces an earlier one, also that of `/healthz`.
     ///
     /// The rest of HTTP is missing: no other method, no body of a request, no second request on a connection.
     ///
@@ -49,8 +49,8 @@ impl<C: Codec, T: Send + Sync + 'static> ServerBuilder<C, T> {
     }
 
     /// Decides about each upgrade request, on a handler thread. What `code` returns is the [data](Agent::data) of the
-    /// agent. Without it, and on TCP, the data is the default value, or what [`builder_with`](super::super::Server::builder_with) was
-    /// given.
+    /// agent. Without it, and on TCP, the data is the default value, or what
+    /// [`builder_with`](super::super::Server::builder_with) was given.
     pub fn authorize(
         mut self,
         code: impl Fn(&Request) -> Result<T, Reject> + Send + Sync + 'static,
@@ -62,8 +62,9 @@ impl<C: Codec, T: Send + Sync + 'static> ServerBuilder<C, T> {
     /// Calls `code` for each message named `name`, on a handler thread. The messages of one connection are handled one
     /// after the other in their order, those of different connections at the same time. What `code` returns is ignored.
     ///
-    /// A message whose body is no `M` closes its connection with [`Cause::BadMessage`](super::super::Cause::BadMessage), and a
-    /// panic of `code` with [`Cause::Handler`](super::super::Cause::Handler).
+    /// A message whose body is no `M` closes its connection with
+    /// [`Cause::BadMessage`](super::super::Cause::BadMessage), and a panic of `code` with
+    /// [`Cause::Handler`](super::super::Cause::Handler).
     pub fn on<M: Decode<C>, R>(
         self,
         name: &str,
@@ -74,8 +75,8 @@ impl<C: Codec, T: Send + Sync + 'static> ServerBuilder<C, T> {
 
     /// Calls `code` for each message named `name` like [`on`](ServerBuilder::on), but on the thread that owns the
     /// connection, which saves the change of threads. `code` must not block: all connections of the thread wait for it.
-    /// Calls of more than 10 ms are counted in [`ServerStats::slow_inline`](super::super::ServerStats::slow_inline). An inline
-    /// message may overtake messages of other routes.
+    /// Calls of more than 10 ms are counted in [`ServerStats::slow_inline`](super::super::ServerStats::slow_inline). An
+    /// inline message may overtake messages of other routes.
     pub fn on_inline<M: Decode<C>, R>(
         self,
         name: &str,

@@ -1,8 +1,8 @@
 //! The behaviour that every dispatcher promises, as tests that a dispatcher's own test binary runs.
 //!
-//! A binary includes this file as its module `conformance`, and declares the tests by [`suite`]. The tests run on a real
-//! clock, because a store has its own: nothing starts early, and upper bounds are generous. Each test has a topic of its
-//! own, so they may share a store.
+//! A binary includes this file as its module `conformance`, and declares the tests by [`suite`]. The tests run on a
+//! real clock, because a store has its own: nothing starts early, and upper bounds are generous. Each test has a topic
+//! of its own, so they may share a store.
 
 pub(crate) mod accounts;
 pub(crate) mod emitting;

@@ -1,7 +1,7 @@
 //! No-op jobs per second and lateness of delayed jobs: `liveness::dispatch` beside what one would otherwise pick.
 //!
-//! `cargo run --release --manifest-path benches/peers/Cargo.toml --bin jobs` prints two tables. Each figure is the median of
-//! several rounds, in which the candidates take turns.
+//! `cargo run --release --manifest-path benches/peers/Cargo.toml --bin jobs` prints two tables. Each figure is the
+//! median of several rounds, in which the candidates take turns.
 
 use std::error::Error;
 use std::sync::Arc;
@@ -158,7 +158,8 @@ const INSTANTS: [Instants; 4] = [
     }),
 ];
 
-/// A candidate for delayed jobs: its name, and how late each of so many jobs spread over a time was, with so many workers.
+/// A candidate for delayed jobs: its name, and how late each of so many jobs spread over a time was, with so many
+/// workers.
 type Delayed = (&'static str, fn(u64, Duration, usize) -> Vec<Duration>);
 
 /// The candidates for delayed jobs.
@@ -217,8 +218,8 @@ fn dispatcher(workers: usize) -> Dispatcher {
     options.build().expect("the options are in range")
 }
 
-/// When job number `job` of `jobs` is due: from half a second on, evenly over a time, in an order that is not that of their
-/// numbers.
+/// When job number `job` of `jobs` is due: from half a second on, evenly over a time, in an order that is not that of
+/// their numbers.
 fn delay(job: u64, jobs: u64, over: Duration) -> Duration {
     let place = job.wrapping_mul(0x9E37_79B9_7F4A_7C15) % jobs;
     Duration::from_millis(500) + over.mul_f64(place as f64 / jobs as f64)

@@ -3,8 +3,8 @@
 //! The thread takes beats by the batch (`recv_many`), and finds what it knows of a key by a hash map, as the example in
 //! the documentation of `DelayQueue` does. There are two of them:
 //!
-//! * `delay_queue` moves the key's entry in the queue with each beat, by `reset`, which is what the documentation has for
-//!   that purpose;
+//! * `delay_queue` moves the key's entry in the queue with each beat, by `reset`, which is what the documentation has
+//!   for that purpose;
 //! * `delay_queue_lazy` only notes the time of a beat, and when the entry is due for a key that beat since, inserts it
 //!   anew. That is a trick of the user's and not of the queue's; it is here because it is several times as fast.
 //!

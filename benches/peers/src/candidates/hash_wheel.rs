@@ -1,9 +1,9 @@
 //! The four-level wheel of `hierarchical_hash_wheel_timer` on a thread of its own, fed by a bounded channel.
 //!
-//! The crate's own `TimerWithThread` would cost two messages and a boxed closure for each beat (cancel, schedule again),
-//! and its cancellable wheel an `Rc` and an entry that stays in the wheel until it comes round. So each key has *one*
-//! timer in the plain wheel, and a beat only stores the time in a hash map: when the timer fires for a key that beat
-//! since, it is set anew for the rest. That is the cheapest use of a wheel for this purpose.
+//! The crate's own `TimerWithThread` would cost two messages and a boxed closure for each beat (cancel, schedule
+//! again), and its cancellable wheel an `Rc` and an entry that stays in the wheel until it comes round. So each key has
+//! *one* timer in the plain wheel, and a beat only stores the time in a hash map: when the timer fires for a key that
+//! beat since, it is set anew for the rest. That is the cheapest use of a wheel for this purpose.
 //!
 //! The wheel ticks in milliseconds. The thread sleeps over the ticks that the wheel says can be skipped. `beat_many` is
 //! one message with all the keys. There is no handle.

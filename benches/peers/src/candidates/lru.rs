@@ -53,8 +53,8 @@ impl<K: Clone + Eq + std::hash::Hash, P: Patience> Lru<K, P> {
             .insert(key, (stamp_ns, patience.unwrap_or(default)));
     }
 
-    /// Moves those silent at `now_ns` to `silent`, at most `limit` of them where all have the same timeout. Then only the
-    /// front is looked at; with timeouts of their own, everybody.
+    /// Moves those silent at `now_ns` to `silent`, at most `limit` of them where all have the same timeout. Then only
+    /// the front is looked at; with timeouts of their own, everybody.
     pub(crate) fn take_silent(&mut self, now_ns: u64, limit: usize, silent: &mut Vec<K>) {
         let default_ns = self.default_ns;
         let is_silent =

@@ -118,8 +118,8 @@ impl<C: Comparison> Group<C> {
         }
     }
 
-    /// Measures on a thread of its own, and again while other programs disturb it and there is time. Returns the outcome
-    /// that was disturbed least, and the share of the machine that others used.
+    /// Measures on a thread of its own, and again while other programs disturb it and there is time. Returns the
+    /// outcome that was disturbed least, and the share of the machine that others used.
     fn measure(
         &self,
         candidate: C::Candidate,

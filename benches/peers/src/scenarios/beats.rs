@@ -1,7 +1,7 @@
 //! `beat`, `beat_many`, `handle` and `per_key_timeout`: how many beats a second, and what each costs.
 //!
-//! All keys are watched before the clock starts; it stops when everything that was sent is applied. The CPU time is that
-//! of the whole process, producers and the candidate's threads together.
+//! All keys are watched before the clock starts; it stops when everything that was sent is applied. The CPU time is
+//! that of the whole process, producers and the candidate's threads together.
 
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -71,8 +71,8 @@ pub(crate) fn by_handle<C: Handles>(job: &Job) -> Answer {
     answer
 }
 
-/// Producers call `beat` with `items` round and round, each from a place of its own, until the time is over. A call makes
-/// `beats` beats.
+/// Producers call `beat` with `items` round and round, each from a place of its own, until the time is over. A call
+/// makes `beats` beats.
 fn measure<C: Candidate, T: Sync>(
     job: &Job,
     candidate: &C,

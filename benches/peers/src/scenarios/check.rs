@@ -1,5 +1,5 @@
-//! `check`: does a candidate do the job at all? Each dead key is reported exactly once for each death and not before its
-//! deadline, no living key is reported. Runs before anything is measured, and as a test.
+//! `check`: does a candidate do the job at all? Each dead key is reported exactly once for each death and not before
+//! its deadline, no living key is reported. Runs before anything is measured, and as a test.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};

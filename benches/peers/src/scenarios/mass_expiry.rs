@@ -1,8 +1,8 @@
 //! `mass_expiry`: all keys die together; how long until the last is reported, and how late was it?
 //!
-//! Keys are watched first, and then all beat once more as quickly as the candidate takes beats: those last beats set the
-//! deadlines. A candidate that takes beats slowly spreads its deadlines, which lengthens `drain_s`; `max_late_ms` is free
-//! of that, as it compares each report with the deadline of its own key.
+//! Keys are watched first, and then all beat once more as quickly as the candidate takes beats: those last beats set
+//! the deadlines. A candidate that takes beats slowly spreads its deadlines, which lengthens `drain_s`; `max_late_ms`
+//! is free of that, as it compares each report with the deadline of its own key.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};

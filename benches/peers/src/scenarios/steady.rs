@@ -1,10 +1,10 @@
-//! `steady`: every key beats twice a second, one in a thousand dies at each turn, the timeout is a second. How late is a
-//! death reported, and what does all of it cost?
+//! `steady`: every key beats twice a second, one in a thousand dies at each turn, the timeout is a second. How late is
+//! a death reported, and what does all of it cost?
 //!
-//! Each producer owns a share of the keys and beats them evenly over the period, a few every 5 ms. A key that dies skips
-//! its beats until it is reported, and then beats again: the number of keys stays the same. The lateness of a report is
-//! that after its deadline, counted from just before the call that made the last beat. The CPU time is that of the whole
-//! process, producers included.
+//! Each producer owns a share of the keys and beats them evenly over the period, a few every 5 ms. A key that dies
+//! skips its beats until it is reported, and then beats again: the number of keys stays the same. The lateness of a
+//! report is that after its deadline, counted from just before the call that made the last beat. The CPU time is that
+//! of the whole process, producers included.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
@@ -189,8 +189,8 @@ pub(crate) fn steady<C: Candidate>(job: &Job) -> Answer {
     answer
 }
 
-/// The floor: the same producers, whose beats go nowhere, and a thread that sleeps until one deadline after the other, as
-/// many as there would be deaths.
+/// The floor: the same producers, whose beats go nowhere, and a thread that sleeps until one deadline after the other,
+/// as many as there would be deaths.
 pub(crate) fn floor(job: &Job) -> Answer {
     let lives = Lives::new(job.keys);
     let deaths_per_s = (job.keys / ONE_IN).max(1)

@@ -1,4 +1,5 @@
-//! What a child process is asked to do, and what it answers. The programs in other languages read and write the same JSON.
+//! What a child process is asked to do, and what it answers. The programs in other languages read and write the same
+//! JSON.
 
 use serde::{Deserialize, Serialize};
 
@@ -70,7 +71,8 @@ pub(crate) const TOPIC: &str = "bench";
 /// Scatters numbers: its multiples visit each remainder once before one comes again.
 const PRIME: u64 = 7_919;
 
-/// Returns the payload of event `number`, which is due at `due` in microseconds since 1970, or zero if it does not matter.
+/// Returns the payload of event `number`, which is due at `due` in microseconds since 1970, or zero if it does not
+/// matter.
 pub(crate) fn payload(number: u64, due: u64) -> String {
     let mut text = format!("{number:010}{due:020}");
     text.extend(std::iter::repeat_n('x', PAYLOAD - text.len()));
@@ -84,15 +86,16 @@ pub(crate) fn parse(payload: &str) -> Option<(u64, u64)> {
     Some((number, due))
 }
 
-/// Returns after how many microseconds event `number` of `count` is due, spread over `millis`: from the first second on,
-/// evenly, but not in the order of the numbers.
+/// Returns after how many microseconds event `number` of `count` is due, spread over `millis`: from the first second
+/// on, evenly, but not in the order of the numbers.
 pub(crate) fn delay(number: u64, count: u64, millis: u64) -> u64 {
     let place = number * PRIME % count;
     // Whole milliseconds, which every peer can express.
     (1_000 + millis * place / count) * 1_000
 }
 
-/// Returns how many microseconds to wait before event `number`, `mean` on average: between a half and three halves of it.
+/// Returns how many microseconds to wait before event `number`, `mean` on average: between a half and three halves of
+/// it.
 pub(crate) fn gap(number: u64, mean: u64) -> u64 {
     mean / 2 + mean * (number * PRIME % 1_000) / 1_000
 }

@@ -190,8 +190,8 @@ pub(crate) fn targets(rows: &[Row<Serving>]) -> Vec<Target> {
     };
     let mut targets = Vec::new();
     for &(name, ours, other, candidate, at, least) in ECHOES {
-        // With many messages on the way the server is never idle, and the time of the processor for a message gives the rate
-        // of a whole core also if other programs take a part of it.
+        // With many messages on the way the server is never idle, and the time of the processor for a message gives the
+        // rate of a whole core also if other programs take a part of it.
         let is_busy = at.0 == 64;
         let metric = if is_busy { CpuUs } else { MessagesPerS };
         if let Some((ours, theirs)) = echo(ours, metric, at).zip(echo(candidate, metric, at)) {
