@@ -11,10 +11,6 @@ use super::local::Core;
 use super::local::settings::Settings;
 use super::notice::Notice;
 use crate::clock::Clock;
-use crate::error::OptionError;
-
-/// The maximum capacity of the channel of notices, which allocates about 100 bytes for each.
-const MAX_NOTICES: usize = 65_536;
 
 /// Options for a [`Dispatcher`], created by [`Dispatcher::builder`].
 ///
@@ -166,16 +162,8 @@ impl Builder {
         mut self,
         capacity: usize,
     ) -> Result<(Dispatcher, Receiver<Notice>), BuildError> {
-        let is_in_range = (1..=MAX_NOTICES).contains(&capacity);
-        OptionError::check("capacity", "be from 1 to 65,536", is_in_range)?;
-        let is_alone = self.settings.on_notice.is_none();
-        OptionError::check(
-            "on_notice",
-            "not be set beside a channel of notices",
-            is_alone,
-        )?;
-        let (sender, receiver) = crossbeam_channel::bounded(capacity);
-        self.settings.on_notice = Some(Box::new(move |notice| sender.try_send(notice).is_ok()));
+        let has_callback = self.settings.on_notice.is_some();
+        let receiver = self.settings.channel(capacity, has_callback)?;
         Ok((self.build()?, receiver))
     }
 }

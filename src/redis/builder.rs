@@ -7,14 +7,13 @@ use std::time::Duration;
 
 use crossbeam_channel::Receiver;
 
-use super::check;
+use super::check::{self, Access};
 use super::dispatcher::Dispatcher;
 use super::engine::{DurableSettings, Engine};
 use super::envelope::Codec;
-use super::error::{BuildError, ConnectError};
+use super::error::BuildError;
 use super::keeper::Options;
 use super::keeper::claims::Times;
-use super::link::Endpoint;
 use crate::dispatch::local::settings::Settings;
 use crate::dispatch::{BuildError as WorkersError, Notice};
 use crate::error::OptionError;
@@ -31,9 +30,6 @@ const MIN_LEASE: Duration = Duration::from_millis(100);
 
 /// How often a topic is looked at, at least, in case that a process ended with a token it had taken.
 const LOOK: Duration = Duration::from_secs(5);
-
-/// The maximum capacity of the channel of notices.
-const MAX_NOTICES: usize = 65_536;
 
 /// How many notices wait for the callback.
 const WAITING_NOTICES: usize = 1_024;
@@ -77,7 +73,7 @@ const COMMANDS: [&str; 19] = [
 #[must_use]
 pub struct Builder {
     /// The server.
-    url: String,
+    access: Access,
     /// The options of the workers.
     workers: Settings,
     /// Called with each notice.
@@ -92,12 +88,6 @@ pub struct Builder {
     max_lapses: u32,
     /// For how long an emit is repeated.
     emit_timeout: Duration,
-    /// How long connecting may take.
-    connect_timeout: Duration,
-    /// How long a reply may take.
-    response_timeout: Duration,
-    /// Whether a server that evicts keys is used.
-    allows_eviction: bool,
 }
 
 impl Dispatcher {
@@ -112,7 +102,7 @@ impl Builder {
     /// Creates the default options.
     fn new(url: &str) -> Self {
         Builder {
-            url: url.to_owned(),
+            access: Access::new(url.to_owned(), Duration::from_secs(5)),
             workers: Settings::new(),
             on_notice: None,
             codec: Codec::default(),
@@ -120,9 +110,6 @@ impl Builder {
             lease: Duration::from_secs(30),
             max_lapses: 10,
             emit_timeout: Duration::from_secs(5),
-            connect_timeout: Duration::from_secs(5),
-            response_timeout: Duration::from_secs(2),
-            allows_eviction: false,
         }
     }
 
@@ -190,21 +177,21 @@ impl Builder {
     /// limited. [`build`](Builder::build) waits this long for a server that does not listen yet, or that loads its
     /// data.
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
-        self.connect_timeout = timeout;
+        self.access.connect_timeout = timeout;
         self
     }
 
     /// Sets how long a reply of Redis may take. Default: 2 s. Zero is an error. A connection that does not answer in
     /// time is made anew.
     pub fn response_timeout(mut self, timeout: Duration) -> Self {
-        self.response_timeout = timeout;
+        self.access.response_timeout = timeout;
         self
     }
 
     /// Sets whether a server is used whose `maxmemory-policy` evicts keys. Default: `false`, because such a server
     /// loses events when its memory is full. Lost events are counted in [`lost`](crate::dispatch::TopicStats::lost).
     pub fn allow_eviction(mut self, allows: bool) -> Self {
-        self.allows_eviction = allows;
+        self.access.allows_eviction = allows;
         self
     }
 
@@ -243,8 +230,7 @@ impl Builder {
     /// reached or used, or [`BuildError::Spawn`] if the operating system cannot spawn a thread.
     pub fn build(mut self) -> Result<Dispatcher, BuildError> {
         if let Some(callback) = self.on_notice.take() {
-            let (sender, receiver) = crossbeam_channel::bounded(WAITING_NOTICES);
-            self.workers.on_notice = Some(Box::new(move |notice| sender.try_send(notice).is_ok()));
+            let receiver = self.workers.channel(WAITING_NOTICES, false)?;
             let body = move || {
                 for notice in receiver {
                     let _ = catch_panic(|| callback(notice));
@@ -274,16 +260,7 @@ impl Builder {
         mut self,
         capacity: usize,
     ) -> Result<(Dispatcher, Receiver<Notice>), BuildError> {
-        let is_in_range = (1..=MAX_NOTICES).contains(&capacity);
-        OptionError::check("capacity", "be from 1 to 65,536", is_in_range)?;
-        let is_alone = self.on_notice.is_none();
-        OptionError::check(
-            "on_notice",
-            "not be set beside a channel of notices",
-            is_alone,
-        )?;
-        let (sender, receiver) = crossbeam_channel::bounded(capacity);
-        self.workers.on_notice = Some(Box::new(move |notice| sender.try_send(notice).is_ok()));
+        let receiver = self.workers.channel(capacity, self.on_notice.is_some())?;
         Ok((self.start()?, receiver))
     }
 
@@ -295,12 +272,9 @@ impl Builder {
         OptionError::positive("max_lapses", self.max_lapses > 0)?;
         let bytes = (1..=MAX_EVENT).contains(&self.max_event_bytes);
         OptionError::check("max_event_bytes", "be from 1 to 64 MiB", bytes)?;
-        OptionError::positive("connect_timeout", !self.connect_timeout.is_zero())?;
-        OptionError::positive("response_timeout", !self.response_timeout.is_zero())?;
-        let endpoint = Endpoint::new(&self.url, self.connect_timeout, self.response_timeout);
-        let endpoint = endpoint.map_err(|error| ConnectError::url(&self.url, &error))?;
+        self.access.check()?;
+        let (endpoint, mut link) = self.access.connect()?;
         let session = format!("{:016x}", fastrand::u64(..));
-        let mut link = check::connect(&endpoint, self.allows_eviction)?;
         check::permissions(&mut link, &format!("{{lv:check-{session}}}:q"), &COMMANDS)?;
         let keeper = Options {
             session,

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::error::ConnectError;
 use super::link::{Endpoint, Link, LinkError, Script, Value, cmd};
+use crate::error::OptionError;
 use crate::log::warn;
 
 /// How long to wait before a server that loads its data set is asked again.
@@ -15,13 +16,51 @@ const LOADING_WAIT: Duration = Duration::from_millis(50);
 static PERMISSIONS: LazyLock<Script> =
     LazyLock::new(|| Script::new("check", include_str!("scripts/check.lua")));
 
+/// A server and its limits, as they are given to a builder.
+pub(crate) struct Access {
+    /// The URL, which may have a password.
+    pub(crate) url: String,
+    /// How long connecting may take.
+    pub(crate) connect_timeout: Duration,
+    /// How long a reply may take.
+    pub(crate) response_timeout: Duration,
+    /// Whether a server that evicts keys is used.
+    pub(crate) allows_eviction: bool,
+}
+
+impl Access {
+    /// Creates the default options.
+    pub(crate) fn new(url: String, connect_timeout: Duration) -> Self {
+        Access {
+            url,
+            connect_timeout,
+            response_timeout: Duration::from_secs(2),
+            allows_eviction: false,
+        }
+    }
+
+    /// Checks the limits of time.
+    pub(crate) fn check(&self) -> Result<(), OptionError> {
+        OptionError::positive("connect_timeout", !self.connect_timeout.is_zero())?;
+        OptionError::positive("response_timeout", !self.response_timeout.is_zero())
+    }
+
+    /// Connects to the server if it can be used.
+    pub(crate) fn connect(&self) -> Result<(Endpoint, Link), ConnectError> {
+        let endpoint = Endpoint::new(&self.url, self.connect_timeout, self.response_timeout)
+            .map_err(|error| ConnectError::url(&self.url, &error))?;
+        let link = connect(&endpoint, self.allows_eviction)?;
+        Ok((endpoint, link))
+    }
+}
+
 /// Connects to a server that can be used. A server that loads its data set, and one that does not listen yet, is waited
 /// for within the time to connect.
 ///
 /// # Errors
 ///
 /// Returns why the server cannot be used.
-pub(crate) fn connect(endpoint: &Endpoint, allows_eviction: bool) -> Result<Link, ConnectError> {
+fn connect(endpoint: &Endpoint, allows_eviction: bool) -> Result<Link, ConnectError> {
     let start = Instant::now();
     loop {
         let connected = endpoint.connect();

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crossbeam_channel::Receiver;
+
 use crate::clock::Clock;
 use crate::dispatch::lease::Lender;
 use crate::dispatch::notice::Notice;
@@ -17,6 +19,9 @@ const MAX_UNFINISHED: usize = 10_000_000;
 
 /// The maximum number of dead events that a topic keeps.
 const MAX_DEAD: usize = 100_000;
+
+/// The maximum capacity of a channel of notices, which allocates about 100 bytes for each.
+const MAX_NOTICES: usize = 65_536;
 
 /// The least number of workers by default. A handler usually waits for something, so there are at least as many.
 const DEFAULT_THREADS: usize = 4;
@@ -65,6 +70,21 @@ impl Settings {
             on_notice: None,
             lender: None,
         }
+    }
+
+    /// Sends notices to a channel of `capacity`, unless there is a callback for them.
+    pub(crate) fn channel(
+        &mut self,
+        capacity: usize,
+        has_callback: bool,
+    ) -> Result<Receiver<Notice>, OptionError> {
+        let is_in_range = (1..=MAX_NOTICES).contains(&capacity);
+        OptionError::check("capacity", "be from 1 to 65,536", is_in_range)?;
+        let must = "not be set beside a channel of notices";
+        OptionError::check("on_notice", must, !has_callback)?;
+        let (sender, receiver) = crossbeam_channel::bounded(capacity);
+        self.on_notice = Some(Box::new(move |notice| sender.try_send(notice).is_ok()));
+        Ok(receiver)
     }
 
     /// Checks each setting.

@@ -13,9 +13,9 @@ use super::script::{COMMANDS, Calls, numbers};
 use super::stats::Tally;
 use crate::dispatch::Topic;
 use crate::error::OptionError;
-use crate::redis::check;
+use crate::redis::check::{self, Access};
 use crate::redis::error::{BuildError, ConnectError};
-use crate::redis::link::{Endpoint, Link, LinkError};
+use crate::redis::link::{Link, LinkError};
 
 /// The maximum number of shards.
 const MAX_SHARDS: usize = 1_024;
@@ -46,7 +46,7 @@ const MIN_LEASE: Duration = Duration::from_millis(100);
 #[must_use]
 pub struct SharedBuilder {
     /// The server.
-    url: String,
+    access: Access,
     /// The name of the watch.
     name: String,
     /// The number of shards.
@@ -61,12 +61,6 @@ pub struct SharedBuilder {
     lease: Duration,
     /// The callback.
     on_expired: Option<OnExpired>,
-    /// How long connecting may take.
-    connect_timeout: Duration,
-    /// How long a reply may take.
-    response_timeout: Duration,
-    /// Whether a server that evicts keys is accepted.
-    allow_eviction: bool,
     /// What the names of threads begin with.
     thread_name: String,
 }
@@ -78,7 +72,7 @@ impl SharedWatcher {
     /// of a [`Topic`]: 1 to 128 of the characters `A` to `Z`, `a` to `z`, `0` to `9`, `.`, `_`, `:`, `/` and `-`.
     pub fn builder(url: impl Into<String>, name: impl Into<String>) -> SharedBuilder {
         SharedBuilder {
-            url: url.into(),
+            access: Access::new(url.into(), Duration::from_secs(2)),
             name: name.into(),
             shards: 16,
             timeout: Duration::from_secs(30),
@@ -86,9 +80,6 @@ impl SharedWatcher {
             replace_settings: false,
             lease: Duration::from_secs(10),
             on_expired: None,
-            connect_timeout: Duration::from_secs(2),
-            response_timeout: Duration::from_secs(2),
-            allow_eviction: false,
             thread_name: "watch".to_owned(),
         }
     }
@@ -155,20 +146,20 @@ impl SharedBuilder {
     /// Sets how long connecting may take, greater than zero. Default: 2 s. A server that loads its data set is waited
     /// for within this time.
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
-        self.connect_timeout = timeout;
+        self.access.connect_timeout = timeout;
         self
     }
 
     /// Sets how long a reply may take, greater than zero. Default: 2 s.
     pub fn response_timeout(mut self, timeout: Duration) -> Self {
-        self.response_timeout = timeout;
+        self.access.response_timeout = timeout;
         self
     }
 
     /// Accepts a server that evicts keys when its memory is full. Default: `false`. An evicted shard is lost without a
     /// report.
     pub fn allow_eviction(mut self, allow: bool) -> Self {
-        self.allow_eviction = allow;
+        self.access.allows_eviction = allow;
         self
     }
 
@@ -190,9 +181,7 @@ impl SharedBuilder {
         let settings = self.check()?;
         let name = self.name;
         let calls = Calls::new(&name, settings);
-        let endpoint = Endpoint::new(&self.url, self.connect_timeout, self.response_timeout);
-        let endpoint = endpoint.map_err(|error| ConnectError::url(&self.url, &error))?;
-        let mut link = check::connect(&endpoint, self.allow_eviction)?;
+        let (endpoint, mut link) = self.access.connect()?;
         check::permissions(&mut link, &calls.layout.keys(0)[0], &COMMANDS)?;
         let shards = if self.replace_settings {
             settings.shards
@@ -232,8 +221,7 @@ impl SharedBuilder {
         let is_in_range = (MIN_OUTAGE..=self.timeout.max(MIN_OUTAGE)).contains(&outage);
         OptionError::check("outage_after", "be from 20 ms to the timeout", is_in_range)?;
         OptionError::check("lease", "be at least 100 ms", self.lease >= MIN_LEASE)?;
-        OptionError::positive("connect_timeout", !self.connect_timeout.is_zero())?;
-        OptionError::positive("response_timeout", !self.response_timeout.is_zero())?;
+        self.access.check()?;
         let name = !self.thread_name.contains('\0');
         OptionError::check("thread_name", "contain no zero byte", name)?;
         Ok(Settings {
