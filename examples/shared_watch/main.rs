@@ -13,13 +13,11 @@ mod ledger;
 #[path = "../../tests/support/redis_server.rs"]
 mod redis_server;
 mod role;
+#[path = "../durable_jobs/start.rs"]
+mod start;
 mod story;
 
-use std::ffi::OsString;
 use std::process::ExitCode;
-
-use crate::role::Role;
-use crate::story::Story;
 
 /// What `--help` prints.
 const HELP: &str = "\
@@ -43,71 +41,5 @@ Exit code: 0 if all of that holds, 1 if not, 2 if an argument is wrong or there 
 ";
 
 fn main() -> ExitCode {
-    let arguments = match Arguments::parse() {
-        Ok(Some(arguments)) => arguments,
-        Ok(None) => {
-            print!("{HELP}");
-            return ExitCode::SUCCESS;
-        }
-        Err(error) => {
-            eprintln!("{error}\n\n{HELP}");
-            return ExitCode::from(2);
-        }
-    };
-    if let Some(role) = arguments.role {
-        // A copy runs until it is killed.
-        let error = role.run().expect_err("no role ends by itself");
-        eprintln!("{error}");
-        return ExitCode::FAILURE;
-    }
-    let mut story = match Story::begin(arguments.redis) {
-        Ok(story) => story,
-        Err(error) => {
-            eprintln!("{error}");
-            return ExitCode::from(2);
-        }
-    };
-    match story.tell() {
-        Ok(()) => {
-            println!("passed");
-            ExitCode::SUCCESS
-        }
-        Err(error) => {
-            eprintln!("FAILED: {error}");
-            ExitCode::FAILURE
-        }
-    }
-}
-
-/// The arguments.
-struct Arguments {
-    /// The server, if it is not a private one.
-    redis: Option<String>,
-    /// What this copy does, if it is one.
-    role: Option<Role>,
-}
-
-impl Arguments {
-    /// Reads the arguments. Returns `None` if help is asked for.
-    fn parse() -> Result<Option<Self>, lexopt::Error> {
-        use lexopt::prelude::*;
-
-        let mut arguments = Arguments {
-            redis: None,
-            role: None,
-        };
-        let mut parser = lexopt::Parser::from_env();
-        while let Some(argument) = parser.next()? {
-            match argument {
-                Long("redis") => arguments.redis = Some(parser.value()?.string()?),
-                Long("role") => {
-                    let words: Vec<OsString> = parser.values()?.collect();
-                    arguments.role = Some(Role::parse(&words).ok_or("unknown role")?);
-                }
-                Long("help") => return Ok(None),
-                other => return Err(other.unexpected()),
-            }
-        }
-        Ok(Some(arguments))
-    }
+    start::run(HELP)
 }

@@ -113,7 +113,7 @@ impl Story {
     }
 
     /// Runs the story, and judges it.
-    pub(crate) fn tell(&mut self) -> Result<(), String> {
+    pub(crate) fn tell(mut self) -> Result<(), String> {
         let _keepers = [
             self.copy("keeper", "reports")?,
             self.copy("keeper", "reports")?,
