@@ -213,6 +213,30 @@ impl<C: Codec, T> Agent<C, T> {
 
     /// Returns the data of the program: what `authorize` returned, or without it the default value, or what was given
     /// to [`builder_with`](super::Server::builder_with).
+    ///
+    /// The data is shared by the threads that have a handle. Data that is known only after a message, such as who has
+    /// logged in, goes into a `OnceLock`, and data that changes into a `Mutex` or an atomic.
+    ///
+    #[cfg_attr(feature = "json", doc = "```")]
+    #[cfg_attr(not(feature = "json"), doc = "```ignore")]
+    /// use std::sync::OnceLock;
+    /// use liveness::server::{Agent, Fault, Json, Server};
+    ///
+    /// let server = Server::<Json, OnceLock<String>>::builder()
+    ///     .tcp("127.0.0.1:0")
+    ///     .on_request("Login", |agent, (name, password): (String, String)| {
+    ///         if password != "secret" {
+    ///             return Err(Fault::new(1, "wrong password"));
+    ///         }
+    ///         agent.data().set(name).map_err(|_| Fault::new(2, "a connection logs in once"))
+    ///     })
+    ///     .on("Say", |agent: &Agent<_, OnceLock<String>>, text: String| match agent.data().get() {
+    ///         Some(name) => println!("{name}: {text}"),
+    ///         None => agent.close(4001, "log in first"),
+    ///     })
+    ///     .start()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn data(&self) -> &T {
         self.inner.data.get_or_init(self.inner.first_data)
