@@ -44,6 +44,7 @@ mod greeting;
 mod handle;
 mod job;
 mod line;
+mod link;
 mod reactor;
 mod shared;
 mod state;

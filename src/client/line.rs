@@ -1,8 +1,8 @@
-//! One client on the reactor: its attempts, its connection, and what follows from their ends.
+//! One client on the reactor: its attempts, and what follows from their ends and from those of its connections.
 
 use std::collections::VecDeque;
-use std::io::{self, IoSlice, Read, Write};
-use std::net::{Shutdown, SocketAddr};
+use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,24 +11,15 @@ use mio::{Interest, Token};
 
 use super::address::Address;
 use super::course::{Backoff, Course, Next};
-use super::greeting::Greeting;
-use super::job::{Epoch, Job};
-use super::reactor::{Context, Member, READ, Timer};
+use super::link::Link;
+use super::reactor::{Context, Member, Timer};
 use super::shared::Shared;
 use super::state::{ClosedBy, LinkError, State};
-use crate::clock::{self, Timestamp};
+use crate::clock::Timestamp;
 use crate::options::Options;
-use crate::panic::catch_panic;
 use crate::server::codec::Codec;
-use crate::server::session::{Session, Settings, Step, Traffic, Upgrade};
-use crate::server::{Cause, Fault, RequestError, websocket};
-
-/// How many bytes the session is given before it has written some: what it holds is lost with the connection, what
-/// waits in the queue is not.
-const AHEAD: usize = 64 << 10;
-
-/// The most buffers of a write.
-const SLICES: usize = 64;
+use crate::server::session::{Session, Settings, Upgrade};
+use crate::server::websocket;
 
 /// What an attempt needs.
 pub(super) struct Plan {
@@ -42,30 +33,6 @@ pub(super) struct Plan {
     pub(super) connect_within: Duration,
     /// The waits between attempts.
     pub(super) backoff: Backoff,
-}
-
-/// A connection.
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "they are independent of each other"
-)]
-struct Link<C> {
-    /// The state machine.
-    session: Session<C>,
-    /// The socket.
-    stream: TcpStream,
-    /// Whether reading may yield something.
-    is_readable: bool,
-    /// Whether the end of the input was announced, which a short read does not reach.
-    is_read_closed: bool,
-    /// Whether the socket may accept something.
-    is_writable: bool,
-    /// The number of the connection, once it is open.
-    epoch: Option<Epoch>,
-    /// Whether its end was reported.
-    has_ended: bool,
-    /// The traffic that is counted.
-    counted: Traffic,
 }
 
 /// Where a client stands.
@@ -225,16 +192,8 @@ impl<C: Codec> Line<C> {
             let request = upgrade.request(&address.host_header(), target, headers);
             (upgrade, request)
         });
-        self.stage = Stage::Linked(Box::new(Link {
-            session: Session::client(settings, wire, upgrade, cx.now),
-            stream,
-            is_readable: true,
-            is_read_closed: false,
-            is_writable: true,
-            epoch: None,
-            has_ended: false,
-            counted: Traffic::default(),
-        }));
+        let session = Session::client(settings, wire, upgrade, cx.now);
+        self.stage = Stage::Linked(Box::new(Link::new(session, stream)));
     }
 
     /// Handles the end of an attempt or of a connection, which `was_open`.
@@ -275,11 +234,7 @@ impl<C: Codec> Line<C> {
         self.is_closed = true;
         self.wait = None;
         if let Stage::Linked(link) = &mut self.stage {
-            // What waits is written before the close.
-            if link.epoch.is_some() {
-                link.take_messages(&self.shared, usize::MAX, cx.now);
-            }
-            link.session.close(Cause::App, None, String::new(), cx.now);
+            link.close(&self.shared, cx.now);
         } else {
             if let Stage::Connecting(stream, _) = &mut self.stage {
                 // It is closed in any case.
@@ -298,221 +253,18 @@ impl<C: Codec> Line<C> {
         let Stage::Linked(link) = &mut self.stage else {
             return false;
         };
-        link.read(&self.shared, &mut self.course, cx);
-        if link.epoch.is_some() {
-            link.take_messages(&self.shared, AHEAD, cx.now);
+        let is_closed = link.service(&self.shared, &mut self.course, cx);
+        let more = link.has_more();
+        let was_open = link.was_open();
+        if let Some(error) = link.take_end(&self.shared) {
+            self.ended(error, was_open, cx);
         }
-        // The answers of inline handlers go before an end that came with their messages.
-        link.session.conclude(cx.now);
-        link.flush(cx.now);
-        link.count(&self.shared);
-        let step = link.session.step();
-        if step == Step::ShutdownWrite {
-            // A socket that is gone is seen by the next read.
-            let _ = link.stream.shutdown(Shutdown::Write);
-        }
-        let closed = link.session.closed().filter(|_| !link.has_ended);
-        link.has_ended |= closed.is_some();
-        let was_open = link.epoch.is_some();
-        let id = self.shared.id;
-        link.session.take_changes(|kind, change| {
-            change.apply(cx.deadlines, (id, Timer::Session(kind)), cx.now);
-        });
-        let more = link.is_readable && link.session.wants_read();
-        if step == Step::Close {
-            // It is closed in any case.
-            let _ = cx.registry.deregister(&mut link.stream);
-        }
-        if let Some(closed) = closed {
-            if let Some(rtt) = link.session.rtt() {
-                let rtt = clock::nanos(rtt);
-                self.shared.count(|stats| stats.rtt.record(rtt));
-            }
-            if closed.cause == Cause::Silence {
-                let late = clock::nanos(closed.late);
-                self.shared.count(|stats| stats.silence.record(late));
-            }
-            self.ended(LinkError::Ended(closed), was_open, cx);
-        }
-        if step == Step::Close {
+        if is_closed {
             self.stage = Stage::Waiting;
             self.shared.unsent();
             self.dial_after(self.wait, cx);
         }
         more
-    }
-}
-
-impl<C: Codec> Link<C> {
-    /// Reads from the socket until nothing is left, or others have their turn.
-    fn read(&mut self, shared: &Arc<Shared<C>>, course: &mut Course, cx: &mut Context<'_>) {
-        self.open(shared, course, cx);
-        let mut total = 0;
-        while total < READ && self.is_readable && self.session.wants_read() {
-            match self.stream.read(cx.scratch) {
-                Ok(0) => {
-                    self.is_readable = false;
-                    self.session.eof();
-                }
-                Ok(count) => {
-                    total += count;
-                    // A short read has emptied the buffer, and what comes later is announced.
-                    self.is_readable = count == cx.scratch.len() || self.is_read_closed;
-                    self.receive(count, shared, cx);
-                    if self.open(shared, course, cx) {
-                        // Messages may have come with the answer.
-                        self.receive(0, shared, cx);
-                    }
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.is_readable = false,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(_) => {
-                    self.is_readable = false;
-                    self.session.failed(cx.now);
-                }
-            }
-        }
-    }
-
-    /// Reports a session that has just opened, and sends the greeting. None of its messages were handled before.
-    /// Returns whether it has just opened.
-    fn open(&mut self, shared: &Arc<Shared<C>>, course: &mut Course, cx: &mut Context<'_>) -> bool {
-        if self.epoch.is_some() || !self.session.was_opened() {
-            return false;
-        }
-        self.epoch = Some(shared.opened());
-        let attempt = course.opened();
-        shared.report(State::Online { attempt }, cx.runnable);
-        if shared.strand.is_full() {
-            // Messages of the connection before still wait.
-            self.session.pause();
-        }
-        if let Err(why) = self.greet(shared, cx.now) {
-            self.session.close(Cause::Handler, None, why, cx.now);
-        }
-        shared.take_messages();
-        true
-    }
-
-    /// Sends the greeting.
-    fn greet(&mut self, shared: &Shared<C>, now: Timestamp) -> Result<(), String> {
-        let Some(greet) = &shared.program.greet else {
-            return Ok(());
-        };
-        let mut greeting = Greeting::new(shared.wire);
-        if catch_panic(|| greet(&mut greeting)).is_none() {
-            shared.count(|stats| stats.panics += 1);
-            return Err("the greeting panicked".to_owned());
-        }
-        let frames = greeting.into_frames();
-        for frame in frames.map_err(|error| format!("the greeting: {error}"))? {
-            if self.session.send(frame, now).is_err() {
-                return Err("the greeting is longer than the queue".to_owned());
-            }
-            shared.took_extra();
-        }
-        Ok(())
-    }
-
-    /// Gives the session the first `count` bytes that were read.
-    fn receive(&mut self, count: usize, shared: &Arc<Shared<C>>, cx: &mut Context<'_>) {
-        let mut is_full = false;
-        let mut unknown = 0;
-        let epoch = self.epoch.unwrap_or_default();
-        let codec = shared.wire.codec;
-        // Nothing is reported after the close.
-        let is_closed = shared.is_closed();
-        let runnable = &mut *cx.runnable;
-        let input = &mut cx.scratch[..count];
-        let session = &mut self.session;
-        let received = catch_panic(|| {
-            session.receive(input, cx.now, |envelope| {
-                if is_closed {
-                    return;
-                }
-                let is_fault = envelope.name == Fault::NAME;
-                if let Some(re) = envelope.re {
-                    let fault =
-                        is_fault.then(|| codec.split_fault(envelope.body).unwrap_or_default());
-                    let answer = fault.map_or_else(|| Ok(envelope.body.to_vec()), Err);
-                    shared.answered(re, answer.map_err(RequestError::Fault));
-                    return;
-                }
-                let Some((name, route)) = shared.program.routes.get_key_value(&*envelope.name)
-                else {
-                    unknown += u64::from(!is_fault);
-                    if let Some(id) = envelope.id {
-                        // Without room, the server learns by its own timeout.
-                        let _ = shared.refuse(&Fault::new(404, "unknown message"), (id, epoch));
-                    }
-                    return;
-                };
-                let asked = envelope.id.map(|id| (id, epoch));
-                if route.is_inline {
-                    shared.call(route, envelope.body, asked);
-                } else {
-                    let job = Job::Message(name.clone(), envelope.body.into(), asked);
-                    is_full |= shared.push_job(job, envelope.body.len(), runnable);
-                }
-            });
-        });
-        // Code of the program is caught nearer by; this is a codec's.
-        if received.is_none() {
-            shared.count(|stats| stats.panics += 1);
-            session.broken();
-        }
-        if is_full {
-            self.session.pause();
-        }
-        if unknown > 0 {
-            shared.count(|stats| stats.unknown += unknown);
-        }
-    }
-
-    /// Gives the session messages of the queue while it holds less than `ahead` bytes.
-    fn take_messages(&mut self, shared: &Shared<C>, ahead: usize, now: Timestamp) {
-        while self.session.is_open() && self.session.queued() < ahead {
-            let Some(frame) = shared.take() else {
-                return;
-            };
-            // There is room for all that may wait; one that is refused is counted as lost.
-            let _ = self.session.send(frame, now);
-        }
-    }
-
-    /// Writes what waits, as far as the socket accepts it.
-    fn flush(&mut self, now: Timestamp) {
-        while self.is_writable && self.session.has_output() {
-            let mut slices = [IoSlice::new(&[]); SLICES];
-            let count = self.session.slices(&mut slices);
-            match self.stream.write_vectored(&slices[..count]) {
-                Ok(written) => self.session.wrote(written, now),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.is_writable = false,
-                Err(_) => {
-                    self.session.failed(now);
-                    return;
-                }
-            }
-        }
-        if self.session.has_output() {
-            self.session.wrote(0, now);
-        }
-    }
-
-    /// Counts the traffic since the last call.
-    fn count(&mut self, shared: &Shared<C>) {
-        let traffic = self.session.traffic();
-        let counted = std::mem::replace(&mut self.counted, traffic);
-        if traffic == counted {
-            return;
-        }
-        shared.wrote(traffic.sent - counted.sent);
-        shared.count(|stats| {
-            stats.received += traffic.received - counted.received;
-            stats.bytes_in += traffic.bytes_in - counted.bytes_in;
-            stats.bytes_out += traffic.bytes_out - counted.bytes_out;
-        });
     }
 }
 
@@ -528,9 +280,7 @@ impl<C: Codec> Member for Line<C> {
     fn ready(&mut self, is_readable: bool, is_read_closed: bool, is_writable: bool) {
         self.has_event = true;
         if let Stage::Linked(link) = &mut self.stage {
-            link.is_readable |= is_readable;
-            link.is_read_closed |= is_read_closed;
-            link.is_writable |= is_writable;
+            link.ready(is_readable, is_read_closed, is_writable);
         }
     }
 
@@ -560,19 +310,14 @@ impl<C: Codec> Member for Line<C> {
 
     fn resume(&mut self) {
         if let Stage::Linked(link) = &mut self.stage {
-            link.session.resume();
+            link.resume();
         }
     }
 
     fn expired(&mut self, timer: Timer, deadline: Timestamp, cx: &mut Context<'_>) {
         match (timer, &mut self.stage) {
             (Timer::Session(kind), Stage::Linked(link)) => {
-                link.session.fired(kind);
-                // The last look.
-                link.is_readable = true;
-                link.read(&self.shared, &mut self.course, cx);
-                link.session.conclude(cx.now);
-                link.session.expired(kind, cx.now, cx.now - deadline);
+                link.expired(kind, deadline, &self.shared, &mut self.course, cx);
             }
             (Timer::Session(_), _) | (Timer::Dial, Stage::Linked(_)) => {}
             (Timer::Dial, Stage::Waiting) => self.dial(cx),
