@@ -193,6 +193,29 @@ fn a_handshake_that_is_not_completed_ends_in_time_or_with_the_stream() {
 }
 
 #[test]
+fn an_alert_after_the_end_of_a_handshake_that_took_too_long_harms_nobody() {
+    let (_authority, _folder, tls, client) = certified();
+    let server = secured(&tls)
+        .0
+        .reactors(1)
+        .handshake_within(MS * 100)
+        .start()
+        .unwrap();
+    for address in &server.local_addrs()[2..] {
+        let mut stream = connect(*address);
+        stream.write_all(&hello(&client)).unwrap();
+        // The server's part of the handshake, and the end.
+        stream.read_to_end(&mut Vec::new()).unwrap();
+        // A record with the notice of the other direction's end.
+        stream.write_all(&[21, 3, 3, 0, 2, 1, 0]).unwrap();
+    }
+    until("they are gone", || server.stats().refused == 2);
+    let mut stream = secure(server.local_addrs()[2], &client).unwrap();
+    put(&mut stream, HELLO);
+    assert_eq!(get(&mut stream), HELLO);
+}
+
+#[test]
 fn slow_handshakes_hold_up_nobody_and_their_number_is_limited() {
     let (_authority, _folder, tls, client) = certified();
     let server = secured(&tls)

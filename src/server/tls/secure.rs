@@ -147,6 +147,8 @@ impl Secure {
     /// Ends this direction, after what is held.
     pub(crate) fn end(&mut self, socket: &mut impl Write) {
         self.is_ended = true;
+        // The session drops what still comes, and the state machine must not answer it: nothing follows the notice.
+        self.is_deaf = true;
         self.connection.send_close_notify();
         // What is left is tried again by `write`, and an error is seen by the next read.
         let _ = self.flush(socket);
