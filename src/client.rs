@@ -1,8 +1,8 @@
 //! The other side of a [`Server`](crate::server::Server): a connection that is made again, and a verdict when the
 //! server is gone.
 //!
-//! A [`Client`] connects to `tcp://host:port` or `ws://host:port/path`, with the codecs and the wire format of a
-//! server. It pings a silent server, and judges it to be offline after a number of pings without an answer, at an exact
+//! A [`Client`] connects to `tcp://host:port` or `ws://host:port/path`, or to `tcps://` or `wss://` with the feature
+//! `tls`, with the codecs and the wire format of a server. It pings a silent server, and judges it to be offline after a number of pings without an answer, at an exact
 //! time. It then connects again, with waits that are random and grow. What is sent meanwhile waits in a queue with
 //! limits.
 //!
@@ -49,6 +49,8 @@ mod reactor;
 mod shared;
 mod state;
 mod stats;
+#[cfg(feature = "tls")]
+mod trust;
 
 pub use builder::ClientBuilder;
 pub use error::StartError;
@@ -57,3 +59,6 @@ pub use handle::Client;
 pub use shared::WhenFull;
 pub use state::{ClosedBy, LinkError, State};
 pub use stats::ClientStats;
+#[cfg(feature = "tls")]
+#[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
+pub use trust::Trust;

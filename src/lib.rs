@@ -39,9 +39,9 @@
 //! dispatcher whose events survive in Redis and a watch that processes share, `cron` adds periodic events by the
 //! calendar, `server` adds connections over TCP and WebSocket that are kept alive, `client` adds their other side,
 //! `json`, `msgpack` and `protobuf` add the encodings of its messages, of which `msgpack` also serves `redis`, `tls`
-//! adds TLS for its connections, `observe` adds metrics for Prometheus and a page with live pictures, `tsc` adds a
-//! faster clock, `serde` adds `Serialize`, and `log` reports stalls and failures through the `log` crate. The README
-//! lists the cost of each.
+//! adds TLS for the connections of both, `observe` adds metrics for Prometheus and a page with live pictures, `tsc`
+//! adds a faster clock, `serde` adds `Serialize`, and `log` reports stalls and failures through the `log` crate. The
+//! README lists the cost of each.
 //!
 //! # How it works
 //!
@@ -155,6 +155,7 @@ pub mod scale {}
 /// Clients: states, threads, races, times, and a registry whose nodes are clients.
 #[cfg(all(any(doc, doctest), feature = "client"))]
 #[doc = "[client]: crate::client"]
+#[doc = "[serving]: crate::serving"]
 #[cfg_attr(feature = "pacemaker", doc = "[pacemaker]: crate::pacemaker")]
 #[cfg_attr(feature = "registry", doc = "[registry]: crate::registry")]
 #[doc = ""]
@@ -165,6 +166,7 @@ pub mod connecting {}
 #[cfg(all(doc, feature = "server"))]
 #[doc = ""]
 #[doc = "[server]: crate::server"]
+#[cfg_attr(feature = "client", doc = "[connecting]: crate::connecting")]
 #[doc = ""]
 #[doc = include_str!("../docs/server.md")]
 pub mod serving {}

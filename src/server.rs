@@ -63,7 +63,7 @@ mod shortcut;
 mod stats;
 pub(crate) mod strand;
 #[cfg(feature = "tls")]
-mod tls;
+pub(crate) mod tls;
 mod violation;
 pub(crate) mod websocket;
 pub(crate) mod wire;

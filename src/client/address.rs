@@ -1,4 +1,4 @@
-//! Where a server is: `tcp://host:port` or `ws://host:port/path`.
+//! Where a server is: `tcp://host:port` or `ws://host:port/path`, and `tcps://` or `wss://` under TLS.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -11,7 +11,12 @@ pub(super) struct Address {
     pub(super) port: u16,
     /// The path with the query, on WebSocket.
     pub(super) target: Option<String>,
+    /// Whether the connection is under TLS.
+    pub(super) is_secure: bool,
 }
+
+/// How a URL begins.
+const SCHEMES: &str = "begin with `tcp://`, `tcps://`, `ws://` or `wss://`";
 
 impl Address {
     /// Reads `url`.
@@ -20,19 +25,19 @@ impl Address {
     ///
     /// Returns what is wrong, and what would be right.
     pub(super) fn parse(url: &str) -> Result<Self, &'static str> {
-        let (scheme, rest) = url
-            .split_once("://")
-            .ok_or("begin with `tcp://` or `ws://`")?;
-        let is_websocket = match &*scheme.to_ascii_lowercase() {
-            "tcp" => false,
-            "ws" => true,
-            "wss" | "tls" => {
-                return Err(
-                    "begin with `tcp://` or `ws://`; for TLS, connect to a proxy on this host",
-                );
-            }
-            _ => return Err("begin with `tcp://` or `ws://`"),
+        let (scheme, rest) = url.split_once("://").ok_or(SCHEMES)?;
+        let (is_websocket, is_secure) = match &*scheme.to_ascii_lowercase() {
+            "tcp" => (false, false),
+            "tcps" => (false, true),
+            "ws" => (true, false),
+            "wss" => (true, true),
+            _ => return Err(SCHEMES),
         };
+        if is_secure && !cfg!(feature = "tls") {
+            return Err(
+                "begin with `tcp://` or `ws://`, unless the feature `tls` of the crate `liveness` is enabled",
+            );
+        }
         if url.bytes().any(|byte| !byte.is_ascii_graphic()) {
             return Err("contain no spaces, control characters or letters beyond ASCII");
         }
@@ -71,7 +76,7 @@ impl Address {
             return Err("contain a host");
         }
         let port = match port {
-            Some("") if is_websocket => 80,
+            Some("") if is_websocket => default_port(is_secure),
             Some("") => return Err("contain a port, such as `tcp://host:7000`"),
             Some(port) => port
                 .parse()
@@ -85,18 +90,24 @@ impl Address {
             host: host.to_owned(),
             port,
             target: is_websocket.then(|| format!("{slash}{target}")),
+            is_secure,
         })
     }
 
     /// Returns the value of the header `Host`.
     pub(super) fn host_header(&self) -> String {
-        let Address { host, port, .. } = self;
+        let Address {
+            host,
+            port,
+            is_secure,
+            ..
+        } = self;
         let host = if host.contains(':') {
             format!("[{host}]")
         } else {
             host.clone()
         };
-        if *port == 80 {
+        if *port == default_port(*is_secure) {
             host
         } else {
             format!("{host}:{port}")
@@ -110,6 +121,11 @@ impl Address {
     }
 }
 
+/// Returns the port of WebSocket.
+fn default_port(is_secure: bool) -> u16 {
+    if is_secure { 443 } else { 80 }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -117,8 +133,12 @@ mod tests {
     #[test]
     fn addresses_are_read() {
         let parse = |url| {
-            let Address { host, port, target } = Address::parse(url).unwrap();
-            (host, port, target.unwrap_or_default())
+            let address = Address::parse(url).unwrap();
+            (
+                address.host,
+                address.port,
+                address.target.unwrap_or_default(),
+            )
         };
         let is = |host: &str, port, target: &str| (host.to_owned(), port, target.to_owned());
         assert_eq!(parse("tcp://db.local:7000"), is("db.local", 7000, ""));
@@ -136,12 +156,30 @@ mod tests {
         assert_eq!(number, Some("[::1]:7".parse().unwrap()));
     }
 
+    #[cfg(feature = "tls")]
+    #[test]
+    fn addresses_under_tls_have_a_port_of_their_own() {
+        let address = Address::parse("WSS://a/x").unwrap();
+        assert_eq!((address.port, &*address.host_header()), (443, "a"));
+        assert!(address.is_secure);
+        let header = |url| Address::parse(url).unwrap().host_header();
+        assert_eq!(header("wss://a:80/"), "a:80");
+        assert_eq!(header("ws://a:443/"), "a:443");
+        let address = Address::parse("tcps://[::1]:7").unwrap();
+        assert!(address.is_secure && address.target.is_none());
+        let error = Address::parse("tcps://a").unwrap_err();
+        assert!(error.contains("a port"), "{error}");
+    }
+
     #[test]
     fn bad_addresses_are_refused_with_what_would_be_right() {
         for (url, why) in [
             ("localhost:7000", "begin with"),
             ("http://a", "begin with"),
-            ("wss://a", "TLS"),
+            #[cfg(not(feature = "tls"))]
+            ("wss://a", "the feature `tls`"),
+            #[cfg(not(feature = "tls"))]
+            ("tcps://a:1", "the feature `tls`"),
             ("tcp://a", "a port, such as"),
             ("tcp://a:", "a port, such as"),
             ("tcp://:7", "a host"),

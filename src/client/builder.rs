@@ -16,6 +16,8 @@ use super::line::{Line, Plan};
 use super::reactor;
 use super::shared::{Greet, Handle, OnState, Owner, Program, Room, Route, Shared, WhenFull};
 use super::state::State;
+#[cfg(feature = "tls")]
+use super::trust::{Identity, Trust};
 use crate::error::OptionError;
 use crate::server::codec::{Codec, Decode, Encode};
 use crate::server::limits::{Limits, Overflow};
@@ -34,6 +36,9 @@ const SESSION_ROOM: usize = 256 << 10;
 pub struct ClientBuilder<C> {
     /// Where the server is.
     url: String,
+    /// The authorities that are trusted under TLS; `None` for those of the system.
+    #[cfg(feature = "tls")]
+    trust: Option<Trust>,
     /// Further headers of the upgrade request.
     headers: Vec<(String, String)>,
     /// How messages on TCP are delimited.
@@ -59,7 +64,9 @@ pub struct ClientBuilder<C> {
 }
 
 impl<C: Codec> Client<C> {
-    /// Returns the options of a client of the server at `url`: `tcp://host:port` or `ws://host:port/path`.
+    /// Returns the options of a client of the server at `url`: `tcp://host:port` or `ws://host:port/path`, or the same
+    /// under TLS with `tcps://` or `wss://` and the feature `tls`. The port of `ws://` is 80 by default, that of `wss://`
+    /// 443.
     pub fn builder(url: impl Into<String>) -> ClientBuilder<C> {
         ClientBuilder::new(url.into())
     }
@@ -70,6 +77,8 @@ impl<C: Codec> ClientBuilder<C> {
     fn new(url: String) -> Self {
         ClientBuilder {
             url,
+            #[cfg(feature = "tls")]
+            trust: None,
             headers: Vec::new(),
             framing: Framing::default(),
             keepalive: Keepalive::default(),
@@ -92,7 +101,15 @@ impl<C: Codec> ClientBuilder<C> {
         }
     }
 
-    /// Adds a header to the upgrade request, such as `Authorization`. Only for `ws://`.
+    /// Sets which certificate authorities are trusted. Only for `tcps://` and `wss://`. Default: [`Trust::system`].
+    #[cfg(feature = "tls")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
+    pub fn trust(mut self, trust: &Trust) -> Self {
+        self.trust = Some(trust.clone());
+        self
+    }
+
+    /// Adds a header to the upgrade request, such as `Authorization`. Only for `ws://` and `wss://`.
     pub fn header(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.headers.push((name.into(), value.into()));
         self
@@ -124,8 +141,8 @@ impl<C: Codec> ClientBuilder<C> {
         self
     }
 
-    /// Sets how long the look-up of the host's name and the connection may take, and again how long the upgrade may.
-    /// Default: 5 seconds. Zero is an error.
+    /// Sets how long the look-up of the host's name and the connection may take, and again how long the handshake of
+    /// TLS with the upgrade may. Default: 5 seconds. Zero is an error.
     pub fn connect_within(mut self, within: Duration) -> Self {
         self.connect_within = within;
         self
@@ -263,11 +280,17 @@ impl<C: Codec> ClientBuilder<C> {
         OptionError::positive("queue", self.room.messages > 0 && self.room.bytes > 0)?;
         let is_websocket = address.target.is_some();
         let has_headers = !self.headers.is_empty();
-        let must = "be used with `ws://` only, for a TCP connection has no headers";
+        let must = "be used with `ws://` or `wss://` only, for a TCP connection has no headers";
         OptionError::check("header", must, is_websocket || !has_headers)?;
         for (name, value) in &self.headers {
             check_header(name, value)?;
         }
+        #[cfg(feature = "tls")]
+        OptionError::check(
+            "trust",
+            "be used with `tcps://` or `wss://` only",
+            address.is_secure || self.trust.is_none(),
+        )?;
         let is_possible = is_websocket || self.framing != Framing::Lines || codec.is_text();
         OptionError::check(
             "framing",
@@ -276,12 +299,30 @@ impl<C: Codec> ClientBuilder<C> {
         )
     }
 
+    /// Returns what the server must prove, if the connection is under TLS.
+    #[cfg(feature = "tls")]
+    fn identity(&mut self, address: &Address) -> Result<Option<Identity>, StartError> {
+        if !address.is_secure {
+            return Ok(None);
+        }
+        let trust = match self.trust.take() {
+            Some(trust) => trust,
+            None => Trust::system().map_err(StartError::Tls)?,
+        };
+        let identity = Identity::new(trust, &address.host).ok_or_else(|| StartError::Url {
+            url: self.url.clone(),
+            must: "contain a host that a certificate can be for, which is a name or an IP address",
+        })?;
+        Ok(Some(identity))
+    }
+
     /// Starts the client, and with it the threads of all clients if it is the first one. It begins to connect at once;
     /// what is sent meanwhile waits.
     ///
     /// # Errors
     ///
-    /// Returns a [`StartError`] that says what is wrong with the URL or an option, or that a thread cannot be created.
+    /// Returns a [`StartError`] that says what is wrong with the URL or an option, that the system has no certificates of
+    /// authorities, or that a thread cannot be created.
     pub fn start(mut self) -> Result<Client<C>, StartError> {
         let address = Address::parse(&self.url).map_err(|must| StartError::Url {
             url: self.url.clone(),
@@ -289,6 +330,8 @@ impl<C: Codec> ClientBuilder<C> {
         })?;
         let codec = C::default();
         self.validate(&address, codec)?;
+        #[cfg(feature = "tls")]
+        let identity = self.identity(&address)?;
         let link = if address.target.is_some() {
             Link::WebSocket
         } else {
@@ -310,6 +353,8 @@ impl<C: Codec> ClientBuilder<C> {
         };
         let plan = Plan {
             address,
+            #[cfg(feature = "tls")]
+            identity,
             headers: self.headers,
             settings: Arc::new(settings),
             connect_within: self.connect_within,

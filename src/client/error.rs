@@ -5,6 +5,8 @@ use std::fmt;
 use std::io;
 
 use crate::error::OptionError;
+#[cfg(feature = "tls")]
+use crate::server::TlsError;
 
 /// Why a client does not start.
 ///
@@ -29,6 +31,10 @@ pub enum StartError {
     },
     /// An option is out of range.
     Option(OptionError),
+    /// There is no certificate of an authority that could be trusted.
+    #[cfg(feature = "tls")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
+    Tls(TlsError),
     /// A thread or a part of the operating system's event queue cannot be created.
     System(io::Error),
 }
@@ -38,6 +44,8 @@ impl fmt::Display for StartError {
         match self {
             StartError::Url { url, must } => write!(f, "the URL `{url}` must {must}"),
             StartError::Option(error) => error.fmt(f),
+            #[cfg(feature = "tls")]
+            StartError::Tls(error) => error.fmt(f),
             StartError::System(error) => write!(f, "cannot start a thread: {error}"),
         }
     }
@@ -48,6 +56,8 @@ impl Error for StartError {
         match self {
             StartError::Url { .. } => None,
             StartError::Option(error) => Some(error),
+            #[cfg(feature = "tls")]
+            StartError::Tls(error) => Some(error),
             StartError::System(error) => Some(error),
         }
     }

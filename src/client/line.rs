@@ -15,8 +15,11 @@ use super::link::Link;
 use super::reactor::{Context, Member, Timer};
 use super::shared::Shared;
 use super::state::{ClosedBy, LinkError, State};
+#[cfg(feature = "tls")]
+use super::trust::Identity;
 use crate::clock::Timestamp;
 use crate::options::Options;
+use crate::server::channel::Channel;
 use crate::server::codec::Codec;
 use crate::server::session::{Session, Settings, Upgrade};
 use crate::server::websocket;
@@ -25,6 +28,9 @@ use crate::server::websocket;
 pub(super) struct Plan {
     /// Where the server is.
     pub(super) address: Address,
+    /// What the server must prove under TLS; `None` without it.
+    #[cfg(feature = "tls")]
+    pub(super) identity: Option<Identity>,
     /// Further headers of the upgrade request.
     pub(super) headers: Vec<(String, String)>,
     /// Keepalive and limits.
@@ -177,6 +183,10 @@ impl<C: Codec> Line<C> {
         self.slow = 0;
         // An option that the system does not grant costs only time.
         let _ = stream.set_nodelay(true);
+        let channel = match self.channel(stream) {
+            Ok(channel) => channel,
+            Err(error) => return self.failed(error, cx),
+        };
         let Plan {
             address,
             headers,
@@ -192,8 +202,30 @@ impl<C: Codec> Line<C> {
             let request = upgrade.request(&address.host_header(), target, headers);
             (upgrade, request)
         });
-        let session = Session::client(settings, wire, upgrade, cx.now);
-        self.stage = Stage::Linked(Box::new(Link::new(session, stream)));
+        let session = if channel.is_secure() && upgrade.is_none() {
+            Session::after_handshake(settings, wire, cx.now)
+        } else {
+            Session::client(settings, wire, upgrade, cx.now)
+        };
+        self.stage = Stage::Linked(Box::new(Link::new(session, channel)));
+    }
+
+    /// Returns the channel of a socket that is connected.
+    #[cfg_attr(
+        not(feature = "tls"),
+        expect(
+            clippy::unused_self,
+            clippy::unnecessary_wraps,
+            reason = "without the feature all channels are plain"
+        )
+    )]
+    fn channel(&self, stream: TcpStream) -> Result<Channel, LinkError> {
+        #[cfg(feature = "tls")]
+        if let Some(identity) = &self.plan.identity {
+            let secured = identity.secure(stream);
+            return secured.map_err(|why| LinkError::Tls(why.into()));
+        }
+        Ok(Channel::plain(stream))
     }
 
     /// Handles the end of an attempt or of a connection, which `was_open`.

@@ -1,10 +1,7 @@
 //! One connection of a client: what is read, written and judged, from the moment that the socket is connected.
 
-use std::io::{self, IoSlice, Read, Write};
-use std::net::Shutdown;
+use std::io::{self, IoSlice};
 use std::sync::Arc;
-
-use mio::net::TcpStream;
 
 use super::course::Course;
 use super::greeting::Greeting;
@@ -14,7 +11,9 @@ use super::shared::Shared;
 use super::state::{LinkError, State};
 use crate::clock::{self, Timestamp};
 use crate::panic::catch_panic;
+use crate::server::channel::Channel;
 use crate::server::codec::Codec;
+use crate::server::net::Input;
 use crate::server::session::{Kind, Session, Step, Traffic};
 use crate::server::{Cause, Fault, RequestError};
 
@@ -34,7 +33,7 @@ pub(super) struct Link<C> {
     /// The state machine.
     session: Session<C>,
     /// The socket.
-    stream: TcpStream,
+    channel: Channel,
     /// Whether reading may yield something.
     is_readable: bool,
     /// Whether the end of the input was announced, which a short read does not reach.
@@ -47,20 +46,25 @@ pub(super) struct Link<C> {
     has_ended: bool,
     /// The traffic that is counted.
     counted: Traffic,
+    /// Why TLS could not begin.
+    #[cfg(feature = "tls")]
+    insecure: Option<String>,
 }
 
 impl<C: Codec> Link<C> {
     /// Creates a connection over a socket that is connected.
-    pub(super) fn new(session: Session<C>, stream: TcpStream) -> Self {
+    pub(super) fn new(session: Session<C>, channel: Channel) -> Self {
         Link {
             session,
-            stream,
+            channel,
             is_readable: true,
             is_read_closed: false,
             is_writable: true,
             epoch: None,
             has_ended: false,
             counted: Traffic::default(),
+            #[cfg(feature = "tls")]
+            insecure: None,
         }
     }
 
@@ -127,16 +131,18 @@ impl<C: Codec> Link<C> {
         self.count(shared);
         let step = self.session.step();
         if step == Step::ShutdownWrite {
-            // A socket that is gone is seen by the next read.
-            let _ = self.stream.shutdown(Shutdown::Write);
+            self.channel.end();
         }
         self.session.take_changes(|kind, change| {
             change.apply(cx.deadlines, (shared.id, Timer::Session(kind)), cx.now);
         });
         let is_closed = step == Step::Close;
         if is_closed {
+            if self.channel.is_secure() {
+                self.channel.end();
+            }
             // It is closed in any case.
-            let _ = cx.registry.deregister(&mut self.stream);
+            let _ = cx.registry.deregister(&mut self.channel.stream);
         }
         is_closed
     }
@@ -154,6 +160,10 @@ impl<C: Codec> Link<C> {
                 stats.silence.record(clock::nanos(closed.late));
             }
         });
+        #[cfg(feature = "tls")]
+        if let Some(why) = self.insecure.take() {
+            return Some(LinkError::Tls(why.into()));
+        }
         Some(LinkError::Ended(closed))
     }
 
@@ -162,20 +172,40 @@ impl<C: Codec> Link<C> {
         self.open(shared, course, cx);
         let mut total = 0;
         while total < READ && self.is_readable && self.session.wants_read() {
-            match self.stream.read(cx.scratch) {
-                Ok(0) => {
+            match self.channel.read(cx.scratch) {
+                Ok(Input::End) => {
                     self.is_readable = false;
                     self.session.eof();
                 }
-                Ok(count) => {
-                    total += count;
+                Ok(Input::Bytes {
+                    count,
+                    taken,
+                    is_short,
+                }) => {
+                    total += taken;
                     // A short read has emptied the buffer, and what comes later is announced.
-                    self.is_readable = count == cx.scratch.len() || self.is_read_closed;
-                    self.receive(count, shared, cx);
+                    self.is_readable = !is_short || self.is_read_closed;
+                    if self.session.awaits_owner() && self.channel.is_ready() {
+                        self.session.open(cx.now);
+                        self.open(shared, course, cx);
+                    }
+                    self.session.set_partial(self.channel.is_partial());
+                    if count > 0 {
+                        self.receive(count, shared, cx);
+                    } else {
+                        self.session.hear_part(cx.now);
+                    }
                     if self.open(shared, course, cx) {
                         // Messages may have come with the answer.
                         self.receive(0, shared, cx);
                     }
+                }
+                #[cfg(feature = "tls")]
+                Ok(Input::Broken(why)) => {
+                    if !self.channel.is_ready() {
+                        self.insecure = Some(why.clone());
+                    }
+                    self.session.undecipherable(why);
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.is_readable = false,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -236,7 +266,7 @@ impl<C: Codec> Link<C> {
         // Nothing is reported after the close.
         let is_closed = shared.is_closed();
         let runnable = &mut *cx.runnable;
-        let input = &mut cx.scratch[..count];
+        let input = &mut cx.scratch.clear[..count];
         let session = &mut self.session;
         let received = catch_panic(|| {
             session.receive(input, cx.now, |envelope| {
@@ -295,11 +325,21 @@ impl<C: Codec> Link<C> {
 
     /// Writes what waits, as far as the socket accepts it.
     fn flush(&mut self, now: Timestamp) {
-        while self.is_writable && self.session.has_output() {
+        // Before that, output waits for the handshake of TLS; after an end in between, nobody will read it.
+        let is_taken = self.channel.is_ready() || self.session.cause().is_some();
+        while self.is_writable && (is_taken && self.session.has_output() || self.channel.held() > 0)
+        {
             let mut slices = [IoSlice::new(&[]); SLICES];
-            let count = self.session.slices(&mut slices);
-            match self.stream.write_vectored(&slices[..count]) {
-                Ok(written) => self.session.wrote(written, now),
+            let count = if is_taken {
+                self.session.slices(&mut slices)
+            } else {
+                0
+            };
+            match self.channel.write(&slices[..count]) {
+                Ok(written) => {
+                    self.session.hold(self.channel.held());
+                    self.session.wrote(written, now);
+                }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.is_writable = false,
                 Err(_) => {
@@ -308,7 +348,8 @@ impl<C: Codec> Link<C> {
                 }
             }
         }
-        if self.session.has_output() {
+        self.session.hold(self.channel.held());
+        if is_taken && self.session.has_output() {
             self.session.wrote(0, now);
         }
     }

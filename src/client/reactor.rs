@@ -19,6 +19,7 @@ use parking_lot::Mutex;
 use super::job::Job;
 use crate::clock::{Clock, Timestamp};
 use crate::local::LocalWatcher;
+use crate::server::channel::Scratch;
 use crate::server::inbox::Inbox;
 use crate::server::pool::{self, Owner, Pool, Turn};
 use crate::server::session::Kind;
@@ -145,7 +146,7 @@ fn start() -> io::Result<Arc<Hub>> {
         dirty: Vec::new(),
         again: Vec::new(),
         runnable: Vec::new(),
-        scratch: vec![0; READ].into_boxed_slice(),
+        scratch: Scratch::new(READ),
         now: hub.clock.now(),
     };
     let named = thread::Builder::new().name("client-reactor".to_owned());
@@ -165,7 +166,7 @@ pub(super) struct Context<'a> {
     /// The time of this round.
     pub(super) now: Timestamp,
     /// Where input is read to.
-    pub(super) scratch: &'a mut [u8],
+    pub(super) scratch: &'a mut Scratch,
     /// The strands that have something to do.
     pub(super) runnable: &'a mut Runnable,
     /// The thread that looks names up.
@@ -319,7 +320,7 @@ struct Reactor {
     /// The strands that have something to do.
     runnable: Runnable,
     /// Where input is read to.
-    scratch: Box<[u8]>,
+    scratch: Scratch,
     /// The time of this round.
     now: Timestamp,
 }

@@ -68,6 +68,11 @@ pub enum LinkError {
     Connect(SocketAddr, Arc<io::Error>),
     /// The look-up of the name and the connection were not complete within this time.
     TimedOut(Duration),
+    /// TLS could not begin: the server's certificate is not accepted, or the server refuses, or does not use TLS. The
+    /// text says what was wrong. Another attempt follows, for a certificate may be renewed.
+    #[cfg(feature = "tls")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
+    Tls(Arc<str>),
     /// A connection was made and has ended: before it was open, for example with [`Cause::Refused`], or after.
     Ended(Closed),
 }
@@ -78,6 +83,8 @@ impl fmt::Display for LinkError {
             LinkError::Resolve(error) => write!(f, "the host cannot be looked up: {error}"),
             LinkError::Connect(address, error) => write!(f, "cannot connect to {address}: {error}"),
             LinkError::TimedOut(within) => write!(f, "no connection within {within:?}"),
+            #[cfg(feature = "tls")]
+            LinkError::Tls(why) => write!(f, "no TLS with the server: {why}"),
             LinkError::Ended(closed) if closed.cause == Cause::Refused => {
                 write!(f, "refused with HTTP status {}", closed.code)?;
                 if !closed.reason.is_empty() {

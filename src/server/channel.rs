@@ -25,11 +25,11 @@ pub(crate) struct Layer {
 impl Layer {
     /// Returns the channel of a connection that was accepted.
     pub(crate) fn wrap(&self, stream: TcpStream) -> Channel {
-        Channel {
-            stream,
-            #[cfg(feature = "tls")]
-            secure: self.tls.as_ref().map(|tls| Box::new(tls.accept())),
+        #[cfg(feature = "tls")]
+        if let Some(tls) = &self.tls {
+            return Channel::secure(stream, tls.accept());
         }
+        Channel::plain(stream)
     }
 }
 
@@ -71,6 +71,24 @@ pub(crate) struct Channel {
     )
 )]
 impl Channel {
+    /// Creates the channel of a socket without TLS.
+    pub(crate) fn plain(stream: TcpStream) -> Self {
+        Channel {
+            stream,
+            #[cfg(feature = "tls")]
+            secure: None,
+        }
+    }
+
+    /// Creates the channel of a socket under TLS, whose handshake follows.
+    #[cfg(feature = "tls")]
+    pub(crate) fn secure(stream: TcpStream, secure: Secure) -> Self {
+        Channel {
+            stream,
+            secure: Some(Box::new(secure)),
+        }
+    }
+
     /// Returns whether the channel is under TLS.
     pub(crate) fn is_secure(&self) -> bool {
         #[cfg(feature = "tls")]

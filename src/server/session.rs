@@ -263,6 +263,12 @@ impl<C: Codec> Session<C> {
             codec,
             role: Role::Server,
         };
+        Session::after_handshake(settings, wire, now)
+    }
+
+    /// Creates the session of either side of a TCP connection that is [opened](Session::open) after a handshake of the
+    /// owner's.
+    pub(crate) fn after_handshake(settings: &Arc<Settings>, wire: Wire<C>, now: Timestamp) -> Self {
         let mut session = Session::new(settings, wire, Phase::Requesting, now);
         session.deadlines.arm(Kind::Handshake);
         session

@@ -1,6 +1,6 @@
-//! Certificates and keys, and TLS of connections.
+//! Certificates and keys of a server, and TLS of connections.
 //!
-//! `rustls` stays below this module, so that its version is no part of the public interface.
+//! `rustls` stays below this module and the client's `trust`, so that its version is no part of the public interface.
 
 mod secure;
 
@@ -114,7 +114,7 @@ impl Tls {
         Ok(())
     }
 
-    /// Returns the layer of a connection that was accepted.
+    /// Returns TLS of a connection that was accepted.
     pub(crate) fn accept(&self) -> Secure {
         let connection = ServerConnection::new(self.inner.config.clone());
         let connection = connection.expect("the fragment size is the default one");
@@ -147,18 +147,7 @@ fn load(
     key: &Path,
     provider: &CryptoProvider,
 ) -> Result<Arc<CertifiedKey>, TlsError> {
-    let invalid = |path: &Path, error: String| TlsError::Invalid {
-        path: path.to_owned(),
-        error,
-    };
-    let certificates = CertificateDer::pem_slice_iter(&read(chain)?)
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(|error| invalid(chain, error.to_string()))?;
-    if certificates.is_empty() {
-        return Err(TlsError::NoCertificate {
-            path: chain.to_owned(),
-        });
-    }
+    let certificates = certificates(chain)?;
     let text = read(key)?;
     let private = PrivateKeyDer::pem_slice_iter(&text)
         .next()
@@ -179,6 +168,24 @@ fn load(
         Err(Error::InvalidCertificate(error)) => Err(invalid(chain, error.to_string())),
         Err(error) => Err(invalid(key, error.to_string())),
     }
+}
+
+/// Reads the certificates of a file, of which there is at least one.
+pub(crate) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let certificates = CertificateDer::pem_slice_iter(&read(path)?)
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|error| invalid(path, error.to_string()))?;
+    if certificates.is_empty() {
+        let path = path.to_owned();
+        return Err(TlsError::NoCertificate { path });
+    }
+    Ok(certificates)
+}
+
+/// Returns the error of a file that has something else than its sections say.
+pub(crate) fn invalid(path: &Path, error: String) -> TlsError {
+    let path = path.to_owned();
+    TlsError::Invalid { path, error }
 }
 
 /// Reads a file.
@@ -219,6 +226,11 @@ pub enum TlsError {
         /// What is wrong.
         error: String,
     },
+    /// The system has no certificate of an authority that it trusts.
+    NoRoots {
+        /// Why there is none; may be empty.
+        error: String,
+    },
     /// The key is not that of the first certificate.
     Mismatch {
         /// The file of the chain.
@@ -252,6 +264,14 @@ impl fmt::Display for TlsError {
             ),
             TlsError::Invalid { path, error } => {
                 write!(f, "{} cannot be used: {error}", path.display())
+            }
+            TlsError::NoRoots { error } => {
+                f.write_str(
+                    "the system has no certificates of authorities: the package `ca-certificates` has them, or name a \
+                     file",
+                )?;
+                let before = if error.is_empty() { "" } else { "; " };
+                write!(f, "{before}{error}")
             }
             TlsError::Mismatch { chain, key } => write!(
                 f,

@@ -2,6 +2,9 @@
 
 #[path = "../support/alone.rs"]
 mod alone;
+#[cfg(feature = "tls")]
+#[path = "../support/authority.rs"]
+mod authority;
 mod kit;
 
 mod basics;
@@ -11,4 +14,6 @@ mod herd;
 mod options;
 mod requests;
 mod restarts;
+#[cfg(feature = "tls")]
+mod tls;
 mod verdict;

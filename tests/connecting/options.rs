@@ -16,9 +16,10 @@ fn bad_options_are_refused_with_what_would_be_right() {
     for (builder, why) in [
         (
             Client::builder("example.com"),
-            "the URL `example.com` must begin with `tcp://` or `ws://`",
+            "the URL `example.com` must begin with `tcp://`, `tcps://`, `ws://` or `wss://`",
         ),
-        (Client::builder("wss://a/"), "for TLS"),
+        #[cfg(not(feature = "tls"))]
+        (Client::builder("wss://a/"), "unless the feature `tls`"),
         (
             ws().keepalive(Keepalive::new(s(5), s(5))),
             "`keepalive` must",
@@ -50,7 +51,7 @@ fn bad_options_are_refused_with_what_would_be_right() {
         (ws().header("a", "x\r\nB: c"), "without line breaks"),
         (
             Client::builder("tcp://a:1").header("a", "x"),
-            "`ws://` only",
+            "`ws://` or `wss://` only",
         ),
         (ws().on("Ping", |_, (): ()| ()), "not `Ping`"),
         (

@@ -3,6 +3,9 @@
 #[cfg(target_os = "linux")]
 #[path = "../support/alone.rs"]
 mod alone;
+#[cfg(feature = "tls")]
+#[path = "../support/authority.rs"]
+mod authority;
 mod kit;
 
 mod bad_input;

@@ -15,11 +15,12 @@ use liveness::server::{
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection};
 
+use crate::authority::{Authority, Folder};
 use crate::kit::{
     MS, Report, SOON, connect, framed, get, get_frame, head, next_end, put, put_frame, reporting,
     try_get, until, upgrade,
 };
-use ca::{Authority, Folder, certified, presented, read_to_notice, secure};
+use ca::{certified, presented, read_to_notice, secure, trusting};
 
 const HELLO: &str = r#"{"type":"Echo","data":"hello"}"#;
 
@@ -114,7 +115,7 @@ fn large_messages_arrive_whole_in_both_directions_and_their_memory_is_counted() 
 fn a_client_refuses_a_certificate_of_another_authority_and_the_server_goes_on() {
     let (_authority, _folder, tls, client) = certified();
     let server = secured(&tls).0.start().unwrap();
-    let other = Authority::new().client();
+    let other = trusting(&Authority::new());
     for (address, count) in server.local_addrs()[2..].iter().zip(1..) {
         let error = secure(*address, &other).unwrap_err();
         assert!(

@@ -2,8 +2,9 @@
 
 use std::fmt;
 use std::io::{self, IoSlice, Read, Write};
+use std::time::Duration;
 
-use rustls::{Connection, Error, InvalidMessage};
+use rustls::{CertificateError, Connection, Error, InvalidMessage};
 
 use super::super::net::Input;
 
@@ -30,9 +31,9 @@ pub(crate) struct Secure {
 
 impl Secure {
     /// Creates the layer of a new connection.
-    pub(super) fn new(mut connection: Connection) -> Self {
+    pub(crate) fn new(mut connection: Connection) -> Self {
         connection.set_buffer_limit(Some(RECORD));
-        Secure {
+        let mut secure = Secure {
             connection,
             records: Records::default(),
             held: 0,
@@ -40,7 +41,10 @@ impl Secure {
             is_deaf: false,
             is_broken: false,
             is_ended: false,
-        }
+        };
+        // A client speaks first.
+        secure.count_held();
+        secure
     }
 
     /// Returns whether the handshake is complete.
@@ -122,6 +126,7 @@ impl Secure {
             {
                 Err("the peer does not use TLS".to_owned())
             }
+            Err(Error::InvalidCertificate(error)) => Err(refusal(&error)),
             Err(error) => Err(error.to_string()),
         }
     }
@@ -177,6 +182,37 @@ impl Secure {
         } else {
             0
         };
+    }
+}
+
+/// Returns why a certificate is refused, in words.
+fn refusal(error: &CertificateError) -> String {
+    let between = |from: u64, to: u64| Duration::from_secs(to.saturating_sub(from));
+    match error {
+        CertificateError::UnknownIssuer | CertificateError::BadSignature => {
+            "the certificate was issued by no authority that is trusted here".to_owned()
+        }
+        CertificateError::NotValidForNameContext { expected, .. } => {
+            format!("the certificate is not for `{}`", expected.to_str())
+        }
+        CertificateError::ExpiredContext { time, not_after } => {
+            let since = between(not_after.as_secs(), time.as_secs());
+            format!("the certificate expired {since:?} ago")
+        }
+        CertificateError::NotValidYetContext { time, not_before } => {
+            let until = between(time.as_secs(), not_before.as_secs());
+            format!("the certificate is not valid yet, but in {until:?}")
+        }
+        other => {
+            let other = other.to_string();
+            // The type of this error is that of another crate.
+            let hint = if other.contains("CaUsedAsEndEntity") {
+                ": a certificate that signs itself needs `basicConstraints=CA:FALSE`"
+            } else {
+                ""
+            };
+            format!("the certificate cannot be used: {other}{hint}")
+        }
     }
 }
 

@@ -1,112 +1,30 @@
-//! Certificates of the tests, and clients that trust them.
+//! Clients that trust the certificates of the tests.
 
-use std::fs;
 use std::io::{self, Read};
 use std::net::{SocketAddr, TcpStream};
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use liveness::server::Tls;
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 
+use crate::authority::{Authority, Folder};
 use crate::kit::{SOON, connect};
 
 /// A connection of a test under TLS.
 pub(crate) type Secured = StreamOwned<ClientConnection, TcpStream>;
 
-/// A folder that is removed at the end of a test.
-pub(crate) struct Folder(PathBuf);
-
-impl Folder {
-    /// Creates a folder.
-    pub(crate) fn new() -> Self {
-        static NEXT: AtomicUsize = AtomicUsize::new(0);
-        let name = format!(
-            "liveness-tls-{}-{}",
-            std::process::id(),
-            NEXT.fetch_add(1, Ordering::Relaxed)
-        );
-        let path = std::env::temp_dir().join(name);
-        fs::create_dir(&path).unwrap();
-        Folder(path)
-    }
-
-    /// Writes a file, and returns where.
-    pub(crate) fn put(&self, name: &str, content: &str) -> PathBuf {
-        let path = self.0.join(name);
-        fs::write(&path, content).unwrap();
-        path
-    }
-
-    /// Returns where a file is.
-    pub(crate) fn path(&self) -> &Path {
-        &self.0
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
-
-/// An authority whose root signs an intermediate, which signs the certificates of servers.
-pub(crate) struct Authority {
-    /// The root.
-    root: CertifiedIssuer<'static, KeyPair>,
-    /// The intermediate.
-    intermediate: CertifiedIssuer<'static, KeyPair>,
-}
-
-impl Authority {
-    /// Creates an authority.
-    pub(crate) fn new() -> Self {
-        let params = |name: &str| {
-            let mut params = CertificateParams::default();
-            params
-                .distinguished_name
-                .push(rcgen::DnType::CommonName, name);
-            params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-            params
-        };
-        let key = KeyPair::generate().unwrap();
-        let root = CertifiedIssuer::self_signed(params("root"), key).unwrap();
-        let key = KeyPair::generate().unwrap();
-        let intermediate = CertifiedIssuer::signed_by(params("intermediate"), key, &root).unwrap();
-        Authority { root, intermediate }
-    }
-
-    /// Returns a chain for `localhost`, and its key.
-    pub(crate) fn issue(&self) -> (String, String) {
-        let params = CertificateParams::new(["localhost".to_owned()]).unwrap();
-        let key = KeyPair::generate().unwrap();
-        let leaf = params.signed_by(&key, &self.intermediate).unwrap();
-        let chain = leaf.pem() + &self.intermediate.pem();
-        (chain, key.serialize_pem())
-    }
-
-    /// Writes a new chain and its key to `folder`.
-    pub(crate) fn issue_to(&self, folder: &Folder) {
-        let (chain, key) = self.issue();
-        folder.put("chain.pem", &chain);
-        folder.put("key.pem", &key);
-    }
-
-    /// Returns the options of a client that trusts the root.
-    pub(crate) fn client(&self) -> Arc<ClientConfig> {
-        let mut roots = RootCertStore::empty();
-        roots.add(self.root.der().clone()).unwrap();
-        let provider = rustls::crypto::ring::default_provider();
-        let config = ClientConfig::builder_with_provider(provider.into())
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        Arc::new(config)
-    }
+/// Returns the options of a client that trusts the authority.
+pub(crate) fn trusting(authority: &Authority) -> Arc<ClientConfig> {
+    let mut roots = RootCertStore::empty();
+    roots.add(authority.root().der().clone()).unwrap();
+    let provider = rustls::crypto::ring::default_provider();
+    let config = ClientConfig::builder_with_provider(provider.into())
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Arc::new(config)
 }
 
 /// An authority, a certificate of it in a folder, and the options of clients that trust it.
@@ -114,7 +32,7 @@ pub(crate) fn certified() -> (Authority, Folder, Tls, Arc<ClientConfig>) {
     let (authority, folder) = (Authority::new(), Folder::new());
     authority.issue_to(&folder);
     let tls = from(&folder);
-    let client = authority.client();
+    let client = trusting(&authority);
     (authority, folder, tls, client)
 }
 
