@@ -1,5 +1,7 @@
 //! What a client counts.
 
+use std::fmt;
+
 use crate::stats::Histogram;
 
 /// The statistics of a client. Three equations hold at any time; see [`is_balanced`](ClientStats::is_balanced).
@@ -66,5 +68,73 @@ impl ClientStats {
             && self.opened == self.online + self.ended
             && self.accepted == self.sent + self.queued + self.dropped + self.lost
             && self.requests == self.waiting + ends
+    }
+}
+
+impl fmt::Display for ClientStats {
+    /// Writes the three equations, the traffic, and what went wrong in handlers.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ClientStats {
+            attempts,
+            dialing,
+            failed,
+            opened,
+            online,
+            ended,
+            accepted,
+            sent,
+            queued,
+            dropped,
+            lost,
+            requests,
+            waiting,
+            answered,
+            timed_out,
+            lost_requests,
+            received,
+            unknown,
+            bad,
+            panics,
+            bytes_in,
+            bytes_out,
+            ..
+        } = self;
+        write!(
+            f,
+            "{attempts} attempts = {dialing} dialing + {failed} failed + {opened} opened, of which {online} online + \
+             {ended} ended; {accepted} messages accepted = {sent} sent + {queued} queued + {dropped} dropped + {lost} \
+             lost; {requests} requests = {waiting} waiting + {answered} answered + {timed_out} timed out + \
+             {lost_requests} lost; {received} messages in {bytes_in} bytes received, {bytes_out} bytes sent, \
+             {unknown} unknown, {bad} bad, {panics} panics"
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn statistics_are_displayed_as_equations() {
+        let stats = ClientStats {
+            attempts: 5,
+            failed: 2,
+            opened: 3,
+            online: 1,
+            ended: 2,
+            accepted: 7,
+            sent: 6,
+            queued: 1,
+            requests: 4,
+            answered: 3,
+            lost_requests: 1,
+            ..ClientStats::default()
+        };
+        assert!(stats.is_balanced());
+        let displayed = stats.to_string();
+        assert!(displayed.starts_with(
+            "5 attempts = 0 dialing + 2 failed + 3 opened, of which 1 online + 2 ended; 7 messages accepted = 6 sent + \
+             1 queued + 0 dropped + 0 lost; 4 requests = 0 waiting + 3 answered + 0 timed out + 1 lost; "
+        ));
     }
 }
