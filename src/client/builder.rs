@@ -149,14 +149,15 @@ impl<C: Codec> ClientBuilder<C> {
     }
 
     /// Sets the waits between attempts. Each is a random part of a span, which is `first` at first and doubles up to
-    /// `longest`. Default: 250 ms and 30 s. Zero, or a `first` above `longest`, is an error.
+    /// `longest`. It is `first` again after a connection that lasted for at least the span or, if the server closed it
+    /// with code 1013, for `longest`. Default: 250 ms and 30 s. Zero, or a `first` above `longest`, is an error.
     pub fn retry(mut self, first: Duration, longest: Duration) -> Self {
         self.backoff.first = first;
         self.backoff.longest = longest;
         self
     }
 
-    /// Sets the span of the first wait after the server has closed with code 1001, because it is shut down: all of its
+    /// Sets the span of the first wait after the server has closed with code 1001 or 1012, because it is shut down: all of its
     /// clients lose their connections, and come back evenly over this time. Default: 10 s.
     pub fn spread(mut self, spread: Duration) -> Self {
         self.backoff.spread = spread;

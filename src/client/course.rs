@@ -12,7 +12,7 @@ pub(super) struct Backoff {
     pub(super) first: Duration,
     /// The longest wait.
     pub(super) longest: Duration,
-    /// The longest first wait after the server has said that it goes away.
+    /// The longest first wait after the server has said that it goes away, or is restarted.
     pub(super) spread: Duration,
 }
 
@@ -53,7 +53,8 @@ impl Course {
     ///
     /// The wait is a random part of a span, which doubles with each call up to the longest. It begins again at the
     /// first when a connection has lasted for at least the span, so that a server which accepts connections and ends
-    /// them at once is not hurried.
+    /// them at once is not hurried. If the server has asked to try again later, it must have lasted for the longest:
+    /// a client that is ended for what it does, again and again, waits longer each time.
     pub(super) fn ended(
         &mut self,
         error: &LinkError,
@@ -67,11 +68,17 @@ impl Course {
             if is_final(closed) {
                 return Next::Stop(ClosedBy::Server(closed.clone()));
             }
-            if was_open && closed.opened_for >= span {
+            let said = |code| was_open && closed.cause == Cause::Peer && closed.code == code;
+            let enough = if said(TRY_AGAIN_LATER) {
+                backoff.longest
+            } else {
+                span
+            };
+            if was_open && closed.opened_for >= enough {
                 self.doubled = 0;
                 span = self.span(backoff);
             }
-            if was_open && closed.cause == Cause::Peer && closed.code == GOING_AWAY {
+            if said(GOING_AWAY) || said(SERVICE_RESTART) {
                 span = span.max(backoff.spread);
             }
         }
@@ -88,6 +95,12 @@ impl Course {
 
 /// The close code of a server that is shut down, or of a page that is left.
 const GOING_AWAY: u16 = 1001;
+
+/// The close code of a server that is restarted.
+const SERVICE_RESTART: u16 = 1012;
+
+/// The close code of a server that is overloaded, or to which this client is too much.
+const TRY_AGAIN_LATER: u16 = 1013;
 
 /// Returns whether another attempt would end like this one.
 fn is_final(closed: &Closed) -> bool {
@@ -166,13 +179,31 @@ mod tests {
 
     #[test]
     fn a_server_that_goes_away_is_not_stormed() {
+        for code in [1001, 1012] {
+            let mut course = Course::default();
+            let away = ended(Cause::Peer, code, S);
+            assert_eq!(wait(course.ended(&away, true, &BACKOFF, 1.0)).0, 10 * S);
+            assert_eq!(
+                wait(course.ended(&refused(), false, &BACKOFF, 1.0)).0,
+                500 * MS
+            );
+        }
+    }
+
+    #[test]
+    fn a_server_that_asks_to_try_again_later_waits_longer_each_time() {
         let mut course = Course::default();
-        let away = ended(Cause::Peer, 1001, S);
-        assert_eq!(wait(course.ended(&away, true, &BACKOFF, 1.0)).0, 10 * S);
-        assert_eq!(
-            wait(course.ended(&refused(), false, &BACKOFF, 1.0)).0,
-            500 * MS
-        );
+        // Each connection lasts longer than the wait before it.
+        for expected in [250, 500, 1_000, 2_000, 4_000, 8_000, 16_000, 30_000, 30_000] {
+            let later = ended(Cause::Peer, 1013, 30 * S - Duration::from_nanos(1));
+            let (span, failures) = wait(course.ended(&later, true, &BACKOFF, 1.0));
+            assert_eq!((span, failures), (expected * MS, 1));
+            course.begin();
+            assert_eq!(course.opened(), 1);
+        }
+        let later = ended(Cause::Peer, 1013, 30 * S);
+        let (span, _) = wait(course.ended(&later, true, &BACKOFF, 1.0));
+        assert_eq!(span, 250 * MS);
     }
 
     #[test]
@@ -188,6 +219,8 @@ mod tests {
             (Cause::Peer, 1007, false),
             (Cause::Peer, 1008, true),
             (Cause::Peer, 1011, false),
+            (Cause::Peer, 1012, false),
+            (Cause::Peer, 1013, false),
             (Cause::Peer, 3999, false),
             (Cause::Peer, 4000, true),
             (Cause::Peer, 4999, true),

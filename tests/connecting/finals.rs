@@ -59,7 +59,13 @@ fn a_close_code_is_final_or_not_on_both_transports() {
         .start()
         .unwrap();
     for url in urls(server.local_addrs()) {
-        for (code, is_final) in [(1011, false), (4999, true), (1008, true), (4000, true)] {
+        for (code, is_final) in [
+            (1011, false),
+            (1013, false),
+            (4999, true),
+            (1008, true),
+            (4000, true),
+        ] {
             let (builder, states) = client(&url);
             let client = builder.start().unwrap();
             client.send("Close", &code).unwrap();

@@ -128,7 +128,7 @@ class Ends(unittest.TestCase):
                 self.assertEqual(client.event("offline")["code"], 1001)
 
     def test_a_code_says_whether_the_client_comes_back(self):
-        for code in (1000, 1001, 1011, 1012, 3999):
+        for code in (1000, 1001, 1011, 1012, 1013, 3999):
             with self.subTest(code=code), Listener() as server:
                 with Client(server.url, "--retry", 20, "--spread", 20) as client:
                     server.peer().connection.close(code, "back soon")
