@@ -19,6 +19,9 @@ use serde_json::json;
 
 type Failure = Box<dyn Error + Send + Sync>;
 
+/// Longer than any program runs.
+const HOUR: Duration = Duration::from_secs(3_600);
+
 /// The body of a message.
 type Body = serde_json::Value;
 
@@ -165,6 +168,8 @@ fn echo(options: &Options) -> Result<Client<Raw>, Failure> {
         .builder::<Raw>()
         .max_message(16 << 20)
         .queue(1_000, 64 << 20)
+        // A second connection would begin the case again, and be closed in the middle of it.
+        .retry(HOUR, HOUR)
         .on_inline(TEXT, |client, body: Bytes| client.send(TEXT, &body))
         .on_inline(BYTES, |client, body: Bytes| client.send(BYTES, &body))
         .state(move |_, state| {
