@@ -30,7 +30,7 @@ class Program:
         for line in self.process.stdout:
             self.events.put(json.loads(line))
 
-    def event(self, name, within=10):
+    def event(self, name, within=30):
         """Returns the next event of this name; others are dropped."""
         end = time.monotonic() + within
         while True:
@@ -48,7 +48,7 @@ class Program:
     def __exit__(self, kind, error, trace):
         try:
             self.shut_down()
-            code = self.process.wait(timeout=15)
+            code = self.process.wait(timeout=60)
         finally:
             self.process.kill()
             self.reader.join()
@@ -175,7 +175,7 @@ class Bare:
 
 def http(port, request):
     """Returns the status of the answer to a request."""
-    with socket.create_connection((HOST, port), timeout=10) as connection:
+    with socket.create_connection((HOST, port), timeout=20) as connection:
         connection.sendall(request.replace("\n", "\r\n").encode())
         answer = b""
         while data := connection.recv(65536):

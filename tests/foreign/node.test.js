@@ -68,7 +68,7 @@ function refused(server, options, suffix = '') {
 for (const [name, codec] of Object.entries(CODECS)) {
   test(`${name} over WebSocket and TCP: the bytes, an echo, and pings both ways`, async () => {
     assert.deepEqual(Buffer.from(codec.echo('hello')), codec.bytes);
-    const options = ['--keepalive', '300,20000', '--ping', 'message'];
+    const options = ['--keepalive', '700,20000', '--ping', 'message'];
     await withServer(options, async (server) => {
       const { peer, receive } = await websocket(server, [`liveness.${name}`]);
       assert.equal(peer.protocol, `liveness.${name}`);
@@ -115,14 +115,14 @@ test('requests and answers', async () => {
 test('pings both ways, and a client that stops to answer them', async () => {
   await withServer(['--keepalive', '300,900'], async (server) => {
     const { peer, receive } = await websocket(server);
-    const silent = await websocket(server, [], { autoPong: false });
     const began = performance.now();
+    const silent = await websocket(server, [], { autoPong: false });
     const pong = new Promise((resolve) => peer.once('pong', resolve));
     peer.ping('are you there');
     assert.equal(String(await pong), 'are you there');
     assert.equal(await silent.closed, 1011);
     const took = performance.now() - began;
-    assert.ok(took >= 880 && took < 2_500, `${took} ms`);
+    assert.ok(took >= 899 && took < 10_000, `${took} ms`);
     assert.equal((await server.event('closed')).cause, 'silence');
     await new Promise((resolve) => setTimeout(resolve, 1_000));
     peer.send(ECHO);

@@ -29,7 +29,7 @@ class Peer:
         self.connection.send(json.dumps(message))
 
     def receive(self):
-        return json.loads(self.messages.get(timeout=10))
+        return json.loads(self.messages.get(timeout=20))
 
 
 class Listener:
@@ -52,7 +52,7 @@ class Listener:
 
     def peer(self):
         """Returns the next connection, whose first message is the greeting."""
-        peer = self.peers.get(timeout=10)
+        peer = self.peers.get(timeout=20)
         assert peer.receive() == {"type": "Hello", "data": "again"}
         return peer
 
@@ -145,12 +145,12 @@ class Ends(unittest.TestCase):
     def test_a_server_that_stops_answering_is_offline_after_the_last_ping_in_exact_time(self):
         with socket.create_server((HOST, 0)) as listener:
             url = f"ws://{HOST}:{listener.getsockname()[1]}/"
-            with Client(url, "--unanswered", "200,3") as client:
+            with Client(url, "--unanswered", "400,3") as client:
                 connection = listener.accept()[0]
-                connection.settimeout(10)
+                connection.settimeout(20)
                 with connection:
                     protocol = ServerProtocol()
-                    pings, spoke, is_silent = 0, time.monotonic(), False
+                    pings, answered, spoke = 0, 0, time.monotonic()
                     while data := connection.recv(65536):
                         protocol.receive_data(data)
                         for event in protocol.events_received():
@@ -161,12 +161,12 @@ class Ends(unittest.TestCase):
                         if pings <= 3:
                             # The fourth and what follows have no answer.
                             if answers := b"".join(protocol.data_to_send()):
-                                spoke = time.monotonic()
+                                answered, spoke = pings, time.monotonic()
                                 connection.sendall(answers)
                     took = time.monotonic() - spoke
-                self.assertEqual(pings, 6)
+                self.assertEqual(pings - answered, 3)
                 ended = client.event("offline")
                 print(f"after {took:.3f} s, {ended['late'] * 1e3:.3f} ms late", end=" ... ")
                 self.assertEqual(ended["cause"], "silence")
-                self.assertGreaterEqual(ended["silent"], 0.8)
-                self.assertTrue(0.8 <= took < 1.3, took)
+                self.assertGreaterEqual(ended["silent"], 1.6)
+                self.assertTrue(1.6 <= took < 10, took)

@@ -112,7 +112,7 @@ class WebSocket:
         self.peer.send(message.decode() if self.is_text else message)
 
     def receive(self):
-        message = self.peer.recv(timeout=10)
+        message = self.peer.recv(timeout=20)
         assert isinstance(message, str) == self.is_text
         return message.encode() if self.is_text else message
 
@@ -141,8 +141,8 @@ class Bytes(unittest.TestCase):
     def test_a_ping_is_answered_and_an_idle_peer_is_pinged(self):
         for codec, peer in self.each("--keepalive", "200,10000", "--ping", "message"):
             peer.send(codec.PING)
-            self.assertEqual(peer.receive(), codec.PONG)
-            self.assertEqual(peer.receive(), codec.PING)
+            # On a busy machine it is idle before it sends anything.
+            self.assertEqual({peer.receive(), peer.receive()}, {codec.PONG, codec.PING})
 
     def test_numbers_of_requests_and_answers(self):
         for codec, peer in self.each():

@@ -53,11 +53,11 @@ class Conformance(unittest.TestCase):
             try:
                 url = re.search(r"ws://\S+", server.stderr.readline())[0]
                 with connect(f"{url}/getCaseCount") as peer:
-                    count = int(peer.recv(timeout=10))
+                    count = int(peer.recv(timeout=20))
                 for case in range(1, count + 1):
                     path = f"{url}/runCase?case={case}&agent=liveness"
                     client = [os.environ["FOREIGN_CLIENT"], "--codec", "raw", path]
-                    subprocess.run(client, timeout=100, check=True, stdout=subprocess.PIPE)
+                    subprocess.run(client, timeout=200, check=True, stdout=subprocess.PIPE)
                 with connect(f"{url}/updateReports?agent=liveness") as peer:
                     with self.assertRaises(ConnectionClosed):
                         peer.recv(timeout=20)

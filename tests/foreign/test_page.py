@@ -22,7 +22,7 @@ class Bytes(unittest.TestCase):
                 if of == codec
             }
             option = {"MessagePack": "msgpack", "Protocol Buffers": "protobuf"}.get(codec, "json")
-            options = ["--codec", option, "--keepalive", "200,10000"]
+            options = ["--codec", option, "--keepalive", "700,10000"]
             with Server(*options) as server, Tcp(server.tcp) as peer:
                 peer.send(bytes_["Echo"])
                 self.assertEqual(peer.receive(), bytes_["Echo"])
@@ -81,6 +81,6 @@ class SmallestClients(unittest.TestCase):
             server.event("opened")
             server.process.send_signal(19)  # SIGSTOP
             try:
-                self.assertIn("timed out", client.communicate(timeout=10)[1])
+                self.assertIn("timed out", client.communicate(timeout=20)[1])
             finally:
                 server.process.send_signal(18)  # SIGCONT

@@ -91,7 +91,7 @@ class Proxies(unittest.TestCase):
         for _ in range(2):
             time.sleep(3)
             peer.send(ECHO)
-            self.assertEqual(peer.recv(timeout=5), ECHO)
+            self.assertEqual(peer.recv(timeout=20), ECHO)
 
     def test_an_idle_connection_lives_by_the_pings_of_the_server(self):
         for proxy in (nginx, haproxy):
@@ -104,7 +104,7 @@ class Proxies(unittest.TestCase):
         for proxy in (nginx, haproxy):
             with Server("--keepalive", "20000,30000") as server, proxy(server, 1) as port:
                 with connect_through(port) as peer, self.assertRaises(ConnectionClosed):
-                    peer.recv(timeout=5)
+                    peer.recv(timeout=20)
 
     def test_a_client_that_talks_only_one_way_lives_by_heartbeats(self):
         # With this option, HAProxy counts the directions apart, unless there is a timeout for tunnels.
@@ -144,4 +144,4 @@ class Proxies(unittest.TestCase):
             with Server() as server, proxy(server, 60) as port:
                 with connect_through(port, origin=f"http://{HOST}:{port}") as peer:
                     peer.send(json.dumps({"type": "Any"}))
-                    self.assertEqual(peer.recv(timeout=5), '{"type":"Any","data":null}')
+                    self.assertEqual(peer.recv(timeout=20), '{"type":"Any","data":null}')

@@ -31,14 +31,14 @@ class Messages(unittest.TestCase):
             self.assertIsNone(peer.subprotocol)
             for message in (ECHO, ECHO.encode()):
                 peer.send(message)
-                self.assertEqual(peer.recv(timeout=10), ECHO)
+                self.assertEqual(peer.recv(timeout=20), ECHO)
 
     def test_order_is_kept_over_many_messages(self):
         with Server() as server, connect(server.url) as peer:
             for number in range(5_000):
                 peer.send(json.dumps({"type": "Echo", "data": {"Message": str(number)}}))
             for number in range(5_000):
-                self.assertEqual(json.loads(peer.recv(timeout=10))["data"]["Message"], str(number))
+                self.assertEqual(json.loads(peer.recv(timeout=20))["data"]["Message"], str(number))
 
     def test_large_and_fragmented_messages(self):
         with Server("--max-message", 8 << 20, "--outbound", 32 << 20) as server:
@@ -48,7 +48,7 @@ class Messages(unittest.TestCase):
                     peer.send(message[at : at + size] for at in range(0, len(message), size))
                     self.assertEqual(peer.recv(timeout=20), message)
                 peer.send(list(ECHO))
-                self.assertEqual(peer.recv(timeout=10), ECHO)
+                self.assertEqual(peer.recv(timeout=20), ECHO)
 
     def test_a_ping_within_a_fragmented_message(self):
         with Server() as server, Bare(server.websocket) as peer:
@@ -64,7 +64,7 @@ class Messages(unittest.TestCase):
 
             def ask(**message):
                 peer.send(json.dumps(message))
-                return json.loads(peer.recv(timeout=10))
+                return json.loads(peer.recv(timeout=20))
 
             answer = ask(type="Length", id=7, data={"Message": "four"})
             self.assertEqual(answer, {"type": "Length", "re": 7, "data": {"value": 4}})
@@ -88,7 +88,7 @@ class Messages(unittest.TestCase):
                 ('{"data":[1, 2],"x":0,"type":"Any"}', '{"type":"Any","data":[1, 2]}'),
             ]:
                 peer.send(message)
-                self.assertEqual(peer.recv(timeout=10), echo)
+                self.assertEqual(peer.recv(timeout=20), echo)
 
 
 class Keepalive(unittest.TestCase):
@@ -97,7 +97,7 @@ class Keepalive(unittest.TestCase):
             for payload in (b"", b"one", b"x" * 125):
                 self.assertTrue(peer.ping(payload).wait(10))
             peer.send('{"type":"Ping","data":{}}')
-            self.assertEqual(peer.recv(timeout=10), '{"type":"Pong","data":{}}')
+            self.assertEqual(peer.recv(timeout=20), '{"type":"Pong","data":{}}')
 
     def test_a_client_that_answers_pings_lives_and_a_silent_one_is_dropped_in_its_time(self):
         with Server("--keepalive", "300,900") as server:
@@ -112,19 +112,19 @@ class Keepalive(unittest.TestCase):
                 self.assertEqual(code, 1011)
                 for name, time_, least in [("pinged", pinged, 0.3), ("dropped", dropped, 0.9)]:
                     self.assertGreaterEqual(time_ - sent, least, name)
-                    self.assertLess(time_ - sent, least + 1, name)
+                    self.assertLess(time_ - sent, least + 10, name)
                 event = server.event("closed")
                 self.assertEqual(event["cause"], "silence")
                 self.assertGreaterEqual(event["silent"], 0.9)
                 # The other one has been idle for longer by now.
                 time.sleep(1)
                 alive.send(ECHO)
-                self.assertEqual(alive.recv(timeout=10), ECHO)
+                self.assertEqual(alive.recv(timeout=20), ECHO)
 
     def test_pings_as_messages(self):
         with Server("--keepalive", "200,10000", "--ping", "message") as server:
             with connect(server.url) as peer:
-                self.assertEqual(peer.recv(timeout=10), '{"type":"Ping","data":{}}')
+                self.assertEqual(peer.recv(timeout=20), '{"type":"Ping","data":{}}')
 
 
 class Ends(unittest.TestCase):
@@ -135,7 +135,7 @@ class Ends(unittest.TestCase):
             with self.assertRaises(ConnectionClosed) as closed:
                 act(peer, server)
                 while True:
-                    peer.recv(timeout=10)
+                    peer.recv(timeout=20)
             received = closed.exception.rcvd
             return received and received.code, server.event("closed")["cause"]
 
@@ -209,7 +209,7 @@ class Handshakes(unittest.TestCase):
             self.assertEqual(self.refused(server, origin=f"http://{HOST}"), 403)
             with connect(server.url, origin=f"http://{HOST}:{server.websocket}") as peer:
                 peer.send(ECHO)
-                self.assertEqual(peer.recv(timeout=10), ECHO)
+                self.assertEqual(peer.recv(timeout=20), ECHO)
 
     def test_other_paths_are_refused(self):
         with Server("--path", "/game") as server:
@@ -225,7 +225,7 @@ class Handshakes(unittest.TestCase):
             right = {"Authorization": "Bearer secret"}
             with connect(server.url, additional_headers=right) as peer:
                 peer.send(ECHO)
-                self.assertEqual(peer.recv(timeout=10), ECHO)
+                self.assertEqual(peer.recv(timeout=20), ECHO)
 
     def test_requests_that_are_no_upgrade(self):
         with Server() as server:
