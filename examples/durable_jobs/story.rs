@@ -16,7 +16,7 @@ use crate::redis_server::RedisServer;
 use crate::role::{Job, LEASE, Role};
 
 /// How long a step may take. Only a fault lets it pass.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The options of the private server. It saves each write before it answers, so what it has accepted survives its end.
 const OPTIONS: [&str; 4] = ["--appendonly", "yes", "--appendfsync", "always"];

@@ -14,7 +14,7 @@ use crate::role::Role;
 use crate::story::Failure;
 
 /// How long an event or the end of a copy may take. Only a fault lets it pass.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A copy, which is killed when it is dropped.
 pub(crate) struct Copy {

@@ -15,7 +15,7 @@ use crate::redis_server::RedisServer;
 use crate::role::{KEYS, Role, TIMEOUT};
 
 /// How long a step may take. Only a fault lets it pass.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The options of the private server. It saves each write before it answers, so that the acknowledgement of a report is
 /// not forgotten.

@@ -17,7 +17,7 @@ use crate::kit::{MS, SOON, client, close, next_that, server};
 const ROLE: &str = "LIVENESS_TEST_SERVER";
 
 /// By how much a verdict may be late on a machine that has other things to do.
-const SLACK: Duration = Duration::from_secs(2);
+const SLACK: Duration = Duration::from_secs(10);
 
 /// A server in another process.
 struct Process {
@@ -86,13 +86,13 @@ fn a_stopped_server_is_offline_after_the_unanswered_pings_in_exact_time() {
     let process = Process::start(name);
     let (builder, states) = client(&format!("ws://{}/", process.address));
     let client = builder
-        .unanswered(100 * MS, 3)
-        .connect_within(200 * MS)
+        .unanswered(250 * MS, 3)
+        .connect_within(500 * MS)
         .start()
         .unwrap();
     next_that(&states, State::is_online);
     // Pings are answered for a while.
-    thread::sleep(1_000 * MS);
+    thread::sleep(1_500 * MS);
     assert!(client.state().is_online());
     process.signal(Signal::SIGSTOP);
     let stopped = Instant::now();
@@ -106,10 +106,10 @@ fn a_stopped_server_is_offline_after_the_unanswered_pings_in_exact_time() {
         panic!("{lost}");
     };
     assert_eq!(closed.cause, Cause::Silence);
-    assert!(closed.silent >= 400 * MS, "{closed}");
-    assert!(closed.silent < 400 * MS + SLACK, "{closed}");
+    assert!(closed.silent >= 1_000 * MS, "{closed}");
+    assert!(closed.silent < 1_000 * MS + SLACK, "{closed}");
     // The last byte may have come up to a ping before the stop.
-    assert!(took >= 290 * MS && took < 400 * MS + SLACK, "{took:?}");
+    assert!(took >= 740 * MS && took < 1_000 * MS + SLACK, "{took:?}");
     println!("{closed}");
     // The kernel accepts connections for a stopped process, but it upgrades none.
     let refused = next_that(&states, |state| {
@@ -158,9 +158,10 @@ fn a_killed_server_is_offline_at_once_and_online_when_it_is_back() {
 fn a_server_that_sends_bytes_is_alive_and_is_dropped_exactly_after_the_last() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let (builder, states) = client(&format!("tcp://{}", listener.local_addr().unwrap()));
-    let client = builder.unanswered(60 * MS, 4).start().unwrap();
+    let client = builder.unanswered(120 * MS, 4).start().unwrap();
     let (mut stream, _) = listener.accept().unwrap();
     next_that(&states, State::is_online);
+    let began = Instant::now();
     // A byte now and then, which completes no message and answers no ping.
     stream.write_all(&[0, 200]).unwrap();
     for _ in 0..10 {
@@ -178,14 +179,19 @@ fn a_server_that_sends_bytes_is_alive_and_is_dropped_exactly_after_the_last() {
         panic!("{lost}");
     };
     assert_eq!(closed.cause, Cause::Silence);
-    assert!(closed.silent >= 300 * MS, "{closed}");
-    assert!(took >= 299 * MS && took < 300 * MS + SLACK, "{took:?}");
-    // Four pings have come, and then the end: a half-open connection is not waited for.
+    assert!(closed.silent >= 600 * MS, "{closed}");
+    assert!(took >= 599 * MS && took < 600 * MS + SLACK, "{took:?}");
+    let all = began.elapsed();
+    // Four pings have come, and then the end: a half-open connection is not waited for. On a busy machine the bytes may
+    // be so far apart that there were pings between them.
     let mut bytes = Vec::new();
     stream.set_read_timeout(Some(SOON)).unwrap();
     stream.read_to_end(&mut bytes).unwrap();
     let pings = bytes.windows(6).filter(|it| it == b"\"Ping\"").count();
-    assert_eq!(pings, 4);
+    assert!(
+        pings >= 4 && pings as u128 <= all.as_millis() / 120,
+        "{pings} in {all:?}"
+    );
     close(&client);
 }
 

@@ -153,29 +153,21 @@ fn capping_expiries_per_millisecond_so_that_mass_death_takes_seconds() {
         .workers(1)
         .on_event(move |event: Event<u64>| {
             let event = event.into_key_event().unwrap();
-            tell.send((event.deadline.unwrap(), event.delivered))
-                .unwrap();
+            tell.send(event.delivered).unwrap();
         })
         .build()
         .unwrap();
     watcher.beat_many(0..KEYS).unwrap();
     // One moment, one deadline for all.
     watcher.beat_many(0..KEYS).unwrap();
-    let deaths: Vec<_> = (0..KEYS)
+    let mut delivered: Vec<_> = (0..KEYS)
         .map(|_| told.recv_timeout(GENEROUS).unwrap())
         .collect();
-    let first = deaths.iter().map(|&(deadline, _)| deadline).min().unwrap();
-    let last = deaths
-        .iter()
-        .map(|&(_, delivered)| delivered)
-        .max()
-        .unwrap();
-    // A hundred a millisecond would take four seconds. This takes a tenth of one, on an idle machine.
-    assert!(
-        last - first < Duration::from_secs(3),
-        "it took {:?}",
-        last - first
-    );
+    // A hundred a millisecond would be a thousand in the best ten of them. However busy the machine is, a thread that
+    // runs delivers many times that.
+    delivered.sort_unstable();
+    let is_fast = |window: &[Timestamp]| window[4_999] - window[0] < Duration::from_millis(10);
+    assert!(delivered.windows(5_000).any(is_fast));
 }
 
 #[test]
@@ -410,7 +402,8 @@ fn meet(workers_in: &[AtomicBool; 2]) {
     let index = usize::from(thread::current().name() == Some("liveness-1"));
     workers_in[index].store(true, Ordering::SeqCst);
     let began = Instant::now();
-    while !workers_in[1 - index].load(Ordering::SeqCst) && began.elapsed() < GENEROUS / 10 {
+    while !workers_in[1 - index].load(Ordering::SeqCst) && began.elapsed() < Duration::from_secs(2)
+    {
         thread::yield_now();
     }
 }

@@ -26,11 +26,13 @@ fn session(keepalive: Keepalive, ping: Duration, drop: Duration) -> Vec<Closed> 
                 // Their deadlines differ, so that one hiccup of the machine does not concern all.
                 thread::sleep(MS * 25 * index);
                 let hello = r#"{"type":"Echo","data":{"Message":"Hello,Hotpot!"}}"#;
+                // On a busy machine a ping may come before the first message was sent.
                 if index % 4 == 0 {
                     let mut stream = connect(tcp);
                     let began = Instant::now();
                     put(&mut stream, hello);
-                    assert_eq!(get(&mut stream), hello);
+                    let answer = std::iter::repeat_with(|| get(&mut stream)).find(|it| it != PING);
+                    assert_eq!(answer.unwrap(), hello);
                     assert_eq!(get(&mut stream), PING);
                     assert!(began.elapsed() >= ping);
                     assert!(get(&mut stream).contains("1011"));
@@ -40,7 +42,9 @@ fn session(keepalive: Keepalive, ping: Duration, drop: Duration) -> Vec<Closed> 
                 let mut stream = connect_websocket(websocket);
                 let began = Instant::now();
                 put_frame(&mut stream, 1, hello.as_bytes());
-                assert_eq!(get_frame(&mut stream), (1, hello.as_bytes().to_vec()));
+                let answer = std::iter::repeat_with(|| get_frame(&mut stream))
+                    .find(|it| it.1 != PING.as_bytes());
+                assert_eq!(answer.unwrap(), (1, hello.as_bytes().to_vec()));
                 assert_eq!(get_frame(&mut stream), (1, PING.as_bytes().to_vec()));
                 assert!(began.elapsed() >= ping);
                 let (code, reason) = get_close(&mut stream);
@@ -87,7 +91,7 @@ pub(crate) fn session_of_its_introduction() {
 
 #[test]
 fn the_same_session_on_a_shorter_scale() {
-    let [ping, drop] = [100, 200].map(Duration::from_millis);
+    let [ping, drop] = [500, 1_000].map(Duration::from_millis);
     session(Keepalive::new(ping, drop).ping(Ping::Message), ping, drop);
 }
 

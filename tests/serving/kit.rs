@@ -12,7 +12,7 @@ use liveness::server::{Agent, Closed, Json, Server, ServerBuilder};
 pub(crate) type Peer = Agent<Json, ()>;
 
 /// A limit for what should come at once, on a busy machine.
-pub(crate) const SOON: Duration = Duration::from_secs(20);
+pub(crate) const SOON: Duration = Duration::from_secs(60);
 
 pub(crate) const MS: Duration = Duration::from_millis(1);
 
