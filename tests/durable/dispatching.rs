@@ -102,7 +102,8 @@ fn what_was_claimed_and_has_not_started_is_given_back_by_a_stop() {
     begun.recv_timeout(PATIENCE).unwrap();
     let stopping = worker.clone();
     let stop = thread::spawn(move || stopping.stop(PATIENCE));
-    thread::sleep(5 * MS);
+    let other = Topic::new("other");
+    until(|| worker.emit(&other, String::new()).is_err());
     drop(gate);
     assert!(stop.join().unwrap().still_running.is_empty());
     let counts = worker.counts(&MAIL).unwrap();

@@ -54,8 +54,24 @@ class Cable:
         _ip("-n", self.namespace, "link", "set", "v", "down")
         return time.monotonic()
 
+    def _neighbours(self):
+        """The arguments that select the neighbour of either end, by the direction to it."""
+        return {
+            "there": ([], ["to", self.THERE, "dev", self.end]),
+            "here": (["-n", self.namespace], ["to", self.HERE, "dev", "v"]),
+        }
+
+    def lose(self, direction):
+        """Loses what is sent in one direction, `"here"` or `"there"`, and returns when."""
+        namespace, neighbour = self._neighbours()[direction]
+        # The network card that frames are sent to is another one.
+        _ip(*namespace, "neighbour", "replace", *neighbour, "lladdr", "02:00:00:00:00:01", "nud", "permanent")
+        return time.monotonic()
+
     def plug(self):
-        """Plugs it in again."""
+        """Plugs it in again, and loses nothing."""
+        for namespace, neighbour in self._neighbours().values():
+            subprocess.run(["ip", *namespace, "neighbour", "delete", *neighbour], capture_output=True)
         _ip("-n", self.namespace, "link", "set", "v", "up")
         _ip("link", "set", self.end, "up")
 

@@ -108,3 +108,37 @@ class CablePullOfOurClient(unittest.TestCase):
         self.assertEqual(ended["cause"], "silence")
         self.assertGreaterEqual(ended["silent"], 1.2)
         self.assertTrue(0.9 < took < 10, took)
+
+
+@unittest.skipIf(WHY_NOT, WHY_NOT)
+class OneDirection(unittest.TestCase):
+    def test_a_connection_that_loses_one_direction_ends_on_both_sides(self):
+        # What is not acknowledged holds up what follows, so soon the other direction is silent, too.
+        for direction, deaf in [("here", "server"), ("there", "client")]:
+            with self.subTest(direction), Cable() as cable:
+                with Server("--address", cable.HERE, "--keepalive", "500,1500") as server:
+                    url = f"tcp://{cable.HERE}:{server.tcp}"
+                    options = ["--unanswered", "500,2", "--retry", 50]
+                    with Client(url, *options, prefix=cable.THERE_RUNS) as client:
+                        self.lose(cable, direction, deaf, {"server": server, "client": client})
+
+    def lose(self, cable, direction, deaf, sides):
+        client = sides["client"]
+        client.event("online")
+        # Longer than a silent peer lives.
+        time.sleep(2)
+        self.assertTrue(client.events.empty(), "it is connected")
+        lost = cable.lose(direction)
+        ends = {"client": client.event("offline"), "server": sides["server"].event("closed")}
+        took = time.monotonic() - lost
+        print(f"{deaf} after {ends[deaf]['silent']:.3f} s, both after {took:.3f} s", end=" ... ")
+        self.assertEqual(ends[deaf]["cause"], "silence")
+        self.assertGreaterEqual(ends[deaf]["silent"], 1.5)
+        for end in ends.values():
+            self.assertIn(end["cause"], ("silence", "end of stream", "reset"))
+        # The last byte came at most one ping before.
+        self.assertTrue(0.9 < took < 20, took)
+        cable.plug()
+        client.event("online", within=60)
+        client.send("Echo", {"Message": "back"})
+        self.assertEqual(client.event("echo")["body"], {"Message": "back"})

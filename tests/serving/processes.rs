@@ -55,6 +55,11 @@ fn reset(stream: TcpStream) {
 fn resets_and_closes_at_once_leave_nothing_behind() {
     let name = "processes::resets_and_closes_at_once_leave_nothing_behind";
     alone(name, || {
+        let (resets, closes) = if is_long() {
+            (100_000, 10_000)
+        } else {
+            (10_000, 1_000)
+        };
         let (before, no_threads) = (descriptors(), threads());
         let reports: Arc<Mutex<HashMap<AgentId, Vec<&str>>>> = Arc::default();
         let [opened, closed] = [reports.clone(), reports.clone()];
@@ -79,7 +84,7 @@ fn resets_and_closes_at_once_leave_nothing_behind() {
         let (with_server, its_threads) = (descriptors(), threads());
         thread::scope(|scope| {
             scope.spawn(|| {
-                for number in 0..10_000 {
+                for number in 0..resets {
                     let mut stream = TcpStream::connect([tcp, websocket][number % 2]).unwrap();
                     match number / 2 % 4 {
                         0 => {}
@@ -91,7 +96,7 @@ fn resets_and_closes_at_once_leave_nothing_behind() {
                 }
             });
             scope.spawn(|| {
-                for number in 0..1_000 {
+                for number in 0..closes {
                     let mut stream = connect_websocket(websocket);
                     let mut last = frame(0x81, br#"{"type":"Close"}"#);
                     last.extend(frame(0x88, &1_000_u16.to_be_bytes()));
@@ -114,7 +119,11 @@ fn resets_and_closes_at_once_leave_nothing_behind() {
         let stats = server.stats();
         let reports = std::mem::take(&mut *reports.lock().unwrap());
         assert_eq!(reports.len() as u64, stats.opened_reports);
-        assert!(stats.opened_reports >= 1_000, "{stats:?}");
+        assert!(stats.opened_reports >= closes as u64, "{stats:?}");
+        println!(
+            "{} accepted, {} opened",
+            stats.accepted, stats.opened_reports
+        );
         for (id, reports) in reports {
             assert_eq!(reports, ["opened", "closed"], "{id}");
         }
@@ -145,10 +154,10 @@ fn accepting_goes_on_after_there_was_no_descriptor() {
         }
         until("accepting pauses", || server.stats().accept_pauses > 0);
         let (began, cpu) = (Instant::now(), cpu_time());
-        thread::sleep(MS * 500);
+        thread::sleep(MS * 1_000);
         let (spent, of) = (cpu_time() - cpu, began.elapsed());
         println!("without a descriptor: {spent:?} of {of:?}");
-        assert!(spent < of / 10, "{spent:?} of {of:?}");
+        assert!(spent < of / 20, "{spent:?} of {of:?}");
         let pauses = server.stats().accept_pauses;
         assert!(pauses < 20, "{pauses}");
         // Who was accepted before is still served.

@@ -140,8 +140,10 @@ pub(crate) fn many_events_have_ids_in_their_order(make: &dyn Make) {
     let events: Vec<_> = (0..450).map(|number| number.to_string()).collect();
     let ids = it.dispatcher.emit_many(&it.topic, events.clone()).unwrap();
     assert!(ids.windows(2).all(|two| two[0] < two[1]));
-    for (event, id) in events.iter().zip(&ids) {
-        let call = get(&calls);
+    // What a process has claimed ahead and gives back, because a busy machine holds it up, is handled later.
+    let mut handled: Vec<_> = events.iter().map(|_| get(&calls)).collect();
+    handled.sort_by_key(|call| call.id);
+    for ((event, id), call) in events.iter().zip(&ids).zip(handled) {
         assert_eq!((&call.event, call.id), (event, *id));
     }
     assert!(
