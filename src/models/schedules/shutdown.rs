@@ -24,6 +24,19 @@ fn beat_all(watcher: &Watcher<u64>, keys: impl IntoIterator<Item = u64>) -> u64 
     accepted
 }
 
+/// Creates a watcher whose three keys are due, and a channel that receives one message for each call of its callback.
+fn with_dead_keys() -> (Arc<Watcher<u64>>, mpsc::Receiver<()>) {
+    let clock = ManualClock::new();
+    let (called, is_called) = mpsc::channel();
+    let watcher = builder(&clock, 2, 2)
+        .on_event(move |_| called.send(()).unwrap())
+        .build()
+        .unwrap();
+    watcher.beat_many(0..3u64).unwrap();
+    clock.advance(TIMEOUT);
+    (Arc::new(watcher), is_called)
+}
+
 #[test]
 fn close_lets_producers_go_and_applies_what_it_accepted() {
     explore(
@@ -77,15 +90,7 @@ fn close_lets_producers_go_and_applies_what_it_accepted() {
 #[test]
 fn all_who_close_return_when_the_threads_are_gone() {
     explore("all_who_close_return_when_the_threads_are_gone", || {
-        let clock = ManualClock::new();
-        let (called, is_called) = mpsc::channel();
-        let watcher = builder(&clock, 2, 2)
-            .on_event(move |_| called.send(()).unwrap())
-            .build()
-            .unwrap();
-        watcher.beat_many(0..3u64).unwrap();
-        clock.advance(TIMEOUT);
-        let watcher = Arc::new(watcher);
+        let (watcher, is_called) = with_dead_keys();
         let closers = [(); 2].map(|()| {
             let watcher = watcher.clone();
             thread::spawn(move || quiet(watcher.close()))
@@ -164,15 +169,7 @@ fn a_close_with_a_limit_and_one_without_end_when_the_threads_have() {
     explore(
         "a_close_with_a_limit_and_one_without_end_when_the_threads_have",
         || {
-            let clock = ManualClock::new();
-            let (called, is_called) = mpsc::channel();
-            let watcher = builder(&clock, 2, 2)
-                .on_event(move |_| called.send(()).unwrap())
-                .build()
-                .unwrap();
-            watcher.beat_many(0..3u64).unwrap();
-            clock.advance(TIMEOUT);
-            let watcher = Arc::new(watcher);
+            let (watcher, is_called) = with_dead_keys();
             let limited = thread::spawn({
                 let watcher = watcher.clone();
                 move || watcher.close_timeout(TIMEOUT)
