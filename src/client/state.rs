@@ -11,6 +11,13 @@ use crate::server::{Cause, Closed};
 
 /// Where a client stands with its server. Each change is passed to the callback
 /// [`state`](super::ClientBuilder::state), in their order.
+///
+/// ```
+/// use liveness::client::{ClosedBy, State};
+///
+/// assert!(!State::Connecting.is_online());
+/// assert_eq!(State::Closed(ClosedBy::Program).to_string(), "closed: by the program");
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum State {

@@ -8,6 +8,13 @@ use std::time::Duration;
 const MAX_REASON: usize = 123;
 
 /// Why a connection ended. The first cause counts; later ones are ignored.
+///
+/// ```
+/// use liveness::server::Cause;
+///
+/// assert_eq!(Cause::Silence.to_string(), "silence");
+/// assert!(Cause::ALL.is_sorted());
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]

@@ -68,6 +68,12 @@ pub struct Envelope<'a> {
 }
 
 /// An error that is sent to a peer, or was received from one: the message named `Error`.
+///
+/// ```
+/// use liveness::server::Fault;
+///
+/// assert_eq!(Fault::new(17, "no such room").to_string(), "error 17: no such room");
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Fault {
     /// A number for programs.
@@ -312,11 +318,19 @@ impl<A, B, T: Decode<A> + Decode<B>> Decode<Either<A, B>> for T {
 type Source = Box<dyn Error + Send + Sync>;
 
 /// The error of a value that has no encoding.
+///
+/// ```
+/// use liveness::server::EncodeError;
+///
+/// let error = EncodeError::new("a key is no text");
+/// assert_eq!(error.to_string(), "the message cannot be encoded: a key is no text");
+/// ```
 #[derive(Debug)]
 pub struct EncodeError(Source);
 
 impl EncodeError {
     /// Creates the error for the reason `why`.
+    #[must_use]
     pub fn new(why: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         EncodeError(why.into())
     }
@@ -336,11 +350,18 @@ impl Error for EncodeError {
 }
 
 /// The error of bytes that are no message, or no body of the type that is asked for.
+///
+/// ```
+/// use liveness::server::DecodeError;
+///
+/// assert_eq!(DecodeError::new("empty").to_string(), "the message cannot be decoded: empty");
+/// ```
 #[derive(Debug)]
 pub struct DecodeError(Source);
 
 impl DecodeError {
     /// Creates the error for the reason `why`.
+    #[must_use]
     pub fn new(why: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         DecodeError(why.into())
     }

@@ -53,6 +53,12 @@ pub(crate) type OnClosed<C, T> = Box<dyn Fn(&Agent<C, T>, &Closed) + Send + Sync
 pub(crate) type OnStall = Box<dyn Fn(&Blocked) + Send + Sync>;
 
 /// The refusal of an upgrade request: an HTTP status and a text.
+///
+/// ```
+/// use liveness::server::Reject;
+///
+/// assert_eq!(Reject::new(200), Reject::new(403)); // a refusal has the status of one
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reject {
     /// The answer.

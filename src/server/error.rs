@@ -93,6 +93,14 @@ impl Error for RequestError {
 }
 
 /// Why a server did not start.
+///
+#[cfg_attr(feature = "json", doc = "```")]
+#[cfg_attr(not(feature = "json"), doc = "```ignore")]
+/// use liveness::server::{Json, Server, StartError};
+///
+/// let started = Server::<Json, ()>::builder().tcp("127.0.0.1:0").max_message(0).start();
+/// assert!(matches!(started, Err(StartError::Option(_))));
+/// ```
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum StartError {

@@ -29,7 +29,7 @@ pub enum Overflow {
 ///
 /// // 100 messages at once, then one each 50 ms on average.
 /// let rate = Rate::new(20).burst(100).excess(Excess::Close);
-/// # let _ = rate;
+/// assert_ne!(rate, Rate::new(20).burst(100)); // by default, reading pauses
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]

@@ -52,6 +52,13 @@ impl From<IpAddr> for Network {
 }
 
 /// The error of a text that is no range of addresses.
+///
+/// ```
+/// use liveness::server::Network;
+///
+/// let error = "10.0.0.0/200".parse::<Network>().unwrap_err();
+/// assert_eq!(error.to_string(), "`10.0.0.0/200` is no range of addresses such as 10.0.0.0/8");
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NetworkError(String);
 
