@@ -71,7 +71,8 @@ fn of_node(change: Change) -> Option<(What, bool)> {
         Change::Returning => "is joining again",
         Change::Up => "is up",
         Change::Recovered { down_for } => {
-            return Some((format!("is up again after {down_for:.1?}").into(), false));
+            let seconds = down_for.as_secs_f64();
+            return Some((format!("is back after {seconds:.1} s").into(), false));
         }
         Change::Suspected => "is suspect",
         Change::Reassured => "is no longer suspect",
@@ -96,8 +97,8 @@ fn of_key<K, V>(event: &Event<K, V>) -> Option<(Option<&K>, What)> {
         Event::Expired(it) if it.mode == Mode::Once => (it, "has expired".into()),
         Event::Expired(it) => (it, "is down".into()),
         Event::Recovered(it) => {
-            let after = it.down_for.unwrap_or_default();
-            (it, format!("is up again after {after:.1?}").into())
+            let seconds = it.down_for.unwrap_or_default().as_secs_f64();
+            (it, format!("is back after {seconds:.1} s").into())
         }
         Event::Removed(it) => (it, "was removed".into()),
         Event::Stalled(stall) => {

@@ -268,7 +268,7 @@ fn what_comes_and_goes_between_two_looks_is_shown_if_it_is_reported() {
     // The page opens when all is over, and yet gets the story.
     let mut client = Client::connect(page.local_addr());
     for (part, label) in [("keys", "17"), ("nodes", "18")] {
-        for (state, what) in [(4, "is down"), (0, "is up again after ")] {
+        for (state, what) in [(4, "is down"), (0, "is back after ")] {
             client.hears_story(part, label, state, what);
         }
     }

@@ -206,12 +206,7 @@ mod with_log {
         }
         let of_web_1 = |what: &str| format!("registry backends: web-1 {what}");
         assert_eq!(lines("subscriber", Level::Warn), [of_web_1("is down")]);
-        let expected = [
-            "is registered",
-            "is up",
-            "is up again after 0.0ns",
-            "has left",
-        ];
+        let expected = ["is registered", "is up", "is back after 0.0 s", "has left"];
         assert_eq!(changes(), expected.map(of_web_1));
     }
 
