@@ -44,7 +44,7 @@ pub(crate) mod core;
 pub(crate) mod deadlines;
 pub(crate) mod desk;
 mod error;
-mod face;
+pub(crate) mod face;
 mod framing;
 pub mod group;
 pub(crate) mod http;

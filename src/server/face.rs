@@ -14,8 +14,9 @@ use super::agent::{Agent, AgentId};
 use super::codec::{Codec, Encode};
 use super::core::Core;
 use super::error::SendError;
-use super::hub::{Command, later};
+use super::hub::{Command, Hub, later};
 use super::stats::ServerStats;
+use crate::sync::answer;
 
 /// How a server is shut down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -252,6 +253,25 @@ fn name(thread: &JoinHandle<()>) -> String {
     thread.thread().name().unwrap_or_default().to_owned()
 }
 
+/// Closes the listeners, and then lets each reactor close its connections, so that no connection is given to a reactor
+/// that has ended.
+pub(crate) fn close_all<C>(hub: &Hub<C>, how: Shutdown, began: Instant) {
+    let Shutdown { within, spread } = how;
+    hub.is_draining.store(true, Ordering::Release);
+    let (sender, stopped) = answer::bounded(1);
+    // The first reactor has the listeners, so after its answer nothing is accepted.
+    if let Some(first) = hub.inboxes.first()
+        && first.push(Command::StopListening(sender)).is_ok()
+    {
+        let _ = stopped.recv_timeout(within / 5);
+    }
+    let cut = later(began, within / 5 * 4);
+    for inbox in &hub.inboxes {
+        // A reactor that has ended has nothing to close.
+        let _ = inbox.push(Command::Shutdown(spread.min(within / 2), cut));
+    }
+}
+
 /// Shuts the server of `core` down. Returns what was not done in the time of `how`.
 fn end<C: Codec, T: Send + Sync + 'static>(
     core: &Core<C, T>,
@@ -259,24 +279,12 @@ fn end<C: Codec, T: Send + Sync + 'static>(
     how: Shutdown,
 ) -> ShutdownReport {
     let mut report = ShutdownReport::default();
-    let Shutdown { within, spread } = how;
+    let within = how.within;
     let hub = &core.hub;
     let began = Instant::now();
     let after = |duration| later(began, duration);
     report.open = hub.stats.lock().open;
-    hub.is_draining.store(true, Ordering::Release);
-    let (sender, stopped) = crossbeam_channel::bounded(1);
-    // The first reactor has the listeners, so after its answer nothing is accepted.
-    if let Some(first) = hub.inboxes.first()
-        && first.push(Command::StopListening(sender)).is_ok()
-    {
-        let _ = stopped.recv_deadline(after(within / 5));
-    }
-    let cut = after(within / 5 * 4);
-    for inbox in &hub.inboxes {
-        // A reactor that has ended has nothing to close.
-        let _ = inbox.push(Command::Shutdown(spread.min(within / 2), cut));
-    }
+    close_all(hub, how, began);
     let Running { reactors, handlers } = running;
     let end = after(within);
     while Instant::now() < end && !reactors.iter().all(JoinHandle::is_finished) {

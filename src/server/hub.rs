@@ -23,7 +23,7 @@ use super::stats::ServerStats;
 use super::wire::Wire;
 use crate::clock::Clock;
 use crate::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
-use crate::sync::{Condvar, Mutex, thread_local};
+use crate::sync::{Condvar, Mutex, answer, thread_local};
 
 /// Where a connection is: the slot of a reactor. A slot that is used again has another generation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -68,7 +68,7 @@ pub(crate) enum Command<C> {
     /// Send to all members of a room, or to all connections.
     Publish(Option<Arc<str>>, Frames<C>),
     /// Close the listeners.
-    StopListening(crossbeam_channel::Sender<()>),
+    StopListening(answer::Sender<()>),
     /// Close all connections, spread over this time, and cut what is left at the second time.
     Shutdown(Duration, Instant),
 }

@@ -7,7 +7,7 @@ mod explored;
 
 #[cfg(all(test, shuttle))]
 pub(crate) use explored::{
-    Events, Interest, Peer, Poll, Registry, TcpListener, TcpStream, Token, Waker,
+    Door, Events, Interest, Peer, Poll, Registry, TcpListener, TcpStream, Token, Waker,
 };
 #[cfg(not(all(test, shuttle)))]
 pub(crate) use mio::{

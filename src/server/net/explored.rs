@@ -1,6 +1,7 @@
 //! Sockets that are pipes in memory, with the readiness of `mio`: each change is reported once. A model has the other
 //! end. No sleep ends by its timeout, because time stands still in the models.
 
+use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr};
 use std::ops::BitOr;
@@ -315,6 +316,11 @@ impl Peer {
         self.change(|pipe| pipe.room += bytes);
     }
 
+    /// Returns whether the server has ended the connection.
+    pub(crate) fn is_over(&self) -> bool {
+        self.0.lock().is_over
+    }
+
     /// Returns how many bytes the server has not read.
     pub(crate) fn unread(&self) -> usize {
         self.0.lock().input.len()
@@ -326,27 +332,96 @@ impl Peer {
     }
 }
 
-/// A listener at which no one arrives: models adopt connections.
+/// What waits at a listener.
+#[derive(Debug, Default)]
+struct Queue {
+    /// The connections that were not accepted.
+    waiting: VecDeque<TcpStream>,
+    /// Whether the listener is closed.
+    is_closed: bool,
+    /// Where arrivals are reported.
+    registered: Option<(Arc<Selector>, Token)>,
+}
+
+/// A listener, at which connections arrive through a [`Door`].
 #[derive(Debug)]
-pub(crate) struct TcpListener(std::net::TcpListener);
+pub(crate) struct TcpListener(Arc<Mutex<Queue>>);
 
 impl TcpListener {
-    pub(crate) fn from_std(listener: std::net::TcpListener) -> Self {
-        TcpListener(listener)
+    /// Returns a listener at which no connection arrives.
+    pub(crate) fn from_std(_: std::net::TcpListener) -> Self {
+        Door::default().listener()
     }
 
+    #[expect(
+        clippy::unused_self,
+        clippy::unnecessary_wraps,
+        reason = "the interface of `mio`'s"
+    )]
     pub(crate) fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.0.local_addr()
+        Ok(SocketAddr::from(([192, 0, 2, 1], 7_000)))
     }
 
-    #[expect(clippy::unused_self, reason = "the interface of `mio`'s")]
     pub(crate) fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
-        Err(ErrorKind::WouldBlock.into())
+        let stream = self.0.lock().waiting.pop_front();
+        let stream = stream.ok_or(ErrorKind::WouldBlock)?;
+        Ok((stream, SocketAddr::from(([192, 0, 2, 2], 50_000))))
     }
 }
 
 impl Source for TcpListener {
-    fn register(&mut self, _: &Arc<Selector>, _: Token) {}
+    fn register(&mut self, selector: &Arc<Selector>, token: Token) {
+        let mut queue = self.0.lock();
+        queue.registered = Some((selector.clone(), token));
+        drop(queue);
+        selector.report(Some(Event {
+            token,
+            is_read_closed: false,
+        }));
+    }
 
-    fn deregister(&mut self) {}
+    fn deregister(&mut self) {
+        self.0.lock().registered = None;
+    }
+}
+
+impl Drop for TcpListener {
+    fn drop(&mut self) {
+        let mut queue = self.0.lock();
+        queue.is_closed = true;
+        // As in the system, they end with the listener.
+        let waiting = std::mem::take(&mut queue.waiting);
+        drop(queue);
+        drop(waiting);
+    }
+}
+
+/// The way to a listener, for a model.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Door(Arc<Mutex<Queue>>);
+
+impl Door {
+    /// Returns the listener.
+    pub(crate) fn listener(&self) -> TcpListener {
+        TcpListener(self.0.clone())
+    }
+
+    /// Connects, with room for `bytes` on the way back. Returns `None` if the listener is closed.
+    pub(crate) fn enter(&self, bytes: usize) -> Option<Peer> {
+        let (stream, peer) = TcpStream::pair(bytes);
+        let mut queue = self.0.lock();
+        if queue.is_closed {
+            return None;
+        }
+        queue.waiting.push_back(stream);
+        let registered = queue.registered.clone();
+        drop(queue);
+        if let Some((selector, token)) = registered {
+            selector.report(Some(Event {
+                token,
+                is_read_closed: false,
+            }));
+        }
+        Some(peer)
+    }
 }

@@ -47,6 +47,17 @@ impl Listener {
         })
     }
 
+    /// Returns a plain listener of a model.
+    #[cfg(all(test, shuttle))]
+    pub(crate) fn of(socket: TcpListener, port: Port) -> Self {
+        Listener {
+            socket,
+            port,
+            layer: Layer::default(),
+            is_pending: false,
+        }
+    }
+
     /// Returns the address.
     pub(crate) fn local_addr(&self) -> io::Result<SocketAddr> {
         self.socket.local_addr()

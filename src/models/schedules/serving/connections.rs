@@ -11,6 +11,7 @@ use shuttle::thread;
 
 use self::model::{FRAME, Model, Options, Report, frame, messages, numbers};
 use super::super::explore;
+use crate::server::net::Door;
 use crate::server::{Cause, Overflow, SendError};
 
 /// Finds: jobs that are queued in another order; a cause that replaces an earlier one; a report after `Closed`; an
@@ -82,7 +83,7 @@ fn what_is_sent_too_late_reaches_no_other_connection_and_frees_its_bytes() {
             while !model.log.lock().iter().any(|it| it.1 == Report::Message(7)) {
                 thread::yield_now();
             }
-            assert_eq!(second.output(), []);
+            assert!(second.output().is_empty());
             let (log, _) = model.end();
             assert!(
                 log.contains(&(2, Report::Closed(Cause::Shutdown, 1_001))),
@@ -266,6 +267,39 @@ fn a_shutdown_meets_connections_sends_and_messages_to_all() {
             // What came after the end was refused.
             let (_, stats) = model.check();
             assert_eq!((stats.accepted, stats.refused + stats.closed), (3, 3));
+        },
+    );
+}
+
+/// Finds: reactors that are asked to close before the listener is closed, or before its end is known; a listener that
+/// stays open.
+#[test]
+fn a_shutdown_meets_arrivals_and_leaves_none_to_a_reactor_that_has_ended() {
+    explore(
+        "a_shutdown_meets_arrivals_and_leaves_none_to_a_reactor_that_has_ended",
+        || {
+            let door = Door::default();
+            let options = Options {
+                reactors: 2,
+                door: Some(door.clone()),
+                ..Options::default()
+            };
+            let mut model = Model::start(&options, || ());
+            let arriving = [0; 2].map(|_| {
+                let door = door.clone();
+                thread::spawn(move || {
+                    let peers = (0..2).filter_map(|_| door.enter(100));
+                    peers.collect::<Vec<_>>()
+                })
+            });
+            model.stop();
+            assert!(door.enter(100).is_none(), "it still listens");
+            let peers = arriving.into_iter().flat_map(|it| it.join().unwrap());
+            assert!(peers.into_iter().all(|peer| peer.is_over()));
+            let (_, stats) = model.check();
+            // What no reactor takes has no cause.
+            let ended: u64 = Cause::ALL.iter().map(|it| stats.ended_by(*it)).sum();
+            assert_eq!(ended, stats.accepted, "{stats:?}");
         },
     );
 }

@@ -16,16 +16,17 @@ use crate::server::agent::Agent;
 use crate::server::channel::Layer;
 use crate::server::core::{Core, Handle, Program, Route};
 use crate::server::desk::Supervisor;
+use crate::server::face::close_all;
 use crate::server::hub::{Command, Hub, HubOptions, Port};
 use crate::server::inbox::Wake;
-use crate::server::net::{Peer, Poll, TcpStream, Waker};
+use crate::server::net::{Door, Peer, Poll, TcpStream, Waker};
 use crate::server::pool::Pool;
-use crate::server::reactor::{ConnectionLimits, Reactor, Start, WAKER};
+use crate::server::reactor::{ConnectionLimits, Listener, Reactor, Start, WAKER};
 use crate::server::session::Settings;
 use crate::server::strand::Room;
 use crate::server::{
     Cause, Codec, Decode, DecodeError, Encode, EncodeError, Envelope, Fault, Framing, Head,
-    Overflow, ServerStats,
+    Overflow, ServerStats, Shutdown,
 };
 
 /// Messages of a letter and a number.
@@ -128,6 +129,8 @@ pub(super) struct Options {
     pub(super) outbound: usize,
     pub(super) overflow: Overflow,
     pub(super) inbound: usize,
+    /// The way to the listener of WebSockets, if there is one.
+    pub(super) door: Option<Door>,
 }
 
 impl Default for Options {
@@ -137,6 +140,7 @@ impl Default for Options {
             outbound: 3 * FRAME,
             overflow: Overflow::Close,
             inbound: 8,
+            door: None,
         }
     }
 }
@@ -211,13 +215,17 @@ impl Model {
         settings.limits.outbound = options.outbound;
         settings.limits.overflow = options.overflow;
         let settings = Arc::new(settings);
+        let listener = options.door.as_ref().map(Door::listener);
+        let mut listeners = listener
+            .map(|it| Listener::of(it, Port::WebSocket))
+            .into_iter();
         let reactors = polls.into_iter().enumerate().map(|(index, poll)| {
             let start = Start {
                 index,
                 poll,
                 core: core.clone(),
                 settings: settings.clone(),
-                listeners: Vec::new(),
+                listeners: listeners.next().into_iter().collect(),
                 limits: ConnectionLimits {
                     max_connections: 100,
                     max_handshaking: 100,
@@ -274,11 +282,8 @@ impl Model {
 
     /// Cuts what is open, and ends the threads.
     pub(super) fn stop(&mut self) {
-        for inbox in &self.core.hub.inboxes {
-            inbox
-                .push(Command::Shutdown(Duration::ZERO, Instant::now()))
-                .unwrap();
-        }
+        let at_once = Shutdown::within(Duration::ZERO);
+        close_all(&self.core.hub, at_once, Instant::now());
         self.reactors.drain(..).for_each(|it| it.join().unwrap());
         assert_eq!(self.core.pool.close(Duration::MAX), 0);
         self.handlers.drain(..).for_each(|it| it.join().unwrap());
