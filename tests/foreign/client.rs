@@ -11,7 +11,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use lexopt::prelude::{Long, Value, ValueExt};
-use liveness::client::{Client, ClientBuilder, ClosedBy, LinkError, State};
+use liveness::client::{Client, ClientBuilder, ClosedBy, LinkError, State, Trust};
 use liveness::server::{Closed, Codec, Fault, Json};
 use raw::{BYTES, Bytes, Raw, TEXT};
 use serde::Deserialize;
@@ -32,6 +32,7 @@ struct Options {
     unanswered: (Duration, u32),
     retry: Duration,
     spread: Duration,
+    trust: Option<Trust>,
 }
 
 impl Options {
@@ -43,6 +44,7 @@ impl Options {
             unanswered: (Duration::from_secs(15), 2),
             retry: Duration::from_millis(250),
             spread: Duration::from_secs(10),
+            trust: None,
         };
         let mut arguments = lexopt::Parser::from_env();
         while let Some(argument) = arguments.next()? {
@@ -64,6 +66,7 @@ impl Options {
                 }
                 "retry" => options.retry = milliseconds(&value)?,
                 "spread" => options.spread = milliseconds(&value)?,
+                "trust" => options.trust = Some(Trust::from_file(value)?),
                 other => return Err(format!("unknown option `{other}`").into()),
             }
         }
@@ -73,10 +76,14 @@ impl Options {
     /// Returns the client that they describe.
     fn builder<C: Codec>(&self) -> ClientBuilder<C> {
         let (ping_after, pings) = self.unanswered;
-        Client::builder(&self.url)
+        let builder = Client::builder(&self.url)
             .unanswered(ping_after, pings)
             .retry(self.retry, self.retry.max(Duration::from_secs(1)))
-            .spread(self.spread)
+            .spread(self.spread);
+        match &self.trust {
+            Some(trust) => builder.trust(trust),
+            None => builder,
+        }
     }
 }
 

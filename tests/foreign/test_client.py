@@ -35,9 +35,9 @@ class Peer:
 class Listener:
     """A server of `websockets`."""
 
-    def __init__(self, port=0):
+    def __init__(self, port=0, ssl=None):
         self.peers = queue.Queue()
-        self.server = serve(self._connected, HOST, port, ping_interval=None)
+        self.server = serve(self._connected, HOST, port, ping_interval=None, ssl=ssl)
         self.port = self.server.socket.getsockname()[1]
         self.url = f"ws://{HOST}:{self.port}/"
         self.thread = threading.Thread(target=self.server.serve_forever)

@@ -1,5 +1,8 @@
-"""Python's `ssl` and `websockets`, and certificates of `openssl`, against the server."""
+"""Python's `ssl` and `websockets`, and certificates of `openssl`, against the server and the client."""
 
+import pathlib
+import re
+import shlex
 import socket
 import ssl
 import struct
@@ -7,7 +10,8 @@ import subprocess
 import tempfile
 import unittest
 
-from kit import HOST, Server
+from kit import HOST, Client, Server
+from test_client import Listener
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
@@ -40,6 +44,7 @@ class Tls(unittest.TestCase):
     def setUp(self):
         folder = tempfile.TemporaryDirectory()
         self.addCleanup(folder.cleanup)
+        self.folder = folder.name
         certify(folder.name, self.kind)
         self.options = ["--tls", f"{folder.name}/chain.pem,{folder.name}/key.pem"]
         self.context = ssl.create_default_context(cafile=f"{folder.name}/root.pem")
@@ -102,6 +107,62 @@ class Versions(Tls):
                 while data := other.recv(65536):
                     rest += data
                 self.assertIn(b"1001", rest)
+
+
+class Clients(Tls):
+    def listen(self, chain="chain.pem", key="key.pem", port=0):
+        """Starts a server of `websockets`, and returns it with the URL by its name."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(f"{self.folder}/{chain}", f"{self.folder}/{key}")
+        server = Listener(port, ssl=context)
+        return server, f"wss://localhost:{server.port}/"
+
+    def test_messages_go_both_ways_and_sessions_are_resumed(self):
+        server, url = self.listen()
+        with server, Client(url, "--trust", f"{self.folder}/root.pem", "--retry", 20) as client:
+            for was_reused in (False, True):
+                peer = server.peer()
+                self.assertEqual(peer.connection.socket.session_reused, was_reused)
+                for length in (5, 20_000, 60_000):
+                    body = "x" * length
+                    client.send("Echo", body)
+                    self.assertEqual(peer.receive(), {"type": "Echo", "data": body})
+                    peer.send(type="Echo", data=body)
+                    self.assertEqual(client.event("echo")["body"], body)
+                peer.connection.close(1011)
+                self.assertEqual(client.event("offline")["code"], 1011)
+
+    def test_the_client_comes_back_after_a_restart(self):
+        server, url = self.listen()
+        with Client(url, "--trust", f"{self.folder}/root.pem", "--retry", 20, "--spread", 20) as client:
+            with server:
+                server.peer()
+            self.assertEqual(client.event("offline")["code"], 1001)
+            with self.listen(port=server.port)[0] as again:
+                again.peer()
+
+    def test_a_wrong_name_and_a_wrong_authority_are_refused(self):
+        server, url = self.listen()
+        other = url.replace("localhost", HOST)
+        with server, tempfile.TemporaryDirectory() as folder:
+            certify(folder, self.kind)
+            with Client(other, "--trust", f"{self.folder}/root.pem") as client:
+                self.assertIn(f"the certificate is not for `{HOST}`", client.event("offline")["cause"])
+            with Client(url, "--trust", f"{folder}/root.pem") as client:
+                self.assertIn("no authority that is trusted", client.event("offline")["cause"])
+            self.assertTrue(server.peers.empty())
+
+    def test_the_certificate_of_the_documentation_is_trusted_by_both(self):
+        page = pathlib.Path(__file__).parents[2] / "docs" / "server.md"
+        command = re.search(r"openssl (req -x509.*?)\n```", page.read_text("utf-8"), re.DOTALL).group(1)
+        openssl(self.folder, *shlex.split(command.replace("\\\n", " ")))
+        server, url = self.listen(chain="cert.pem")
+        with server, Client(url, "--trust", f"{self.folder}/cert.pem"):
+            server.peer()
+        self.options = ["--tls", f"{self.folder}/cert.pem,{self.folder}/key.pem"]
+        self.context = ssl.create_default_context(cafile=f"{self.folder}/cert.pem")
+        with Server(*self.options) as server:
+            self.echo(server)
 
 
 class Rsa(Tls):
