@@ -23,10 +23,10 @@ fn connect_with_buffer(address: SocketAddr, bytes: usize) -> TcpStream {
 
 #[test]
 fn a_peer_that_reads_slowly_and_answers_pings_stays_until_its_outbox_is_full() {
-    let (write_within, outbound) = (MS * 300, 8 << 20);
+    let (write_within, outbound) = (MS * 600, 8 << 20);
     let (builder, reports) = reporting();
     let server = builder
-        .keepalive(Keepalive::new(MS * 200, MS * 800).ping(Ping::Message))
+        .keepalive(Keepalive::new(MS * 400, MS * 1_600).ping(Ping::Message))
         .write_within(write_within)
         .outbound(outbound)
         .start()
@@ -35,11 +35,6 @@ fn a_peer_that_reads_slowly_and_answers_pings_stays_until_its_outbox_is_full() {
     until("it is open", || server.stats().opened_reports == 1);
     let agent = server.agents().pop().unwrap();
     let text = "x".repeat(10_000);
-    // More than the buffers of the sockets hold, and less than a quarter of the limit, so that it is read from.
-    while agent.queued() < outbound / 8 {
-        agent.send("Text", &text).unwrap();
-        thread::sleep(MS / 10);
-    }
     let mut answering = stream.try_clone().unwrap();
     let (stop, stopped) = channel::<()>();
     let reader = thread::spawn(move || {
@@ -49,6 +44,14 @@ fn a_peer_that_reads_slowly_and_answers_pings_stays_until_its_outbox_is_full() {
             thread::sleep(MS * 20);
         }
     });
+    // More than the buffers of the sockets hold, and less than a quarter of the limit, so that it is read from.
+    while agent.queued() < outbound / 8 {
+        agent.send("Text", &text).unwrap();
+        answering
+            .write_all(&framed(r#"{"type":"Pong","data":{}}"#))
+            .unwrap();
+        thread::sleep(MS / 10);
+    }
     let began = Instant::now();
     while began.elapsed() < write_within * 5 {
         answering
