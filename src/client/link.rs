@@ -44,8 +44,8 @@ pub(super) struct Link<C> {
     epoch: Option<Epoch>,
     /// Whether its end was reported.
     has_ended: bool,
-    /// The traffic that is counted.
-    counted: Traffic,
+    /// The traffic that is not in the statistics.
+    traffic: Traffic,
     /// Why TLS could not begin.
     #[cfg(feature = "tls")]
     insecure: Option<String>,
@@ -62,7 +62,7 @@ impl<C: Codec> Link<C> {
             is_writable: true,
             epoch: None,
             has_ended: false,
-            counted: Traffic::default(),
+            traffic: Traffic::default(),
             #[cfg(feature = "tls")]
             insecure: None,
         }
@@ -267,9 +267,9 @@ impl<C: Codec> Link<C> {
         let is_closed = shared.is_closed();
         let runnable = &mut *cx.runnable;
         let input = &mut cx.scratch.clear[..count];
-        let session = &mut self.session;
+        let (session, traffic) = (&mut self.session, &mut self.traffic);
         let received = catch_panic(|| {
-            session.receive(input, cx.now, |envelope| {
+            session.receive(input, cx.now, traffic, |envelope| {
                 if is_closed {
                     return;
                 }
@@ -338,7 +338,7 @@ impl<C: Codec> Link<C> {
             match self.channel.write(&slices[..count]) {
                 Ok(written) => {
                     self.session.hold(self.channel.held());
-                    self.session.wrote(written, now);
+                    self.session.wrote(written, now, &mut self.traffic);
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.is_writable = false,
@@ -350,22 +350,21 @@ impl<C: Codec> Link<C> {
         }
         self.session.hold(self.channel.held());
         if is_taken && self.session.has_output() {
-            self.session.wrote(0, now);
+            self.session.wrote(0, now, &mut self.traffic);
         }
     }
 
     /// Counts the traffic since the last call.
     fn count(&mut self, shared: &Shared<C>) {
-        let traffic = self.session.traffic();
-        let counted = std::mem::replace(&mut self.counted, traffic);
-        if traffic == counted {
+        let traffic = std::mem::take(&mut self.traffic);
+        if traffic == Traffic::default() {
             return;
         }
-        shared.wrote(traffic.sent - counted.sent);
+        shared.wrote(traffic.sent);
         shared.count(|stats| {
-            stats.received += traffic.received - counted.received;
-            stats.bytes_in += traffic.bytes_in - counted.bytes_in;
-            stats.bytes_out += traffic.bytes_out - counted.bytes_out;
+            stats.received += traffic.received;
+            stats.bytes_in += traffic.bytes_in;
+            stats.bytes_out += traffic.bytes_out;
         });
     }
 }

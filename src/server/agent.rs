@@ -59,8 +59,23 @@ impl fmt::Display for Transport {
     }
 }
 
-/// The requests to a peer that wait for an answer; `None` after the end.
-type Requests = Mutex<Option<HashMap<RequestId, Sender<Answered>>>>;
+/// The requests to a peer that wait for an answer.
+#[derive(Default)]
+struct Requests {
+    /// Where the answers go; `None` if none is awaited.
+    waiting: Option<Box<HashMap<RequestId, Sender<Answered>>>>,
+    /// Whether the connection has ended.
+    has_ended: bool,
+}
+
+impl Requests {
+    /// Removes the request `id`.
+    fn remove(&mut self, id: RequestId) -> Option<Sender<Answered>> {
+        let sender = self.waiting.as_mut()?.remove(&id);
+        self.waiting.take_if(|waiting| waiting.is_empty());
+        sender
+    }
+}
 
 /// The body of an answer, or the fault that came in its place.
 type Answered = Result<Vec<u8>, Fault>;
@@ -138,8 +153,8 @@ struct Inner<C, T> {
     heard: AtomicU64,
     /// The last time from a ping to its pong, ns; zero if there was none.
     rtt: AtomicU64,
-    /// The requests to the peer; `None` after the end.
-    requests: Requests,
+    /// The requests to the peer.
+    requests: Mutex<Requests>,
     /// The jobs of the connection.
     strand: Jobs<C, T>,
 }
@@ -185,7 +200,7 @@ impl<C: Codec, T> Agent<C, T> {
             queued: AtomicUsize::new(0),
             heard: AtomicU64::new(now),
             rtt: AtomicU64::new(0),
-            requests: Mutex::new(Some(HashMap::default())),
+            requests: Mutex::default(),
             strand: Strand::new(),
         };
         Agent {

@@ -188,6 +188,10 @@ pub(crate) struct Ending {
     pub(crate) reason: Cow<'static, str>,
     /// How late it was found, ns.
     pub(crate) late: u64,
+    /// When the session ended, ns.
+    pub(crate) at: u64,
+    /// The bytes of messages that were discarded.
+    pub(crate) unsent: u64,
 }
 
 impl Ending {
@@ -198,6 +202,8 @@ impl Ending {
             code: cause.code(),
             reason: shorten(reason.into()),
             late: 0,
+            at: 0,
+            unsent: 0,
         }
     }
 

@@ -59,15 +59,22 @@ const TLS: &str = "the peer speaks TLS, which this connection is not under";
 /// Why a peer of HTTP is refused.
 const HTTP: &str = "the peer speaks HTTP on a connection of plain TCP";
 
-/// Delimits what is received. Between messages it holds no memory.
+/// The beginning of a message, with its length.
+#[derive(Debug, Default)]
+struct Partial {
+    /// The bytes; not empty.
+    bytes: Vec<u8>,
+    /// Whether [`incomplete`](Splitter::incomplete) has reported this message.
+    is_seen: bool,
+}
+
+/// Delimits what is received. Between messages it holds a pointer.
 #[derive(Debug, Default)]
 pub(crate) struct Splitter {
     /// Whether the first bytes are known to be of this protocol.
     is_known: bool,
-    /// The beginning of a message, with its length.
-    partial: Vec<u8>,
-    /// Whether [`incomplete`](Splitter::incomplete) has reported this message.
-    is_seen: bool,
+    /// What is incomplete.
+    partial: Option<Box<Partial>>,
 }
 
 /// What has been received of a message that is not complete.
@@ -95,17 +102,29 @@ impl Incomplete {
 impl Splitter {
     /// Returns whether a message is incomplete, and whether it is another one than at the last call.
     pub(crate) fn incomplete(&mut self) -> Incomplete {
-        if self.partial.is_empty() {
-            Incomplete::Nothing
-        } else {
-            Incomplete::of(&mut self.is_seen)
+        match &mut self.partial {
+            None => Incomplete::Nothing,
+            Some(partial) => Incomplete::of(&mut partial.is_seen),
         }
     }
 
     /// Returns how many bytes are allocated.
     #[cfg(any(test, fuzzing))]
     pub(crate) fn held(&self) -> usize {
-        self.partial.capacity()
+        self.partial
+            .as_ref()
+            .map_or(0, |partial| size_of::<Partial>() + partial.bytes.capacity())
+    }
+
+    /// The beginning of a message.
+    fn partial(&self) -> &[u8] {
+        self.partial.as_ref().map_or(&[], |partial| &partial.bytes)
+    }
+
+    /// Adds to the beginning of a message.
+    fn hold(&mut self, input: &[u8]) {
+        let partial = self.partial.get_or_insert_default();
+        partial.bytes.extend_from_slice(input);
     }
 
     /// Takes `input`, and calls `sink` with each message that is complete. A message of at most `max` bytes is
@@ -122,28 +141,25 @@ impl Splitter {
         mut sink: impl FnMut(&[u8]) -> Result<(), Violation>,
     ) -> Result<(), Violation> {
         if !self.is_known {
-            self.is_known = is_known(&self.partial, input)?;
+            self.is_known = is_known(self.partial(), input)?;
             if !self.is_known {
                 // Fewer bytes than the longest beginning.
-                self.partial.extend_from_slice(input);
+                self.hold(input);
                 return Ok(());
             }
         }
         while !input.is_empty() {
-            let held = self.partial.len();
-            let Some(missing) = missing(framing, max, &self.partial, input)? else {
-                self.partial.extend_from_slice(input);
+            let Some(missing) = missing(framing, max, self.partial(), input)? else {
+                self.hold(input);
                 return Ok(());
             };
             let (taken, rest) = input.split_at(missing);
             input = rest;
-            if held == 0 {
-                deliver(framing, taken, &mut sink)?;
+            if let Some(mut partial) = self.partial.take() {
+                partial.bytes.extend_from_slice(taken);
+                deliver(framing, &partial.bytes, &mut sink)?;
             } else {
-                self.partial.extend_from_slice(taken);
-                self.is_seen = false;
-                let whole = std::mem::take(&mut self.partial);
-                deliver(framing, &whole, &mut sink)?;
+                deliver(framing, taken, &mut sink)?;
             }
         }
         Ok(())
@@ -322,7 +338,7 @@ mod tests {
         splitter
             .push(Framing::U32, max, b"\x10\0\0\0ab", nothing)
             .unwrap();
-        assert!(splitter.partial.capacity() < 100);
+        assert!(splitter.held() < 100);
         assert_eq!(splitter.incomplete(), Incomplete::New);
         assert_eq!(splitter.incomplete(), Incomplete::Same);
         let mut splitter = Splitter::default();
@@ -332,6 +348,6 @@ mod tests {
         splitter
             .push(Framing::U16, max, &[7; 0x800], nothing)
             .unwrap();
-        assert_eq!(splitter.partial.capacity(), 0);
+        assert_eq!(splitter.held(), 0);
     }
 }

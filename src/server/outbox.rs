@@ -2,7 +2,8 @@
 //!
 //! Frames wait in chunks, each of which holds whole frames. A control frame is not queued behind them: it has a place
 //! of its own, where a later ping replaces an earlier one, and it is written between two chunks. It therefore counts
-//! for no limit, and a peer that is sent much is still pinged. A connection to which nothing is written has no buffer.
+//! for no limit, and a peer that is sent much is still pinged. A connection to which nothing is written has no buffer, nor
+//! a queue.
 
 use std::collections::VecDeque;
 use std::io::IoSlice;
@@ -87,7 +88,7 @@ struct Chunk {
     content: Content,
 }
 
-/// The control frames that wait; empty if none does.
+/// The control frames that wait.
 #[derive(Debug, Default)]
 struct Control {
     /// The next ping, which may be more than one frame.
@@ -96,6 +97,13 @@ struct Control {
     pongs: Vec<u8>,
     /// The next pong message.
     pong_message: Vec<u8>,
+}
+
+impl Control {
+    /// Returns whether none waits.
+    fn is_empty(&self) -> bool {
+        self.ping.is_empty() && self.pongs.is_empty() && self.pong_message.is_empty()
+    }
 }
 
 /// What was written by a call.
@@ -107,17 +115,24 @@ pub(crate) struct Written {
     pub(crate) ping: bool,
 }
 
-/// What waits to be written to one connection.
+/// What waits.
 #[derive(Debug, Default)]
-pub(crate) struct Outbox {
+struct Waiting {
     /// The chunks, the next one first.
     queue: VecDeque<Chunk>,
     /// How much of the first chunk is written.
     written: usize,
     /// The bytes of messages in the queue that are not written.
     queued: usize,
-    /// The control frames that wait.
-    control: Option<Box<Control>>,
+    /// The control frames that are not in the queue.
+    control: Control,
+}
+
+/// What waits to be written to one connection.
+#[derive(Debug, Default)]
+pub(crate) struct Outbox {
+    /// What waits; `None` if nothing does.
+    waiting: Option<Box<Waiting>>,
     /// How many bytes the owner has taken that the socket has not accepted.
     held: u32,
     /// Whether nothing is accepted now or later.
@@ -127,12 +142,13 @@ pub(crate) struct Outbox {
 impl Outbox {
     /// Returns whether nothing waits.
     pub(crate) fn is_empty(&self) -> bool {
-        self.queue.is_empty() && self.control.is_none()
+        self.waiting.is_none()
     }
 
     /// Returns how many bytes of messages wait, with what the owner holds.
     pub(crate) fn queued(&self) -> usize {
-        self.queued + self.held as usize
+        let queued = self.waiting.as_ref().map_or(0, |waiting| waiting.queued);
+        queued + self.held as usize
     }
 
     /// Sets how many bytes the owner holds, and returns how many it held.
@@ -148,12 +164,13 @@ impl Outbox {
 
     /// Queues a whole frame with one message. A short one is copied behind others.
     pub(crate) fn push(&mut self, frame: impl AsRef<[u8]> + Into<Data>) {
+        let waiting = self.waiting.get_or_insert_default();
         let bytes = frame.as_ref();
-        self.queued += bytes.len();
+        waiting.queued += bytes.len();
         if let Some(Chunk {
             data: Data::Own(own),
             content: Content::Messages(count),
-        }) = self.queue.back_mut()
+        }) = waiting.queue.back_mut()
             && own.len() + bytes.len() <= CHUNK
         {
             if own.capacity() < own.len() + bytes.len() {
@@ -163,7 +180,7 @@ impl Outbox {
             *count += 1;
             return;
         }
-        self.queue.push_back(Chunk {
+        waiting.queue.push_back(Chunk {
             data: frame.into(),
             content: Content::Messages(1),
         });
@@ -171,7 +188,8 @@ impl Outbox {
 
     /// Queues bytes that are no message.
     pub(crate) fn push_other(&mut self, bytes: Vec<u8>) {
-        self.queue.push_back(Chunk {
+        let waiting = self.waiting.get_or_insert_default();
+        waiting.queue.push_back(Chunk {
             data: Data::Own(bytes),
             content: Content::Other,
         });
@@ -180,7 +198,7 @@ impl Outbox {
     /// Lets a ping be written next, in place of one that waits.
     pub(crate) fn ping(&mut self, frames: Vec<u8>) {
         if !self.is_sealed {
-            self.control.get_or_insert_default().ping = frames;
+            self.waiting.get_or_insert_default().control.ping = frames;
         }
     }
 
@@ -188,7 +206,7 @@ impl Outbox {
     /// so often learns from the last one that it was heard.
     pub(crate) fn pong(&mut self, mut frame: Vec<u8>) {
         if !self.is_sealed {
-            let waiting = &mut self.control.get_or_insert_default().pongs;
+            let waiting = &mut self.waiting.get_or_insert_default().control.pongs;
             if waiting.len() + frame.len() > MAX_PONGS {
                 waiting.clear();
             }
@@ -199,9 +217,9 @@ impl Outbox {
     /// Lets a pong message be written next, unless one waits.
     pub(crate) fn pong_message(&mut self, frame: impl FnOnce() -> Vec<u8>) {
         if !self.is_sealed {
-            let waiting = &mut self.control.get_or_insert_default().pong_message;
-            if waiting.is_empty() {
-                *waiting = frame();
+            let waiting = &mut self.waiting.get_or_insert_default().control;
+            if waiting.pong_message.is_empty() {
+                waiting.pong_message = frame();
             }
         }
     }
@@ -209,8 +227,12 @@ impl Outbox {
     /// Queues the last bytes of the connection after everything else, which may be none, and refuses what follows.
     pub(crate) fn seal(&mut self, last: Vec<u8>) {
         self.is_sealed = true;
-        self.control = None;
-        if !last.is_empty() {
+        if let Some(waiting) = &mut self.waiting {
+            waiting.control = Control::default();
+        }
+        if last.is_empty() {
+            self.give_back();
+        } else {
             self.push_other(last);
         }
     }
@@ -218,25 +240,66 @@ impl Outbox {
     /// Discards what waits, but for the rest of a chunk that is written in part. Returns how many bytes of messages
     /// were discarded.
     pub(crate) fn discard(&mut self) -> usize {
-        let before = self.queued;
-        self.control = None;
-        self.queue.truncate(usize::from(self.written > 0));
-        let first = self.queue.front();
-        self.queued = match first {
+        let Some(waiting) = &mut self.waiting else {
+            return 0;
+        };
+        waiting.control = Control::default();
+        waiting.queue.truncate(usize::from(waiting.written > 0));
+        let left = match waiting.queue.front() {
             Some(chunk) if matches!(chunk.content, Content::Messages(_)) => {
-                chunk.data.len() - self.written
+                chunk.data.len() - waiting.written
             }
             _ => 0,
         };
+        let discarded = std::mem::replace(&mut waiting.queued, left) - left;
         self.give_back();
-        before - self.queued
+        discarded
     }
 
+    /// Fills `slices` with what is to be written next, and returns how many were filled.
+    pub(crate) fn slices<'a>(&'a mut self, slices: &mut [IoSlice<'a>]) -> usize {
+        let Some(waiting) = &mut self.waiting else {
+            return 0;
+        };
+        waiting.place_control();
+        let mut skip = waiting.written;
+        let mut count = 0;
+        for (slice, chunk) in slices.iter_mut().zip(&waiting.queue) {
+            *slice = IoSlice::new(&chunk.data[skip..]);
+            skip = 0;
+            count += 1;
+        }
+        count
+    }
+
+    /// Records that the next `count` bytes were written.
+    pub(crate) fn wrote(&mut self, count: usize) -> Written {
+        let waiting = self.waiting.as_mut();
+        let written = waiting.map_or_else(Written::default, |waiting| waiting.wrote(count));
+        self.give_back();
+        written
+    }
+
+    /// Gives the memory back if nothing waits.
+    fn give_back(&mut self) {
+        let is_empty = |it: &mut Box<Waiting>| it.queue.is_empty() && it.control.is_empty();
+        self.waiting.take_if(is_empty);
+    }
+
+    /// Returns how many bytes are allocated, at least.
+    #[cfg(test)]
+    pub(super) fn held(&self) -> usize {
+        let size = |it: &Waiting| size_of::<Waiting>() + it.queue.capacity() * size_of::<Chunk>();
+        self.waiting.as_deref().map_or(0, size)
+    }
+}
+
+impl Waiting {
     /// Moves the control frames to where they are written next.
     fn place_control(&mut self) {
-        let Some(control) = self.control.take() else {
+        if self.control.is_empty() {
             return;
-        };
+        }
         // Behind what is written in part, and behind other frames of this kind or the answer to a request.
         let is_message = |chunk: &Chunk| matches!(chunk.content, Content::Messages(_));
         let first = usize::from(self.written > 0);
@@ -246,7 +309,7 @@ impl Outbox {
             ping,
             pongs,
             pong_message,
-        } = *control;
+        } = std::mem::take(&mut self.control);
         let frames = [
             (pongs, Content::Other),
             (pong_message, Content::Other),
@@ -260,21 +323,8 @@ impl Outbox {
         }
     }
 
-    /// Fills `slices` with what is to be written next, and returns how many were filled.
-    pub(crate) fn slices<'a>(&'a mut self, slices: &mut [IoSlice<'a>]) -> usize {
-        self.place_control();
-        let mut skip = self.written;
-        let mut count = 0;
-        for (slice, chunk) in slices.iter_mut().zip(&self.queue) {
-            *slice = IoSlice::new(&chunk.data[skip..]);
-            skip = 0;
-            count += 1;
-        }
-        count
-    }
-
     /// Records that the next `count` bytes were written.
-    pub(crate) fn wrote(&mut self, mut count: usize) -> Written {
+    fn wrote(&mut self, mut count: usize) -> Written {
         let mut written = Written::default();
         while let (true, Some(first)) = (count > 0, self.queue.front()) {
             let left = first.data.len() - self.written;
@@ -295,21 +345,6 @@ impl Outbox {
             self.written = 0;
             self.queue.pop_front();
         }
-        self.give_back();
         written
-    }
-
-    /// Gives the memory of an empty queue back.
-    fn give_back(&mut self) {
-        if self.queue.is_empty() {
-            self.queue = VecDeque::new();
-        }
-    }
-
-    /// Returns how many bytes are allocated, at least.
-    #[cfg(test)]
-    pub(super) fn held(&self) -> usize {
-        let queue = self.queue.capacity() * size_of::<Chunk>();
-        queue + self.control.as_ref().map_or(0, |_| size_of::<Control>())
     }
 }

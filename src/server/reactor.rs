@@ -287,9 +287,8 @@ impl<C: Codec, T: Send + Sync + 'static> Reactor<C, T> {
     }
 
     /// Returns the slot of `place`, unless that connection has ended.
-    fn find(&mut self, place: Place) -> Option<u32> {
-        let connection = self.slab.get_mut(place.slot)?;
-        (connection.generation == place.generation).then_some(place.slot)
+    fn find(&self, place: Place) -> Option<u32> {
+        self.slab.has(place).then_some(place.slot)
     }
 
     /// Does what another thread asks for.
@@ -305,7 +304,7 @@ impl<C: Codec, T: Send + Sync + 'static> Reactor<C, T> {
                     connection.charged += len;
                     // The report has what is refused as not sent.
                     if connection.session.send(frame, now).is_err() {
-                        connection.refused += len as u64;
+                        connection.rare().refused += len as u64;
                     }
                     self.mark_dirty(slot);
                 } else {
@@ -361,7 +360,7 @@ impl<C: Codec, T: Send + Sync + 'static> Reactor<C, T> {
                     let buffered = hub.buffered.load(Ordering::Acquire);
                     let is_over = buffered + frame.len() > hub.max_buffered && {
                         // A peer that takes what it is sent does not suffer from the others.
-                        connection.flush(now);
+                        connection.flush(now, &mut self.traffic);
                         connection.session.queued() > 0
                     };
                     let sent = if is_over {
@@ -370,7 +369,7 @@ impl<C: Codec, T: Send + Sync + 'static> Reactor<C, T> {
                         connection.session.send(frame.clone(), now)
                     };
                     if sent.is_err() {
-                        connection.refused += frame.len() as u64;
+                        connection.rare().refused += frame.len() as u64;
                     }
                     connection.recount();
                     self.mark_dirty(slot);
@@ -421,8 +420,7 @@ impl<C: Codec, T: Send + Sync + 'static> Reactor<C, T> {
         };
         let first_data = self.core.program.first_data;
         let agent = Agent::new(hub.clone(), place, peer, transport, first_data);
-        self.slab
-            .insert(Connection::new(session, channel, agent, place));
+        self.slab.insert(Connection::new(session, channel, agent));
         let slot = place.slot;
         if self.slab[slot].session.is_open() {
             self.admit(slot);

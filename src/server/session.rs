@@ -159,7 +159,7 @@ enum Input {
     WebSocket(websocket::Reader),
 }
 
-/// What has happened on a connection.
+/// What happens on connections, as their owner counts it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Traffic {
     /// Messages received, without `Ping` and `Pong`.
@@ -170,6 +170,22 @@ pub(crate) struct Traffic {
     pub(crate) bytes_in: u64,
     /// Bytes written.
     pub(crate) bytes_out: u64,
+}
+
+/// A point in time, in 8 bytes also if there may be none: ns, plus one.
+#[derive(Clone, Copy, Debug)]
+struct Moment(NonZeroU64);
+
+impl Moment {
+    /// Keeps `now`.
+    fn new(now: Timestamp) -> Self {
+        Moment(NonZeroU64::MIN.saturating_add(now.as_nanos()))
+    }
+
+    /// Returns the point in time, ns.
+    fn get(self) -> u64 {
+        self.0.get() - 1
+    }
 }
 
 /// The state machine of one connection.
@@ -217,20 +233,18 @@ pub(crate) struct Session<C> {
     farewell: Option<Box<Fault>>,
     /// Why it ends.
     ending: Option<Box<Ending>>,
-    /// When it was opened, ns, if it was.
-    opened: Option<u64>,
-    /// When it ended, ns.
-    ended: u64,
+    /// When it was opened, if it was.
+    opened: Option<Moment>,
     /// When the last byte was received, or the session was made, ns.
     heard: u64,
-    /// When the last ping was written that no pong has answered, ns.
-    pinged: Option<u64>,
+    /// When the last ping was written that no pong has answered.
+    pinged: Option<Moment>,
     /// The last time from a ping to its pong, ns, at least 1.
     rtt: Option<NonZeroU64>,
-    /// The bytes of messages that were discarded.
-    unsent: u64,
-    /// The counters.
-    traffic: Traffic,
+    /// The messages that were received, without `Ping` and `Pong`.
+    received: u64,
+    /// The messages that were written completely.
+    sent: u64,
 }
 
 impl<C: Codec> Session<C> {
@@ -349,19 +363,18 @@ impl<C: Codec> Session<C> {
             farewell: None,
             ending: None,
             opened: None,
-            ended: 0,
             heard: now.as_nanos(),
             pinged: None,
             rtt: None,
-            unsent: 0,
-            traffic: Traffic::default(),
+            received: 0,
+            sent: 0,
         }
     }
 
     /// Opens the session.
     pub(crate) fn open(&mut self, now: Timestamp) {
         self.phase = Phase::Open;
-        self.opened = Some(now.as_nanos());
+        self.opened = Some(Moment::new(now));
         self.deadlines.disarm(Kind::Handshake);
         self.deadlines.arm(Kind::Silence);
         if self.settings.keepalive.longest_quiet().is_some() {
@@ -394,11 +407,6 @@ impl<C: Codec> Session<C> {
     /// Returns why the session ends, if it does.
     pub(crate) fn cause(&self) -> Option<Cause> {
         self.ending.as_ref().map(|ending| ending.cause)
-    }
-
-    /// Returns the counters.
-    pub(crate) fn traffic(&self) -> Traffic {
-        self.traffic
     }
 
     /// Returns how many bytes of messages wait to be written, with what the owner holds.
@@ -481,11 +489,12 @@ impl<C: Codec> Session<C> {
         self.outbox.slices(slices)
     }
 
-    /// Records that an attempt at `now` wrote the next `count` bytes, which may be none.
-    pub(crate) fn wrote(&mut self, count: usize, now: Timestamp) {
+    /// Records that an attempt at `now` wrote the next `count` bytes, which may be none, and counts them in `traffic`.
+    pub(crate) fn wrote(&mut self, count: usize, now: Timestamp, traffic: &mut Traffic) {
         let written = self.outbox.wrote(count);
-        self.traffic.bytes_out += count as u64;
-        self.traffic.sent += written.messages;
+        self.sent += written.messages;
+        traffic.sent += written.messages;
+        traffic.bytes_out += count as u64;
         let has_heartbeat = self.settings.keepalive.longest_quiet().is_some();
         if count > 0 && has_heartbeat && self.is_open() {
             self.deadlines.arm(Kind::Heartbeat);

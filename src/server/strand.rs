@@ -40,14 +40,27 @@ pub(crate) struct Strand<J, H> {
     moves: AtomicU32,
 }
 
-/// What waits in a strand.
-struct State<J, H> {
+/// What waits in a strand that has a turn.
+struct Backlog<J> {
     /// The jobs, the oldest first.
     jobs: Jobs<J>,
     /// The sum of the sizes.
     bytes: usize,
-    /// Whether the strand has a turn.
-    is_scheduled: bool,
+}
+
+impl<J> Default for Backlog<J> {
+    fn default() -> Self {
+        Backlog {
+            jobs: VecDeque::new(),
+            bytes: 0,
+        }
+    }
+}
+
+/// The state of a strand.
+struct State<J, H> {
+    /// What waits; `None` if the strand has no turn.
+    backlog: Option<Box<Backlog<J>>>,
     /// Whether the reactor has stopped reading.
     is_full: bool,
     /// Where jobs may belong, other than to the pool.
@@ -160,9 +173,7 @@ impl<J, H: Clone> Strand<J, H> {
     pub(crate) fn new() -> Self {
         Strand {
             state: Mutex::new(State {
-                jobs: VecDeque::new(),
-                bytes: 0,
-                is_scheduled: false,
+                backlog: None,
                 is_full: false,
                 home: None,
                 is_settled: false,
@@ -181,14 +192,15 @@ impl<J, H: Clone> Strand<J, H> {
         belongs: impl FnOnce(&J, &H) -> bool,
     ) -> Pushed<H> {
         let mut state = self.state.lock();
-        state.jobs.push_back((job, size));
-        state.bytes += size;
+        let was_scheduled = state.backlog.is_some();
+        let backlog = state.backlog.get_or_insert_default();
+        backlog.jobs.push_back((job, size));
+        backlog.bytes += size;
         load.add(size);
         let Room { jobs, bytes } = load.room;
-        let is_over = state.jobs.len() >= jobs || state.bytes >= bytes;
+        let is_over = backlog.jobs.len() >= jobs || backlog.bytes >= bytes;
         let was_full = state.is_full;
         state.is_full |= is_over;
-        let was_scheduled = std::mem::replace(&mut state.is_scheduled, true);
         Pushed {
             turn: (!was_scheduled).then(|| state.place(belongs)),
             is_full: is_over && !was_full,
@@ -253,9 +265,12 @@ impl<J, H: Clone> Strand<J, H> {
     /// Takes the next jobs, which count until the end of the turn for what all strands hold.
     pub(super) fn take(&self) -> Taken<J, H> {
         let mut state = self.state.lock();
-        let count = state.jobs.len().min(BATCH);
-        let jobs: Jobs<J> = state.jobs.drain(..count).collect();
-        state.bytes -= jobs.iter().map(|(_, size)| size).sum::<usize>();
+        let mut jobs = VecDeque::new();
+        if let Some(backlog) = &mut state.backlog {
+            let rest = backlog.jobs.split_off(backlog.jobs.len().min(BATCH));
+            jobs = std::mem::replace(&mut backlog.jobs, rest);
+            backlog.bytes -= sum(&jobs);
+        }
         Taken {
             jobs,
             home: state.home.clone(),
@@ -271,21 +286,24 @@ impl<J, H: Clone> Strand<J, H> {
         belongs: impl FnOnce(&J, &H) -> bool,
     ) -> Passed<H> {
         let mut state = self.state.lock();
-        state.bytes += rest.iter().map(|(_, size)| size).sum::<usize>();
         if !rest.is_empty() {
-            rest.append(&mut state.jobs);
-            state.jobs = rest;
+            let backlog = state.backlog.get_or_insert_default();
+            backlog.bytes += sum(&rest);
+            rest.append(&mut backlog.jobs);
+            backlog.jobs = rest;
         }
-        state.is_scheduled = !state.jobs.is_empty();
-        if !state.is_scheduled {
-            state.jobs = VecDeque::new();
-        }
+        state.backlog.take_if(|backlog| backlog.jobs.is_empty());
         let must_resume = state.relent(load);
         Passed {
-            turn: state.is_scheduled.then(|| state.place(belongs)),
+            turn: state.backlog.is_some().then(|| state.place(belongs)),
             must_resume,
         }
     }
+}
+
+/// Returns the sum of the sizes.
+fn sum<J>(jobs: &Jobs<J>) -> usize {
+    jobs.iter().map(|(_, size)| size).sum()
 }
 
 impl<J, H: Clone> State<J, H> {
@@ -293,7 +311,8 @@ impl<J, H: Clone> State<J, H> {
     /// was set.
     fn relent(&mut self, load: &Load) -> bool {
         let Room { jobs, bytes } = load.room;
-        let is_low = self.jobs.len() <= jobs / 2 && self.bytes <= bytes / 2 && !load.is_over();
+        let is_half = |it: &Backlog<J>| it.jobs.len() <= jobs / 2 && it.bytes <= bytes / 2;
+        let is_low = self.backlog.as_deref().is_none_or(is_half) && !load.is_over();
         let was_full = self.is_full;
         self.is_full &= !is_low;
         was_full && is_low
@@ -301,7 +320,8 @@ impl<J, H: Clone> State<J, H> {
 
     /// Returns where the first job belongs.
     fn place(&self, belongs: impl FnOnce(&J, &H) -> bool) -> Place<H> {
-        match (&self.home, self.jobs.front()) {
+        let first = self.backlog.as_ref().and_then(|it| it.jobs.front());
+        match (&self.home, first) {
             (Some(home), Some((job, _))) if belongs(job, home) => Place::Home(home.clone()),
             _ => Place::Pool,
         }

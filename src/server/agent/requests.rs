@@ -8,16 +8,15 @@ use crossbeam_channel::{RecvTimeoutError, bounded};
 use super::super::codec::{Codec, Decode, Encode, Fault, Head, RequestId};
 use super::super::error::{RequestError, SendError};
 use super::{Agent, Answered, Requests};
+use crate::sync::Mutex;
 use crate::sync::atomic::Ordering;
 
 /// A request that waits for an answer until this is dropped.
-struct Outstanding<'a>(&'a Requests, RequestId);
+struct Outstanding<'a>(&'a Mutex<Requests>, RequestId);
 
 impl Drop for Outstanding<'_> {
     fn drop(&mut self) {
-        if let Some(requests) = &mut *self.0.lock() {
-            requests.remove(&self.1);
-        }
+        self.0.lock().remove(self.1);
     }
 }
 
@@ -40,10 +39,13 @@ impl<C: Codec, T> Agent<C, T> {
         let id = inner.hub.next_request.fetch_add(1, Ordering::Relaxed);
         let id = NonZeroU64::new(id).unwrap_or(NonZeroU64::MIN);
         let (sender, answer) = bounded(1);
-        match &mut *inner.requests.lock() {
-            Some(requests) => drop(requests.insert(id, sender)),
-            None => return Err(RequestError::Send(SendError::Closed)),
+        let mut requests = inner.requests.lock();
+        if requests.has_ended {
+            return Err(RequestError::Send(SendError::Closed));
         }
+        let waiting = requests.waiting.get_or_insert_default();
+        waiting.insert(id, sender);
+        drop(requests);
         // Also if the encoding panics.
         let _outstanding = Outstanding(&inner.requests, id);
         self.send_head(Head::new(name).id(Some(id)), body, true)
@@ -75,9 +77,7 @@ impl<C: Codec, T> Agent<C, T> {
 
     /// Passes on the answer to the request `re`.
     pub(crate) fn answered(&self, re: RequestId, answer: Answered) {
-        let mut requests = self.inner.requests.lock();
-        let sender = requests.as_mut().and_then(|requests| requests.remove(&re));
-        drop(requests);
+        let sender = self.inner.requests.lock().remove(re);
         if let Some(sender) = sender {
             // It has room for one.
             let _ = sender.try_send(answer);
@@ -86,6 +86,10 @@ impl<C: Codec, T> Agent<C, T> {
 
     /// Ends all requests.
     pub(crate) fn lose_requests(&self) {
-        drop(self.inner.requests.lock().take());
+        let mut requests = self.inner.requests.lock();
+        requests.has_ended = true;
+        let lost = requests.waiting.take();
+        drop(requests);
+        drop(lost);
     }
 }

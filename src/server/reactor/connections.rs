@@ -40,8 +40,6 @@ pub(super) struct Connection<C, T> {
     pub(super) channel: Channel,
     /// The handle.
     pub(super) agent: Agent<C, T>,
-    /// The generation of the slot.
-    pub(super) generation: u32,
     /// How it is counted.
     pub(super) stage: Stage,
     /// Whether reading may yield something.
@@ -58,29 +56,28 @@ pub(super) struct Connection<C, T> {
     pub(super) was_reported: bool,
     /// The bytes of messages that wait here, as far as they are counted for the agent.
     pub(super) charged: usize,
+    /// What most connections do not have.
+    pub(super) rare: Option<Box<Rare>>,
+}
+
+/// What most connections do not have.
+#[derive(Debug, Default)]
+pub(super) struct Rare {
     /// The bytes of messages that were accepted and then refused by the session.
     pub(super) refused: u64,
     /// The address for which it is counted.
     pub(super) address: Option<IpAddr>,
     /// The rooms.
     rooms: Vec<Arc<str>>,
-    /// The traffic that is in the statistics.
-    pub(super) counted: Traffic,
 }
 
 impl<C: Codec, T> Connection<C, T> {
     /// Creates a connection whose handshake is going on.
-    pub(super) fn new(
-        session: Session<C>,
-        channel: Channel,
-        agent: Agent<C, T>,
-        place: Place,
-    ) -> Self {
+    pub(super) fn new(session: Session<C>, channel: Channel, agent: Agent<C, T>) -> Self {
         Connection {
             session,
             channel,
             agent,
-            generation: place.generation,
             stage: Stage::Handshaking,
             is_readable: false,
             is_read_closed: false,
@@ -89,20 +86,22 @@ impl<C: Codec, T> Connection<C, T> {
             is_dirty: false,
             was_reported: false,
             charged: 0,
-            refused: 0,
-            address: None,
-            rooms: Vec::new(),
-            counted: Traffic::default(),
+            rare: None,
         }
+    }
+
+    /// What most connections do not have.
+    pub(super) fn rare(&mut self) -> &mut Rare {
+        self.rare.get_or_insert_default()
     }
 }
 
-/// A slot: a connection, and the generation of the slot.
+/// A slot: a connection, and the generation of it or of the next one.
 type Slot<C, T> = (Option<Box<Connection<C, T>>>, u32);
 
 /// The connections by slot.
 pub(super) struct Slab<C, T> {
-    /// The connections, with the generation that the next one in an empty slot gets.
+    /// The connections.
     slots: Vec<Slot<C, T>>,
     /// The empty slots.
     free: Vec<u32>,
@@ -157,6 +156,12 @@ impl<C: Codec, T> Slab<C, T> {
         self.slots.get_mut(slot as usize)?.0.as_deref_mut()
     }
 
+    /// Returns whether the connection at `place` is here.
+    pub(super) fn has(&self, place: Place) -> bool {
+        let slot = self.slots.get(place.slot as usize);
+        slot.is_some_and(|(it, generation)| it.is_some() && *generation == place.generation)
+    }
+
     /// Returns the slots that are in use.
     pub(super) fn slots(&self) -> Vec<u32> {
         let used = self.slots.iter().enumerate();
@@ -171,7 +176,7 @@ impl<C: Codec, T> Slab<C, T> {
         *generation = generation.wrapping_add(1);
         self.len -= 1;
         self.removed.push(slot);
-        for room in &connection.rooms {
+        for room in connection.rooms() {
             self.leave(slot, room);
         }
         Some(connection)
@@ -185,12 +190,12 @@ impl<C: Codec, T> Slab<C, T> {
     /// Adds the connection in `slot` to a room, or removes it.
     pub(super) fn join(&mut self, slot: u32, room: Arc<str>, is_joining: bool) {
         let connection = &mut self[slot];
-        let is_member = connection.rooms.contains(&room);
+        let is_member = connection.rooms().contains(&room);
         if is_joining && !is_member && connection.session.is_open() {
-            connection.rooms.push(room.clone());
+            connection.rare().rooms.push(room.clone());
             self.rooms.entry(room).or_default().push(slot);
         } else if !is_joining && is_member {
-            connection.rooms.retain(|it| *it != room);
+            connection.rare().rooms.retain(|it| *it != room);
             self.leave(slot, &room);
         }
     }
@@ -233,6 +238,11 @@ impl<C: Codec, T> IndexMut<u32> for Slab<C, T> {
 }
 
 impl<C: Codec, T> Connection<C, T> {
+    /// Returns the rooms.
+    fn rooms(&self) -> &[Arc<str>] {
+        self.rare.as_ref().map_or(&[], |rare| &rare.rooms)
+    }
+
     /// Counts the bytes that wait in the session for the agent. Returns whether they have become fewer.
     pub(super) fn recount(&mut self) -> bool {
         let queued = self.session.queued();
@@ -241,8 +251,8 @@ impl<C: Codec, T> Connection<C, T> {
         queued < before
     }
 
-    /// Writes what waits, as far as the socket accepts it.
-    pub(super) fn flush(&mut self, now: Timestamp) {
+    /// Writes what waits, as far as the socket accepts it, and counts it in `traffic`.
+    pub(super) fn flush(&mut self, now: Timestamp, traffic: &mut Traffic) {
         // Before that, output waits for the handshake of TLS; after an end in between, nobody will read it.
         let is_taken = self.channel.is_ready() || self.session.cause().is_some();
         while self.is_writable && (is_taken && self.session.has_output() || self.channel.held() > 0)
@@ -256,7 +266,7 @@ impl<C: Codec, T> Connection<C, T> {
             match self.channel.write(&slices[..count]) {
                 Ok(written) => {
                     self.session.hold(self.channel.held());
-                    self.session.wrote(written, now);
+                    self.session.wrote(written, now, traffic);
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -270,7 +280,7 @@ impl<C: Codec, T> Connection<C, T> {
         }
         self.session.hold(self.channel.held());
         if self.session.has_output() {
-            self.session.wrote(0, now);
+            self.session.wrote(0, now, traffic);
         }
     }
 }

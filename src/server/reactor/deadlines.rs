@@ -9,15 +9,15 @@ use crate::clock::Timestamp;
 use crate::error::BuildError;
 use crate::local::LocalWatcher;
 
-/// A deadline of a connection.
-type Key = (Place, Kind);
+/// A deadline of the connection in a slot. It has no generation, because a connection is removed without deadlines.
+type Key = (u32, Kind);
 
 /// The deadlines, and those that were missed and have not been judged.
 pub(super) struct Watch {
     /// The deadlines.
     pub(super) watcher: LocalWatcher<Key>,
     /// What was missed, and when.
-    pub(super) overdue: VecDeque<(Key, Timestamp)>,
+    pub(super) overdue: VecDeque<(Place, Kind, Timestamp)>,
 }
 
 impl Watch {
@@ -45,14 +45,9 @@ impl Watch {
     }
 
     /// Applies the changes of the deadlines of `session`.
-    pub(super) fn update<C: Codec>(
-        &mut self,
-        place: Place,
-        session: &mut Session<C>,
-        now: Timestamp,
-    ) {
+    pub(super) fn update<C: Codec>(&mut self, slot: u32, session: &mut Session<C>, now: Timestamp) {
         session.take_changes(|kind, change| {
-            change.apply(&mut self.watcher, (place, kind), now);
+            change.apply(&mut self.watcher, (slot, kind), now);
         });
     }
 }

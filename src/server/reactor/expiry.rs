@@ -16,16 +16,17 @@ impl<C: Codec, T: Send + Sync + 'static> Reactor<C, T> {
             let Some(event) = event.into_key_event() else {
                 return;
             };
-            let (place, kind) = event.key;
-            let connection = slab.get_mut(place.slot);
-            if let Some(connection) = connection.filter(|it| it.generation == place.generation) {
+            let (slot, kind) = event.key;
+            // A connection that has ended has no keys.
+            if let Some(connection) = slab.get_mut(slot) {
                 connection.session.fired(kind);
-                overdue.push_back(((place, kind), event.deadline.unwrap_or(now)));
+                let place = connection.agent.place();
+                overdue.push_back((place, kind, event.deadline.unwrap_or(now)));
             }
         });
         let mut ends = 0;
         while ends < MAX_ENDS
-            && let Some(((place, kind), deadline)) = self.watch.overdue.pop_front()
+            && let Some((place, kind, deadline)) = self.watch.overdue.pop_front()
         {
             let Some(slot) = self.find(place) else {
                 continue;
@@ -38,7 +39,7 @@ impl<C: Codec, T: Send + Sync + 'static> Reactor<C, T> {
             if kind == Kind::Drain {
                 // Room is announced when a third of the socket's buffer is free, which takes a slow reader long.
                 connection.is_writable = true;
-                connection.flush(now);
+                connection.flush(now, &mut self.traffic);
             }
             connection.session.expired(kind, now, now - deadline);
             let has_ended = connection.session.cause().is_some();

@@ -15,7 +15,7 @@ use super::super::job::{Job, Target};
 use super::super::net::Input;
 use super::super::session::{Step, Traffic};
 use super::super::shortcut;
-use super::connections::{Connection, Stage};
+use super::connections::{Connection, Rare, Stage};
 use super::{READ, Reactor};
 use crate::clock;
 use crate::panic::catch_panic;
@@ -118,7 +118,7 @@ impl<C: Codec, T: Send + Sync + 'static> Reactor<C, T> {
         let session = &mut connection.session;
         shortcut::open(agent.address());
         let received = catch_panic(|| {
-            session.receive(input, self.now, |envelope| {
+            session.receive(input, self.now, &mut self.traffic, |envelope| {
                 if let Some(re) = envelope.re {
                     let fault = (envelope.name == Fault::NAME)
                         .then(|| codec.split_fault(envelope.body).unwrap_or_default());
@@ -158,7 +158,7 @@ impl<C: Codec, T: Send + Sync + 'static> Reactor<C, T> {
             connection.charged += frame.len();
             // The report has what is refused as not sent.
             if connection.session.send(frame, self.now).is_err() {
-                connection.refused += frame.len() as u64;
+                connection.rare().refused += frame.len() as u64;
             }
         });
         // Code of the program is caught nearer by; this is a codec's.
@@ -284,14 +284,14 @@ impl<C: Codec, T: Send + Sync + 'static> Reactor<C, T> {
             return false;
         }
         *count += 1;
-        self.slab[slot].address = Some(address);
+        self.slab[slot].rare().address = Some(address);
         true
     }
 
     /// Adds the traffic of this round to the statistics.
     pub(super) fn publish_traffic(&mut self) {
-        if self.traffic != Traffic::default() {
-            let traffic = std::mem::take(&mut self.traffic);
+        let traffic = std::mem::take(&mut self.traffic);
+        if traffic != Traffic::default() {
             let mut stats = self.core.hub.stats.lock();
             stats.received += traffic.received;
             stats.sent += traffic.sent;
@@ -319,9 +319,8 @@ impl<C: Codec, T: Send + Sync + 'static> Reactor<C, T> {
         let now = self.now;
         let connection = &mut self.slab[slot];
         connection.session.conclude(now);
-        connection.flush(now);
+        connection.flush(now, &mut self.traffic);
         let step = connection.session.step();
-        let place = connection.agent.place();
         if step == Step::ShutdownWrite {
             connection.channel.end();
         }
@@ -338,18 +337,12 @@ impl<C: Codec, T: Send + Sync + 'static> Reactor<C, T> {
             connection.agent.shut();
             connection.agent.lose_requests();
         }
-        let traffic = connection.session.traffic();
-        let counted = std::mem::replace(&mut connection.counted, traffic);
-        self.traffic.received += traffic.received - counted.received;
-        self.traffic.sent += traffic.sent - counted.sent;
-        self.traffic.bytes_in += traffic.bytes_in - counted.bytes_in;
-        self.traffic.bytes_out += traffic.bytes_out - counted.bytes_out;
         let has_room = connection.recount();
         let rtt = connection.session.rtt();
         connection
             .agent
             .set_heard(connection.session.last_heard(), rtt);
-        self.watch.update(place, &mut connection.session, now);
+        self.watch.update(slot, &mut connection.session, now);
         if step == Step::Close {
             self.remove(slot);
             return true;
@@ -376,11 +369,13 @@ impl<C: Codec, T: Send + Sync + 'static> Reactor<C, T> {
             session,
             agent,
             was_reported,
-            address,
-            refused,
             charged,
+            rare,
             ..
         } = *connection;
+        let Rare {
+            refused, address, ..
+        } = rare.map_or_else(Rare::default, |rare| *rare);
         let hub = self.core.hub.clone();
         hub.loads[self.index].fetch_sub(1, Ordering::Relaxed);
         if let Some(address) = address {

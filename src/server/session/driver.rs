@@ -16,7 +16,7 @@ use super::{
     super::websocket::Role,
     super::wire::{Link, Wire},
 };
-use super::{Session, Settings, Step};
+use super::{Session, Settings, Step, Traffic};
 use crate::clock::Timestamp;
 use crate::local::LocalWatcher;
 use crate::options::Options;
@@ -33,6 +33,8 @@ pub(super) struct Driver<C> {
     pub(super) room: usize,
     /// What was written.
     pub(super) output: Vec<u8>,
+    /// What was counted.
+    pub(super) traffic: Traffic,
     /// The messages that were received: the name and the body of each.
     pub(super) messages: Vec<(String, Vec<u8>)>,
     /// Whether each message is sent back.
@@ -107,6 +109,7 @@ impl<C: Codec> Driver<C> {
             now: 0,
             room: usize::MAX,
             output: Vec::new(),
+            traffic: Traffic::default(),
             messages: Vec::new(),
             echoes: false,
             is_shut: false,
@@ -154,18 +157,20 @@ impl<C: Codec> Driver<C> {
     fn take(&mut self, bytes: &[u8]) {
         let now = self.at();
         let (messages, echoes) = (&mut self.messages, self.echoes);
+        let traffic = &mut self.traffic;
         let wire = self.session.wire();
         let mut answers = Vec::new();
-        self.session.receive(&mut bytes.to_vec(), now, |envelope| {
-            if echoes {
-                let head = Head::new(&envelope.name).re(envelope.id);
-                let mut frame = Vec::new();
-                if wire.encode_raw(head, envelope.body, &mut frame).is_ok() {
-                    answers.push(frame);
+        self.session
+            .receive(&mut bytes.to_vec(), now, traffic, |envelope| {
+                if echoes {
+                    let head = Head::new(&envelope.name).re(envelope.id);
+                    let mut frame = Vec::new();
+                    if wire.encode_raw(head, envelope.body, &mut frame).is_ok() {
+                        answers.push(frame);
+                    }
                 }
-            }
-            messages.push((envelope.name.into_owned(), envelope.body.to_vec()));
-        });
+                messages.push((envelope.name.into_owned(), envelope.body.to_vec()));
+            });
         for answer in answers {
             // Refused if the session has ended.
             let _ = self.session.send(answer, now);
@@ -195,7 +200,8 @@ impl<C: Codec> Driver<C> {
                 self.room -= taken;
             }
             let written = self.output.len() - before;
-            self.session.wrote(written, self.at());
+            let now = self.at();
+            self.session.wrote(written, now, &mut self.traffic);
             if written == 0 {
                 break;
             }

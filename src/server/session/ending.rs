@@ -132,8 +132,11 @@ impl<C: Codec> Session<C> {
     /// Ends the session because its owner cannot decrypt what the peer sends. What waits can no longer be sent.
     #[cfg(feature = "tls")]
     pub(crate) fn undecipherable(&mut self, why: String) {
-        self.unsent += self.outbox.discard() as u64;
+        let unsent = self.outbox.discard() as u64;
         self.found(Ending::new(Cause::Protocol, why));
+        if let Some(ending) = &mut self.ending {
+            ending.unsent += unsent;
+        }
     }
 
     /// Records that the socket has failed.
@@ -194,18 +197,18 @@ impl<C: Codec> Session<C> {
     }
 
     /// Ends the session with these last bytes, unless it has ended.
-    fn end_with(&mut self, ending: Ending, last: Vec<u8>, now: Timestamp, how: How) {
+    fn end_with(&mut self, mut ending: Ending, last: Vec<u8>, now: Timestamp, how: How) {
         let is_concluding = std::mem::take(&mut self.is_concluding);
         if self.ending.is_some() && !is_concluding {
             return;
         }
-        self.ended = now.as_nanos();
+        ending.at = now.as_nanos();
+        if how == How::Abort {
+            ending.unsent += self.outbox.discard() as u64;
+        }
         self.handshake = None;
         self.is_deaf = false;
         self.ending = Some(Box::new(ending));
-        if how == How::Abort {
-            self.unsent += self.outbox.discard() as u64;
-        }
         self.outbox.seal(last);
         self.phase = match how {
             How::Await if !is_concluding => Phase::Closing,
@@ -249,17 +252,17 @@ impl<C: Codec> Session<C> {
     /// Returns the report of the end, or `None` before it.
     pub(crate) fn closed(&self) -> Option<Closed> {
         let ending = self.ending.as_ref()?;
-        let since = |from: u64| clock::duration(self.ended.saturating_sub(from));
+        let since = |from: u64| clock::duration(ending.at.saturating_sub(from));
         Some(Closed {
             cause: ending.cause,
             code: ending.code,
             reason: ending.reason.to_string(),
-            opened_for: self.opened.map_or(Duration::ZERO, since),
+            opened_for: self.opened.map_or(Duration::ZERO, |it| since(it.get())),
             silent: since(self.heard),
             late: clock::duration(ending.late),
-            received: self.traffic.received,
-            sent: self.traffic.sent,
-            unsent: self.unsent + self.queued() as u64,
+            received: self.received,
+            sent: self.sent,
+            unsent: ending.unsent + self.queued() as u64,
         })
     }
 }

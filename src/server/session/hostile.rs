@@ -204,7 +204,7 @@ impl Checked {
             self.came
         );
         assert!(session.queued() <= OUTBOUND);
-        let traffic = session.traffic();
+        let traffic = driver.traffic;
         assert!(traffic.sent >= self.sent);
         self.sent = traffic.sent;
         assert_eq!(traffic.received, driver.messages.len() as u64);

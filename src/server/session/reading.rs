@@ -8,7 +8,7 @@ use super::super::limits::{Excess, Meter};
 use super::super::violation::Violation;
 use super::super::websocket::{self, Frame, Opcode, Role};
 use super::super::wire::{Link, Wire};
-use super::{Handshake, Input, Kind, PING, PONG, Phase, Session, Settings, Side, plain};
+use super::{Handshake, Input, Kind, PING, PONG, Phase, Session, Settings, Side, Traffic, plain};
 use crate::clock::Timestamp;
 
 /// What a session needs while it takes messages from its input.
@@ -19,8 +19,10 @@ struct Receiving<'a, C, S> {
     wire: Wire<C>,
     /// What waits to be written.
     outbox: &'a mut super::Outbox,
-    /// The counters.
-    traffic: &'a mut super::Traffic,
+    /// The messages that were received.
+    received: &'a mut u64,
+    /// The counters of the owner.
+    traffic: &'a mut Traffic,
     /// The rate of the messages.
     meter: &'a mut Meter,
     /// The time, ns.
@@ -66,6 +68,7 @@ impl<C: Codec, S: FnMut(Envelope<'_>)> Receiving<'_, C, S> {
             }
             PONG => self.has_pong = true,
             name => {
+                *self.received += 1;
                 self.traffic.received += 1;
                 if self.wire.role == Role::Client {
                     let is_fault = name == Fault::NAME && envelope.re.is_none();
@@ -101,16 +104,17 @@ impl<C: Codec, S: FnMut(Envelope<'_>)> Receiving<'_, C, S> {
 }
 
 impl<C: Codec> Session<C> {
-    /// Takes `input` at `now`, and calls `sink` with each message. Frames of WebSocket are unmasked in place. After the
+    /// Takes `input` at `now`, counts it in `traffic`, and calls `sink` with each message. Frames of WebSocket are unmasked in place. After the
     /// session has opened, by [`accept`](Session::accept) or by the answer to a client, the owner calls this with what
     /// it has, which may be empty, because messages may have come with the request or the answer.
     pub(crate) fn receive(
         &mut self,
         input: &mut [u8],
         now: Timestamp,
+        traffic: &mut Traffic,
         mut sink: impl FnMut(Envelope<'_>),
     ) {
-        self.traffic.bytes_in += input.len() as u64;
+        traffic.bytes_in += input.len() as u64;
         match self.phase {
             Phase::Requesting => self.read_request(input, now),
             Phase::Deciding => {
@@ -121,9 +125,9 @@ impl<C: Codec> Session<C> {
             Phase::Open | Phase::Closing => {
                 if let Some(handshake) = self.handshake.take() {
                     let mut early = handshake.buffer;
-                    self.read_messages(&mut early, now, &mut sink);
+                    self.read_messages(&mut early, now, traffic, &mut sink);
                 }
-                self.read_messages(input, now, &mut sink);
+                self.read_messages(input, now, traffic, &mut sink);
                 self.update_hearing();
             }
             Phase::Flushing | Phase::Aborting | Phase::Lingering | Phase::Done => {}
@@ -211,7 +215,13 @@ impl<C: Codec> Session<C> {
     }
 
     /// Takes messages from `input`.
-    fn read_messages(&mut self, input: &mut [u8], now: Timestamp, sink: impl FnMut(Envelope<'_>)) {
+    fn read_messages(
+        &mut self,
+        input: &mut [u8],
+        now: Timestamp,
+        traffic: &mut Traffic,
+        sink: impl FnMut(Envelope<'_>),
+    ) {
         // A violation in what came with the request ends the session before the rest.
         let is_over = self.is_concluding || !matches!(self.phase, Phase::Open | Phase::Closing);
         if input.is_empty() || is_over {
@@ -223,7 +233,8 @@ impl<C: Codec> Session<C> {
             settings: &self.settings,
             wire: self.wire,
             outbox: &mut self.outbox,
-            traffic: &mut self.traffic,
+            received: &mut self.received,
+            traffic,
             meter: &mut self.meter,
             now: now.as_nanos(),
             excess: None,

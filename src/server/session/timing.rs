@@ -12,7 +12,7 @@ use super::super::limits::Excess;
 use super::super::websocket::{self, Opcode};
 use super::super::wire::Link;
 use super::ending::How;
-use super::{Kind, LINGER, PING, Phase, Session, THROTTLE, plain};
+use super::{Kind, LINGER, Moment, PING, Phase, Session, THROTTLE, plain};
 use crate::clock::{self, Timestamp};
 
 impl<C: Codec> Session<C> {
@@ -135,7 +135,7 @@ impl<C: Codec> Session<C> {
 
     /// Records that a ping was written.
     pub(super) fn ping_was_written(&mut self, now: Timestamp) {
-        self.pinged = Some(now.as_nanos());
+        self.pinged = Some(Moment::new(now));
         if std::mem::take(&mut self.awaits_ping) {
             self.pings += 1;
             if self.is_open() && !self.is_deaf {
@@ -147,7 +147,8 @@ impl<C: Codec> Session<C> {
     /// Records that a pong was read.
     pub(super) fn pong_was_read(&mut self, now: Timestamp) {
         if let Some(pinged) = self.pinged.take() {
-            self.rtt = NonZeroU64::new(now.as_nanos().saturating_sub(pinged).max(1));
+            let rtt = now.as_nanos().saturating_sub(pinged.get());
+            self.rtt = NonZeroU64::new(rtt.max(1));
         }
     }
 

@@ -164,7 +164,8 @@ fn a_reset_is_the_end_at_once() {
 #[test]
 fn a_refused_request_is_answered_and_never_open() {
     let mut it = Driver::<Json>::requesting(Settings::default());
-    it.session.receive(&mut REQUEST.to_vec(), at(0), |_| {});
+    it.session
+        .receive(&mut REQUEST.to_vec(), at(0), &mut it.traffic, |_| {});
     assert!(it.session.take_asked().is_some());
     assert!(!it.session.wants_read());
     it.session.refuse(&Answer::new(429), at(0));

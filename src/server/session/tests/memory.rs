@@ -3,9 +3,8 @@ use crate::server::session::Session;
 
 #[test]
 fn an_idle_session_is_small_and_holds_no_buffer() {
-    // With a slot, a directory entry and a key of the watcher each, a connection stays below 400 bytes on TCP.
     let size = size_of::<Session<Json>>();
-    assert!(size <= 256, "{size} bytes");
+    assert!(size <= 144, "{size} bytes");
     for mut it in [
         Driver::<Json>::websocket(Settings::default()),
         Driver::tcp(Settings::default(), Framing::U16),

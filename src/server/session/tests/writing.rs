@@ -40,7 +40,7 @@ fn the_limit_is_exact() {
     assert!(!it.send("News", &body(50)));
     it.room = 1_000;
     it.settle();
-    assert_eq!((it.session.queued(), it.session.traffic().sent), (0, 2));
+    assert_eq!((it.session.queued(), it.traffic.sent), (0, 2));
     assert!(it.send("News", &body(1_000)));
 }
 
@@ -72,7 +72,8 @@ fn pongs_pass_the_limit_and_what_waits() {
     // Not read while much waits, so by hand.
     for payload in [b"1", b"2", b"3"] {
         let now = it.at();
-        it.session.receive(&mut masked(0x89, payload), now, |_| {});
+        it.session
+            .receive(&mut masked(0x89, payload), now, &mut it.traffic, |_| {});
     }
     assert_eq!(it.session.queued(), queued);
     it.room = usize::MAX;
@@ -158,5 +159,5 @@ fn shared_frames_and_own_ones_keep_their_order() {
     it.room = usize::MAX;
     it.settle();
     assert_eq!(it.written(), expected);
-    assert_eq!(it.session.traffic().sent, 500);
+    assert_eq!(it.traffic.sent, 500);
 }
