@@ -150,13 +150,16 @@ impl Deadlines {
         timeout: impl Fn(Kind) -> Duration,
         mut apply: impl FnMut(Kind, Change),
     ) {
-        // Most rounds change nothing or only begin a silence again.
+        // Most rounds change nothing, or only begin a silence again.
         let changed = self.restarted | (self.armed & !self.fired) ^ self.held;
         if changed == 0 {
             return;
         }
         for kind in Kind::ALL {
             let bit = kind.bit();
+            if changed & bit == 0 {
+                continue;
+            }
             let (is_armed, is_held) = (self.armed & bit != 0, self.held & bit != 0);
             let is_due = self.fired & bit != 0;
             if is_armed && is_held && self.restarted & bit != 0 && self.retimed & bit == 0 {

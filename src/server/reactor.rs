@@ -6,31 +6,29 @@
 //! waited for it.
 
 mod accepting;
+mod commands;
 mod connections;
 mod deadlines;
+mod ending;
 mod expiry;
 mod listeners;
 mod traffic;
 
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use super::agent::{Agent, Delegate, Transport};
-use super::channel::{Channel, Scratch};
-use super::close::Cause;
+use super::agent::Delegate;
+use super::channel::Scratch;
 use super::codec::Codec;
 use super::core::{Core, Seated};
 use super::desk::Desk;
-use super::hub::{Command, Place, Port, later};
-use super::net::{Events, Interest, Poll, Token};
+use super::hub::{Command, Place};
+use super::net::{Events, Poll, Token};
 use super::pool::Turns;
-use super::session::{Session, Settings, Traffic};
-use super::shortcut;
+use super::session::{Settings, Traffic};
 use crate::clock::Timestamp;
-use connections::{Connection, Slab, Stage};
+use connections::Slab;
 use deadlines::Watch;
 pub(crate) use listeners::Listener;
 
@@ -271,254 +269,8 @@ impl<C: Codec, T: Send + Sync + 'static> Reactor<C, T> {
         }
     }
 
-    /// Does what other threads ask for.
-    fn obey(&mut self) {
-        let mut commands = std::mem::take(&mut self.commands);
-        shortcut::begin_to_obey();
-        self.core.hub.inboxes[self.index].take(&mut commands);
-        for command in commands.drain(..) {
-            self.obey_one(command);
-        }
-        shortcut::has_obeyed();
-        if commands.capacity() > 4_096 {
-            commands = Vec::new();
-        }
-        self.commands = commands;
-    }
-
     /// Returns the slot of `place`, unless that connection has ended.
     fn find(&self, place: Place) -> Option<u32> {
         self.slab.has(place).then_some(place.slot)
-    }
-
-    /// Does what another thread asks for.
-    fn obey_one(&mut self, command: Command<C>) {
-        let now = self.now;
-        match command {
-            Command::Adopt(channel, peer, port) => self.adopt(channel, peer, port),
-            Command::Send(place, frame) => {
-                let len = frame.len();
-                if let Some(slot) = self.find(place) {
-                    let connection = &mut self.slab[slot];
-                    // It was counted when it was sent, and is until it is written or discarded.
-                    connection.charged += len;
-                    // The report has what is refused as not sent.
-                    if connection.session.send(frame, now).is_err() {
-                        connection.rare().refused += len as u64;
-                    }
-                    self.mark_dirty(slot);
-                } else {
-                    // The connection has ended.
-                    self.core.hub.give_back(len);
-                    self.has_room = true;
-                }
-            }
-            Command::Close(place, cause, code, reason) => {
-                if let Some(slot) = self.find(place) {
-                    self.slab[slot].session.close(cause, code, reason, now);
-                    self.mark_dirty(slot);
-                }
-            }
-            Command::Decide(place, request, decided) => {
-                if let Some(slot) = self.find(place) {
-                    self.decide(slot, &request, decided);
-                }
-            }
-            Command::Resume(place) => {
-                // The strand may have become full again since; another command follows then.
-                if let Some(slot) = self.find(place)
-                    && !self.slab[slot].agent.jobs().is_full()
-                {
-                    self.slab[slot].session.resume();
-                    self.mark_dirty(slot);
-                }
-            }
-            Command::ResumeAll => {
-                for slot in self.slab.slots() {
-                    if self.core.pool.relent(self.slab[slot].agent.jobs()) {
-                        self.slab[slot].session.resume();
-                        self.mark_dirty(slot);
-                    }
-                }
-            }
-            Command::Join(place, room, is_joining) => {
-                if let Some(slot) = self.find(place) {
-                    self.slab.join(slot, room, is_joining);
-                }
-            }
-            Command::Publish(room, frames) => {
-                // From now on they count where they wait.
-                self.core.hub.took(&frames);
-                for slot in self.slab.members(room.as_ref()) {
-                    let connection = &mut self.slab[slot];
-                    let wire = connection.session.wire();
-                    let frame = frames.iter().find(|(it, _)| *it == wire);
-                    let Some((_, frame)) = frame.filter(|_| connection.session.is_open()) else {
-                        continue;
-                    };
-                    let hub = &self.core.hub;
-                    let buffered = hub.buffered.load(Ordering::Acquire);
-                    let is_over = buffered + frame.len() > hub.max_buffered && {
-                        // A peer that takes what it is sent does not suffer from the others.
-                        connection.flush(now, &mut self.traffic);
-                        connection.session.queued() > 0
-                    };
-                    let sent = if is_over {
-                        Err(connection.session.refuse_message(now))
-                    } else {
-                        connection.session.send(frame.clone(), now)
-                    };
-                    if sent.is_err() {
-                        connection.rare().refused += frame.len() as u64;
-                    }
-                    connection.recount();
-                    self.mark_dirty(slot);
-                }
-            }
-            Command::StopListening(done) => {
-                self.listeners.close(self.poll.registry());
-                // The caller may have given up.
-                let _ = done.send(());
-            }
-            Command::Shutdown(spread, cut) => self.begin_end(spread, cut),
-        }
-    }
-
-    /// Takes a connection.
-    fn adopt(&mut self, mut channel: Channel, peer: SocketAddr, port: Port) {
-        let hub = self.core.hub.clone();
-        let place = self.slab.next_place(self.index as u32);
-        let interest = Interest::READABLE | Interest::WRITABLE;
-        let token = Token(place.slot as usize);
-        // An option that the system does not grant costs only time.
-        let stream = &mut channel.stream;
-        let _ = stream.set_nodelay(self.limits.nodelay);
-        let registered = self.poll.registry().register(stream, token, interest);
-        if registered.is_err() {
-            let mut stats = hub.stats.lock();
-            stats.handshaking -= 1;
-            stats.refused += 1;
-            drop(stats);
-            hub.loads[self.index].fetch_sub(1, Ordering::Relaxed);
-            return;
-        }
-        let codec = C::default();
-        let (session, transport) = match port {
-            Port::Tcp(framing) if channel.is_secure() => {
-                let session =
-                    Session::tcp_after_handshake(&self.settings, framing, codec, self.now);
-                (session, Transport::Tcp)
-            }
-            Port::Tcp(framing) => {
-                let session = Session::tcp(&self.settings, framing, codec, self.now);
-                (session, Transport::Tcp)
-            }
-            Port::WebSocket => {
-                let session = Session::websocket(&self.settings, codec, peer, self.now);
-                (session, Transport::WebSocket)
-            }
-        };
-        let first_data = self.core.program.first_data;
-        let agent = Agent::new(hub.clone(), place, peer, transport, first_data);
-        self.slab.insert(Connection::new(session, channel, agent));
-        let slot = place.slot;
-        if self.slab[slot].session.is_open() {
-            self.admit(slot);
-        }
-        if self.ending.is_some() {
-            let now = self.now;
-            self.slab[slot]
-                .session
-                .close(Cause::Shutdown, None, String::new(), now);
-        }
-        self.mark_dirty(slot);
-    }
-
-    /// Reports a TCP connection that has opened, or closes it because of the limit of its address.
-    fn admit(&mut self, slot: u32) {
-        let address = self.slab[slot].agent.peer().ip();
-        if self.count_address(slot, address) {
-            self.opened(slot);
-            return;
-        }
-        let why = "too many connections".to_owned();
-        let session = &mut self.slab[slot].session;
-        session.close(Cause::Refused, Some(1013), why, self.now);
-    }
-
-    /// Removes what is left and ends.
-    fn finish(&mut self) {
-        let rest = self.core.hub.inboxes[self.index].close();
-        for command in rest {
-            match command {
-                Command::Send(_, frame) => self.core.hub.give_back(frame.len()),
-                Command::Publish(_, frames) => self.core.hub.took(&frames),
-                Command::Adopt(..) => {
-                    let mut stats = self.core.hub.stats.lock();
-                    stats.handshaking -= 1;
-                    stats.refused += 1;
-                }
-                _ => {}
-            }
-        }
-        self.core.hub.announce_room();
-    }
-
-    /// Begins to close all connections.
-    fn begin_end(&mut self, spread: Duration, cut: Instant) {
-        let slots = self.slab.slots();
-        let began = Instant::now();
-        let mut order = std::collections::VecDeque::new();
-        let count = slots.len().max(1) as u32;
-        for (index, slot) in slots.into_iter().enumerate() {
-            let connection = &self.slab[slot];
-            // A handshake need not wait for its turn.
-            let wait = if connection.stage == Stage::Open {
-                spread / count * index as u32
-            } else {
-                Duration::ZERO
-            };
-            order.push_back((later(began, wait), connection.agent.place()));
-        }
-        order.make_contiguous().sort_by_key(|(at, _)| *at);
-        self.ending = Some(Ending { order, cut });
-    }
-
-    /// Closes the connections whose turn it is.
-    fn end_in_turn(&mut self) {
-        let Some(Ending { mut order, cut }) = self.ending.take() else {
-            return;
-        };
-        let (instant, now) = (Instant::now(), self.now);
-        while let Some(&(at, place)) = order.front()
-            && at <= instant
-        {
-            order.pop_front();
-            if let Some(slot) = self.find(place) {
-                let why = "the server shuts down".to_owned();
-                self.slab[slot]
-                    .session
-                    .close(Cause::Shutdown, None, why, now);
-                self.mark_dirty(slot);
-            }
-        }
-        if instant >= cut {
-            for slot in self.slab.slots() {
-                let connection = &mut self.slab[slot];
-                if connection.was_reported {
-                    self.core.hub.cut.lock().push(connection.agent.id().get());
-                }
-                let session = &mut connection.session;
-                session.close(Cause::Shutdown, None, "cut".to_owned(), now);
-                session.failed(now);
-                self.mark_dirty(slot);
-            }
-        }
-        self.ending = Some(Ending { order, cut });
-    }
-
-    /// Returns whether the reactor has nothing more to do.
-    fn has_ended(&self) -> bool {
-        self.ending.is_some() && self.slab.is_empty()
     }
 }

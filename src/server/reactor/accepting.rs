@@ -5,11 +5,16 @@ use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
+use super::super::agent::{Agent, Transport};
 use super::super::channel::Channel;
+use super::super::close::Cause;
 use super::super::codec::Codec;
 use super::super::http::Answer;
 use super::super::hub::{Command, Port};
+use super::super::net::{Interest, Token};
+use super::super::session::Session;
 use super::Reactor;
+use super::connections::Connection;
 use super::listeners::PAUSES;
 
 /// The most connections that a round accepts.
@@ -81,6 +86,68 @@ impl<C: Codec, T: Send + Sync + 'static> Reactor<C, T> {
             stats.handshaking -= 1;
             stats.refused += 1;
         }
+    }
+
+    /// Takes a connection.
+    pub(super) fn adopt(&mut self, mut channel: Channel, peer: SocketAddr, port: Port) {
+        let hub = self.core.hub.clone();
+        let place = self.slab.next_place(self.index as u32);
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        let token = Token(place.slot as usize);
+        // An option that the system does not grant costs only time.
+        let stream = &mut channel.stream;
+        let _ = stream.set_nodelay(self.limits.nodelay);
+        let registered = self.poll.registry().register(stream, token, interest);
+        if registered.is_err() {
+            let mut stats = hub.stats.lock();
+            stats.handshaking -= 1;
+            stats.refused += 1;
+            drop(stats);
+            hub.loads[self.index].fetch_sub(1, Ordering::Relaxed);
+            return;
+        }
+        let codec = C::default();
+        let (session, transport) = match port {
+            Port::Tcp(framing) if channel.is_secure() => {
+                let session =
+                    Session::tcp_after_handshake(&self.settings, framing, codec, self.now);
+                (session, Transport::Tcp)
+            }
+            Port::Tcp(framing) => {
+                let session = Session::tcp(&self.settings, framing, codec, self.now);
+                (session, Transport::Tcp)
+            }
+            Port::WebSocket => {
+                let session = Session::websocket(&self.settings, codec, peer, self.now);
+                (session, Transport::WebSocket)
+            }
+        };
+        let first_data = self.core.program.first_data;
+        let agent = Agent::new(hub.clone(), place, peer, transport, first_data);
+        self.slab.insert(Connection::new(session, channel, agent));
+        let slot = place.slot;
+        if self.slab[slot].session.is_open() {
+            self.admit(slot);
+        }
+        if self.ending.is_some() {
+            let now = self.now;
+            self.slab[slot]
+                .session
+                .close(Cause::Shutdown, None, String::new(), now);
+        }
+        self.mark_dirty(slot);
+    }
+
+    /// Reports a TCP connection that has opened, or closes it because of the limit of its address.
+    pub(super) fn admit(&mut self, slot: u32) {
+        let address = self.slab[slot].agent.peer().ip();
+        if self.count_address(slot, address) {
+            self.opened(slot);
+            return;
+        }
+        let why = "too many connections".to_owned();
+        let session = &mut self.slab[slot].session;
+        session.close(Cause::Refused, Some(1013), why, self.now);
     }
 }
 
