@@ -7,6 +7,8 @@
 
 use std::cell::Cell;
 
+use crate::sync::thread_local;
+
 /// The buffer is given back when it has become larger than this, bytes.
 const KEPT: usize = 64 << 10;
 
@@ -46,14 +48,14 @@ pub(crate) struct Draft {
 impl Draft {
     /// Begins a frame, if the connection `to` has the shortcut.
     pub(crate) fn begin(to: usize) -> Option<Self> {
-        if TO.get() != to || BARRED.get() != 0 {
+        if TO.with(Cell::get) != to || BARRED.with(Cell::get) != 0 {
             return None;
         }
         // What is sent while this frame is encoded takes the long way.
-        TO.set(0);
+        TO.with(|it| it.set(0));
         Some(Draft {
             to,
-            frames: FRAMES.take(),
+            frames: FRAMES.with(Cell::take),
         })
     }
 
@@ -77,23 +79,23 @@ impl Drop for Draft {
     fn drop(&mut self) {
         let end = self.frames.ends.last().copied().unwrap_or(0);
         self.frames.bytes.truncate(end);
-        FRAMES.set(std::mem::take(&mut self.frames));
-        TO.set(self.to);
+        FRAMES.with(|it| it.set(std::mem::take(&mut self.frames)));
+        TO.with(|it| it.set(self.to));
     }
 }
 
 /// Gives the connection `to` the shortcut on this thread.
 pub(crate) fn open(to: usize) {
-    TO.set(to);
+    TO.with(|it| it.set(to));
 }
 
 /// Ends the shortcut, and calls `send` with each frame.
 pub(crate) fn close(mut send: impl FnMut(&[u8])) {
-    TO.set(0);
+    TO.with(|it| it.set(0));
     let Frames {
         mut bytes,
         mut ends,
-    } = FRAMES.take();
+    } = FRAMES.with(Cell::take);
     let mut start = 0;
     for end in ends.drain(..) {
         send(&bytes[start..end]);
@@ -103,22 +105,22 @@ pub(crate) fn close(mut send: impl FnMut(&[u8])) {
     if bytes.capacity() > KEPT {
         bytes = Vec::new();
     }
-    FRAMES.set(Frames { bytes, ends });
+    FRAMES.with(|it| it.set(Frames { bytes, ends }));
 }
 
 /// Bars the shortcut, because this thread has put something into the inbox.
 pub(crate) fn bar() {
-    BARRED.set(BARRED.get() | QUEUED);
+    BARRED.with(|it| it.set(it.get() | QUEUED));
 }
 
 /// Bars the shortcut while the reactor does what it takes from the inbox now.
 pub(crate) fn begin_to_obey() {
-    BARRED.set(OBEYING);
+    BARRED.with(|it| it.set(OBEYING));
 }
 
 /// The reactor has done what it took from the inbox.
 pub(crate) fn has_obeyed() {
-    BARRED.set(BARRED.get() & !OBEYING);
+    BARRED.with(|it| it.set(it.get() & !OBEYING));
 }
 
 #[cfg(test)]
@@ -181,6 +183,6 @@ mod tests {
         open(7);
         assert!(send(7, &vec![0; KEPT + 1]));
         assert_eq!(sent().len(), 1);
-        assert_eq!(FRAMES.take().bytes.capacity(), 0);
+        assert_eq!(FRAMES.with(Cell::take).bytes.capacity(), 0);
     }
 }
