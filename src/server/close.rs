@@ -21,7 +21,8 @@ const MAX_REASON: usize = 123;
 pub enum Cause {
     /// The peer sent a close frame. The report has its code and reason.
     Peer,
-    /// The peer ended its side of the stream.
+    /// The peer ended its side of the stream. On TCP, what it had sent before was handled and answered, as far as its
+    /// handlers returned within [`close_within`](super::ServerBuilder::close_within).
     Eof,
     /// The connection was reset or failed.
     Reset,

@@ -150,6 +150,10 @@ impl<C: Codec, T: Send + Sync + 'static> Owner for Seated<C, T> {
         self.core.run(&self.agent, job, &desk);
     }
 
+    fn handled(&self) {
+        self.agent.ask(Command::Handled(self.agent.place()));
+    }
+
     fn resume(&self) {
         self.agent.ask(Command::Resume(self.agent.place()));
     }

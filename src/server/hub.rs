@@ -61,6 +61,8 @@ pub(crate) enum Command<C> {
     Decide(Place, Box<Request>, Result<(), Answer>),
     /// Read on.
     Resume(Place),
+    /// End a connection whose peer has ended its direction: all that it sent was handled.
+    Handled(Place),
     /// Read on wherever the strand [relents](super::pool::Pool::relent).
     ResumeAll,
     /// Join a room, or leave it.

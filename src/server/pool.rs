@@ -31,6 +31,9 @@ pub(crate) trait Owner: Send + Sized + 'static {
     /// Asks the reactor to read on.
     fn resume(&self);
 
+    /// Reports the end of what was in the strand, whose reactor [waits](Strand::await_end) for it.
+    fn handled(&self) {}
+
     /// Asks all reactors to let their strands [relent](Pool::relent). Called only if the pool has a limit of all
     /// strands.
     fn resume_all(&self) {}
@@ -278,6 +281,9 @@ impl<O: Owner> Pool<O> {
         }
         if passed.must_resume {
             owner.resume();
+        }
+        if passed.has_ended {
+            owner.handled();
         }
         if let Some(place) = passed.turn {
             self.schedule_one(owner, place);

@@ -18,6 +18,10 @@
 //!    nothing happens.
 //! 5. After a flush, [`step`](Session::step) says whether the socket is to be shut down or closed.
 //!
+//! A peer on TCP that ends its direction may still read. While its messages are handled, the owner calls
+//! [`eof_while_handling`](Session::eof_while_handling), and [`handled`](Session::handled) afterwards: in between, answers
+//! are accepted.
+//!
 //! The first cause of an end counts. From then on nothing more is accepted for sending but the close itself.
 
 #[cfg(all(
@@ -211,6 +215,8 @@ pub(crate) struct Session<C> {
     is_eof: bool,
     /// Whether something was received that ends it, which is in `ending`, and answers to what came before are accepted.
     is_concluding: bool,
+    /// Whether the peer has ended its direction before its messages were handled, and their answers are accepted.
+    awaits_handlers: bool,
     /// Whether the owner has a part of something that is for the session once it is complete.
     is_partial: bool,
     /// Whether a ping of the keepalive waits to be written.
@@ -348,6 +354,7 @@ impl<C: Codec> Session<C> {
             is_deaf: false,
             is_eof: false,
             is_concluding: false,
+            awaits_handlers: false,
             is_partial: false,
             awaits_ping: false,
             deadlines: Deadlines::default(),
@@ -406,7 +413,8 @@ impl<C: Codec> Session<C> {
 
     /// Returns why the session ends, if it does.
     pub(crate) fn cause(&self) -> Option<Cause> {
-        self.ending.as_ref().map(|ending| ending.cause)
+        let ending = self.ending.as_ref();
+        ending.filter(|_| !self.awaits_handlers).map(|it| it.cause)
     }
 
     /// Returns how many bytes of messages wait to be written, with what the owner holds.

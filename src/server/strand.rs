@@ -14,6 +14,9 @@
 //! has brought a full strand below half clears the mark and asks the reactor to read on. Both happen under the lock of
 //! the strand, so one of them sees the other: a strand that is marked as full is scheduled, and ends a turn later.
 //!
+//! *The end of what waits.* A reactor whose peer has said everything asks for the end of the turn, under the lock of the
+//! strand. There is none if nothing waits and nothing runs; otherwise the thread that ends the last turn says so.
+//!
 //! *The limit of all.* The pool counts the bytes in all its strands. A reactor that finds them beyond the limit before
 //! it reads [holds](super::pool::Pool::hold) the strand, which marks it as full, whatever is in it. No mark is cleared
 //! while they are beyond. The thread that brings them back below asks all reactors to let their strands
@@ -63,6 +66,8 @@ struct State<J, H> {
     backlog: Option<Box<Backlog<J>>>,
     /// Whether the reactor has stopped reading.
     is_full: bool,
+    /// Whether the reactor waits for the end of what is in the strand.
+    is_awaited: bool,
     /// Where jobs may belong, other than to the pool.
     home: Option<H>,
     /// Whether the home can no longer change.
@@ -166,6 +171,8 @@ pub(super) struct Passed<H> {
     pub(super) turn: Option<Place<H>>,
     /// The reactor must read on.
     pub(super) must_resume: bool,
+    /// The reactor waits for this end.
+    pub(super) has_ended: bool,
 }
 
 impl<J, H: Clone> Strand<J, H> {
@@ -175,6 +182,7 @@ impl<J, H: Clone> Strand<J, H> {
             state: Mutex::new(State {
                 backlog: None,
                 is_full: false,
+                is_awaited: false,
                 home: None,
                 is_settled: false,
             }),
@@ -210,6 +218,13 @@ impl<J, H: Clone> Strand<J, H> {
     /// Returns whether the reactor has stopped reading, or must.
     pub(crate) fn is_full(&self) -> bool {
         self.state.lock().is_full
+    }
+
+    /// Lets the end of what waits and runs be [reported](super::pool::Owner::handled). Returns whether there is anything.
+    pub(crate) fn await_end(&self) -> bool {
+        let mut state = self.state.lock();
+        state.is_awaited = state.backlog.is_some();
+        state.is_awaited
     }
 
     /// Lets the strand be full, whatever is in it.
@@ -294,7 +309,9 @@ impl<J, H: Clone> Strand<J, H> {
         }
         state.backlog.take_if(|backlog| backlog.jobs.is_empty());
         let must_resume = state.relent(load);
+        let has_ended = state.backlog.is_none() && std::mem::take(&mut state.is_awaited);
         Passed {
+            has_ended,
             turn: state.backlog.is_some().then(|| state.place(belongs)),
             must_resume,
         }

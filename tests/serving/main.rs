@@ -13,6 +13,7 @@ mod bounds;
 mod delegating;
 mod echo;
 mod ends;
+mod half_closed;
 mod hotpot;
 #[cfg(target_os = "linux")]
 mod idle;

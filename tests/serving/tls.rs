@@ -17,8 +17,8 @@ use rustls::{ClientConfig, ClientConnection};
 
 use crate::authority::{Authority, Folder};
 use crate::kit::{
-    MS, Report, SOON, connect, framed, get, get_frame, head, next_end, put, put_frame, reporting,
-    try_get, until, upgrade,
+    MS, Peer, Report, SOON, connect, framed, get, get_frame, head, next_end, put, put_frame,
+    reporting, try_get, until, upgrade,
 };
 use ca::{certified, presented, read_to_notice, secure, trusting};
 
@@ -149,6 +149,34 @@ fn plain_bytes_on_a_port_under_tls_end_with_an_alert() {
         until("it is refused", || server.stats().refused == count);
         assert_eq!(server.stats().ended_by(Cause::Protocol), count);
     }
+}
+
+#[test]
+fn a_peer_that_ends_its_direction_of_tls_gets_its_answers() {
+    let (_authority, _folder, tls, client) = certified();
+    let (builder, reports) = secured(&tls);
+    let slow = |agent: &Peer, number: u32| {
+        std::thread::sleep(MS * 20);
+        agent.send("Slow", &number)
+    };
+    let server = builder.on("Slow", slow).start().unwrap();
+    let mut stream = secure(server.local_addrs()[2], &client).unwrap();
+    for number in 0..3 {
+        put(
+            &mut stream,
+            &format!(r#"{{"type":"Slow","data":{number}}}"#),
+        );
+    }
+    stream.conn.send_close_notify();
+    stream.flush().unwrap();
+    for number in 0..3 {
+        assert_eq!(
+            get(&mut stream),
+            format!(r#"{{"type":"Slow","data":{number}}}"#)
+        );
+    }
+    assert!(read_to_notice(&mut stream).is_empty());
+    assert_eq!(next_end(&reports).cause, Cause::Eof);
 }
 
 #[test]

@@ -113,7 +113,8 @@ impl<C: Codec, T: Send + Sync + 'static> ServerBuilder<C, T> {
         self
     }
 
-    /// Sets how long a peer may take to answer a close. Default: 5 seconds. Zero is an error.
+    /// Sets how long a peer may take to answer a close, and how long handlers may take to answer a peer on TCP that has
+    /// ended its direction. Default: 5 seconds. Zero is an error.
     pub fn close_within(mut self, duration: Duration) -> Self {
         self.limits.close_within = duration;
         self

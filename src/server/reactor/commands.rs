@@ -65,6 +65,12 @@ impl<C: Codec, T: Send + Sync + 'static> Reactor<C, T> {
                     self.mark_dirty(slot);
                 }
             }
+            Command::Handled(place) => {
+                if let Some(slot) = self.find(place) {
+                    self.slab[slot].session.handled();
+                    self.mark_dirty(slot);
+                }
+            }
             Command::ResumeAll => {
                 for slot in self.slab.slots() {
                     if self.core.pool.relent(self.slab[slot].agent.jobs()) {

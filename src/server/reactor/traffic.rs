@@ -56,7 +56,13 @@ impl<C: Codec, T: Send + Sync + 'static> Reactor<C, T> {
             match connection.channel.read(&mut self.scratch) {
                 Ok(Input::End) => {
                     connection.is_readable = false;
-                    connection.session.eof();
+                    if connection.agent.jobs().await_end() {
+                        connection.session.eof_while_handling();
+                        // No answer can come.
+                        connection.agent.lose_requests();
+                    } else {
+                        connection.session.eof();
+                    }
                     return;
                 }
                 Ok(Input::Bytes {

@@ -28,6 +28,7 @@ impl<C: Codec> Session<C> {
     /// at once to the messages before.
     pub(crate) fn conclude(&mut self, now: Timestamp) {
         if self.is_concluding
+            && !self.awaits_handlers
             && let Some(ending) = self.ending.take()
         {
             self.end(*ending, now, How::Flush);
@@ -129,6 +130,22 @@ impl<C: Codec> Session<C> {
         self.found(ending);
     }
 
+    /// Records that the peer has ended its direction while its messages are handled. On TCP it may read on: the session
+    /// ends after the answers, for which there is the time of a close.
+    pub(crate) fn eof_while_handling(&mut self) {
+        let is_first = self.is_open() && self.ending.is_none();
+        self.eof();
+        if is_first && self.wire.link != Link::WebSocket {
+            self.awaits_handlers = true;
+            self.deadlines.arm(Kind::Closing);
+        }
+    }
+
+    /// Records that the messages of a peer that has ended its direction were handled.
+    pub(crate) fn handled(&mut self) {
+        self.awaits_handlers = false;
+    }
+
     /// Ends the session because its owner cannot decrypt what the peer sends. What waits can no longer be sent.
     #[cfg(feature = "tls")]
     pub(crate) fn undecipherable(&mut self, why: String) {
@@ -201,6 +218,11 @@ impl<C: Codec> Session<C> {
         let is_concluding = std::mem::take(&mut self.is_concluding);
         if self.ending.is_some() && !is_concluding {
             return;
+        }
+        if std::mem::take(&mut self.awaits_handlers)
+            && let Some(first) = self.ending.take()
+        {
+            ending = *first;
         }
         ending.at = now.as_nanos();
         if how == How::Abort {

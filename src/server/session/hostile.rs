@@ -131,11 +131,15 @@ fn step<C: Codec>(driver: &mut Driver<C>, op: u8, ops: &mut &[u8], checked: &mut
         }
         0x92 => driver.session.pause(),
         0x93 => driver.session.resume(),
-        0x94 => driver.session.eof(),
+        0x94 if ops.len().is_multiple_of(2) => driver.session.eof(),
+        0x94 => driver.session.eof_while_handling(),
         0x95 => driver.session.failed(driver.at()),
         0x96 => driver.room = 0,
         0x97 => driver.room = 16 * take(ops, 1).first().copied().map_or(0, usize::from),
-        0x98 => driver.room = usize::MAX,
+        0x98 => {
+            driver.room = usize::MAX;
+            driver.session.handled();
+        }
         // A frame with or without a mask, as it should be, or delimited.
         0x99..0xC0 => {
             let (first, len) = match take(ops, 2) {

@@ -66,6 +66,7 @@ impl<C: Codec> Session<C> {
                 self.end(ending.with_late(late), now, How::Abort);
                 self.finish();
             }
+            Kind::Closing if self.awaits_handlers => self.awaits_handlers = false,
             Kind::Closing => self.finish(),
             Kind::Heartbeat => drop(self.ping()),
             Kind::Throttle => self.end_throttle(now),

@@ -230,6 +230,31 @@ fn a_full_strand_is_read_again_and_never_far_beyond_its_room() {
     );
 }
 
+/// Finds: a connection that ends with the direction of its peer; an end of a strand that is not reported, and one that
+/// is reported before the last answer is sent.
+#[test]
+fn a_peer_that_ends_its_direction_gets_all_answers() {
+    explore("a_peer_that_ends_its_direction_gets_all_answers", || {
+        let options = Options {
+            answers: true,
+            ..Options::default()
+        };
+        let model = Model::start(&options, || ());
+        let peer = Model::connect(&model.core, 0, 100);
+        (0..3).for_each(|number| peer.write(&frame(number)));
+        peer.close();
+        // No deadline passes, because time stands still.
+        let end = (1, Report::Closed(Cause::Eof, 1_006));
+        while model.log.lock().last() != Some(&end) {
+            thread::yield_now();
+        }
+        let log = model.log.lock().clone();
+        assert_eq!(numbers(&peer.output()), [0, 1, 2], "{log:?}");
+        let (log, _) = model.end();
+        assert_eq!(messages(&log), [0, 1, 2]);
+    });
+}
+
 /// Finds: a reactor that ends without closing its inbox, or without counting what is left in it.
 #[test]
 fn a_shutdown_meets_connections_sends_and_messages_to_all() {

@@ -32,6 +32,69 @@ fn the_peers_close_is_answered_with_its_code_after_what_waits() {
 }
 
 #[test]
+fn a_peer_that_ends_its_direction_is_answered_until_its_messages_are_handled() {
+    let mut it = Driver::<Json>::tcp(Settings::default(), Framing::U16);
+    it.session.eof_while_handling();
+    it.settle();
+    assert!(it.session.cause().is_none() && !it.session.wants_read());
+    it.advance(5 * S - NS);
+    assert!(it.send("A", b"1"));
+    it.session.handled();
+    it.settle();
+    assert!(!it.send("A", b"2"));
+    assert_eq!(it.written(), delimited(r#"{"type":"A","data":1}"#));
+    let closed = closed(&it);
+    assert_eq!((closed.cause, closed.code), (Cause::Eof, 1006));
+    assert_eq!((closed.sent, closed.unsent), (1, 0));
+}
+
+#[test]
+fn handlers_that_are_not_done_in_the_time_of_a_close_are_not_awaited() {
+    let mut it = Driver::<Json>::tcp(Settings::default(), Framing::U16);
+    it.room = 0;
+    it.session.eof_while_handling();
+    assert!(it.send("A", b"1"));
+    it.advance(5 * S - NS);
+    assert!(it.session.is_open());
+    it.advance(NS);
+    assert_eq!(it.session.cause(), Some(Cause::Eof));
+    // What was sent has as much time again.
+    it.advance(5 * S - NS);
+    assert!(it.closed.is_none());
+    it.advance(NS);
+    assert_eq!((closed(&it).cause, closed(&it).sent), (Cause::Eof, 0));
+}
+
+#[test]
+fn what_ends_a_session_after_the_direction_of_its_peer_is_not_its_cause() {
+    for index in 0..3 {
+        let mut it = Driver::<Json>::tcp(Settings::default(), Framing::U16);
+        it.session.eof_while_handling();
+        match index {
+            0 => it
+                .session
+                .close(Cause::App, Some(4_000), String::new(), at(0)),
+            1 => it.session.failed(at(0)),
+            _ => {
+                it.room = 0;
+                for _ in 0..9 {
+                    it.send("A", &vec![b'1'; 60_000]);
+                }
+            }
+        }
+        it.settle();
+        let closed = closed(&it);
+        assert_eq!((closed.cause, closed.code), (Cause::Eof, 1006), "{index}");
+    }
+    // What came before is.
+    let mut it = Driver::<Json>::tcp(Settings::default(), Framing::U16);
+    it.read(b"\0\0");
+    it.session.eof_while_handling();
+    it.settle();
+    assert_eq!(closed(&it).cause, Cause::Protocol);
+}
+
+#[test]
 fn a_close_without_a_code_is_answered_without_one() {
     let mut it = Driver::<Json>::websocket(Settings::default());
     it.receive(&masked(0x88, b""));

@@ -131,6 +131,7 @@ pub(super) struct Options {
     pub(super) inbound: usize,
     /// The way to the listener of WebSockets, if there is one.
     pub(super) door: Option<Door>,
+    pub(super) answers: bool,
 }
 
 impl Default for Options {
@@ -141,6 +142,7 @@ impl Default for Options {
             overflow: Overflow::Close,
             inbound: 8,
             door: None,
+            answers: false,
         }
     }
 }
@@ -170,8 +172,13 @@ impl Model {
             move |agent: &Agent<Tiny, ()>, report| log.lock().push((agent.id().get(), report))
         };
         let [message, opened, closed] = [0; 3].map(|_| entry(&log));
+        let answers = options.answers;
         let handle: Handle<Tiny, ()> = Box::new(move |agent, codec, body, _| {
-            message(agent, Report::Message(u8::decode(codec, body)?));
+            let number = u8::decode(codec, body)?;
+            message(agent, Report::Message(number));
+            if answers {
+                agent.send("m", &number).unwrap();
+            }
             handled();
             Ok(())
         });
