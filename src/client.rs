@@ -2,9 +2,9 @@
 //! server is gone.
 //!
 //! A [`Client`] connects to `tcp://host:port` or `ws://host:port/path`, or to `tcps://` or `wss://` with the feature
-//! `tls`, with the codecs and the wire format of a server. It pings a silent server, and judges it to be offline after a number of pings without an answer, at an exact
-//! time. It then connects again, with waits that are random and grow. What is sent meanwhile waits in a queue with
-//! limits.
+//! `tls`, with the codecs and the wire format of a server. It pings a silent server, and judges it to be offline after
+//! a number of pings without an answer, at an exact time. It then connects again, with waits that are random and grow.
+//! What is sent meanwhile waits in a queue with limits.
 //!
 #![cfg_attr(feature = "json", doc = "```")]
 #![cfg_attr(not(feature = "json"), doc = "```ignore")]

@@ -65,8 +65,8 @@ pub struct ClientBuilder<C> {
 
 impl<C: Codec> Client<C> {
     /// Returns the options of a client of the server at `url`: `tcp://host:port` or `ws://host:port/path`, or the same
-    /// under TLS with `tcps://` or `wss://` and the feature `tls`. The port of `ws://` is 80 by default, that of `wss://`
-    /// 443.
+    /// under TLS with `tcps://` or `wss://` and the feature `tls`. The port of `ws://` is 80 by default, that of
+    /// `wss://` 443.
     pub fn builder(url: impl Into<String>) -> ClientBuilder<C> {
         ClientBuilder::new(url.into())
     }
@@ -157,8 +157,8 @@ impl<C: Codec> ClientBuilder<C> {
         self
     }
 
-    /// Sets the span of the first wait after the server has closed with code 1001 or 1012, because it is shut down: all of its
-    /// clients lose their connections, and come back evenly over this time. Default: 10 s.
+    /// Sets the span of the first wait after the server has closed with code 1001 or 1012, because it is shut down: all
+    /// of its clients lose their connections, and come back evenly over this time. Default: 10 s.
     pub fn spread(mut self, spread: Duration) -> Self {
         self.backoff.spread = spread;
         self
@@ -322,8 +322,8 @@ impl<C: Codec> ClientBuilder<C> {
     ///
     /// # Errors
     ///
-    /// Returns a [`StartError`] that says what is wrong with the URL or an option, that the system has no certificates of
-    /// authorities, or that a thread cannot be created.
+    /// Returns a [`StartError`] that says what is wrong with the URL or an option, that the system has no certificates
+    /// of authorities, or that a thread cannot be created.
     pub fn start(mut self) -> Result<Client<C>, StartError> {
         let address = Address::parse(&self.url).map_err(|must| StartError::Url {
             url: self.url.clone(),

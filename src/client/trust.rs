@@ -16,9 +16,9 @@ use crate::server::tls::{self, Secure};
 /// The certificate authorities that a client trusts. It is given to
 /// [`trust`](super::ClientBuilder::trust) of a client of `tcps://` or `wss://`.
 ///
-/// A server must present a certificate for the host of the URL, a name or an IP address, which an authority of these has
-/// issued and which is valid now. The versions of TLS are 1.2 and 1.3. Clones are the same list, and share the sessions
-/// that servers allow to resume: such a connection is made faster, and the certificate is not checked again.
+/// A server must present a certificate for the host of the URL, a name or an IP address, which an authority of these
+/// has issued and which is valid now. The versions of TLS are 1.2 and 1.3. Clones are the same list, and share the
+/// sessions that servers allow to resume: such a connection is made faster, and the certificate is not checked again.
 ///
 /// ```no_run
 /// # #[cfg(feature = "json")] {

@@ -2,8 +2,8 @@
 //!
 //! Frames wait in chunks, each of which holds whole frames. A control frame is not queued behind them: it has a place
 //! of its own, where a later ping replaces an earlier one, and it is written between two chunks. It therefore counts
-//! for no limit, and a peer that is sent much is still pinged. A connection to which nothing is written has no buffer, nor
-//! a queue.
+//! for no limit, and a peer that is sent much is still pinged. A connection to which nothing is written has no buffer,
+//! nor a queue.
 
 use std::collections::VecDeque;
 use std::io::IoSlice;

@@ -104,9 +104,10 @@ impl<C: Codec, S: FnMut(Envelope<'_>)> Receiving<'_, C, S> {
 }
 
 impl<C: Codec> Session<C> {
-    /// Takes `input` at `now`, counts it in `traffic`, and calls `sink` with each message. Frames of WebSocket are unmasked in place. After the
-    /// session has opened, by [`accept`](Session::accept) or by the answer to a client, the owner calls this with what
-    /// it has, which may be empty, because messages may have come with the request or the answer.
+    /// Takes `input` at `now`, counts it in `traffic`, and calls `sink` with each message. Frames of WebSocket are
+    /// unmasked in place. After the session has opened, by [`accept`](Session::accept) or by the answer to a client,
+    /// the owner calls this with what it has, which may be empty, because messages may have come with the request or
+    /// the answer.
     pub(crate) fn receive(
         &mut self,
         input: &mut [u8],
