@@ -34,8 +34,7 @@ impl<C: Codec, T: Send + Sync + 'static> Reactor<C, T> {
             connection.is_in_ready = false;
             if connection.session.wants_read() {
                 self.read(slot);
-                // At once, while its buffers are in the cache, and are used again for the next one.
-                self.has_room |= self.settle(slot);
+                self.mark_dirty(slot);
             }
         }
     }
@@ -310,10 +309,11 @@ impl<C: Codec, T: Send + Sync + 'static> Reactor<C, T> {
     /// Writes, and draws the conclusions, for the connections that have changed.
     pub(super) fn settle_dirty(&mut self) {
         while let Some(slot) = self.dirty.pop() {
-            // It may have been settled since it was marked.
-            if self.slab.get_mut(slot).is_some_and(|it| it.is_dirty) {
-                self.has_room |= self.settle(slot);
-            }
+            let Some(connection) = self.slab.get_mut(slot) else {
+                continue;
+            };
+            connection.is_dirty = false;
+            self.has_room |= self.settle(slot);
         }
         if std::mem::take(&mut self.has_room) {
             self.core.hub.announce_room();
@@ -324,7 +324,6 @@ impl<C: Codec, T: Send + Sync + 'static> Reactor<C, T> {
     fn settle(&mut self, slot: u32) -> bool {
         let now = self.now;
         let connection = &mut self.slab[slot];
-        connection.is_dirty = false;
         connection.session.conclude(now);
         connection.flush(now, &mut self.traffic);
         let step = connection.session.step();
