@@ -294,9 +294,10 @@ fn end<C: Codec, T: Send + Sync + 'static>(
         .pool
         .close(end.saturating_duration_since(Instant::now()));
     for thread in reactors.into_iter().chain(handlers) {
-        // A handler that has left the pool ends at once.
-        let soon = Instant::now() + Duration::from_millis(50);
-        let soon = soon.min(after(within.saturating_add(Duration::from_millis(50))));
+        // A handler that has left the pool ends at once, which may take a moment on a busy machine.
+        let moment = Duration::from_millis(50);
+        let soon = (Instant::now() + moment).max(end);
+        let soon = soon.min(after(within.saturating_add(moment)));
         while Instant::now() < soon && !thread.is_finished() {
             std::thread::sleep(Duration::from_micros(200));
         }

@@ -2,6 +2,8 @@
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
+use std::sync::Mutex;
+use std::sync::mpsc::channel;
 use std::thread;
 
 use liveness::client::{ClosedBy, LinkError, State};
@@ -18,14 +20,21 @@ fn a_refusal_by_status_is_final_or_not() {
         (429, false),
         (503, false),
     ] {
+        let (sent, has_sent) = channel::<()>();
+        let has_sent = Mutex::new(has_sent);
         let server = server()
             .websocket("127.0.0.1:0")
-            .authorize(move |_| Err(Reject::new(status).text("because")))
+            .authorize(move |_| {
+                // Not before the client has a message.
+                let _ = has_sent.lock().unwrap().recv();
+                Err(Reject::new(status).text("because"))
+            })
             .start()
             .unwrap();
         let (builder, states) = client(&format!("ws://{}", server.local_addrs()[0]));
         let client = builder.start().unwrap();
         client.send("Echo", &1).unwrap();
+        drop(sent);
         assert!(matches!(next(&states), State::Connecting));
         if is_final {
             let State::Closed(ClosedBy::Server(closed)) = next(&states) else {
