@@ -120,8 +120,8 @@ class Tcp:
 class Bare:
     """A WebSocket without a life of its own: it reads when it is asked to, and answers no ping that it has not read."""
 
-    def __init__(self, port, path="/", **options):
-        self.socket = socket.create_connection((HOST, port), timeout=20)
+    def __init__(self, port, path="/", over=None, **options):
+        self.socket = over or socket.create_connection((HOST, port), timeout=20)
         self.protocol = ClientProtocol(parse_uri(f"ws://{HOST}:{port}{path}"), **options)
         self.protocol.send_request(self.protocol.connect())
         self.flush()
