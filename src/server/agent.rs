@@ -257,8 +257,9 @@ impl<C: Codec, T> Agent<C, T> {
         self.inner.data.get_or_init(self.inner.first_data)
     }
 
-    /// Returns whether messages are accepted. The connection may end at any time after the call. That of a peer on TCP that
-    /// has gone is open until its handlers have returned, a message cannot be written, or `close_within` has passed.
+    /// Returns whether messages are accepted. The connection may end at any time after the call. That of a peer on TCP
+    /// that has gone is open until its handlers have returned, a message cannot be written, or `close_within` has
+    /// passed.
     #[must_use]
     pub fn is_open(&self) -> bool {
         self.inner.is_open.load(Ordering::Acquire)

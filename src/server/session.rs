@@ -19,8 +19,8 @@
 //! 5. After a flush, [`step`](Session::step) says whether the socket is to be shut down or closed.
 //!
 //! A peer on TCP that ends its direction may still read. While its messages are handled, the owner calls
-//! [`eof_while_handling`](Session::eof_while_handling), and [`handled`](Session::handled) afterwards: in between, answers
-//! are accepted.
+//! [`eof_while_handling`](Session::eof_while_handling), and [`handled`](Session::handled) afterwards: in between,
+//! answers are accepted.
 //!
 //! The first cause of an end counts. From then on nothing more is accepted for sending but the close itself.
 

@@ -14,8 +14,8 @@
 //! has brought a full strand below half clears the mark and asks the reactor to read on. Both happen under the lock of
 //! the strand, so one of them sees the other: a strand that is marked as full is scheduled, and ends a turn later.
 //!
-//! *The end of what waits.* A reactor whose peer has said everything asks for the end of the turn, under the lock of the
-//! strand. There is none if nothing waits and nothing runs; otherwise the thread that ends the last turn says so.
+//! *The end of what waits.* A reactor whose peer has said everything asks for the end of the turn, under the lock of
+//! the strand. There is none if nothing waits and nothing runs; otherwise the thread that ends the last turn says so.
 //!
 //! *The limit of all.* The pool counts the bytes in all its strands. A reactor that finds them beyond the limit before
 //! it reads [holds](super::pool::Pool::hold) the strand, which marks it as full, whatever is in it. No mark is cleared
@@ -220,7 +220,8 @@ impl<J, H: Clone> Strand<J, H> {
         self.state.lock().is_full
     }
 
-    /// Lets the end of what waits and runs be [reported](super::pool::Owner::handled). Returns whether there is anything.
+    /// Lets the end of what waits and runs be [reported](super::pool::Owner::handled). Returns whether there is
+    /// anything.
     pub(crate) fn await_end(&self) -> bool {
         let mut state = self.state.lock();
         state.is_awaited = state.backlog.is_some();

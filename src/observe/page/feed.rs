@@ -76,7 +76,7 @@ pub(crate) struct Feed {
     /// The last events.
     events: VecDeque<Value>,
     /// How much of what happened to the members of each part is in `events`.
-    told: HashMap<(&'static str, Arc<str>), u64>,
+    reported: HashMap<(&'static str, Arc<str>), u64>,
     /// The members of each part at the last look.
     rolls: HashMap<(&'static str, Arc<str>), Roll>,
     /// The dead events that pages know.
@@ -103,7 +103,7 @@ impl Feed {
             measured: None,
             points: VecDeque::new(),
             events: VecDeque::new(),
-            told: HashMap::new(),
+            reported: HashMap::new(),
             rolls: HashMap::new(),
             #[cfg(feature = "dispatch")]
             dead: HashMap::new(),
@@ -233,9 +233,9 @@ impl Feed {
             }
             if let Some(ring) = self.observer.reports().of(kind, name) {
                 // What was reported also has what came and went between two looks.
-                let told = self.told.entry(key.clone()).or_default();
-                let (found, dropped, count) = ring.since(*told);
-                *told = count;
+                let reported = self.reported.entry(key.clone()).or_default();
+                let (found, dropped, count) = ring.since(*reported);
+                *reported = count;
                 tell_reported(&mut stories, name, found, dropped);
             } else {
                 tell(&mut stories, name, &changes.fates, now);

@@ -1,4 +1,4 @@
-//! Child processes of a measurement: each is told to begin when all is prepared, and to end.
+//! Child processes of a measurement: each begins when all is prepared, and ends, at a sign of the parent.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -22,7 +22,7 @@ const END: Duration = Duration::from_secs(15);
 pub(crate) struct Child {
     /// The process.
     process: child::Child,
-    /// Its CPU time when it was told to begin.
+    /// Its CPU time when it got the sign to begin.
     began: Duration,
 }
 
@@ -61,7 +61,7 @@ impl Child {
         Ok(serde_json::from_str(&line).map_err(|error| format!("{error} in {line:?}"))?)
     }
 
-    /// Returns its CPU time since it was told to begin.
+    /// Returns its CPU time since it got the sign to begin.
     pub(crate) fn cpu(&self) -> Result<Duration, Failure> {
         Ok(self.process.cpu()?.saturating_sub(self.began))
     }
